@@ -1,0 +1,75 @@
+"""Checkpoints of the whole training state, by Orbax: written in the background, whole or not at all."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from dcgan_jax.errors import InputError
+from dcgan_jax.state import GanState
+
+
+def open_for_writing(folder: Path, keep: int) -> ocp.training.Checkpointer:
+  """Opens a folder of checkpoints that keeps the last `keep`; close it, or the last may be lost."""
+  return ocp.training.Checkpointer(
+    folder.absolute(),
+    save_decision_policy=_Always(),
+    preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+    cleanup_tmp_directories=True,
+  )
+
+
+class _Always:
+  """When to save is the training loop's decision."""
+
+  def should_save(self, step: Any, previous_steps: Any, *, context: Any) -> bool:
+    return True
+
+
+def steps(folder: Path) -> list[int]:
+  """The steps of the finished checkpoints, ascending."""
+  if not folder.is_dir():
+    return []
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+
+
+def save(checkpointer: ocp.training.Checkpointer, state: GanState) -> None:
+  """Starts to save a state under its step; waits for the copy off the device, not for the disk."""
+  checkpointer.save_async(int(state.step), state)
+
+
+def restore(folder: Path, step: int, like: GanState) -> GanState:
+  """Reads a state back, bit for bit.
+
+  Args:
+    folder: of the checkpoints.
+    step: of the checkpoint.
+    like: a state of the same shape, concrete or abstract (`jax.eval_shape`).
+
+  Raises:
+    InputError: no checkpoint of that step, or one of other networks.
+  """
+  known = steps(folder)
+  if step not in known:
+    raise InputError(f'{folder}: no checkpoint of step {step}; there are {known or "none"}')
+  path = folder.absolute() / str(step)
+  _check_shapes(path, like)
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return ocp.load(path, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like))
+
+
+def _check_shapes(path: Path, like: GanState) -> None:
+  """Compares names and shapes before any array is read: Orbax's own complaint is pages long."""
+  wanted, stored = _shapes(like), _shapes(ocp.metadata(path).metadata)
+  for name in sorted(wanted.keys() | stored.keys()):
+    if wanted.get(name) != stored.get(name):
+      raise InputError(
+        f'{path}: is not of these networks: {name} has shape {stored.get(name, "none")} in the '
+        f'checkpoint and {wanted.get(name, "none")} by the config'
+      )
+
+
+def _shapes(tree: object) -> dict[str, tuple[int, ...]]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape) for path, leaf in leaves}

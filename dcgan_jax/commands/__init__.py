@@ -1,0 +1,1 @@
+"""Verbs: what `main.py --mode` can do. Here alone a config is seen."""

@@ -1,0 +1,178 @@
+"""`--mode=sample`: images from a trained generator, as a grid, as files, as an array; and from Python."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from dcgan_jax import checkpoints, conv, images, latents
+from dcgan_jax.commands import build, workdir
+from dcgan_jax.errors import InputError
+from dcgan_jax.models import Generator
+
+BATCH_SIZE = 64  # images a call of the compiled generator; every number asked takes the same compilation
+STATISTICS = ('stored', 'batch')
+
+
+class Sampler:
+  """A trained generator.
+
+  Attributes:
+    step: of training that its checkpoint is from.
+    z_size: numbers in each latent.
+    prior: that latents are drawn from.
+  """
+
+  def __init__(self, generator: Generator, variables: Any, step: int, z_size: int, prior: str):
+    self.step = step
+    self.z_size = z_size
+    self.prior = prior
+    self._variables = variables
+    self._generate = {statistics: compile_generator(generator, statistics) for statistics in STATISTICS}
+
+  def sample(self, num: int, seed: int = 0, statistics: str = 'stored') -> np.ndarray:
+    """Draws images; image i of a seed is the same whatever their number (with stored statistics).
+
+    Args:
+      num: of images, 1 or more.
+      seed: of the latents; the run's own seed gives the latents of its pictures.
+      statistics: see `from_latents`.
+
+    Returns:
+      uint8 [num, H, W, C].
+    """
+    key = jax.random.key(seed)
+    whole_batches = -(-num // BATCH_SIZE) * BATCH_SIZE
+    z = latents.sample(key, jnp.arange(whole_batches), self.z_size, self.prior)
+    return self.from_latents(z, statistics)[:num]
+
+  def from_latents(self, z: Array | np.ndarray, statistics: str = 'stored') -> np.ndarray:
+    """Images of given latents.
+
+    Args:
+      z: float [N, z_size].
+      statistics: of batch norm: 'stored' takes the running ones of training, so that an image depends
+        on its own z alone; 'batch' takes those of each 64 images (the last ones filled up by
+        repetition), as the paper's authors do.
+
+    Returns:
+      uint8 [N, H, W, C].
+    """
+    z = np.asarray(z, np.float32)
+    parts = []
+    for start in range(0, len(z), BATCH_SIZE):
+      part = z[start : start + BATCH_SIZE]
+      filled = np.resize(part, (BATCH_SIZE, self.z_size))
+      parts.append(np.asarray(self._generate[statistics](self._variables, filled))[: len(part)])
+    return images.to_uint8(np.concatenate(parts))
+
+
+def compile_generator(generator: Generator, statistics: str) -> Callable[[Any, Any], Array]:
+  """(variables, z [B, z_size]) -> images in [-1, 1], jitted."""
+
+  def generate(variables: Any, z: Array) -> Any:
+    if statistics == 'stored':
+      return generator.apply(variables, z)
+    rngs = {'dropout': jax.random.key(0)}
+    return generator.apply(variables, z, train=True, mutable=['batch_stats'], rngs=rngs)[0]
+
+  return jax.jit(generate, compiler_options=conv.compiler_options())
+
+
+def load(folder: str | Path, step: int | None = None) -> Sampler:
+  """Opens a run.
+
+  Args:
+    folder: its workdir.
+    step: of the checkpoint, the last one by default.
+
+  Raises:
+    InputError: no run, or no such checkpoint, in the folder.
+  """
+  folder = Path(folder)
+  config = workdir.read_config(folder)
+  known = checkpoints.steps(folder / 'checkpoints')
+  if not known:
+    raise InputError(
+      f'workdir={folder}: no checkpoint yet; the first comes at step {config.checkpoint.every_steps}'
+    )
+  step = known[-1] if step is None else step
+  shapes = jax.eval_shape(build.initial_state(config))
+  state = checkpoints.restore(folder / 'checkpoints', step, shapes)
+  generator, _ = build.networks(config)
+  return Sampler(generator, state.sampling_variables, step, config.latent.size, config.latent.prior)
+
+
+def run(
+  folder: Path,
+  num: int,
+  seed: int,
+  out: str,
+  latents_file: str | None,
+  statistics: str,
+  checkpoint: str,
+) -> None:
+  """Writes images.
+
+  Args:
+    folder: the workdir.
+    num: of images; unused with latents given.
+    seed: of their latents.
+    out: ending in .png for a grid, in .npz for an array 'x' uint8 [N, H, W, C]; else a folder for one
+      PNG each.
+    latents_file: .npy with float [N, z_size], instead of random latents.
+    statistics: 'stored' | 'batch', see `Sampler.from_latents`.
+    checkpoint: 'last' or the number of a step.
+
+  Raises:
+    InputError: in one line, before anything is compiled.
+  """
+  target = Path(out)
+  if target.suffix not in ('.png', '.npz', ''):
+    raise InputError(f'out={out}: must end in .png (a grid), .npz (an array) or be a folder')
+  if target.suffix == '' and target.exists() and not target.is_dir():
+    raise InputError(f'out={out}: is a file; choose a folder, a .png or an .npz')
+  if checkpoint != 'last' and not checkpoint.isdigit():
+    raise InputError(f'checkpoint={checkpoint}: choose last or the number of a step')
+  sampler = load(folder, None if checkpoint == 'last' else int(checkpoint))
+  if latents_file is None:
+    made = sampler.sample(num, seed, statistics)
+  else:
+    made = sampler.from_latents(_read_latents(latents_file, sampler.z_size), statistics)
+  _write(target, made)
+  print(f'{len(made)} images of step {sampler.step} in {target}')
+
+
+def _read_latents(path: str, z_size: int) -> np.ndarray:
+  try:
+    z = np.load(path, allow_pickle=False)
+  except (OSError, ValueError, EOFError) as error:
+    raise InputError(f'latents={path}: cannot be read as .npy: {str(error).splitlines()[0]}') from error
+  if not isinstance(z, np.ndarray) or z.ndim != 2 or z.shape[1] != z_size or not len(z):
+    shape = getattr(z, 'shape', 'none: several arrays')
+    raise InputError(f'latents={path}: has shape {shape}; this generator takes (N, {z_size})')
+  if z.dtype.kind not in 'fiu' or not np.isfinite(z).all():
+    raise InputError(f'latents={path}: must be finite numbers')
+  return z
+
+
+def _write(target: Path, made: np.ndarray) -> None:
+  """A grid, an array or a folder of images, by the target's suffix."""
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix == '.png':
+      images.save_png(target, images.grid(made))
+    elif target.suffix == '.npz':
+      part = target.with_name(target.name + '.part.npz')
+      np.savez_compressed(part, x=made)
+      part.replace(target)
+    else:
+      digits = max(5, len(str(len(made) - 1)))
+      for i, image in enumerate(made):
+        images.save_png(target / f'{i:0{digits}d}.png', image)
+  except OSError as error:
+    raise InputError(f'out={target}: cannot be written: {error.strerror}') from error

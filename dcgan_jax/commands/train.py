@@ -1,0 +1,213 @@
+"""`--mode=train`: trains a DCGAN, and goes on where it was stopped."""
+
+import contextlib
+import datetime
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from dcgan_jax import checkpoints, conv, data, images, latents, metrics
+from dcgan_jax.commands import build, validation, workdir
+from dcgan_jax.commands.sample import compile_generator
+from dcgan_jax.state import GanState
+from dcgan_jax.steps import TrainStep
+
+AXIS = 'batch'  # of the mesh of all devices, along which a batch is divided
+
+
+def run(config: ConfigDict, folder: Path, allow_config_change: bool = False) -> None:
+  """Trains to the end, or until Ctrl-C or SIGTERM; the same call then goes on, bit for bit.
+
+  Args:
+    config: validated, see `configs/base.py`.
+    folder: the workdir, see `workdir`.
+    allow_config_change: go on with a run that was started with other hyper-parameters.
+
+  Raises:
+    InputError: in one line, before anything is compiled.
+    SystemExit: 130 or 143, stopped by a signal, after everything was saved.
+  """
+  validation.check_devices(config, jax.device_count())
+  workdir.check_unchanged(folder, config, allow_config_change)
+  source = build.source(config)
+  workdir.write_config(folder, config)
+
+  create = build.initial_state(config)
+  done = checkpoints.steps(folder / 'checkpoints')
+  start = done[-1] if done else 0
+  batch_size = config.train.batch_size * config.train.d_steps  # images a step
+  num_steps = config.train.num_steps or math.ceil(config.train.num_epochs * len(source) / batch_size)
+  if start >= num_steps:
+    print(f'{folder}: is trained to step {start}; --config.train.num_steps={2 * start} would go on')
+    return
+
+  mesh = Mesh(np.array(jax.devices()), (AXIS,))
+  if start:
+    state = checkpoints.restore(folder / 'checkpoints', start, jax.eval_shape(create))
+  else:
+    state = jax.jit(create)()
+  state = jax.device_put(state, NamedSharding(mesh, P()))
+  print(
+    f'{folder}: steps {start} to {num_steps} of {batch_size} images, on {jax.device_count()} '
+    f'{jax.default_backend()} device{"s" * (jax.device_count() > 1)}',
+    flush=True,
+  )
+  with contextlib.closing(_batches(source, config, start, batch_size)) as batches:
+    _train(config, folder, mesh, state, start, num_steps, batches, batch_size)
+
+
+def compile_step(train_step: TrainStep, mesh: Mesh) -> TrainStep:
+  """Compiles a step made for axis `AXIS` of the mesh; the state's buffers are given to the next state."""
+  if mesh.size > 1:
+    # Without replication checks gradients arrive per device, as under pmap, and the step averages them.
+    train_step = jax.shard_map(
+      train_step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()), check_vma=False
+    )
+  return jax.jit(train_step, donate_argnums=0, compiler_options=conv.compiler_options())
+
+
+def _batches(source: data.Source, config: ConfigDict, step: int, batch_size: int) -> data.Batches:
+  """Batches from a step on, out of memory if the data set fits, streamed if not."""
+  height, width = validation.image_size(config)
+  mebibytes = len(source) * height * width * config.data.channels / 2**20
+  if mebibytes <= config.data.memory_limit:
+    decoded = data.load(source, config.data.source)
+    return data.batches_in_memory(decoded, config.seed, step, batch_size)
+  return data.batches_streamed(source, config.seed, step, batch_size, config.data.workers)
+
+
+def _train(
+  config: ConfigDict,
+  folder: Path,
+  mesh: Mesh,
+  state: GanState,
+  start: int,
+  num_steps: int,
+  batches: Iterator[np.ndarray],
+  batch_size: int,
+) -> None:
+  """The loop, and everything that is written on the way."""
+  step_fn = compile_step(build.train_step(config, AXIS if mesh.size > 1 else None), mesh)
+  placement = NamedSharding(mesh, P(AXIS))
+  generator, _ = build.networks(config)
+  generate = compile_generator(generator, 'stored')
+  # the latents of `--mode=sample` with this seed
+  fixed_z = latents.sample(
+    jax.random.key(config.seed), jnp.arange(config.sample.num), config.latent.size, config.latent.prior
+  )
+
+  def picture(step: int) -> None:
+    made = images.grid(images.to_uint8(np.asarray(generate(state.sampling_variables, fixed_z))))
+    images.save_png(workdir.sample(folder, step), images.zoom(made))
+    writer.add_image(step, made)
+
+  def every(steps: int) -> bool:
+    return steps > 0 and (step % steps == 0 or step == num_steps)
+
+  writer = metrics.MetricsWriter(folder, start, config.log.tensorboard)
+  saver = checkpoints.open_for_writing(folder / 'checkpoints', config.checkpoint.keep)
+  bar = tqdm(total=num_steps, initial=start, unit='step', disable=None)
+  with stop_signals() as signals, contextlib.closing(saver), contextlib.closing(writer), bar:
+    if start == 0 and config.sample.every_steps:
+      picture(0)
+    step, values = start, None
+    clock = _Clock(start)
+    while step < num_steps and not signals:
+      with clock.waiting():
+        batch = jax.device_put(next(batches), placement)
+      state, new_values = step_fn(state, batch)
+      jax.block_until_ready(values)  # of the step before: one step in flight, so that a signal is met soon
+      step, values = step + 1, new_values
+      bar.update()
+      if every(config.log.every_steps):
+        row = {name: float(value) for name, value in jax.device_get(values).items()}
+        row |= clock.lap(step, batch_size)
+        writer.write(step, row)
+        _report(bar, step, num_steps, row, batch_size)
+      if every(config.sample.every_steps):
+        picture(step)
+      if every(config.checkpoint.every_steps):
+        checkpoints.save(saver, state)
+    if signals and step % config.checkpoint.every_steps:
+      checkpoints.save(saver, state)
+  _finish(folder)
+  if signals:
+    print(f'{signals[0].name}: saved step {step} in {folder}; the same command goes on from there')
+    raise SystemExit(128 + signals[0])
+  print(f'{folder}: trained to step {step}')
+
+
+class _Clock:
+  """Where the time between two rows of metrics went."""
+
+  def __init__(self, step: int):
+    self._step, self._start, self._waited = step, time.perf_counter(), 0.0
+
+  @contextlib.contextmanager
+  def waiting(self) -> Iterator[None]:
+    """Counts the time within as waiting for input."""
+    start = time.perf_counter()
+    yield
+    self._waited += time.perf_counter() - start
+
+  def lap(self, step: int, batch_size: int) -> dict[str, float]:
+    """`images_per_second` since the last lap, and `input_wait`, the share of time spent waiting for input."""
+    seconds = time.perf_counter() - self._start
+    rate = (step - self._step) * batch_size / seconds
+    wait = self._waited / seconds
+    self.__init__(step)  # type: ignore[misc]
+    return {'images_per_second': round(rate, 2), 'input_wait': round(wait, 5)}
+
+
+def _report(bar: tqdm, step: int, num_steps: int, row: dict[str, float], batch_size: int) -> None:
+  """On a terminal in the progress bar, elsewhere as a line."""
+  losses = f'loss_d {row["loss_d"]:.3f}  loss_g {row["loss_g"]:.3f}'
+  speed = f'{row["images_per_second"]:.0f} images/s'
+  if not bar.disable:
+    bar.set_postfix_str(f'{losses}  {speed}', refresh=False)
+    return
+  left = datetime.timedelta(seconds=round((num_steps - step) * batch_size / row['images_per_second']))
+  print(f'step {step}/{num_steps}  {losses}  {speed}  {left} left', flush=True)
+
+
+def _finish(folder: Path) -> None:
+  """The pictures of the whole run."""
+  rows = metrics.read(folder / 'metrics.jsonl')
+  if rows:
+    metrics.plot_losses(folder / 'losses.png', rows)
+  frames = workdir.samples(folder)
+  if frames:
+    images.save_gif(folder / 'samples.gif', frames)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[list[signal.Signals]]:
+  """Notes Ctrl-C and SIGTERM in the list instead of dying; a second one acts as usual."""
+  caught: list[signal.Signals] = []
+  if threading.current_thread() is not threading.main_thread():
+    yield caught  # signals are the main thread's
+    return
+
+  def note(number: int, _: Any) -> None:
+    caught.append(signal.Signals(number))
+    for name, handler in previous.items():
+      signal.signal(name, handler)
+
+  previous = {name: signal.signal(name, note) for name in (signal.SIGINT, signal.SIGTERM)}
+  try:
+    yield caught
+  finally:
+    for name, handler in previous.items():
+      signal.signal(name, handler)

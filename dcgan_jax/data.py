@@ -1,0 +1,400 @@
+"""Data: a source is a sequence of uint8 images; the order of samples is a pure function of (seed, step).
+
+Nothing here imports JAX or TensorFlow, except to download and prepare a tfds data set the first time.
+"""
+
+import functools
+import io
+import os
+import sys
+import zlib
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dcgan_jax.errors import InputError
+
+Batches = Generator[np.ndarray, None, None]
+
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
+# What Pillow raises on a broken file: its own error, an early end, a broken chunk, a decompression bomb.
+UNREADABLE = (
+  UnidentifiedImageError,
+  OSError,
+  SyntaxError,
+  ValueError,
+  zlib.error,
+  Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+  """How any picture becomes a training image of one size.
+
+  Attributes:
+    image_size: height and width in pixels.
+    channels: 1 makes gray (luma), 3 makes RGB.
+    mode: 'crop' takes the largest centred part of the right shape; 'squash' takes the whole.
+    background: RGB, 0..255, that transparent pixels are laid on.
+  """
+
+  image_size: tuple[int, int]
+  channels: int
+  mode: str = 'crop'
+  background: tuple[int, int, int] = (255, 255, 255)
+
+  def __call__(self, image: Image.Image) -> np.ndarray:
+    """Any Pillow image -> uint8 [H, W, channels]; resizing is bilinear and anti-aliased."""
+    image = _to_eight_bits(ImageOps.exif_transpose(image))
+    if image.has_transparency_data:
+      image = image.convert('RGBA')
+      canvas = Image.new('RGBA', image.size, (*self.background, 255))
+      image = Image.alpha_composite(canvas, image)
+    image = image.convert('L' if self.channels == 1 else 'RGB')
+    height, width = self.image_size
+    if image.size != (width, height):
+      image = image.resize((width, height), Image.Resampling.BILINEAR, self._box(image.size))
+    return np.asarray(image).reshape(height, width, self.channels)
+
+  def _box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The part of an image of size (width, height) to keep: left, top, right, bottom."""
+    width, height = size
+    if self.mode == 'squash':
+      return 0, 0, width, height
+    scale = min(width / self.image_size[1], height / self.image_size[0])
+    kept_width, kept_height = self.image_size[1] * scale, self.image_size[0] * scale
+    left, top = (width - kept_width) / 2, (height - kept_height) / 2
+    return left, top, left + kept_width, top + kept_height
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+  """16-bit gray, which Pillow would clip rather than scale, to 8 bits."""
+  if image.mode.startswith('I'):
+    return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+  return image
+
+
+class Source(Protocol):
+  """Images by number."""
+
+  def __len__(self) -> int: ...
+
+  def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
+    """The images [H, W, C], uint8; None for one that cannot be decoded."""
+    ...
+
+  def name(self, index: int) -> str:
+    """What to call an image when it cannot be decoded."""
+    ...
+
+
+@dataclass(frozen=True)
+class Digits:
+  """The 1,797 handwritten digits, 8x8 gray, that ship with scikit-learn (UCI optdigits, test part)."""
+
+  fit: Fit
+
+  def __len__(self) -> int:
+    return len(_digits())
+
+  def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
+    return [self.fit(Image.fromarray(_digits()[i])) for i in indices]
+
+  def name(self, index: int) -> str:
+    return f'digit {index}'
+
+
+@functools.cache
+def _digits() -> np.ndarray:
+  from sklearn import datasets  # slow to import
+
+  return (datasets.load_digits().images * (255 / 16)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Folder:
+  """A user's own image files."""
+
+  paths: tuple[Path, ...]
+  fit: Fit
+
+  def __len__(self) -> int:
+    return len(self.paths)
+
+  def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
+    return [self._read_one(self.paths[i]) for i in indices]
+
+  def _read_one(self, path: Path) -> np.ndarray | None:
+    try:
+      with Image.open(path) as image:
+        return self.fit(image)
+    except UNREADABLE:
+      return None
+
+  def name(self, index: int) -> str:
+    return str(self.paths[index])
+
+
+@dataclass(frozen=True)
+class Tfds:
+  """A prepared tfds data set, read through `tfds.data_source` without TensorFlow."""
+
+  records: Any  # random access to {image_key: encoded bytes}
+  image_key: str
+  fit: Fit
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
+    # read in bulk and decoded here: 10 times the speed of tfds's own record by record
+    records = self.records.__getitems__([int(i) for i in indices])
+    return [self._decode(record[self.image_key]) for record in records]
+
+  def _decode(self, encoded: bytes) -> np.ndarray | None:
+    try:
+      return self.fit(Image.open(io.BytesIO(encoded)))
+    except UNREADABLE:
+      return None
+
+  def name(self, index: int) -> str:
+    return f'record {index}'
+
+
+def open_source(source: str, split: str, fit: Fit) -> Source:
+  """Opens a source; downloads and prepares a tfds data set that is not on this machine yet.
+
+  Args:
+    source: 'digits' | 'tfds:NAME' | 'folder:PATH'.
+    split: of a tfds data set, in its own notation ('train', 'train[:10%]').
+    fit: what to make of each image.
+
+  Raises:
+    InputError: no such source, or it has no images that could be used.
+  """
+  kind, _, rest = source.partition(':')
+  if source == 'digits':
+    if fit.channels != 1:
+      raise InputError(f'data.channels={fit.channels}: the digits are gray; set it to 1')
+    return Digits(fit)
+  if kind == 'folder' and rest:
+    return open_folder(Path(rest).expanduser(), fit)
+  if kind == 'tfds' and rest:
+    return open_tfds(rest, split, fit)
+  raise InputError(f'data.source={source!r}: choose digits, tfds:NAME or folder:PATH')
+
+
+def open_folder(folder: Path, fit: Fit) -> Folder:
+  """The images below a folder, sorted by path; files that are no image by their header are listed.
+
+  Raises:
+    InputError: no such folder, or no readable image in it.
+  """
+  if not folder.is_dir():
+    raise InputError(f'data.source=folder:{folder}: no such folder')
+  files = sorted(p for p in folder.rglob('*') if p.is_file() and not p.name.startswith('.'))
+  candidates = [p for p in files if p.suffix.lower() in SUFFIXES]
+  others = len(files) - len(candidates)
+  if others:
+    first = next(p for p in files if p.suffix.lower() not in SUFFIXES)
+    print(f'{folder}: {others} files are no images by their suffix, e.g. {first.name}', flush=True)
+  with ThreadPoolExecutor() as pool:
+    readable = list(pool.map(_has_image_header, candidates))
+  report_unreadable([str(p) for p, ok in zip(candidates, readable) if not ok])
+  paths = tuple(p for p, ok in zip(candidates, readable) if ok)
+  if not paths:
+    raise InputError(
+      f'data.source=folder:{folder}: no readable image among its {len(files)} files '
+      f'(looked for {", ".join(s[1:].upper() for s in SUFFIXES)}, also in its subfolders)'
+    )
+  return Folder(paths, fit)
+
+
+def _has_image_header(path: Path) -> bool:
+  try:
+    with Image.open(path):
+      return True
+  except UNREADABLE:
+    return False
+
+
+def report_unreadable(names: list[str]) -> None:
+  """Lists by name the files that are skipped, the first twenty of many."""
+  if names:
+    shown = ', '.join(names[:20]) + (' ...' if len(names) > 20 else '')
+    print(f'skipped {len(names)} unreadable: {shown}', flush=True)
+
+
+def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
+  """A tfds data set from `TFDS_DATA_DIR` (default ~/tensorflow_datasets), prepared there if need be.
+
+  Raises:
+    InputError: no such data set or split, no images in it, or it could not be prepared.
+  """
+  import tensorflow_datasets as tfds
+
+  field = f'data.source=tfds:{name}'
+  try:
+    builder = tfds.builder(name, try_gcs=False)
+  except tfds.core.registered.DatasetNotFoundError:
+    close = ', '.join(_close_names(name, tfds.list_builders(with_community_datasets=False)))
+    hint = f'did you mean {close}?' if close else 'names: tensorflow.org/datasets/catalog'
+    raise InputError(f'{field}: no such tfds data set; {hint}') from None
+  except (ValueError, AssertionError, TypeError) as error:
+    raise InputError(f'{field}: {_first_line(error)}') from None
+
+  keys = [k for k, f in builder.info.features.items() if isinstance(f, tfds.features.Image)]
+  if not keys:
+    raise InputError(f'{field}: has no images; its features are {", ".join(builder.info.features)}')
+  image_key = 'image' if 'image' in keys else keys[0]
+  if builder.info.features[image_key].shape[-1] == 1 and fit.channels != 1:
+    raise InputError(f'data.channels={fit.channels}: the images of {name} are gray; set it to 1')
+
+  _prepare(builder, field)
+  decoders = {image_key: tfds.decode.SkipDecoding()}
+  try:
+    records = builder.as_data_source(split, decoders=decoders)
+  except (ValueError, KeyError) as error:
+    splits = ', '.join(builder.info.splits)
+    raise InputError(f'data.split={split!r}: {_first_line(error)}; {name} has {splits}') from None
+  return Tfds(records, image_key, fit)
+
+
+def _prepare(builder: Any, field: str) -> None:
+  """Downloads a data set, or converts one prepared as TFRecord: here alone TensorFlow is imported."""
+  random_access = 'array_record'
+  formats = {f.value for f in builder.info.available_file_formats()} if builder.is_prepared() else set()
+  if random_access in formats:
+    return
+  try:
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    import tensorflow  # noqa: F401
+  except ImportError:
+    raise InputError(
+      f'{field}: not prepared in {builder.data_path}, and preparing it needs TensorFlow, which has no '
+      f'package for this Python {sys.version_info.major}.{sys.version_info.minor} here: '
+      'run once where `pip install tensorflow` works and copy that folder, or set TFDS_DATA_DIR to it'
+    ) from None
+  try:
+    if formats:
+      print(f'{builder.data_path}: converting {", ".join(formats)} to {random_access}', flush=True)
+      from tensorflow_datasets.scripts.cli import convert_format_utils
+
+      convert_format_utils.convert_dataset(
+        out_dir=None,
+        out_file_format=random_access,
+        dataset_version_dir=[str(builder.data_path)],
+        num_workers=1,
+      )
+      builder.info.read_from_directory(builder.data_path)
+    else:
+      size = builder.info.download_size or 'unknown size'
+      urls = ', '.join(builder.info.homepage.split()) if builder.info.homepage else 'its official source'
+      print(f'downloading {builder.name} ({size}, {urls}) to {builder.data_path}', flush=True)
+      builder.download_and_prepare(file_format=random_access)
+  except Exception as error:  # whatever the network, the disk or a data set's own code raises
+    raise InputError(f'{field}: could not be prepared: {_first_line(error)}') from error
+
+
+def _first_line(error: BaseException) -> str:
+  lines = str(error).strip().splitlines()
+  return lines[0][:300] if lines else type(error).__name__
+
+
+def _close_names(name: str, names: list[str]) -> list[str]:
+  import difflib
+
+  return difflib.get_close_matches(name, names, 3)
+
+
+def load(source: Source, title: str) -> np.ndarray:
+  """Decodes a whole source into memory, in threads, with a progress bar on a terminal.
+
+  Returns:
+    uint8 [N, H, W, C]; images that cannot be decoded are listed by name and left out.
+
+  Raises:
+    InputError: not one could be decoded.
+  """
+  from tqdm import tqdm
+
+  chunks = np.array_split(np.arange(len(source)), max(1, len(source) // 256))
+  with ThreadPoolExecutor() as pool, tqdm(total=len(source), desc=title, unit='image', disable=None) as bar:
+    images: list[np.ndarray | None] = []
+    for chunk in pool.map(source.read, chunks):
+      images.extend(chunk)
+      bar.update(len(chunk))
+  report_unreadable([source.name(i) for i, image in enumerate(images) if image is None])
+  readable = [image for image in images if image is not None]
+  if not readable:
+    raise InputError(f'data.source={title}: none of its {len(images)} images can be decoded')
+  return np.stack(readable)
+
+
+@functools.lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+  """The order of an epoch: a permutation of range(count) that depends on (seed, epoch) alone."""
+  return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def sample_index(seed: int, position: int, count: int) -> int:
+  """Which image stands at a position of the endless stream of shuffled epochs."""
+  epoch, offset = divmod(position, count)
+  return int(epoch_order(seed, epoch, count)[offset])
+
+
+def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarray:
+  """The images of a step's batch, int64 [batch_size]; batches run on across the ends of epochs."""
+  positions = range(step * batch_size, (step + 1) * batch_size)
+  return np.array([sample_index(seed, p, count) for p in positions])
+
+
+def batches_in_memory(images: np.ndarray, seed: int, step: int, batch_size: int) -> Batches:
+  """Batches uint8 [batch_size, H, W, C] for step, step + 1, ... without end."""
+  while True:
+    yield images[batch_indices(seed, step, batch_size, len(images))]
+    step += 1
+
+
+def batches_streamed(source: Source, seed: int, step: int, batch_size: int, workers: int) -> Batches:
+  """The same batches as `batches_in_memory`, read ahead by Grain.
+
+  Args:
+    source: picklable when there are workers.
+    seed: of the order.
+    step: to start from.
+    batch_size: global.
+    workers: processes; 0 reads in threads of this one.
+  """
+  import grain
+  from absl import flags
+
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # in a notebook or a test; Grain's workers insist
+  positions = grain.MapDataset.range(step * batch_size, sys.maxsize // 2)
+  images = positions.map(functools.partial(_read_at, source, seed)).batch(batch_size)
+  stream = images.to_iter_dataset(grain.ReadOptions(num_threads=8, prefetch_buffer_size=8))
+  if workers:
+    stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+  iterator = iter(stream)
+  try:
+    yield from iterator
+  finally:
+    iterator.close()
+
+
+def _read_at(source: Source, seed: int, position: int) -> np.ndarray:
+  """The image at a position; one that cannot be decoded is replaced by the next that can."""
+  index = sample_index(seed, position, len(source))
+  for i in range(index, index + len(source)):
+    image = source.read([i % len(source)])[0]
+    if image is not None:
+      return image
+    report_unreadable([source.name(i % len(source))])
+  raise InputError('data.source: none of its images can be decoded')

@@ -1,0 +1,100 @@
+"""Metrics of a run: `metrics.jsonl`, TensorBoard events, the plot of both losses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+
+def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
+  """The rows of a metrics file, up to a step; a last line cut short by a crash is left out."""
+  rows: list[dict[str, float]] = []
+  if not path.exists():
+    return rows
+  for line in path.read_text().splitlines():
+    try:
+      row = json.loads(line)
+    except json.JSONDecodeError:
+      break
+    if last_step is not None and row['step'] > last_step:
+      break
+    rows.append(row)
+  return rows
+
+
+class MetricsWriter:
+  """Appends rows to `metrics.jsonl` and TensorBoard events in a folder.
+
+  Args:
+    folder: of the run.
+    step: that the run continues from; rows after it, of a run that was killed, are dropped.
+    tensorboard: whether to write events too.
+  """
+
+  def __init__(self, folder: Path, step: int, tensorboard: bool):
+    path = folder / 'metrics.jsonl'
+    rows = read(path, step)
+    part = path.with_name(path.name + '.part')
+    part.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    part.replace(path)
+    self._file = path.open('a', buffering=1)
+    self._events = None
+    if tensorboard:
+      from tensorboardX import SummaryWriter  # slow to import
+
+      self._events = SummaryWriter(str(folder / 'tensorboard'), purge_step=step + 1)
+
+  def write(self, step: int, values: dict[str, float]) -> None:
+    """Writes one row."""
+    self._file.write(json.dumps({'step': step, **values}) + '\n')
+    if self._events is not None:
+      for name, value in values.items():
+        self._events.add_scalar(name, value, step)
+
+  def add_image(self, step: int, image: np.ndarray) -> None:
+    """Shows a picture, uint8 [H, W, C], in TensorBoard."""
+    if self._events is not None:
+      self._events.add_image('samples', image, step, dataformats='HWC')
+
+  def close(self) -> None:
+    """Flushes both."""
+    self._file.close()
+    if self._events is not None:
+      self._events.close()
+
+
+def plot_losses(path: Path, rows: list[dict[str, float]]) -> None:
+  """Draws both losses, and D's opinion of real images and fakes, over the steps of a run."""
+  from matplotlib.figure import Figure  # no pyplot: no global state, no display
+
+  steps = [row['step'] for row in rows]
+  figure = Figure(figsize=(8, 5.5), layout='constrained')
+  losses, outputs = figure.subplots(2, 1, sharex=True)
+  curves = (
+    (losses, 'loss_d', 'discriminator', 'tab:blue'),
+    (losses, 'loss_g', 'generator', 'tab:orange'),
+    (outputs, 'd_real', 'D(x), real images', 'tab:blue'),
+    (outputs, 'd_fake', 'D(G(z)), fakes', 'tab:orange'),
+  )
+  for axes, key, label, color in curves:
+    values = np.array([row[key] for row in rows])
+    axes.plot(steps, values, color=color, alpha=0.3, linewidth=0.8)
+    axes.plot(steps, _smooth(values), color=color, label=label, linewidth=1.5)
+  losses.set_ylabel('loss')
+  outputs.set_ylabel('output of D')
+  outputs.set_xlabel('step')
+  for axes in (losses, outputs):
+    axes.legend(loc='upper right', frameon=False)
+    axes.spines[['top', 'right']].set_visible(False)
+  part = path.with_name(path.name + '.part')
+  figure.savefig(part, format='png', dpi=110)
+  part.replace(path)
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+  """Centred running mean over about a thirtieth of the curve, its window cut at the ends."""
+  half = len(values) // 60
+  sums = np.concatenate([[0.0], np.cumsum(values)])
+  low = np.maximum(np.arange(len(values)) - half, 0)
+  high = np.minimum(np.arange(len(values)) + half + 1, len(values))
+  return (sums[high] - sums[low]) / (high - low)

@@ -1,0 +1,130 @@
+"""Trains DCGANs and uses them.
+
+python main.py --config=configs/digits.py
+python main.py --mode=sample --workdir=runs/digits --num=64 --out=digits.png
+"""
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from dcgan_jax.commands import validation, workdir
+from dcgan_jax.errors import InputError
+
+CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'train, summary: a file of configs/; --config.KEY=VALUE changes one of its keys.'
+)
+WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default runs/NAME for configs/NAME.py.')
+ALLOW_CHANGE = flags.DEFINE_bool(
+  'allow_config_change', False, 'train: go on with a run that was started with other hyper-parameters.'
+)
+NUM = flags.DEFINE_integer('num', 64, 'sample: number of images.', lower_bound=1)
+SEED = flags.DEFINE_integer('seed', 0, 'sample: of the latents.', lower_bound=0, upper_bound=2**32 - 1)
+OUT = flags.DEFINE_string(
+  'out', 'samples.png', 'sample: a .png for a grid, an .npz for an array, or a folder.'
+)
+LATENTS = flags.DEFINE_string('latents', None, 'sample: .npy of latents [N, z_size], instead of random ones.')
+STATISTICS = flags.DEFINE_enum(
+  'statistics', 'stored', ['stored', 'batch'], 'sample: batch-norm statistics, of training or of the samples.'
+)
+CHECKPOINT = flags.DEFINE_string('checkpoint', 'last', 'sample: last, or the number of a step.')
+
+
+MODES: dict[str, Callable[[], None]] = {
+  'train': lambda: _run('train', _config(), _workdir(), ALLOW_CHANGE.value),
+  'summary': lambda: _run('summary', _config()),
+  'sample': lambda: _run(
+    'sample', _workdir(), NUM.value, SEED.value, OUT.value, LATENTS.value, STATISTICS.value, CHECKPOINT.value
+  ),
+}
+MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
+
+
+def _run(verb: str, *arguments: Any) -> None:
+  """Imports a verb when its arguments are known to be good: an error need not wait for JAX."""
+  importlib.import_module(f'dcgan_jax.commands.{verb}').run(*arguments)
+
+
+def _config() -> ConfigDict:
+  """The config of the command line or, without one, that of the run in the workdir; checked."""
+  if CONFIG.value is None and WORKDIR.value is not None:
+    return workdir.read_config(_workdir())
+  if CONFIG.value is None:
+    raise InputError(f'--config is missing: {_known_configs()}')
+  validation.check(CONFIG.value)
+  return CONFIG.value
+
+
+def _known_configs() -> str:
+  names = sorted(p.stem for p in Path(__file__).parent.glob('configs/*.py'))
+  names = [name for name in names if name not in ('base', '__init__')]
+  return f'choose --config=configs/NAME.py, NAME one of {", ".join(names)}'
+
+
+def _workdir() -> Path:
+  if WORKDIR.value:
+    return Path(WORKDIR.value).expanduser()
+  if CONFIG.value is None:
+    raise InputError('--workdir is missing: give the folder of a run, e.g. --workdir=runs/digits')
+  return Path('runs') / Path(_config_path()).stem
+
+
+def _config_path() -> str:
+  return config_flags.get_config_filename(flags.FLAGS['config'])
+
+
+def _parse(argv: list[str]) -> None:
+  """Parses flags and config; whatever is wrong with them becomes an InputError of one line."""
+  for argument in argv[1:]:
+    if override := re.match(r'--?(?:no)?config\.([^=]+)', argument):
+      validation.check_key(override[1])
+  try:
+    rest = flags.FLAGS(argv)
+  except Exception as error:  # absl's, or what ml_collections and the value's type make of it
+    if wrong := re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL):
+      validation.refuse(wrong[1], wrong[2])
+    raise InputError(_one_line(error)) from error
+  if len(rest) > 1:
+    raise InputError(f'{rest[1]}: unexpected; every argument is a --flag=value')
+  if CONFIG.value is not None:
+    if not Path(_config_path()).is_file():
+      raise InputError(f'--config={_config_path()}: no such file; {_known_configs()}')
+    try:
+      CONFIG.value.lock()  # an error in the file comes up when its config is first touched
+    except Exception as error:
+      raise InputError(f'--config={_config_path()}: {_one_line(error)}') from error
+
+
+def _one_line(error: BaseException) -> str:
+  text = str(error).strip()
+  text = text.splitlines()[-1] if 'Traceback' in text else ' '.join(text.split())
+  return text if isinstance(error, flags.Error) else f'{type(error).__name__}: {text}'
+
+
+def main(argv: list[str]) -> int:
+  """Returns the exit status."""
+  if any(re.fullmatch('--?(help|helpshort|helpfull)', a) for a in argv):
+    print(__doc__ + flags.FLAGS.main_module_help())
+    return 0
+  try:
+    _parse(argv)
+    MODES[MODE.value]()
+  except InputError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print('interrupted', file=sys.stderr)
+    return 130
+  return 0
+
+
+if __name__ == '__main__':
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  sys.exit(main(sys.argv))
