@@ -58,7 +58,9 @@ def get_config() -> ConfigDict:
 
   config.generator = network(widths=(512, 256, 128, 64), strides=(2, 2, 2, 2), norm=(True,) * 4)
   config.generator.leak = 0.0
-  config.generator.dense_norm = 'channel'  # first batch norm: channel (PyTorch) | unit (Keras, the authors)
+  config.generator.dense_norm = (
+    'channel'  # norm and bias of the first layer: channel (PyTorch) | unit (Keras)
+  )
   config.generator.upsample = 'transposed'  # transposed (convolution) | bilinear (resize + convolution)
 
   config.discriminator = network(

@@ -59,17 +59,17 @@ class Fit:
     image = image.convert('L' if self.channels == 1 else 'RGB')
     height, width = self.image_size
     if image.size != (width, height):
-      image = image.resize((width, height), Image.Resampling.BILINEAR, self._box(image.size))
+      if self.mode == 'crop':
+        image = image.crop(self._centre(image.size))
+      image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(height, width, self.channels)
 
-  def _box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The part of an image of size (width, height) to keep: left, top, right, bottom."""
+  def _centre(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The largest centred part of the right shape: left, top, right, bottom, in pixels."""
     width, height = size
-    if self.mode == 'squash':
-      return 0, 0, width, height
     scale = min(width / self.image_size[1], height / self.image_size[0])
-    kept_width, kept_height = self.image_size[1] * scale, self.image_size[0] * scale
-    left, top = (width - kept_width) / 2, (height - kept_height) / 2
+    kept_width, kept_height = round(self.image_size[1] * scale), round(self.image_size[0] * scale)
+    left, top = (width - kept_width) // 2, (height - kept_height) // 2
     return left, top, left + kept_width, top + kept_height
 
 
@@ -241,7 +241,7 @@ def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
 
   field = f'data.source=tfds:{name}'
   try:
-    builder = tfds.builder(name, try_gcs=False)
+    builder = tfds.builder(name, data_dir=os.environ.get('TFDS_DATA_DIR'), try_gcs=False)
   except tfds.core.registered.DatasetNotFoundError:
     close = ', '.join(_close_names(name, tfds.list_builders(with_community_datasets=False)))
     hint = f'did you mean {close}?' if close else 'names: tensorflow.org/datasets/catalog'
@@ -284,15 +284,7 @@ def _prepare(builder: Any, field: str) -> None:
   try:
     if formats:
       print(f'{builder.data_path}: converting {", ".join(formats)} to {random_access}', flush=True)
-      from tensorflow_datasets.scripts.cli import convert_format_utils
-
-      convert_format_utils.convert_dataset(
-        out_dir=None,
-        out_file_format=random_access,
-        dataset_version_dir=[str(builder.data_path)],
-        num_workers=1,
-      )
-      builder.info.read_from_directory(builder.data_path)
+      _add_array_record(builder)
     else:
       size = builder.info.download_size or 'unknown size'
       urls = ', '.join(builder.info.homepage.split()) if builder.info.homepage else 'its official source'
@@ -300,6 +292,23 @@ def _prepare(builder: Any, field: str) -> None:
       builder.download_and_prepare(file_format=random_access)
   except Exception as error:  # whatever the network, the disk or a data set's own code raises
     raise InputError(f'{field}: could not be prepared: {_first_line(error)}') from error
+
+
+def _add_array_record(builder: Any) -> None:
+  """Writes a prepared data set's shards again as ArrayRecord, beside the old ones."""
+  from tensorflow_datasets.core import file_adapters
+
+  old, new = builder.info.file_format, file_adapters.FileFormat.ARRAY_RECORD
+  adapters = file_adapters.ADAPTER_FOR_FORMAT
+  for split in builder.info.splits.values():
+    for shard in map(Path, split.filepaths):
+      target = shard.with_name(shard.name.replace(f'.{old.file_suffix}', f'.{new.file_suffix}'))
+      part = target.with_name(target.name + '.part')
+      records = ((i, record.numpy()) for i, record in enumerate(adapters[old].make_tf_data(str(shard))))
+      adapters[new].write_examples(str(part), records)
+      part.replace(target)
+  builder.info.add_alternative_file_format(new)
+  builder.info.write_to_directory(builder.data_path)
 
 
 def _first_line(error: BaseException) -> str:

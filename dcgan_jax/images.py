@@ -34,7 +34,7 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
   return canvas
 
 
-def zoom(image: np.ndarray, least: int = 320) -> np.ndarray:
+def zoom(image: np.ndarray, least: int = 512) -> np.ndarray:
   """Enlarges a small picture [H, W, C] by a whole factor, pixels kept square, to `least` pixels or so."""
   factor = max(1, round(least / max(image.shape[:2])))
   return image.repeat(factor, 0).repeat(factor, 1)

@@ -67,6 +67,27 @@ class ResizeConv(_ConvLayer):
     return self.add_bias(conv.conv2d(x, kernel, 1, self.padding, self.fast))
 
 
+class Dense(nn.Module):
+  """[B, I] -> [B, features], with a bias for each of the last `biases` features, repeated; 0 for none.
+
+  A transposed convolution of a 1x1 input is a dense layer whose bias is shared by all pixels.
+  """
+
+  features: int
+  biases: int
+  kernel_init: nn.initializers.Initializer
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    kernel = self.param('kernel', self.kernel_init, (x.shape[-1], self.features)).astype(self.dtype)
+    x = x @ kernel
+    if not self.biases:
+      return x
+    bias = self.param('bias', nn.initializers.zeros, (self.biases,)).astype(self.dtype)
+    return x + jnp.tile(bias, self.features // self.biases)
+
+
 UPSAMPLE = {'transposed': ConvTranspose, 'bilinear': ResizeConv}
 
 
@@ -131,8 +152,8 @@ class _Network(nn.Module):
   axis_name: str | None = None
   dtype: Any = jnp.float32
 
-  def dense(self, features: int, name: str) -> nn.Dense:
-    return nn.Dense(features, self.use_bias, self.dtype, kernel_init=self.kernel_init, name=name)
+  def dense(self, features: int, biases: int, name: str) -> Dense:
+    return Dense(features, biases if self.use_bias else 0, self.kernel_init, self.dtype, name=name)
 
   @property
   def kernel_init(self) -> nn.initializers.Initializer:
@@ -183,8 +204,8 @@ class Generator(_Network):
   Attributes:
     image_size: height and width in pixels, each divisible by the product of the strides.
     channels: of the image.
-    dense_norm: 'channel' normalises the dense layer's output per channel, as PyTorch does; 'unit' per
-      unit (before the reshape), as Keras and the paper's authors do.
+    dense_norm: 'channel' normalises the dense layer's output, and adds its bias, per channel, as PyTorch
+      does; 'unit' per unit (before the reshape), as Keras and the paper's authors do.
     upsample: 'transposed' convolution | 'bilinear' resize and convolution.
   """
 
@@ -206,8 +227,10 @@ class Generator(_Network):
       Images [B, H, W, channels], float32 in [-1, 1].
     """
     height, width = (size // math.prod(self.strides) for size in self.image_size)
-    x = self.dense(height * width * self.widths[0], 'dense')(z.astype(self.dtype))
-    if self.dense_norm == 'channel':
+    units = height * width * self.widths[0]
+    by_channel = self.dense_norm == 'channel'
+    x = self.dense(units, self.widths[0] if by_channel else units, 'dense')(z.astype(self.dtype))
+    if by_channel:
       x = x.reshape(-1, height, width, self.widths[0])
     if self.norm[0]:
       x = self.batch_norm(train, 'norm0')(x)
@@ -250,5 +273,5 @@ class Discriminator(_Network):
         x = self.batch_norm(train, f'norm{i}')(x)
       x = self.activate(x, train, f'dropout{i}')
       activations.append(x)
-    logits = self.dense(1, 'dense')(x.reshape(x.shape[0], -1))
+    logits = self.dense(1, 1, 'dense')(x.reshape(x.shape[0], -1))
     return logits[:, 0].astype(jnp.float32), tuple(activations)

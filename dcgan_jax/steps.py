@@ -128,7 +128,7 @@ def make_train_step(
       'loss_d': value,
       'd_real': jnp.mean(loss.output(real_logits)),
       'd_fake': jnp.mean(loss.output(fake_logits)),
-      'grad_norm_d': optax.global_norm(grads),
+      'grad_norm_d': optax.tree.norm(grads),
     }
     return _apply(net, discriminator_optimizer, grads, stats), metrics
 
@@ -148,7 +148,7 @@ def make_train_step(
     metrics = {
       'loss_g': value,
       'd_fake_after': jnp.mean(loss.output(logits)),
-      'grad_norm_g': optax.global_norm(grads),
+      'grad_norm_g': optax.tree.norm(grads),
     }
     return _apply(net, generator_optimizer, grads, stats), metrics
 

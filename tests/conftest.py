@@ -1,0 +1,50 @@
+"""For every test: four CPU devices, no implicit dtype promotion; pyproject makes warnings errors."""
+
+import os
+
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
+os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + (
+  ' --xla_force_host_platform_device_count=4'
+  ' --xla_backend_optimization_level=0'  # halves the time to compile, which is what tests spend
+)
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import hypothesis
+import jax
+import optax
+import pytest
+
+from dcgan_jax.models import Discriminator, Generator
+
+hypothesis.settings.register_profile('ours', deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.load_profile('ours')
+
+
+def lenient(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+  """optax itself mixes int32 with float32: strictness is for our code."""
+
+  def update(*arguments):
+    with jax.numpy_dtype_promotion('standard'):
+      return optimizer.update(*arguments)
+
+  return optax.GradientTransformation(optimizer.init, update)
+
+
+@pytest.fixture(scope='session')
+def tiny() -> tuple[Generator, Discriminator]:
+  """Networks small enough to compile and run in a moment, with everything the presets have."""
+  generator = Generator(
+    widths=(8, 6), strides=(2, 2), norm=(True, True), leak=0.0, image_size=(8, 8), channels=1
+  )
+  discriminator = Discriminator(widths=(6, 8), strides=(2, 2), norm=(False, True), dropout=0.2)
+  return generator, discriminator
+
+
+@pytest.fixture
+def tfds_data() -> str:
+  """The folder of prepared tfds data sets, where there is one."""
+  folder = os.environ.get('TFDS_DATA_DIR')
+  if not folder or not os.path.isdir(os.path.join(folder, 'mnist')):
+    pytest.skip('TFDS_DATA_DIR does not point at a prepared MNIST')
+  return folder

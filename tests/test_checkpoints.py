@@ -1,0 +1,69 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dcgan_jax import checkpoints, state
+from dcgan_jax.errors import InputError
+
+
+def _create(networks, ema=True):
+  optimizer = optax.adam(1e-3)
+  return lambda: state.create(*networks, optimizer, optimizer, 5, 0, ema)
+
+
+@pytest.fixture(scope='module')
+def saved(tiny, tmp_path_factory):
+  """(folder with the last two of three checkpoints, the last state)."""
+  folder = tmp_path_factory.mktemp('checkpoints')
+  now = jax.jit(_create(tiny))()
+  saver = checkpoints.open_for_writing(folder, keep=2)
+  for step in (5, 10, 15):
+    now = jax.tree.map(lambda x: x + x if x.dtype == jnp.float32 else x, now).replace(step=jnp.int32(step))
+    checkpoints.save(saver, now)
+  saver.close()
+  return folder, now
+
+
+def test_bit_for_bit_and_only_the_last(tiny, saved):
+  folder, last = saved
+  assert checkpoints.steps(folder) == [10, 15]
+  restored = checkpoints.restore(folder, 15, jax.eval_shape(_create(tiny)))
+  assert jax.tree.structure(restored) == jax.tree.structure(last)
+  jax.tree.map(np.testing.assert_array_equal, restored, last)
+  assert checkpoints.restore(folder, 10, jax.eval_shape(_create(tiny))).step == 10
+
+
+def test_a_save_is_of_its_moment(tiny, tmp_path):
+  """The next step donates the state's buffers while the disk is still being written."""
+  now = jax.jit(_create(tiny))()
+  want = jax.tree.map(np.array, now)
+  saver = checkpoints.open_for_writing(tmp_path, keep=1)
+  overwrite = jax.jit(lambda s: jax.tree.map(jnp.zeros_like, s), donate_argnums=0)
+  checkpoints.save(saver, now)
+  now = jax.block_until_ready(overwrite(now))
+  saver.close()
+  restored = checkpoints.restore(tmp_path, 0, jax.eval_shape(_create(tiny)))
+  jax.tree.map(np.testing.assert_array_equal, restored, want)
+
+
+def test_unfinished_checkpoints_do_not_count(saved):
+  folder, _ = saved
+  (folder / '20.orbax-checkpoint-tmp').mkdir()
+  assert checkpoints.steps(folder) == [10, 15]
+  assert checkpoints.steps(folder / 'missing') == []
+
+
+def test_other_networks_are_refused_in_one_line(tiny, saved):
+  folder, _ = saved
+  wider = tiny[0].clone(widths=(8, 7)), tiny[1]
+  for create, text in (
+    (_create(wider), 'conv1/kernel has shape .* in the checkpoint and .* by the config'),
+    (_create(tiny, ema=False), 'ema/.* and none by the config'),
+  ):
+    with pytest.raises(InputError, match=text) as error:
+      checkpoints.restore(folder, 15, jax.eval_shape(create))
+    assert '\n' not in str(error.value)
+  with pytest.raises(InputError, match=r'no checkpoint of step 7; there are \[10, 15\]'):
+    checkpoints.restore(folder, 7, jax.eval_shape(_create(tiny)))

@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import lenient
+
+from dcgan_jax import state
+
+
+def _adam(gradients, rate, b1, b2, epsilon):
+  """Kingma & Ba 2015, algorithm 1, float64; returns the parameter after each gradient, from 1."""
+  x, m, v, out = 1.0, 0.0, 0.0, []
+  for t, g in enumerate(gradients, 1):
+    m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+    x -= rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + epsilon)
+    out.append(x)
+  return out
+
+
+def _run(optimizer, gradients):
+  params = {'x': jnp.float32(1.0)}
+  optimizer = lenient(optimizer)
+  opt_state, out = optimizer.init(params), []
+  for g in gradients:
+    updates, opt_state = optimizer.update({'x': jnp.float32(g)}, opt_state, params)
+    params = optax.apply_updates(params, updates)
+    out.append(float(params['x']))
+  return out
+
+
+def test_optimizer_is_adam():
+  gradients = [0.3, -0.2, 0.5, 1e-6]
+  got = _run(state.make_optimizer(1e-2, b1=0.5, b2=0.999, epsilon=1e-7), gradients)
+  np.testing.assert_allclose(got, _adam(gradients, 1e-2, 0.5, 0.999, 1e-7), rtol=1e-6)
+
+
+def test_l2_is_added_to_the_gradient_before_adam():
+  got = _run(state.make_optimizer(1e-2, l2=0.1), [0.0])
+  np.testing.assert_allclose(got, _adam([0.1 * 1.0], 1e-2, 0.5, 0.999, 1e-8), rtol=1e-6)
+
+
+def test_learning_rate_falls_linearly_to_zero():
+  """With a constant gradient Adam's steps are the learning rate."""
+  got = _run(state.make_optimizer(1e-2, decay_after=2, decay_steps=4), [1.0] * 8)
+  steps = -np.diff([1.0, *got])
+  np.testing.assert_allclose(steps, [1e-2, 1e-2, 1e-2, 7.5e-3, 5e-3, 2.5e-3, 0, 0], rtol=1e-3, atol=1e-7)
+
+
+@pytest.fixture(scope='module')
+def created(tiny):
+  optimizer = state.make_optimizer(2e-4)
+  return jax.jit(lambda: state.create(*tiny, optimizer, optimizer, 5, seed=1, ema=True))()
+
+
+def test_create_is_a_function_of_the_seed(tiny, created):
+  optimizer = state.make_optimizer(2e-4)
+
+  def make(seed):
+    return jax.jit(lambda: state.create(*tiny, optimizer, optimizer, 5, seed, ema=True))()
+
+  same, other = make(1), make(2)
+  assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), created, same)))
+  kernel = other.generator.params['dense']['kernel']
+  assert not (kernel == created.generator.params['dense']['kernel']).any()
+
+
+def test_ema_starts_as_a_copy_in_buffers_of_its_own(created):
+  """The state is donated: a shared buffer would be an error, or worse, on some platform."""
+  pairs = zip(jax.tree.leaves(created.ema), jax.tree.leaves(created.generator.variables), strict=True)
+  for average, now in pairs:
+    np.testing.assert_array_equal(average, now)
+    assert average.unsafe_buffer_pointer() != now.unsafe_buffer_pointer()
+  assert created.sampling_variables is created.ema
+  assert created.replace(ema=None).sampling_variables == created.generator.variables

@@ -1,0 +1,268 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import lenient
+from jax.sharding import PartitionSpec as P
+
+from dcgan_jax import latents, state, steps
+from dcgan_jax.losses import LOSSES
+
+Z = 5
+ORDERS = [
+  {'order': 'alternating'},
+  {'order': 'alternating', 'fresh_z': True},
+  {'order': 'alternating', 'd_steps': 2},
+  {'order': 'simultaneous'},
+  {'order': 'one_per_batch'},
+]
+LOSS = LOSSES['non_saturating']
+
+
+def _images(count, seed=0):
+  return jnp.asarray(np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 1)), jnp.uint8)
+
+
+def _make(tiny, rate=1e-3, loss=LOSS, ema=False, **arguments):
+  """A state and the step that trains it."""
+  optimizer = lenient(optax.sgd(rate))  # its updates are the gradients, so that equality means something
+  create = functools.partial(state.create, *tiny, optimizer, optimizer, Z, 0, ema)
+  step = steps.make_train_step(*tiny, optimizer, optimizer, loss, z_size=Z, **arguments)
+  return jax.jit(create)(), step
+
+
+def _assert_close(got, want, rtol=1e-5, atol=1e-6):
+  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=rtol, atol=atol), got, want)
+
+
+def _equal(a, b):
+  return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x == y).all()), a, b)))
+
+
+def _normalized(images):
+  return images.astype(jnp.float32) / 127.5 - 1.0
+
+
+def _apply(module, net, x, params=None):
+  """Forward in training mode without dropout; (output, new statistics)."""
+  variables = net.variables if params is None else {'params': params, 'batch_stats': net.batch_stats}
+  out, updated = module.apply(variables, x, train=True, mutable=['batch_stats'])
+  return out, updated['batch_stats']
+
+
+@pytest.mark.parametrize('order', ['alternating', 'simultaneous'])
+def test_step_is_the_textbooks(tiny, order):
+  """Against a step written by composing whole losses, each differentiated in one go, no pull-backs."""
+  generator, discriminator = tiny[0], tiny[1].clone(dropout=0.0)
+  before, step = _make((generator, discriminator), order=order)
+  images = _images(6)
+  after, metrics = jax.jit(step)(before, images)
+
+  # the z that the step draws: recovered from its documented key
+  keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(before.key), 0), 6)
+  z = latents.sample(jax.random.fold_in(keys[0], 0), jnp.arange(6), Z)
+  g, d, real = before.generator, before.discriminator, _normalized(images)
+
+  def loss_d(params):
+    fake, _ = _apply(generator, g, z)
+    (real_logits, _), stats = _apply(discriminator, d, real, params)
+    (fake_logits, _), stats = _apply(discriminator, d.replace(batch_stats=stats), fake, params)
+    return LOSS.discriminator(real_logits, fake_logits, 1.0), (stats, real_logits, fake_logits)
+
+  (value_d, (d_stats, real_logits, fake_logits)), grads_d = jax.value_and_grad(loss_d, has_aux=True)(d.params)
+  new_d = jax.tree.map(lambda p, dp: p - 1e-3 * dp, d.params, grads_d)
+
+  def loss_g(params):
+    fake, stats = _apply(generator, g, z, params)
+    (logits, _), _ = _apply(discriminator, d, fake, new_d if order == 'alternating' else d.params)
+    return LOSS.generator(logits), (stats, logits)
+
+  (value_g, (g_stats, logits_after)), grads_g = jax.value_and_grad(loss_g, has_aux=True)(g.params)
+  new_g = jax.tree.map(lambda p, dp: p - 1e-3 * dp, g.params, grads_g)
+
+  _assert_close(after.discriminator.params, new_d)
+  _assert_close(after.generator.params, new_g)
+  _assert_close(after.discriminator.batch_stats, d_stats)
+  _assert_close(after.generator.batch_stats, g_stats)
+  assert after.step == 1
+  want = {
+    'loss_d': value_d,
+    'loss_g': value_g,
+    'd_real': jax.nn.sigmoid(real_logits).mean(),
+    'd_fake': jax.nn.sigmoid(fake_logits).mean(),
+    'd_fake_after': jax.nn.sigmoid(logits_after).mean(),
+    'grad_norm_d': optax.tree.norm(grads_d),
+    'grad_norm_g': optax.tree.norm(grads_g),
+  }
+  assert metrics.keys() == want.keys()
+  _assert_close(metrics, want, rtol=1e-4)
+
+
+@pytest.fixture(
+  scope='module', params=range(len(ORDERS)), ids=lambda i: '-'.join(map(str, ORDERS[i].values()))
+)
+def one_device(request, tiny):
+  """Three steps by each order on one device: (arguments, images, states, last metrics)."""
+  arguments = ORDERS[request.param] | {'flip': True, 'ema_decay': 0.5}
+  images = [_images(8 * arguments.get('d_steps', 1), seed) for seed in range(3)]
+  now, step = _make(tiny, ema=True, **arguments)
+  step, states = jax.jit(step), [now]
+  for batch in images:
+    now, metrics = step(now, batch)
+    states.append(now)
+  return arguments, images, states, metrics
+
+
+@pytest.mark.parametrize('wrapper', ['pmap', 'shard_map'])
+def test_four_devices_equal_one(tiny, one_device, wrapper):
+  """On one global batch; dropout, flips, latents and batch statistics are the batch's."""
+  arguments, images, states, metrics = one_device
+  many, axis_step = _make(tiny, ema=True, axis_name='batch', **arguments)
+  if wrapper == 'pmap':
+    many = jax.tree.map(lambda x: jnp.stack([x] * 4), many)
+    mapped = jax.pmap(axis_step, 'batch')
+  else:
+    mesh = jax.make_mesh((4,), ('batch',), axis_types=(jax.sharding.AxisType.Auto,))
+    mapped = jax.jit(
+      jax.shard_map(axis_step, mesh=mesh, in_specs=(P(), P('batch')), out_specs=(P(), P()), check_vma=False)
+    )
+  for batch in images:
+    shards = batch.reshape(4, -1, *batch.shape[1:]) if wrapper == 'pmap' else batch
+    many, many_metrics = mapped(many, shards)
+  if wrapper == 'pmap':
+    assert _equal(jax.tree.map(lambda x: x[0], many), jax.tree.map(lambda x: x[3], many))
+    many, many_metrics = jax.tree.map(lambda x: x[0], (many, many_metrics))
+  _assert_close(many, states[-1], rtol=2e-4, atol=1e-5)
+  _assert_close(many_metrics, metrics, rtol=2e-4, atol=1e-5)
+
+
+def test_simultaneous_costs_less_than_alternating(tiny):
+  """It shares D's forward pass on the fakes between both losses."""
+  flops = {}
+  for order in ('alternating', 'simultaneous'):
+    before, step = _make((tiny[0], tiny[1].clone(dropout=0.0)), order=order)
+    flops[order] = jax.jit(step).lower(before, _images(8)).compile().cost_analysis()['flops']
+  assert flops['simultaneous'] < 0.95 * flops['alternating']
+
+
+def test_one_per_batch_trains_g_then_d(tiny):
+  first, step = _make(tiny, order='one_per_batch')
+  step = jax.jit(step)
+  second, metrics = step(first, _images(4))
+  third, later_metrics = step(second, _images(4))
+  assert _equal(first.discriminator, second.discriminator) and _equal(second.generator, third.generator)
+  assert not _equal(first.generator.params, second.generator.params)
+  assert not _equal(second.discriminator.params, third.discriminator.params)
+  assert not _equal(first.generator.batch_stats, second.generator.batch_stats)
+  assert metrics['grad_norm_d'] == 0 and metrics['grad_norm_g'] > 0
+  assert later_metrics['grad_norm_d'] > 0 and later_metrics['grad_norm_g'] == 0
+
+
+def test_d_steps_learn_from_batches_of_their_own(tiny):
+  """Two updates of D in a step, on even and on odd images, are two one-update steps of D."""
+  tiny = tiny[0], tiny[1].clone(dropout=0.0)
+  before, step = _make(tiny, d_steps=2)
+  images = _images(8)
+  after, _ = jax.jit(step)(before, images)
+  swapped = images.reshape(4, 2, 8, 8, 1)[:, ::-1].reshape(8, 8, 8, 1)
+  other, _ = jax.jit(step)(before, swapped)
+  assert not _equal(after.discriminator.params, other.discriminator.params)
+  shuffled = images.reshape(4, 2, 8, 8, 1)[::-1].reshape(8, 8, 8, 1)  # order within each batch is nothing
+  same, _ = jax.jit(step)(before, shuffled)
+  _assert_close(same.discriminator.params, after.discriminator.params, atol=1e-6)
+
+
+def test_g_statistics_move_once_a_step(one_device):
+  """Whatever D's updates and fresh z do: momentum 0.9 leaves 0.9 of the old variance, 1, once."""
+  _, _, states, _ = one_device
+  variance = states[1].generator.batch_stats['norm0']['var']
+  assert ((variance >= 0.9) & (variance < 0.95)).all()  # N(0, 0.02) weights: the new one is tiny
+
+
+def test_step_is_a_function_of_key_and_step(tiny):
+  before, step = _make(tiny)
+  step = jax.jit(step)
+  again, _ = step(before, _images(4))
+  assert _equal(step(before, _images(4))[0], again)
+  later, _ = step(before.replace(step=jnp.int32(1)), _images(4))
+  assert not _equal(later.generator.params, again.generator.params)
+
+
+def test_flip_mirrors_half_of_the_images(tiny):
+  """An image and its mirror image train alike when flipped at random, in distribution: count them."""
+  seen = []
+
+  class Spy:
+    def clone(self, **_):
+      return self
+
+    def apply(self, variables, x, **_):
+      seen.append(x)
+      return (jnp.sum(x, (1, 2, 3)) * variables['params']['w'], ()), {}
+
+  optimizer = lenient(optax.sgd(0.1))
+  net = state.NetState({'w': jnp.float32(1.0)}, {}, optimizer.init({'w': jnp.float32(1.0)}))
+  before, _ = _make(tiny)
+  before = before.replace(discriminator=net)
+  left = jnp.zeros((256, 8, 8, 1), jnp.uint8).at[:, :, :4].set(255)
+  step = steps.make_train_step(tiny[0], Spy(), optimizer, optimizer, LOSS, z_size=Z, flip=True)
+  with jax.disable_jit():
+    step(before, left)
+  real = np.asarray(next(x for x in seen if not isinstance(x, jax.core.Tracer)))
+  bright_left = real[:, 0, 0, 0] == 1.0
+  assert set(np.unique(real)) == {-1.0, 1.0} and (bright_left != (real[:, 0, -1, 0] == 1.0)).all()
+  assert 96 < bright_left.sum() < 160  # four standard deviations of a fair coin
+
+
+def test_ema_follows_the_generator(tiny):
+  before, step = _make(tiny, ema=True, ema_decay=0.75)
+  after, _ = jax.jit(step)(before, _images(4))
+  want = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, before.generator.variables, after.generator.variables)
+  _assert_close(after.ema, want)
+
+
+def test_label_smoothing_changes_d_alone(tiny):
+  before, plain = _make(tiny, order='simultaneous')
+  _, smoothed = _make(tiny, order='simultaneous', real_label=0.9)
+  a, b = jax.jit(plain)(before, _images(4))[0], jax.jit(smoothed)(before, _images(4))[0]
+  _assert_close(a.generator, b.generator)
+  assert not _equal(a.discriminator.params, b.discriminator.params)
+
+
+def test_bfloat16_computes_near_float32_with_float32_parameters(tiny):
+  tiny = tiny[0], tiny[1].clone(dropout=0.0)
+  with jax.numpy_dtype_promotion('standard'):  # Flax's batch norm mixes float32 statistics with bfloat16
+    before, step = _make(tiny)
+    _, half_step = _make(tuple(module.clone(dtype=jnp.bfloat16) for module in tiny))
+    full, metrics = jax.jit(step)(before, _images(8))
+    half, half_metrics = jax.jit(half_step)(before, _images(8))
+  assert {x.dtype for x in jax.tree.leaves(half.generator.params)} == {jnp.dtype('float32')}
+  assert not _equal(full.generator.params, half.generator.params)
+  np.testing.assert_allclose(half_metrics['loss_d'], metrics['loss_d'], rtol=0.02)
+  np.testing.assert_allclose(half_metrics['grad_norm_d'], metrics['grad_norm_d'], rtol=0.1)
+
+
+def test_learns(tiny):
+  """On images that are all one gray, G's mean goes there."""
+  optimizer = lenient(state.make_optimizer(5e-3))
+  before = jax.jit(lambda: state.create(*tiny, optimizer, optimizer, Z, 0))()
+  step = jax.jit(steps.make_train_step(*tiny, optimizer, optimizer, LOSS, z_size=Z))
+  images = jnp.full((16, 8, 8, 1), 230, jnp.uint8)  # 0.8
+  now = before
+  for _ in range(150):
+    now, _ = step(now, images)
+  z = latents.sample(jax.random.key(9), jnp.arange(64), Z)
+  means = [float(tiny[0].apply(s.generator.variables, z).mean()) for s in (before, now)]
+  assert abs(means[0]) < 0.1 and means[1] > 0.5
+
+
+def test_bad_arguments_are_refused(tiny):
+  for arguments, text in (
+    ({'order': 'both'}, 'alternating'),
+    ({'order': 'simultaneous', 'd_steps': 2}, 'd_steps'),
+  ):
+    with pytest.raises(ValueError, match=text):
+      _make(tiny, **arguments)
