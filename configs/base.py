@@ -57,10 +57,8 @@ def get_config() -> ConfigDict:
   config.latent.prior = 'normal'  # normal (N(0, 1)) | uniform (U[-1, 1], the paper)
 
   config.generator = network(widths=(512, 256, 128, 64), strides=(2, 2, 2, 2), norm=(True,) * 4)
-  config.generator.leak = 0.0
-  config.generator.dense_norm = (
-    'channel'  # norm and bias of the first layer: channel (PyTorch) | unit (Keras)
-  )
+  config.generator.leak = 0.0  # plain ReLU
+  config.generator.dense_norm = 'channel'  # first layer's norm and bias: channel (PyTorch) | unit (Keras)
   config.generator.upsample = 'transposed'  # transposed (convolution) | bilinear (resize + convolution)
 
   config.discriminator = network(

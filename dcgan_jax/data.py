@@ -21,6 +21,7 @@ from dcgan_jax.errors import InputError
 
 Batches = Generator[np.ndarray, None, None]
 
+ARRAY_RECORD = 'array_record'  # tfds's format with random access, read without TensorFlow
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
 # What Pillow raises on a broken file: its own error, an early end, a broken chunk, a decompression bomb.
 UNREADABLE = (
@@ -268,47 +269,55 @@ def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
 
 def _prepare(builder: Any, field: str) -> None:
   """Downloads a data set, or converts one prepared as TFRecord: here alone TensorFlow is imported."""
-  random_access = 'array_record'
-  formats = {f.value for f in builder.info.available_file_formats()} if builder.is_prepared() else set()
-  if random_access in formats:
-    return
-  try:
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-    import tensorflow  # noqa: F401
-  except ImportError:
-    raise InputError(
-      f'{field}: not prepared in {builder.data_path}, and preparing it needs TensorFlow, which has no '
-      f'package for this Python {sys.version_info.major}.{sys.version_info.minor} here: '
-      'run once where `pip install tensorflow` works and copy that folder, or set TFDS_DATA_DIR to it'
-    ) from None
-  try:
-    if formats:
-      print(f'{builder.data_path}: converting {", ".join(formats)} to {random_access}', flush=True)
-      _add_array_record(builder)
-    else:
-      size = builder.info.download_size or 'unknown size'
-      urls = ', '.join(builder.info.homepage.split()) if builder.info.homepage else 'its official source'
-      print(f'downloading {builder.name} ({size}, {urls}) to {builder.data_path}', flush=True)
-      builder.download_and_prepare(file_format=random_access)
-  except Exception as error:  # whatever the network, the disk or a data set's own code raises
-    raise InputError(f'{field}: could not be prepared: {_first_line(error)}') from error
+  missing = _missing_shards(builder) if builder.is_prepared() else None
+  if missing is None or missing:
+    try:
+      os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+      import tensorflow  # noqa: F401
+    except ImportError:
+      raise InputError(
+        f'{field}: not prepared as ArrayRecord in {builder.data_path}, and preparing it needs TensorFlow, '
+        f'which is not installed for this Python {sys.version_info.major}.{sys.version_info.minor}: '
+        'run once where `pip install tensorflow` works and copy that folder, or set TFDS_DATA_DIR to it'
+      ) from None
+    try:
+      if missing:
+        print(f'{builder.data_path}: writing its TFRecords again as ArrayRecord', flush=True)
+        _write_array_records(missing, builder.info.file_format)
+      else:
+        size = builder.info.download_size or 'unknown size'
+        print(
+          f'downloading {builder.name} ({size}, see {builder.info.homepage}) to {builder.data_path}',
+          flush=True,
+        )
+        builder.download_and_prepare(file_format=ARRAY_RECORD)
+    except Exception as error:  # whatever the network, the disk or a data set's own code raises
+      raise InputError(f'{field}: could not be prepared: {_first_line(error)}') from error
+  if builder.info.file_format.value != ARRAY_RECORD:
+    builder.info.add_alternative_file_format(ARRAY_RECORD)
 
 
-def _add_array_record(builder: Any) -> None:
-  """Writes a prepared data set's shards again as ArrayRecord, beside the old ones."""
+def _missing_shards(builder: Any) -> dict[Path, Path]:
+  """Shards of a prepared data set that are not there as ArrayRecord, to where they would be."""
+  suffix = builder.info.file_format.file_suffix
+  shards = [Path(path) for split in builder.info.splits.values() for path in split.filepaths]
+  targets = {
+    shard: shard.with_name(shard.name.replace(f'.{suffix}-', f'.{ARRAY_RECORD}-')) for shard in shards
+  }
+  return {shard: target for shard, target in targets.items() if not target.exists()}
+
+
+def _write_array_records(shards: dict[Path, Path], file_format: Any) -> None:
+  """Beside the old shards, which stay for other projects."""
   from tensorflow_datasets.core import file_adapters
 
-  old, new = builder.info.file_format, file_adapters.FileFormat.ARRAY_RECORD
   adapters = file_adapters.ADAPTER_FOR_FORMAT
-  for split in builder.info.splits.values():
-    for shard in map(Path, split.filepaths):
-      target = shard.with_name(shard.name.replace(f'.{old.file_suffix}', f'.{new.file_suffix}'))
-      part = target.with_name(target.name + '.part')
-      records = ((i, record.numpy()) for i, record in enumerate(adapters[old].make_tf_data(str(shard))))
-      adapters[new].write_examples(str(part), records)
-      part.replace(target)
-  builder.info.add_alternative_file_format(new)
-  builder.info.write_to_directory(builder.data_path)
+  writer = adapters[file_adapters.FileFormat.ARRAY_RECORD]
+  for shard, target in shards.items():
+    part = target.with_name(target.name + '.part')
+    records = adapters[file_format].make_tf_data(str(shard))
+    writer.write_examples(str(part), ((i, record.numpy()) for i, record in enumerate(records)))
+    part.replace(target)
 
 
 def _first_line(error: BaseException) -> str:

@@ -72,5 +72,5 @@ def test_prepared_as_tfrecord_is_converted(tmp_path):
   values = str([20 * i for i in range(12)])
   _run(PREPARE_TFRECORD, tmp_path)
   converted = _run(READ, tmp_path)
-  assert 'converting tfrecord to array_record' in converted and f'{values} True' in converted
+  assert 'writing its TFRecords again as ArrayRecord' in converted and f'{values} True' in converted
   assert f'{values} False' in _run(READ, tmp_path)
