@@ -82,7 +82,10 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
 
 
 class Source(Protocol):
-  """Images by number."""
+  """Images by number, each made to fit."""
+
+  @property
+  def fit(self) -> Fit: ...
 
   def __len__(self) -> int: ...
 
@@ -342,17 +345,22 @@ def load(source: Source, title: str) -> np.ndarray:
   """
   from tqdm import tqdm
 
-  chunks = np.array_split(np.arange(len(source)), max(1, len(source) // 256))
-  with ThreadPoolExecutor() as pool, tqdm(total=len(source), desc=title, unit='image', disable=None) as bar:
-    images: list[np.ndarray | None] = []
-    for chunk in pool.map(source.read, chunks):
-      images.extend(chunk)
+  count, fit = len(source), source.fit
+  images = np.empty((count, *fit.image_size, fit.channels), np.uint8)
+  readable = np.ones(count, bool)
+  chunks = np.array_split(np.arange(count), max(1, count // 256))
+  with ThreadPoolExecutor() as pool, tqdm(total=count, desc=title, unit='image', disable=None) as bar:
+    for indices, chunk in zip(chunks, pool.map(source.read, chunks)):
+      for i, image in zip(indices, chunk):
+        if image is None:
+          readable[i] = False
+        else:
+          images[i] = image
       bar.update(len(chunk))
-  report_unreadable([source.name(i) for i, image in enumerate(images) if image is None])
-  readable = [image for image in images if image is not None]
-  if not readable:
-    raise InputError(f'data.source={title}: none of its {len(images)} images can be decoded')
-  return np.stack(readable)
+  report_unreadable([source.name(int(i)) for i in np.flatnonzero(~readable)])
+  if not readable.any():
+    raise InputError(f'data.source={title}: none of its {count} images can be decoded')
+  return images if readable.all() else images[readable]
 
 
 @functools.lru_cache(maxsize=2)

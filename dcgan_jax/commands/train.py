@@ -153,6 +153,9 @@ class _Clock:
   """Where the time between two rows of metrics went."""
 
   def __init__(self, step: int):
+    self._restart(step)
+
+  def _restart(self, step: int) -> None:
     self._step, self._start, self._waited = step, time.perf_counter(), 0.0
 
   @contextlib.contextmanager
@@ -165,9 +168,8 @@ class _Clock:
   def lap(self, step: int, batch_size: int) -> dict[str, float]:
     """`images_per_second` since the last lap, and `input_wait`, the share of time spent waiting for input."""
     seconds = time.perf_counter() - self._start
-    rate = (step - self._step) * batch_size / seconds
-    wait = self._waited / seconds
-    self.__init__(step)  # type: ignore[misc]
+    rate, wait = (step - self._step) * batch_size / seconds, self._waited / seconds
+    self._restart(step)
     return {'images_per_second': round(rate, 2), 'input_wait': round(wait, 5)}
 
 
