@@ -204,19 +204,18 @@ def open_folder(folder: Path, fit: Fit) -> Folder:
     raise InputError(f'data.source=folder:{folder}: no such folder')
   files = sorted(p for p in folder.rglob('*') if p.is_file() and not p.name.startswith('.'))
   candidates = [p for p in files if p.suffix.lower() in SUFFIXES]
-  others = len(files) - len(candidates)
-  if others:
-    first = next(p for p in files if p.suffix.lower() not in SUFFIXES)
-    print(f'{folder}: {others} files are no images by their suffix, e.g. {first.name}', flush=True)
   with ThreadPoolExecutor() as pool:
     readable = list(pool.map(_has_image_header, candidates))
-  report_unreadable([str(p) for p, ok in zip(candidates, readable) if not ok])
   paths = tuple(p for p, ok in zip(candidates, readable) if ok)
   if not paths:
     raise InputError(
       f'data.source=folder:{folder}: no readable image among its {len(files)} files '
       f'(looked for {", ".join(s[1:].upper() for s in SUFFIXES)}, also in its subfolders)'
     )
+  others = [p for p in files if p.suffix.lower() not in SUFFIXES]
+  if others:
+    print(f'{folder}: {len(others)} files are no images by their suffix, e.g. {others[0].name}', flush=True)
+  report_unreadable([str(p) for p, ok in zip(candidates, readable) if not ok])
   return Folder(paths, fit)
 
 
@@ -357,9 +356,9 @@ def load(source: Source, title: str) -> np.ndarray:
         else:
           images[i] = image
       bar.update(len(chunk))
-  report_unreadable([source.name(int(i)) for i in np.flatnonzero(~readable)])
   if not readable.any():
-    raise InputError(f'data.source={title}: none of its {count} images can be decoded')
+    raise InputError(f'data.source={title}: none of its {count} images can be decoded, e.g. {source.name(0)}')
+  report_unreadable([source.name(int(i)) for i in np.flatnonzero(~readable)])
   return images if readable.all() else images[readable]
 
 

@@ -57,7 +57,8 @@ def make_train_step(
     fresh_z: G learns from a new z rather than from the fakes that D has just learned from.
     real_label: D's target for real images; below 1 is one-sided label smoothing.
     flip: mirror each real image left to right with probability 1/2.
-    ema_decay: of the moving average of G's variables, when the state has one.
+    ema_decay: of the moving average of G's variables, when the state has one; less in the first steps,
+      (1 + step) / (10 + step).
     axis_name: of the mapped axis, under `jax.pmap` or `jax.shard_map(..., check_vma=False)`; each
       device then gets its contiguous part of the global batch, and gradients, batch statistics and
       metrics are averaged over the axis. None on one device.
@@ -199,7 +200,10 @@ def make_train_step(
     g, d, metrics = train(state, images, keys)
     ema = state.ema
     if ema is not None:
-      ema = jax.tree.map(lambda old, new: ema_decay * old + (1.0 - ema_decay) * new, ema, g.variables)
+      # a younger average forgets faster, or its first thousands of pictures would be the untrained G's
+      step = state.step.astype(jnp.float32)
+      decay = jnp.minimum(ema_decay, (1.0 + step) / (10.0 + step))
+      ema = jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, ema, g.variables)
     return GanState(state.step + 1, g, d, ema, state.key), average(metrics)
 
   return train_step

@@ -217,10 +217,13 @@ def test_flip_mirrors_half_of_the_images(tiny):
   assert 96 < bright_left.sum() < 160  # four standard deviations of a fair coin
 
 
-def test_ema_follows_the_generator(tiny):
+@pytest.mark.parametrize(('step_number', 'decay'), [(0, 0.1), (8, 0.5), (1000, 0.75)])
+def test_ema_follows_the_generator(tiny, step_number, decay):
+  """By the given decay, 0.75, or by that of its age."""
   before, step = _make(tiny, ema=True, ema_decay=0.75)
+  before = before.replace(step=jnp.int32(step_number), ema=jax.tree.map(lambda x: x + 1.0, before.ema))
   after, _ = jax.jit(step)(before, _images(4))
-  want = jax.tree.map(lambda a, b: 0.75 * a + 0.25 * b, before.generator.variables, after.generator.variables)
+  want = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, before.ema, after.generator.variables)
   _assert_close(after.ema, want)
 
 
