@@ -1,6 +1,7 @@
 """The train step: the two updates, written out."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -99,19 +100,9 @@ def make_train_step(
     mirrored = jax.vmap(jax.random.bernoulli)(keys)[:, None, None, None]
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
-  def generate(params: PyTree, batch_stats: PyTree, z: Array, key: Array) -> tuple[Array, PyTree]:
-    variables = {'params': params, 'batch_stats': batch_stats}
-    images, updated = generator.apply(
-      variables, z, train=True, mutable=['batch_stats'], rngs={'dropout': key}
-    )
-    return images, updated.get('batch_stats', {})
-
   def judge(params: PyTree, batch_stats: PyTree, images: Array, key: Array) -> tuple[Array, PyTree]:
-    variables = {'params': params, 'batch_stats': batch_stats}
-    (logits, _), updated = discriminator.apply(
-      variables, images, train=True, mutable=['batch_stats'], rngs={'dropout': key}
-    )
-    return logits, updated.get('batch_stats', {})
+    (logits, _), batch_stats = _forward(discriminator, params, batch_stats, images, key)
+    return logits, batch_stats
 
   def update_discriminator(net: NetState, real: Array, fake: Array, key: Array) -> tuple[NetState, Metrics]:
     """D's update on real images, then on fakes, each normalised by its own batch's statistics."""
@@ -155,7 +146,9 @@ def make_train_step(
 
   def forward_generator(net: NetState, z: Array, key: Array) -> tuple[Array, Callable, PyTree]:
     """Fakes, the function that pulls their gradient back to G's parameters, and G's new statistics."""
-    return jax.vjp(lambda params: generate(params, net.batch_stats, z, key), net.params, has_aux=True)
+    return jax.vjp(
+      lambda params: _forward(generator, params, net.batch_stats, z, key), net.params, has_aux=True
+    )
 
   def train_both(state: GanState, images: Array, keys: Array) -> tuple[NetState, NetState, Metrics]:
     z_key, new_z_key, flip_key, g_dropout_key, d_dropout_key, opponent_key = keys
@@ -207,6 +200,15 @@ def make_train_step(
     return GanState(state.step + 1, g, d, ema, state.key), average(metrics)
 
   return train_step
+
+
+def _forward(
+  module: nn.Module, params: PyTree, batch_stats: PyTree, x: Array, key: Array
+) -> tuple[Any, PyTree]:
+  """A network in training mode: (its output, its new batch-norm statistics)."""
+  variables = {'params': params, 'batch_stats': batch_stats}
+  output, updated = module.apply(variables, x, train=True, mutable=['batch_stats'], rngs={'dropout': key})
+  return output, updated.get('batch_stats', {})
 
 
 def _apply(

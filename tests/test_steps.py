@@ -248,6 +248,15 @@ def test_bfloat16_computes_near_float32_with_float32_parameters(tiny):
   np.testing.assert_allclose(half_metrics['grad_norm_d'], metrics['grad_norm_d'], rtol=0.1)
 
 
+def test_fast_convolutions_train_as_plain_lax(tiny):
+  before, step = _make(tiny)
+  _, plain_step = _make(tuple(module.clone(fast_conv=False) for module in tiny))
+  fast, metrics = jax.jit(step)(before, _images(8))
+  plain, plain_metrics = jax.jit(plain_step)(before, _images(8))
+  _assert_close(fast, plain)
+  _assert_close(metrics, plain_metrics)
+
+
 def test_learns(tiny):
   """On images that are all one gray, G's mean goes there."""
   optimizer = lenient(state.make_optimizer(5e-3))

@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +101,10 @@ def _train(
   """The loop, and everything that is written on the way."""
   step_fn = compile_step(build.train_step(config, AXIS if mesh.size > 1 else None), mesh)
   placement = NamedSharding(mesh, P(AXIS))
-  generator, _ = build.networks(config)
-  generate = compile_generator(generator, 'stored')
-  # the latents of `--mode=sample` with this seed
-  fixed_z = latents.sample(
-    jax.random.key(config.seed), jnp.arange(config.sample.num), config.latent.size, config.latent.prior
-  )
+  draw = _picture_of(config)
 
   def picture(step: int) -> None:
-    made = images.grid(images.to_uint8(np.asarray(generate(state.sampling_variables, fixed_z))))
+    made = draw(state)
     images.save_png(workdir.sample(folder, step), images.zoom(made))
     writer.add_image(step, made)
 
@@ -140,13 +135,26 @@ def _train(
         picture(step)
       if every(config.checkpoint.every_steps):
         checkpoints.save(saver, state)
-    if signals and step % config.checkpoint.every_steps:
+    if signals and step > start and step % config.checkpoint.every_steps:
       checkpoints.save(saver, state)
   _finish(folder)
   if signals:
     print(f'{signals[0].name}: saved step {step} in {folder}; the same command goes on from there')
     raise SystemExit(128 + signals[0])
   print(f'{folder}: trained to step {step}')
+
+
+def _picture_of(config: ConfigDict) -> Callable[[GanState], np.ndarray]:
+  """Makes the function from a state to its grid of samples: always of the latents that `--mode=sample`
+  draws for the same seed."""
+  generate = compile_generator(build.networks(config)[0], 'stored')
+  indices = jnp.arange(config.sample.num)
+  z = latents.sample(jax.random.key(config.seed), indices, config.latent.size, config.latent.prior)
+
+  def draw(state: GanState) -> np.ndarray:
+    return images.grid(images.to_uint8(np.asarray(generate(state.sampling_variables, z))))
+
+  return draw
 
 
 class _Clock:
