@@ -221,7 +221,7 @@ def test_sample_refuses_bad_latents(trained, tmp_path):
   np.save(tmp_path / 'objects.npy', np.array([{}], dtype=object))
   (tmp_path / 'text.npy').write_text('no array')
   for name, text in (
-    ('shape', r'has shape \(4, 11\); this generator takes \(N, 10\)'),
+    ('shape', r'shape \(4, 11\); this generator takes \(N, 10\)'),
     ('nan', 'finite'),
     ('objects', 'cannot be read'),
     ('text', 'cannot be read'),

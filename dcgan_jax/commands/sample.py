@@ -61,8 +61,16 @@ class Sampler:
 
     Returns:
       uint8 [N, H, W, C].
+
+    Raises:
+      InputError: latents of another shape, or not finite.
     """
-    z = np.asarray(z, np.float32)
+    z = np.asarray(z)
+    if z.ndim != 2 or z.shape[1] != self.z_size or not len(z):
+      raise InputError(f'latents: of shape {z.shape}; this generator takes (N, {self.z_size}), N 1 or more')
+    if z.dtype.kind not in 'fiu' or not np.isfinite(z).all():
+      raise InputError('latents: must be finite numbers')
+    z = z.astype(np.float32)
     parts = []
     for start in range(0, len(z), BATCH_SIZE):
       part = z[start : start + BATCH_SIZE]
@@ -142,21 +150,18 @@ def run(
   if latents_file is None:
     made = sampler.sample(num, seed, statistics)
   else:
-    made = sampler.from_latents(_read_latents(latents_file, sampler.z_size), statistics)
+    made = sampler.from_latents(_read_latents(latents_file), statistics)
   _write(target, made)
   print(f'{len(made)} images of step {sampler.step} in {target}')
 
 
-def _read_latents(path: str, z_size: int) -> np.ndarray:
+def _read_latents(path: str) -> np.ndarray:
   try:
     z = np.load(path, allow_pickle=False)
   except (OSError, ValueError, EOFError) as error:
     raise InputError(f'latents={path}: cannot be read as .npy: {str(error).splitlines()[0]}') from error
-  if not isinstance(z, np.ndarray) or z.ndim != 2 or z.shape[1] != z_size or not len(z):
-    shape = getattr(z, 'shape', 'none: several arrays')
-    raise InputError(f'latents={path}: has shape {shape}; this generator takes (N, {z_size})')
-  if z.dtype.kind not in 'fiu' or not np.isfinite(z).all():
-    raise InputError(f'latents={path}: must be finite numbers')
+  if not isinstance(z, np.ndarray):
+    raise InputError(f'latents={path}: holds several arrays; save one as .npy')
   return z
 
 
