@@ -84,7 +84,7 @@ def plot_losses(path: Path, rows: list[dict[str, float]]) -> None:
   outputs.set_ylabel('output of D')
   outputs.set_xlabel('step')
   for axes in (losses, outputs):
-    axes.legend(loc='upper right', frameon=False)
+    axes.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=2, frameon=False)  # above the curves
     axes.spines[['top', 'right']].set_visible(False)
   part = path.with_name(path.name + '.part')
   figure.savefig(part, format='png', dpi=110)

@@ -15,6 +15,7 @@ from dcgan_jax.state import GanState, NetState, PyTree
 
 Metrics = dict[str, Array]
 TrainStep = Callable[[GanState, Array], tuple[GanState, Metrics]]
+Average = Callable[[PyTree], PyTree]
 
 # 'alternating': D learns, then G through the D that has just learned (Goodfellow 2014; seeds 000, 004).
 # 'simultaneous': both learn from the same forward pass (TensorFlow's tutorial; seed 001).
@@ -80,69 +81,12 @@ def make_train_step(
     raise ValueError(f'd_steps={d_steps}: only order=alternating takes more than 1')
   generator = generator.clone(axis_name=axis_name)
   discriminator = discriminator.clone(axis_name=axis_name)
-
-  def average(tree: PyTree) -> PyTree:
-    return tree if axis_name is None else lax.pmean(tree, axis_name)
-
-  def global_indices(count: int) -> Array:
-    index = jnp.arange(count)
-    return index if axis_name is None else index + count * lax.axis_index(axis_name)
-
-  def draw_z(key: Array, count: int) -> Array:
-    return latents.sample(key, global_indices(count), z_size, prior)
-
-  def normalize(images: Array, key: Array) -> Array:
-    """uint8 -> float32 in [-1, 1], mirrored or not."""
-    images = images.astype(jnp.float32) / 127.5 - 1.0
-    if not flip:
-      return images
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, global_indices(len(images)))
-    mirrored = jax.vmap(jax.random.bernoulli)(keys)[:, None, None, None]
-    return jnp.where(mirrored, images[:, :, ::-1], images)
-
-  def judge(params: PyTree, batch_stats: PyTree, images: Array, key: Array) -> tuple[Array, PyTree]:
-    (logits, _), batch_stats = _forward(discriminator, params, batch_stats, images, key)
-    return logits, batch_stats
-
-  def update_discriminator(net: NetState, real: Array, fake: Array, key: Array) -> tuple[NetState, Metrics]:
-    """D's update on real images, then on fakes, each normalised by its own batch's statistics."""
-    real_key, fake_key = jax.random.split(key)
-
-    def loss_fn(params: PyTree) -> tuple[Array, tuple]:
-      real_logits, stats = judge(params, net.batch_stats, real, real_key)
-      fake_logits, stats = judge(params, stats, fake, fake_key)
-      return loss.discriminator(real_logits, fake_logits, real_label), (stats, real_logits, fake_logits)
-
-    (value, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(net.params)
-    stats, real_logits, fake_logits = aux
-    grads = average(grads)
-    metrics = {
-      'loss_d': value,
-      'd_real': jnp.mean(loss.output(real_logits)),
-      'd_fake': jnp.mean(loss.output(fake_logits)),
-      'grad_norm_d': optax.tree.norm(grads),
-    }
-    return _apply(net, discriminator_optimizer, grads, stats), metrics
-
-  def update_generator(
-    net: NetState, opponent: NetState, fakes: Array, pull_back: Callable, stats: PyTree, key: Array
-  ) -> tuple[NetState, Metrics]:
-    """G's update through `opponent`: the loss's gradient in the fakes, pulled back to G's parameters."""
-    _, fake_key = jax.random.split(key)  # as `update_discriminator` does: the same key, the same dropout
-
-    def loss_fn(images: Array) -> tuple[Array, Array]:
-      logits, _ = judge(opponent.params, opponent.batch_stats, images, fake_key)
-      return loss.generator(logits), logits
-
-    (value, logits), image_grads = jax.value_and_grad(loss_fn, has_aux=True)(fakes)
-    (grads,) = pull_back(image_grads)
-    grads = average(grads)
-    metrics = {
-      'loss_g': value,
-      'd_fake_after': jnp.mean(loss.output(logits)),
-      'grad_norm_g': optax.tree.norm(grads),
-    }
-    return _apply(net, generator_optimizer, grads, stats), metrics
+  average = _average_over(axis_name)
+  draw_z, normalize = _make_inputs(z_size, prior, flip, axis_name)
+  update_discriminator = _make_discriminator_update(
+    discriminator, discriminator_optimizer, loss, real_label, average
+  )
+  update_generator = _make_generator_update(discriminator, generator_optimizer, loss, average)
 
   def forward_generator(net: NetState, z: Array, key: Array) -> tuple[Array, Callable, PyTree]:
     """Fakes, the function that pulls their gradient back to G's parameters, and G's new statistics."""
@@ -200,6 +144,97 @@ def make_train_step(
     return GanState(state.step + 1, g, d, ema, state.key), average(metrics)
 
   return train_step
+
+
+def _average_over(axis_name: str | None) -> Average:
+  """The mean of a tree over the devices; the tree itself on one."""
+  return lambda tree: tree if axis_name is None else lax.pmean(tree, axis_name)
+
+
+def _make_inputs(z_size: int, prior: str, flip: bool, axis_name: str | None) -> tuple[Callable, Callable]:
+  """(key, count) -> z, and (uint8 images, key) -> float images: this device's part of the global batch."""
+
+  def global_indices(count: int) -> Array:
+    index = jnp.arange(count)
+    return index if axis_name is None else index + count * lax.axis_index(axis_name)
+
+  def draw_z(key: Array, count: int) -> Array:
+    return latents.sample(key, global_indices(count), z_size, prior)
+
+  def normalize(images: Array, key: Array) -> Array:
+    """uint8 -> float32 in [-1, 1], mirrored or not."""
+    images = images.astype(jnp.float32) / 127.5 - 1.0
+    if not flip:
+      return images
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, global_indices(len(images)))
+    mirrored = jax.vmap(jax.random.bernoulli)(keys)[:, None, None, None]
+    return jnp.where(mirrored, images[:, :, ::-1], images)
+
+  return draw_z, normalize
+
+
+def _make_discriminator_update(
+  discriminator: nn.Module,
+  optimizer: optax.GradientTransformation,
+  loss: Loss,
+  real_label: float,
+  average: Average,
+) -> Callable[..., tuple[NetState, Metrics]]:
+  def update_discriminator(net: NetState, real: Array, fake: Array, key: Array) -> tuple[NetState, Metrics]:
+    """D's update on real images, then on fakes, each normalised by its own batch's statistics."""
+    real_key, fake_key = jax.random.split(key)
+
+    def loss_fn(params: PyTree) -> tuple[Array, tuple]:
+      real_logits, stats = _judge(discriminator, params, net.batch_stats, real, real_key)
+      fake_logits, stats = _judge(discriminator, params, stats, fake, fake_key)
+      return loss.discriminator(real_logits, fake_logits, real_label), (stats, real_logits, fake_logits)
+
+    (value, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(net.params)
+    stats, real_logits, fake_logits = aux
+    grads = average(grads)
+    metrics = {
+      'loss_d': value,
+      'd_real': jnp.mean(loss.output(real_logits)),
+      'd_fake': jnp.mean(loss.output(fake_logits)),
+      'grad_norm_d': optax.tree.norm(grads),
+    }
+    return _apply(net, optimizer, grads, stats), metrics
+
+  return update_discriminator
+
+
+def _make_generator_update(
+  discriminator: nn.Module, optimizer: optax.GradientTransformation, loss: Loss, average: Average
+) -> Callable[..., tuple[NetState, Metrics]]:
+  def update_generator(
+    net: NetState, opponent: NetState, fakes: Array, pull_back: Callable, stats: PyTree, key: Array
+  ) -> tuple[NetState, Metrics]:
+    """G's update through `opponent`: the loss's gradient in the fakes, pulled back to G's parameters."""
+    _, fake_key = jax.random.split(key)  # as `update_discriminator` does: the same key, the same dropout
+
+    def loss_fn(images: Array) -> tuple[Array, Array]:
+      logits, _ = _judge(discriminator, opponent.params, opponent.batch_stats, images, fake_key)
+      return loss.generator(logits), logits
+
+    (value, logits), image_grads = jax.value_and_grad(loss_fn, has_aux=True)(fakes)
+    (grads,) = pull_back(image_grads)
+    grads = average(grads)
+    metrics = {
+      'loss_g': value,
+      'd_fake_after': jnp.mean(loss.output(logits)),
+      'grad_norm_g': optax.tree.norm(grads),
+    }
+    return _apply(net, optimizer, grads, stats), metrics
+
+  return update_generator
+
+
+def _judge(
+  discriminator: nn.Module, params: PyTree, batch_stats: PyTree, images: Array, key: Array
+) -> tuple[Array, PyTree]:
+  """D in training mode: (logits [B], its new batch-norm statistics)."""
+  (logits, _), batch_stats = _forward(discriminator, params, batch_stats, images, key)
+  return logits, batch_stats
 
 
 def _forward(
