@@ -51,10 +51,14 @@ def save_png(path: Path, image: np.ndarray) -> None:
 def save_gif(path: Path, frames: Sequence[Path], most: int = 150, milliseconds: int = 100) -> None:
   """Makes a looping GIF of PNG files, evenly thinned to `most` frames; the last is held for two seconds."""
   chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, most).round().astype(int))]
+  with Image.open(chosen[-1]) as last:
+    size = last.size  # a run may have gone on with another number of samples
   pictures = []
   for frame in chosen:
     with Image.open(frame) as picture:
-      pictures.append(picture.convert('L' if picture.mode == 'L' else 'RGB'))
+      pictures.append(
+        picture.convert('L' if picture.mode == 'L' else 'RGB').resize(size, Image.Resampling.NEAREST)
+      )
   durations = [milliseconds] * (len(pictures) - 1) + [2000]
   part = path.with_name(path.name + '.part')
   pictures[0].save(

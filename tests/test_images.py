@@ -37,12 +37,14 @@ def test_png_and_gif(tmp_path, channels):
   frames = []
   for i in range(5):
     frames.append(tmp_path / f'{i}.png')
-    images.save_png(frames[-1], np.full((8, 8, channels), 50 * i, np.uint8))
+    side = 4 if i == 0 else 8  # the run went on with more samples
+    images.save_png(frames[-1], np.full((side, side, channels), 50 * i, np.uint8))
   np.testing.assert_array_equal(np.asarray(Image.open(frames[3])), 150)
   images.save_gif(tmp_path / 'all.gif', frames)
   images.save_gif(tmp_path / 'some.gif', frames, most=3)
   with Image.open(tmp_path / 'all.gif') as gif, Image.open(tmp_path / 'some.gif') as thinned:
     assert (gif.n_frames, thinned.n_frames) == (5, 3) and gif.info['loop'] == 0
+    assert gif.size == (8, 8)
     for picture, value in ((gif, 200), (thinned, 200)):
       picture.seek(picture.n_frames - 1)
       np.testing.assert_allclose(np.asarray(picture.convert('L')), value, atol=2)
