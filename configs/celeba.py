@@ -3,7 +3,7 @@
   python main.py --config=configs/celeba.py
   python main.py --config=configs/celeba.py --config.data.source=tfds:lsun/bedroom --workdir=runs/bedrooms
 
-The second line trains the paper's LSUN bedrooms. 25 epochs of 1,272 steps on CelebA: hours on a GPU, not for
+The second line trains the paper's LSUN bedrooms. 25 epochs of 1,272 steps on CelebA: a GPU's work, not for
 a CPU. tfds may say that CelebA's download quota is used up: then put its images into a folder and
 add --config.data.source=folder:PATH.
 """

@@ -2,9 +2,9 @@
 
   python main.py --config=configs/fashion_mnist.py
 
-24 epochs of 938 steps: about half an hour on a recent GPU, days on two CPU cores, where
+24 epochs of 938 steps: a GPU's work; on two CPU cores
 --config.generator.widths='(256,128,64,32)' --config.discriminator.widths='(32,64,128,256)' is 16 times less
-work. Shirts, shoes and trousers after the first epoch.
+work, 0.3 s a step. Shirts, shoes and trousers show within the first epoch.
 """
 
 from ml_collections import ConfigDict

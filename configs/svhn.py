@@ -2,7 +2,7 @@
 
   python main.py --config=configs/svhn.py
 
-200 epochs of 1,145 steps; a step trains G or D in turn. Hours on a GPU.
+200 epochs of 1,145 steps; a step trains G or D in turn. A GPU's work.
 """
 
 from ml_collections import ConfigDict
