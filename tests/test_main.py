@@ -191,7 +191,7 @@ def test_sample_grid_array_and_folder(trained, tmp_path):
   np.testing.assert_array_equal(np.asarray(Image.open(pictures[69])), made[69, :, :, 0])
   _succeed(*base[:-1], '--num=5', f'--out={tmp_path}/grid.png', '--checkpoint=16')
   with Image.open(tmp_path / 'grid.png') as grid:
-    assert grid.size == (3 * 10 + 2, 2 * 10 + 2)
+    assert grid.size == (16 * (3 * 10 + 2), 16 * (2 * 10 + 2))  # enlarged to 512 pixels
 
 
 def test_sample_from_python(trained, tmp_path):

@@ -170,7 +170,7 @@ def _write(target: Path, made: np.ndarray) -> None:
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == '.png':
-      images.save_png(target, images.grid(made))
+      images.save_png(target, images.zoom(images.grid(made)))
     elif target.suffix == '.npz':
       part = target.with_name(target.name + '.part.npz')
       np.savez_compressed(part, x=made)
