@@ -10,7 +10,8 @@ Layouts: images and features NHWC, kernels HWIO of the *convolution*. A transpos
 the kernel of the convolution that it is the adjoint of, [kh, kw, image channels, feature channels],
 as PyTorch, Keras and the paper's authors do.
 
-The platform is chosen at lowering by `jax.lax.platform_dependent`, in `_spread` alone.
+The formulation of each operator is chosen in `_formulate` alone, for the platform by
+`jax.lax.platform_dependent` at lowering; what a CPU gets instead of plain lax is in `conv_cpu.py`.
 """
 
 import functools
@@ -20,6 +21,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from dcgan_jax import conv_cpu
 
 Pair = tuple[int, int]
 DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
@@ -75,7 +78,7 @@ def conv2d(image: Array, kernel: Array, stride: int = 1, padding: str = 'same', 
     kernel: [kh, kw, I, O], same dtype.
     stride: in pixels, both directions.
     padding: 'same' | 'symmetric' | 'valid', see `padding_pairs`.
-    fast: False differentiates plain `lax.conv_general_dilated` instead; the reference in tests.
+    fast: False takes and differentiates plain `lax.conv_general_dilated`; the reference in tests.
 
   Returns:
     [B, ceil(H / stride), ceil(W / stride), O], or the valid part of it.
@@ -94,7 +97,7 @@ def conv2d_transpose(
     kernel: [kh, kw, I, O], same dtype: the kernel of the convolution it is the adjoint of.
     stride: upsampling factor, both directions.
     padding: 'same' | 'symmetric', of that convolution.
-    fast: False differentiates plain lax instead; the reference in tests.
+    fast: False takes and differentiates plain lax; the reference in tests.
 
   Returns:
     [B, stride * H, stride * W, I].
@@ -109,21 +112,18 @@ def conv2d_transpose(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _conv(geometry: Geometry, image: Array, kernel: Array) -> Array:
-  return _plain_conv(geometry, image, kernel)
+  return _formulate('conv', geometry, kernel.shape, image, kernel)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _transpose(geometry: Geometry, features: Array, kernel: Array) -> Array:
-  return _spread(geometry, features, kernel)
+  return _formulate('transpose', geometry, kernel.shape, features, kernel)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _kernel_gradient(geometry: Geometry, image: Array, features: Array) -> Array:
   shape = (*geometry.kernel_size, image.shape[-1], features.shape[-1])
-  transpose = jax.linear_transpose(
-    partial(_plain_conv, geometry, image), jax.ShapeDtypeStruct(shape, image.dtype)
-  )
-  return transpose(features)[0]
+  return _formulate('kernel_gradient', geometry, shape, image, features)
 
 
 _conv.defvjp(
@@ -172,61 +172,43 @@ def _plain_transpose(geometry: Geometry, features: Array, kernel: Array) -> Arra
   )
 
 
-def _spread(geometry: Geometry, features: Array, kernel: Array) -> Array:
-  """The adjoint, in the formulation that is fastest for platform and shape.
+def _plain_kernel_gradient(geometry: Geometry, image: Array, features: Array) -> Array:
+  shape = (*geometry.kernel_size, image.shape[-1], features.shape[-1])
+  transpose = jax.linear_transpose(
+    partial(_plain_conv, geometry, image), jax.ShapeDtypeStruct(shape, image.dtype)
+  )
+  return transpose(features)[0]
 
-  On CPU the phases skip the zeros that a strided transposed convolution multiplies: measured on two
-  Zen 4 cores, jax 0.10, batch 64, kernel 4, in ms, plain / phases: 64 features to 128 at 16x16
-  85 / 31, 128 to 256 at 8x8 48 / 24; kernel 5, batch 256, 128 to 64 at 7x7 237 / 33. With 1 or 3 image
-  channels plain is ahead, 5 / 32. On GPU and TPU the plain form is what cuDNN and the TPU compiler
-  recognise as a backward-data convolution.
+
+PLAIN = {'conv': _plain_conv, 'transpose': _plain_transpose, 'kernel_gradient': _plain_kernel_gradient}
+
+
+def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...], *operands: Array) -> Array:
+  """An operator in the formulation that is fastest for platform and shape: the choice is made here alone.
+
+  On GPU and TPU that is the plain form, which cuDNN and the TPU compiler recognise. On CPU, in ms, plain /
+  chosen, on two Zen 4 cores with jax 0.10, for the convolution, its transpose and its kernel's gradient:
+    batch 64, kernel 4, stride 2, 64 to 128 channels at 32x32: Winograd 22 / 18, 85 / 19, 31 / 22
+    batch 64, kernel 4, stride 2, 256 to 512 at 8x8: 21 / 16, 48 / 16, 22 / 17
+    batch 256, kernel 5, stride 1, 128 to 256 at 7x7: Fourier 98 / 36, 111 / 32, 110 / 35
+    batch 256, kernel 5, stride 2, 64 to 128 at 14x14: phases, of the transpose alone, 237 / 31
+  With 1 or 3 channels plain is ahead.
   """
-  plain = partial(_plain_transpose, geometry)
-  if geometry.strides == (1, 1) or kernel.shape[2] < 8:
-    return plain(features, kernel)
-  return lax.platform_dependent(features, kernel, cpu=partial(_transpose_by_phases, geometry), default=plain)
-
-
-def _transpose_by_phases(geometry: Geometry, features: Array, kernel: Array) -> Array:
-  """The adjoint as one small dense convolution for each residue of the pixel position by the stride."""
-  (sh, sw), image_size = geometry.strides, geometry.image_size
-  rows = [_phase_taps(geometry, 0, phase) for phase in range(sh)]
-  columns = [_phase_taps(geometry, 1, phase) for phase in range(sw)]
-
-  def convolve(row: tuple[slice, Pair], column: tuple[slice, Pair]) -> Array:
-    taps = jnp.flip(kernel[row[0], column[0]], (0, 1)).swapaxes(2, 3)
-    if 0 in taps.shape[:2]:  # a kernel smaller than the stride does not reach every pixel
-      size = [-(-n // s) for n, s in zip(image_size, geometry.strides)]
-      return jnp.zeros((features.shape[0], *size, kernel.shape[2]), features.dtype)
-    pads = ((0, 0, 0), (*row[1], 0), (*column[1], 0), (0, 0, 0))
-    crop = [(min(before, 0), min(after, 0), 0) for before, after, _ in pads]
-    kept = lax.pad(features, jnp.zeros((), features.dtype), crop)
-    padding = [(max(before, 0), max(after, 0)) for before, after, _ in pads[1:3]]
-    return lax.conv_general_dilated(kept, taps, (1, 1), padding, dimension_numbers=DIMENSIONS)
-
-  image = jnp.stack([jnp.stack([convolve(row, column) for column in columns], 3) for row in rows], 2)
-  batch, height, _, width, _, channels = image.shape  # [B, H/s, s, W/s, s, I]
-  return image.reshape(batch, height * sh, width * sw, channels)[:, : image_size[0], : image_size[1]]
-
-
-def _phase_taps(geometry: Geometry, axis: int, phase: int) -> tuple[slice, Pair]:
-  """Which taps of the kernel reach the pixels s * i + phase, and the padding of the features for them."""
-  k, s, (before, _) = geometry.kernel_size[axis], geometry.strides[axis], geometry.padding[axis]
-  first = (phase + before) % s  # pixel s * i + phase meets tap u of feature i + (phase + before - u) / s
-  last_offset = (phase + before - first) // s
-  first_offset = last_offset - len(range(first, k, s)) + 1
-  count = -(-geometry.image_size[axis] // s)
-  return slice(first, k, s), (-first_offset, count + last_offset - geometry.feature_size[axis])
+  plain = partial(PLAIN[operator], geometry)
+  if kernel_shape[2] < 32 or operands[0].dtype == jnp.bfloat16:  # which Winograd's sums would not do good
+    return plain(*operands)
+  operators = PLAIN | conv_cpu.operators(geometry)
+  return lax.platform_dependent(*operands, cpu=partial(operators[operator], geometry), default=plain)
 
 
 @functools.cache
 def compiler_options() -> dict[str, str]:
   """Options for `jax.jit` of anything with convolutions, {} for none; asks the backend what it knows.
 
-  XLA:CPU of jaxlib 0.10 gives convolutions and reductions to its YNN library, whose convolutions are
-  the slower and whose reductions the faster ones: keep the reductions.
+  XLA:CPU of jaxlib 0.10 gives convolutions, matrix products and reductions to its YNN library, whose
+  convolutions are the slower ones: keep the others.
   """
-  options = {'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_REDUCE'}
+  options = {'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE'}
   if jax.default_backend() != 'cpu':
     return {}
   try:

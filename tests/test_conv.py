@@ -11,8 +11,8 @@ from jax.sharding import PartitionSpec as P
 from dcgan_jax import conv
 
 # kernel, stride, padding, image channels, feature channels of every preset's layers
-PRESETS = [(4, 2, 'same', 3, 8), (4, 2, 'same', 16, 8), (5, 2, 'same', 1, 8), (5, 2, 'same', 9, 8)]
-PRESETS += [(5, 1, 'same', 9, 8), (5, 2, 'symmetric', 3, 8), (5, 2, 'symmetric', 16, 8)]
+PRESETS = [(4, 2, 'same', 3, 8), (4, 2, 'same', 32, 8), (5, 2, 'same', 1, 8), (5, 2, 'same', 33, 8)]
+PRESETS += [(5, 1, 'same', 33, 8), (5, 2, 'symmetric', 3, 8), (5, 2, 'symmetric', 32, 8)]
 
 
 def _random(*shape, seed=0):
@@ -70,7 +70,7 @@ def test_symmetric_padding_is_pytorchs():
   padding=st.sampled_from(['same', 'symmetric', 'valid']),
   height=st.integers(5, 9),
   width=st.integers(5, 9),
-  channels=st.sampled_from([1, 3, 9]),
+  channels=st.sampled_from([1, 3, 33]),
 )
 def test_fast_conv_and_derivatives_equal_plain_lax(k, s, padding, height, width, channels):
   """Any kernel, stride, padding and odd size, value and both gradients."""
@@ -105,7 +105,7 @@ def test_second_derivatives_equal_plain_lax(k, s, padding, channels, features):
 
 
 def test_under_vmap():
-  kernels, features = _random(3, 4, 4, 9, 5), _random(3, 2, 4, 4, 5)
+  kernels, features = _random(3, 4, 4, 33, 5), _random(3, 2, 4, 4, 5)
   got = jax.vmap(conv.conv2d_transpose)(features, kernels)
   want = jnp.stack([conv.conv2d_transpose(f, w, fast=False) for f, w in zip(features, kernels)])
   np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
@@ -118,7 +118,7 @@ def test_under_vmap():
 
 
 def test_under_shard_map():
-  kernel, features = _random(4, 4, 9, 5), _random(8, 4, 4, 5)
+  kernel, features = _random(4, 4, 33, 5), _random(8, 4, 4, 5)
   mesh = jax.make_mesh((4,), ('batch',), axis_types=(jax.sharding.AxisType.Auto,))
   sharded = jax.jit(
     jax.shard_map(
@@ -131,7 +131,7 @@ def test_under_shard_map():
 
 
 def test_bfloat16_stays_bfloat16_and_near():
-  kernel, features = _random(4, 4, 9, 5), _random(2, 4, 4, 5)
+  kernel, features = _random(4, 4, 33, 5), _random(2, 4, 4, 5)
   value, pull_back = jax.vjp(conv.conv2d_transpose, features.astype('bfloat16'), kernel.astype('bfloat16'))
   gradients = pull_back(value)
   assert [x.dtype for x in (value, *gradients)] == [jnp.bfloat16] * 3
@@ -144,9 +144,9 @@ def test_compiler_options_compile():
   assert jax.jit(lambda x: x + 1.0, compiler_options=options)(1.0) == 2.0
 
 
-def test_only_cpu_gets_the_phases():
-  """Lowered for CUDA the program is the plain convolution; on CPU it is four small ones."""
-  features, kernel = _random(1, 4, 4, 5), _random(4, 4, 9, 5)
+def test_only_cpu_gets_other_formulations():
+  """Lowered for CUDA the program is the plain convolution."""
+  features, kernel = _random(1, 4, 4, 5), _random(5, 5, 33, 5)
   traced = jax.jit(conv.conv2d_transpose).trace(features, kernel)
   count = {
     p: traced.lower(lowering_platforms=(p,)).as_text().count('stablehlo.convolution') for p in ('cpu', 'cuda')

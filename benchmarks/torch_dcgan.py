@@ -1,0 +1,132 @@
+"""The other side of the benchmarks: a config's networks and train step in PyTorch.
+
+Written as pytorch/examples/dcgan and TensorFlow's tutorial are, for any config of `configs/` without the
+authors' order: the same layers, the same updates, Adam. Where a config pads as TensorFlow does
+(an odd zero after), these layers put it before; the work is the same.
+"""
+
+import math
+
+import torch
+from ml_collections import ConfigDict
+from torch import nn
+
+from dcgan_jax.commands.validation import image_size
+
+
+def generator(config: ConfigDict) -> nn.Sequential:
+  """z [B, z_size, 1, 1] -> images [B, C, H, W]."""
+  net, (height, width) = config.generator, image_size(config)
+  base = height // math.prod(net.strides), width // math.prod(net.strides)
+  layers = [nn.ConvTranspose2d(config.latent.size, net.widths[0], base, bias=net.use_bias)]
+  layers += _norm_and_activation(net, 0)
+  channels = (*net.widths, config.data.channels)
+  for i, stride in enumerate(net.strides):
+    pad, extra = _padding(net.kernel_size, stride)
+    layers.append(
+      nn.ConvTranspose2d(channels[i], channels[i + 1], net.kernel_size, stride, pad, extra, bias=net.use_bias)
+    )
+    if i + 1 < len(net.strides):
+      layers += _norm_and_activation(net, i + 1)
+  return nn.Sequential(*layers, nn.Tanh())
+
+
+def discriminator(config: ConfigDict) -> nn.Sequential:
+  """Images [B, C, H, W] -> logits [B]."""
+  net, (height, width) = config.discriminator, image_size(config)
+  layers: list[nn.Module] = []
+  channels = (config.data.channels, *net.widths)
+  for i, stride in enumerate(net.strides):
+    pad, _ = _padding(net.kernel_size, stride)
+    layers.append(nn.Conv2d(channels[i], channels[i + 1], net.kernel_size, stride, pad, bias=net.use_bias))
+    layers += _norm_and_activation(net, i)
+  last = height // math.prod(net.strides), width // math.prod(net.strides)
+  return nn.Sequential(*layers, nn.Conv2d(channels[-1], 1, last, bias=net.use_bias), nn.Flatten(0))
+
+
+def _padding(kernel_size: int, stride: int) -> tuple[int, int]:
+  """padding, output_padding: features are image / stride."""
+  pad = (kernel_size - stride + 1) // 2
+  return pad, stride + 2 * pad - kernel_size
+
+
+def _norm_and_activation(net: ConfigDict, i: int) -> list[nn.Module]:
+  layers: list[nn.Module] = []
+  if net.norm[i]:
+    norm = nn.BatchNorm2d(net.widths[i], net.norm_epsilon, 1 - net.norm_momentum)
+    nn.init.normal_(norm.weight, 1.0, 0.02)
+    layers.append(norm)
+  layers.append(nn.LeakyReLU(net.leak, inplace=True) if net.leak else nn.ReLU(inplace=True))
+  if net.dropout:
+    layers.append(nn.Dropout(net.dropout))
+  return layers
+
+
+class TrainStep:
+  """uint8 images [B, C, H, W] -> {'loss_d', 'loss_g'}; updates the networks in place.
+
+  Args:
+    config: with train.order 'alternating' (PyTorch's example) or 'simultaneous' (TensorFlow's tutorial).
+    memory_format: of images and weights, torch.contiguous_format (NCHW) | torch.channels_last.
+    compiled: by torch.compile, each network.
+  """
+
+  def __init__(self, config: ConfigDict, memory_format: torch.memory_format, compiled: bool = False):
+    self.config, self.memory_format = config, memory_format
+    self.generator = generator(config).to(memory_format=memory_format)
+    self.discriminator = discriminator(config).to(memory_format=memory_format)
+    for net in (self.generator, self.discriminator):
+      for layer in net:
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+          nn.init.normal_(layer.weight, 0.0, 0.02)
+    self.optimizers = [
+      torch.optim.Adam(net.parameters(), o.learning_rate, (o.b1, o.b2), o.epsilon)
+      for net, o in (
+        (self.generator, config.generator_optimizer),
+        (self.discriminator, config.discriminator_optimizer),
+      )
+    ]
+    self._g, self._d = self.generator, self.discriminator
+    if compiled:
+      self._g, self._d = torch.compile(self.generator), torch.compile(self.discriminator)
+    self._update = {'alternating': self._alternating, 'simultaneous': self._simultaneous}[config.train.order]
+    self._loss = nn.BCEWithLogitsLoss()
+
+  def __call__(self, images: torch.Tensor, z: torch.Tensor | None = None) -> dict[str, float]:
+    """One step. z: [B, z_size, 1, 1], drawn from N(0, 1) when None."""
+    real = (images.float() / 127.5 - 1.0).to(memory_format=self.memory_format)
+    if z is None:
+      z = torch.randn(len(images), self.config.latent.size, 1, 1)
+    loss_d, loss_g = self._update(real, z)
+    return {'loss_d': loss_d.item(), 'loss_g': loss_g.item()}
+
+  def _alternating(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As published: D on real, D on fake, D's update; then G through the new D."""
+    one, zero = torch.ones(len(real)), torch.zeros(len(real))
+    self.discriminator.zero_grad()
+    loss_real = self._loss(self._d(real), one)
+    loss_real.backward()
+    fake = self._g(z)
+    loss_fake = self._loss(self._d(fake.detach()), zero)
+    loss_fake.backward()
+    self.optimizers[1].step()
+    self.generator.zero_grad()
+    loss_g = self._loss(self._d(fake), one)
+    loss_g.backward()
+    self.optimizers[0].step()
+    return loss_real + loss_fake, loss_g
+
+  def _simultaneous(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As published: one forward pass, each network's gradient of its own loss."""
+    one, zero = torch.ones(len(real)), torch.zeros(len(real))
+    fake = self._g(z)
+    real_logits, fake_logits = self._d(real), self._d(fake)
+    loss_g = self._loss(fake_logits, one)
+    loss_d = self._loss(real_logits, one) + self._loss(fake_logits, zero)
+    for net, loss in ((self.generator, loss_g), (self.discriminator, loss_d)):
+      parameters = list(net.parameters())
+      for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, retain_graph=True)):
+        parameter.grad = gradient
+    for optimizer in self.optimizers:
+      optimizer.step()
+    return loss_d, loss_g
