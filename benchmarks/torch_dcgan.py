@@ -88,7 +88,8 @@ class TrainStep:
     ]
     self._g, self._d = self.generator, self.discriminator
     if compiled:
-      self._g, self._d = torch.compile(self.generator), torch.compile(self.discriminator)
+      torch._functorch.config.donated_buffer = False  # or it refuses a second backward pass
+      self._g, self._d = (torch.compile(net, dynamic=False) for net in (self.generator, self.discriminator))
     self._update = {'alternating': self._alternating, 'simultaneous': self._simultaneous}[config.train.order]
     self._loss = nn.BCEWithLogitsLoss()
 

@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
   config.data.fit = 'crop'  # crop (largest centred part of the right shape) | squash (the whole image)
   config.data.background = (255, 255, 255)  # RGB, 0..255, that transparent pixels are laid on
   config.data.flip = False  # mirror each image left to right with probability 1/2
-  config.data.memory_limit = 4096  # MiB; a data set that takes more when decoded is streamed instead
+  config.data.memory_limit = 4096  # MiB of each device; a data set that takes more decoded is streamed
   config.data.workers = 0  # processes that read a streamed data set; 0 reads in threads
 
   config.latent = ConfigDict()
@@ -81,6 +81,7 @@ def get_config() -> ConfigDict:
   config.train.real_label = 1.0  # D's target for real images, in (0.5, 1]; 0.9 is one-sided smoothing
   config.train.ema_decay = 0.0  # of a moving average of G to sample from, in [0, 1); 0 keeps none
   config.train.dtype = 'float32'  # of the computation: float32 | bfloat16 (parameters stay float32)
+  config.train.steps_per_dispatch = 0  # steps that are one program, at most; 0 takes 10 for small models
   config.train.fast_conv = True  # convolutions with fast derivatives; False takes plain lax
 
   config.log = ConfigDict()

@@ -4,7 +4,7 @@ A CPU is bound by multiplications, so these do fewer of them, or at least none w
 
 phases    A strided transposed convolution as one dense convolution for each pixel position modulo the
           stride.
-winograd  F(2x2, 2x2) for kernels of twice the stride, 4 and 2: 9 multiplications where there were 16 (Winograd
+winograd  F(2x2, 2x2) for kernels of twice the stride, 4 and 2: 9 multiplications instead of 16 (Winograd
           1980; Lavin and Gray 2015). Coefficients are 0 and +-1: the error stays that of float32.
 fourier   Stride 1 on small images: the product of discrete Fourier transforms, 7 times fewer multiplications
           for a 5x5 kernel on 7x7 pixels. The transforms are products with small, well-conditioned matrices.

@@ -4,6 +4,7 @@ Nothing here imports JAX or TensorFlow, except to download and prepare a tfds da
 """
 
 import functools
+import hashlib
 import io
 import os
 import sys
@@ -97,6 +98,10 @@ class Source(Protocol):
     """What to call an image when it cannot be decoded."""
     ...
 
+  def identity(self) -> str:
+    """Another one for other images, before they are made to fit."""
+    ...
+
 
 @dataclass(frozen=True)
 class Digits:
@@ -112,6 +117,9 @@ class Digits:
 
   def name(self, index: int) -> str:
     return f'digit {index}'
+
+  def identity(self) -> str:
+    return 'digits'
 
 
 @functools.cache
@@ -144,6 +152,10 @@ class Folder:
   def name(self, index: int) -> str:
     return str(self.paths[index])
 
+  def identity(self) -> str:
+    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths]
+    return f'folder {hashlib.sha256(repr(files).encode()).hexdigest()}'
+
 
 @dataclass(frozen=True)
 class Tfds:
@@ -151,6 +163,7 @@ class Tfds:
 
   records: Any  # random access to {image_key: encoded bytes}
   image_key: str
+  origin: str  # folder of the prepared data set and split
   fit: Fit
 
   def __len__(self) -> int:
@@ -169,6 +182,9 @@ class Tfds:
 
   def name(self, index: int) -> str:
     return f'record {index}'
+
+  def identity(self) -> str:
+    return f'tfds {self.origin} {self.image_key} {len(self)}'
 
 
 def open_source(source: str, split: str, fit: Fit) -> Source:
@@ -266,7 +282,7 @@ def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
   except (ValueError, KeyError) as error:
     splits = ', '.join(builder.info.splits)
     raise InputError(f'data.split={split!r}: {_first_line(error)}; {name} has {splits}') from None
-  return Tfds(records, image_key, fit)
+  return Tfds(records, image_key, f'{builder.data_path} {split}', fit)
 
 
 def _prepare(builder: Any, field: str) -> None:
@@ -333,11 +349,11 @@ def _close_names(name: str, names: list[str]) -> list[str]:
   return difflib.get_close_matches(name, names, 3)
 
 
-def load(source: Source, title: str) -> np.ndarray:
+def load(source: Source, title: str) -> tuple[np.ndarray, list[str]]:
   """Decodes a whole source into memory, in threads, with a progress bar on a terminal.
 
   Returns:
-    uint8 [N, H, W, C]; images that cannot be decoded are listed by name and left out.
+    uint8 [N, H, W, C]; and the names of images that cannot be decoded, which are left out and listed.
 
   Raises:
     InputError: not one could be decoded.
@@ -358,8 +374,9 @@ def load(source: Source, title: str) -> np.ndarray:
       bar.update(len(chunk))
   if not readable.any():
     raise InputError(f'data.source={title}: none of its {count} images can be decoded, e.g. {source.name(0)}')
-  report_unreadable([source.name(int(i)) for i in np.flatnonzero(~readable)])
-  return images if readable.all() else images[readable]
+  skipped = [source.name(int(i)) for i in np.flatnonzero(~readable)]
+  report_unreadable(skipped)
+  return (images[readable] if skipped else images), skipped
 
 
 @functools.lru_cache(maxsize=2)
@@ -368,27 +385,15 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
   return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def sample_index(seed: int, position: int, count: int) -> int:
-  """Which image stands at a position of the endless stream of shuffled epochs."""
-  epoch, offset = divmod(position, count)
-  return int(epoch_order(seed, epoch, count)[offset])
-
-
 def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarray:
-  """The images of a step's batch, int64 [batch_size]; batches run on across the ends of epochs."""
-  positions = range(step * batch_size, (step + 1) * batch_size)
-  return np.array([sample_index(seed, p, count) for p in positions])
-
-
-def batches_in_memory(images: np.ndarray, seed: int, step: int, batch_size: int) -> Batches:
-  """Batches uint8 [batch_size, H, W, C] for step, step + 1, ... without end."""
-  while True:
-    yield images[batch_indices(seed, step, batch_size, len(images))]
-    step += 1
+  """The images of a step's batch, int32 [batch_size]; batches run on across the ends of epochs."""
+  epochs, offsets = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), count)
+  parts = [epoch_order(seed, int(e), count)[offsets[epochs == e]] for e in np.unique(epochs)]
+  return np.concatenate(parts).astype(np.int32)
 
 
 def batches_streamed(source: Source, seed: int, step: int, batch_size: int, workers: int) -> Batches:
-  """The same batches as `batches_in_memory`, read ahead by Grain.
+  """The images of `batch_indices` for step, step + 1, ... without end, read ahead by Grain.
 
   Args:
     source: picklable when there are workers.
@@ -396,6 +401,9 @@ def batches_streamed(source: Source, seed: int, step: int, batch_size: int, work
     step: to start from.
     batch_size: global.
     workers: processes; 0 reads in threads of this one.
+
+  Yields:
+    uint8 [batch_size, H, W, C].
   """
   import grain
   from absl import flags
@@ -416,7 +424,7 @@ def batches_streamed(source: Source, seed: int, step: int, batch_size: int, work
 
 def _read_at(source: Source, seed: int, position: int) -> np.ndarray:
   """The image at a position; one that cannot be decoded is replaced by the next that can."""
-  index = sample_index(seed, position, len(source))
+  index = int(batch_indices(seed, position, 1, len(source))[0])
   for i in range(index, index + len(source)):
     image = source.read([i % len(source)])[0]
     if image is not None:

@@ -1,6 +1,9 @@
 """For every test: four CPU devices, no implicit dtype promotion; pyproject makes warnings errors."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
@@ -9,6 +12,7 @@ os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + (
   ' --xla_backend_optimization_level=0'  # halves the time to compile, which is what tests spend
 )
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ['DCGAN_JAX_CACHE'] = tempfile.mkdtemp(prefix='dcgan_jax_tests_')
 
 import hypothesis
 import jax
@@ -17,6 +21,7 @@ import pytest
 
 from dcgan_jax.models import Discriminator, Generator
 
+atexit.register(shutil.rmtree, os.environ['DCGAN_JAX_CACHE'], True)
 hypothesis.settings.register_profile('ours', deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile('ours')
 

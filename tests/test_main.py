@@ -167,6 +167,29 @@ def test_longer_and_with_changes_allowed(trained, tmp_path):
   assert checkpoints.steps(copy / 'checkpoints')[-1] == 28
 
 
+def test_several_steps_in_one_program_stopped_and_traced(trained, tmp_path):
+  """Two blocks of 4 of 24 steps, a trace, then the rest: bit-equal to all at once, near single steps."""
+  together = [*TINY, '--config.train.steps_per_dispatch=4']
+  _succeed(*together, f'--workdir={tmp_path}/whole')
+  stop = '--config.train.num_steps=8'
+  _succeed(*together, f'--workdir={tmp_path}/parts', stop)
+  printed = _succeed(
+    *TINY, '--config.train.steps_per_dispatch=10', f'--workdir={tmp_path}/parts', '--profile'
+  )
+  assert 'trace of' not in printed  # too few steps were left for one
+  _assert_same_state(tmp_path / 'whole', tmp_path / 'parts', 24)
+  one, many = _state(trained[0], 8), _state(tmp_path / 'whole', 8)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), one.generator, many.generator
+  )
+
+
+def test_profile(tmp_path):
+  printed = _succeed(*TINY, f'--workdir={tmp_path}/run', '--profile')
+  assert 'trace of steps 10 to 20' in printed
+  assert list((tmp_path / 'run' / 'profile').rglob('*.xplane.pb'))
+
+
 def test_two_devices_are_near_one(trained, tmp_path):
   """The command uses all devices unasked, and the run is the same up to the order of sums."""
   folder = tmp_path / 'two'

@@ -35,7 +35,7 @@ HEAD = """
   from dcgan_jax import data
 """
 READ = """
-  images = data.load(data.open_source('tfds:squares', 'train', data.Fit((8, 8), 3)), 'squares')
+  images, _ = data.load(data.open_source('tfds:squares', 'train', data.Fit((8, 8), 3)), 'squares')
   print(sorted(images[:, 0, 0, 0].tolist()), 'tensorflow' in sys.modules)
 """
 PREPARE_TFRECORD = """

@@ -8,32 +8,35 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dcgan_jax import checkpoints, conv, data, images, latents, metrics
+from dcgan_jax import cache, checkpoints, conv, data, images, latents, metrics
 from dcgan_jax.commands import build, validation, workdir
 from dcgan_jax.commands.sample import compile_generator
 from dcgan_jax.state import GanState
 from dcgan_jax.steps import TrainStep
 
 AXIS = 'batch'  # of the mesh of all devices, along which a batch is divided
+SMALL = 64 * 16 * 16 * 256  # pixels of a batch times the generator's widest layer
 
 
-def run(config: ConfigDict, folder: Path, allow_config_change: bool = False) -> None:
+def run(config: ConfigDict, folder: Path, allow_config_change: bool = False, profile: bool = False) -> None:
   """Trains to the end, or until Ctrl-C or SIGTERM; the same call then goes on, bit for bit.
 
   Args:
     config: validated, see `configs/base.py`.
     folder: the workdir, see `workdir`.
     allow_config_change: go on with a run that was started with other hyper-parameters.
+    profile: write a trace of some steps to the workdir, for TensorBoard or Perfetto.
 
   Raises:
     InputError: in one line, before anything is compiled.
@@ -53,6 +56,7 @@ def run(config: ConfigDict, folder: Path, allow_config_change: bool = False) -> 
     print(f'{folder}: is trained to step {start}; --config.train.num_steps={2 * start} would go on')
     return
 
+  cache.keep_compiled_programs()
   mesh = Mesh(np.array(jax.devices()), (AXIS,))
   if start:
     state = checkpoints.restore(folder / 'checkpoints', start, jax.eval_shape(create))
@@ -64,28 +68,83 @@ def run(config: ConfigDict, folder: Path, allow_config_change: bool = False) -> 
     f'{jax.default_backend()} device{"s" * (jax.device_count() > 1)}',
     flush=True,
   )
-  with contextlib.closing(_batches(source, config, start, batch_size)) as batches:
-    _train(config, folder, mesh, state, start, num_steps, batches, batch_size)
+  with contextlib.closing(_feed(source, config, mesh, start, num_steps, batch_size)) as feed:
+    _train(config, folder, mesh, state, start, num_steps, feed, batch_size, profile)
 
 
-def compile_step(train_step: TrainStep, mesh: Mesh) -> TrainStep:
-  """Compiles a step made for axis `AXIS` of the mesh; the state's buffers are given to the next state."""
+class Batches(NamedTuple):
+  """What some steps need, on the devices.
+
+  Attributes:
+    images: the whole data set, uint8 [N, H, W, C] on each device; or None.
+    xs: each step's part of it: indices int32 [steps, batch], or the images themselves, uint8
+      [steps, batch, H, W, C].
+  """
+
+  images: Array | None
+  xs: Array
+
+
+def compile_steps(train_step: TrainStep, mesh: Mesh) -> Callable[[GanState, Batches], tuple[GanState, Any]]:
+  """Compiles `len(xs)` steps as one program, of a step made for axis `AXIS` of the mesh.
+
+  The state's buffers are given to the next state. Metrics are [steps] each.
+  """
+
+  def steps(state: GanState, batches: Batches) -> tuple[GanState, Any]:
+    def one(state: GanState, x: Array) -> tuple[GanState, Any]:
+      return train_step(state, x if batches.images is None else batches.images[x])
+
+    if len(batches.xs) > 1:
+      return jax.lax.scan(one, state, batches.xs)
+    state, metrics = one(state, batches.xs[0])  # no loop, in which XLA knows less
+    return state, jax.tree.map(lambda x: x[None], metrics)
+
   if mesh.size > 1:
     # Without replication checks gradients arrive per device, as under pmap, and the step averages them.
-    train_step = jax.shard_map(
-      train_step, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=(P(), P()), check_vma=False
+    steps = jax.shard_map(
+      steps, mesh=mesh, in_specs=(P(), Batches(P(), P(None, AXIS))), out_specs=(P(), P()), check_vma=False
     )
-  return jax.jit(train_step, donate_argnums=0, compiler_options=conv.compiler_options())
+  return jax.jit(steps, donate_argnums=0, compiler_options=conv.compiler_options())
 
 
-def _batches(source: data.Source, config: ConfigDict, step: int, batch_size: int) -> data.Batches:
-  """Batches from a step on, out of memory if the data set fits, streamed if not."""
+def steps_per_dispatch(config: ConfigDict) -> int:
+  """How many steps are one program: as configured or, by default, up to 10 of a small model's.
+
+  Always a divisor of the steps between whatever else happens in a run, so that a run that was stopped
+  goes on with the very programs of one that was not.
+  """
+  every = math.gcd(config.log.every_steps, config.sample.every_steps, config.checkpoint.every_steps)
+  most = config.train.steps_per_dispatch
+  if not most:
+    height, width = validation.image_size(config)
+    pixels = config.train.batch_size * config.train.d_steps * height * width
+    small = pixels * max(config.generator.widths) <= SMALL
+    most = 10 if small and jax.default_backend() != 'cpu' else 1  # XLA:CPU runs loops at half the speed
+  return max(n for n in range(1, most + 1) if every % n == 0)
+
+
+def _feed(
+  source: data.Source, config: ConfigDict, mesh: Mesh, step: int, num_steps: int, batch_size: int
+) -> Iterator[Batches]:
+  """Batches from a step on: of images on the devices if the data set fits, streamed if not."""
+  per_step = NamedSharding(mesh, P(None, AXIS))
   height, width = validation.image_size(config)
   mebibytes = len(source) * height * width * config.data.channels / 2**20
-  if mebibytes <= config.data.memory_limit:
-    decoded = data.load(source, config.data.source)
-    return data.batches_in_memory(decoded, config.seed, step, batch_size)
-  return data.batches_streamed(source, config.seed, step, batch_size, config.data.workers)
+  if mebibytes > config.data.memory_limit:
+    stream = data.batches_streamed(source, config.seed, step, batch_size, config.data.workers)
+    with contextlib.closing(stream):
+      for images in stream:
+        yield Batches(None, jax.device_put(images[None], per_step))
+  images = cache.load(source, config.data.source)
+  resident = jax.device_put(images, NamedSharding(mesh, P()))
+  together = steps_per_dispatch(config)
+  while True:
+    # single steps to where blocks begin and from where they do not fit any more
+    count = together if step % together == 0 and step + together <= num_steps else 1
+    indices = [data.batch_indices(config.seed, step + i, batch_size, len(images)) for i in range(count)]
+    yield Batches(resident, jax.device_put(np.stack(indices), per_step))
+    step += count
 
 
 def _train(
@@ -95,12 +154,12 @@ def _train(
   state: GanState,
   start: int,
   num_steps: int,
-  batches: Iterator[np.ndarray],
+  feed: Iterator[Batches],
   batch_size: int,
+  profile: bool,
 ) -> None:
   """The loop, and everything that is written on the way."""
-  step_fn = compile_step(build.train_step(config, AXIS if mesh.size > 1 else None), mesh)
-  placement = NamedSharding(mesh, P(AXIS))
+  run_steps = compile_steps(build.train_step(config, AXIS if mesh.size > 1 else None), mesh)
   draw = _picture_of(config)
 
   def picture(step: int) -> None:
@@ -113,21 +172,29 @@ def _train(
 
   writer = metrics.MetricsWriter(folder, start, config.log.tensorboard)
   saver = checkpoints.open_for_writing(folder / 'checkpoints', config.checkpoint.keep)
+  tracer = _Tracer(folder / 'profile', start) if profile else None
   bar = tqdm(total=num_steps, initial=start, unit='step', disable=None)
   with stop_signals() as signals, contextlib.closing(saver), contextlib.closing(writer), bar:
     if start == 0 and config.sample.every_steps:
       picture(0)
     step, values = start, None
+    batches = next(feed)
     clock = _Clock(start)
     while step < num_steps and not signals:
-      with clock.waiting():
-        batch = jax.device_put(next(batches), placement)
-      state, new_values = step_fn(state, batch)
-      jax.block_until_ready(values)  # of the step before: one step in flight, so that a signal is met soon
-      step, values = step + 1, new_values
-      bar.update()
+      state, new_values = run_steps(state, batches)
+      count = len(batches.xs)
+      if step + count < num_steps:  # the next ones are made ready while the devices work on these
+        with clock.waiting(new_values):
+          batches = next(feed)
+      jax.block_until_ready(
+        values
+      )  # of the steps before: one program in flight, so that a signal is met soon
+      step, values = step + count, new_values
+      bar.update(count)
+      if tracer:
+        tracer.step(step, state)
       if every(config.log.every_steps):
-        row = {name: float(value) for name, value in jax.device_get(values).items()}
+        row = {name: float(value[-1]) for name, value in jax.device_get(values).items()}
         row |= clock.lap(step, batch_size)
         writer.write(step, row)
         _report(bar, step, num_steps, row, batch_size)
@@ -142,6 +209,25 @@ def _train(
     print(f'{signals[0].name}: saved step {step} in {folder}; the same command goes on from there')
     raise SystemExit(128 + signals[0])
   print(f'{folder}: trained to step {step}')
+
+
+class _Tracer:
+  """Traces 10 steps, when the first ones, which compile, are done."""
+
+  def __init__(self, folder: Path, start: int):
+    self._folder, self._from, self._running = folder, start + 10, False
+
+  def step(self, step: int, state: GanState) -> None:
+    """To be called after each program."""
+    if not self._running and self._from <= step < self._from + 10:
+      jax.block_until_ready(state)
+      jax.profiler.start_trace(str(self._folder))
+      self._running, self._from = True, step
+    elif self._running and step >= self._from + 10:
+      jax.block_until_ready(state)
+      jax.profiler.stop_trace()
+      self._running = False
+      print(f'trace of steps {self._from} to {step} in {self._folder}: tensorboard --logdir={self._folder}')
 
 
 def _picture_of(config: ConfigDict) -> Callable[[GanState], np.ndarray]:
@@ -167,11 +253,12 @@ class _Clock:
     self._step, self._start, self._waited = step, time.perf_counter(), 0.0
 
   @contextlib.contextmanager
-  def waiting(self) -> Iterator[None]:
-    """Counts the time within as waiting for input."""
+  def waiting(self, values: Any) -> Iterator[None]:
+    """Counts the time within as waiting for input, unless the devices still work on `values` after it."""
     start = time.perf_counter()
     yield
-    self._waited += time.perf_counter() - start
+    if all(value.is_ready() for value in jax.tree.leaves(values)):
+      self._waited += time.perf_counter() - start
 
   def lap(self, step: int, batch_size: int) -> dict[str, float]:
     """`images_per_second` since the last lap, and `input_wait`, the share of time spent waiting for input."""

@@ -104,6 +104,7 @@ RULES: dict[str, Any] = {
     'real_label': Rule(lambda v: 0.5 < v <= 1, 'must be a number above 0.5 and at most 1'),
     'ema_decay': FRACTION,
     'dtype': _one_of('float32', 'bfloat16'),
+    'steps_per_dispatch': NATURAL,
     'fast_conv': FLAG,
   },
   'log': {'every_steps': COUNT, 'tensorboard': FLAG},

@@ -28,6 +28,7 @@ FREE = (
   'checkpoint.',
   'data.memory_limit',
   'data.workers',
+  'train.steps_per_dispatch',
 )
 
 

@@ -1,0 +1,159 @@
+"""Times a train step against PyTorch and plain Flax, in turn, process by process.
+
+python benchmarks/train_step.py --config=configs/cifar10.py --batch=64 --against=torch,flax --rounds=7
+
+`ours` is the program that `python main.py` runs. `torch` stands for eager with NCHW and with channels_last
+and for torch.compile, of which the best counts. The last line is a JSON object. Ends with status 1 if ours is
+slower than --bound times PyTorch's best.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from benchmarks import processes
+from dcgan_jax.commands.validation import image_size
+
+AGAINST = {'torch': ['torch:nchw', 'torch:channels_last', 'torch:compile'], 'flax': ['flax']}
+BOUNDS = {'cifar10': 0.90, 'cifar10_32': 0.80, 'mnist': 0.90}  # of PyTorch's best, on two CPU cores
+
+
+def run_jax(config: ConfigDict, plain: bool) -> None:
+  """Ours, or the same step around Flax's own layers."""
+  import jax
+  from jax.sharding import Mesh
+
+  from benchmarks import flax_dcgan
+  from dcgan_jax import losses, state, steps
+  from dcgan_jax.commands import build, train
+
+  height, width = image_size(config)
+  shape = (config.train.batch_size, height, width, config.data.channels)
+  images = jax.numpy.asarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+  if plain:
+    g, d = config.generator, config.discriminator
+    networks = (
+      flax_dcgan.Generator(g.widths, g.strides, g.kernel_size, (height, width), config.data.channels),
+      flax_dcgan.Discriminator(d.widths, d.strides, d.kernel_size, d.norm),
+    )
+    optimizers = [
+      state.make_optimizer(**c) for c in (config.generator_optimizer, config.discriminator_optimizer)
+    ]
+    now = jax.jit(lambda: state.create(*networks, *optimizers, config.latent.size, 0))()
+    order, loss = config.train.order, losses.LOSSES[config.train.loss]
+    step = steps.make_train_step(*networks, *optimizers, loss, z_size=config.latent.size, order=order)
+    run = jax.jit(step, donate_argnums=0)
+    batches = images
+  else:
+    now = jax.jit(build.initial_state(config))()
+    mesh = Mesh(np.array(jax.devices()), (train.AXIS,))
+    run = train.compile_steps(build.train_step(config, train.AXIS if mesh.size > 1 else None), mesh)
+    batches = train.Batches(images, np.arange(len(images), dtype=np.int32)[None])
+
+  def step_once() -> None:
+    nonlocal now
+    now, metrics = run(now, batches)
+    jax.block_until_ready((now, metrics))
+
+  processes.report(processes.time_calls(step_once))
+
+
+def run_torch(config: ConfigDict, variant: str) -> None:
+  """PyTorch's step, see `torch_dcgan`."""
+  import torch
+
+  from benchmarks import torch_dcgan
+
+  memory_format = torch.contiguous_format if variant == 'nchw' else torch.channels_last
+  step = torch_dcgan.TrainStep(config, memory_format, compiled=variant == 'compile')
+  height, width = image_size(config)
+  images = torch.randint(
+    0, 256, (config.train.batch_size, config.data.channels, height, width), dtype=torch.uint8
+  )
+  processes.report(processes.time_calls(lambda: step(images)))
+
+
+def direct_gflop(config: ConfigDict) -> float:
+  """What a step's convolutions would take if done as defined; 2 for a multiplication and its addition."""
+
+  def layers(widths: tuple[int, ...], sizes: list[tuple[int, int]], kernel_size: int) -> list[float]:
+    pairs = zip(widths, widths[1:], sizes)
+    return [2e-9 * a * b * h * w * kernel_size**2 * config.train.batch_size for a, b, (h, w) in pairs]
+
+  def sizes(strides: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Of the features of convolutions with these strides, from the image on."""
+    factors = np.cumprod(strides)
+    return [(height // f, width // f) for f in factors]
+
+  height, width = image_size(config)
+  g, d = config.generator, config.discriminator
+  in_g = layers((config.data.channels, *g.widths[::-1]), sizes(g.strides[::-1]), g.kernel_size)
+  in_d = layers((config.data.channels, *d.widths), sizes(d.strides), d.kernel_size)
+  forward = 2 if config.train.order == 'simultaneous' else 3  # D's passes
+  # D: its passes; gradients of kernels for two of them, of images for three, the image itself only for G
+  return (forward + 2 + 3) * sum(in_d) - 2 * in_d[0] + 3 * sum(in_g)
+
+
+def peak_gflops() -> float:
+  """Of float32 matrix products in XLA, on this machine."""
+  import jax
+
+  x = jax.numpy.ones((2048, 2048))
+  product = jax.jit(lambda x: x @ x)
+  return 2e-9 * 2048**3 / processes.time_calls(lambda: product(x).block_until_ready(), 2.0)
+
+
+def main() -> int:
+  """Returns the exit status."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--config', default='configs/cifar10.py')
+  parser.add_argument('--batch', type=int, default=64, help='images a step')
+  parser.add_argument('--against', default='torch', help='torch, flax or both with a comma')
+  parser.add_argument('--rounds', type=int, default=7)
+  parser.add_argument('--bound', type=float, help='ours / the best of PyTorch must not be above it')
+  parser.add_argument('--contender', help=argparse.SUPPRESS)
+  arguments = parser.parse_args()
+  config = processes.load_config(arguments.config)
+  config.train.batch_size = arguments.batch
+  if arguments.contender:
+    kind, _, variant = arguments.contender.partition(':')
+    run_torch(config, variant) if kind == 'torch' else run_jax(config, plain=kind == 'flax')
+    return 0
+
+  others = [name for key in arguments.against.split(',') for name in AGAINST[key]]
+  passed_on = [f'--config={arguments.config}', f'--batch={arguments.batch}']
+  results = processes.alternate(['ours', *others], passed_on, arguments.rounds)
+  processes.print_table(results)
+  gflop, peak = direct_gflop(config), peak_gflops()
+  seconds = {name: processes.median(rows) for name, rows in results.items()}
+  ratios = {name: processes.ratio(results['ours'], rows) for name, rows in results.items()}
+  torches = [name for name in results if name.startswith('torch')]
+  best = min(torches, key=lambda name: seconds[name]) if torches else None
+  bound = arguments.bound or BOUNDS.get(Path(arguments.config).stem)
+  if best:
+    print(f'ours / {best}, the best of PyTorch: {ratios[best]:.3f} (bound {bound})')
+  summary = {
+    'config': arguments.config,
+    'batch': arguments.batch,
+    'step_seconds': seconds,
+    'images_per_second': {name: arguments.batch / s for name, s in seconds.items()},
+    'ratio': ratios,
+    'best_of_torch': best,
+    'peak_memory_mib': {name: processes.median(rows, 'peak_memory_mib') for name, rows in results.items()},
+    # of the convolutions as defined: forms with fewer multiplications may be above the peak
+    'direct_gflops': {name: gflop / s for name, s in seconds.items()},
+    'matmul_peak_gflops': peak,
+    'share_of_peak': {name: gflop / s / peak for name, s in seconds.items()},
+  }
+  print(json.dumps(summary))
+  return int(best is not None and bound is not None and ratios[best] > bound)
+
+
+if __name__ == '__main__':
+  sys.exit(main())
