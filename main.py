@@ -127,10 +127,11 @@ def main(argv: list[str]) -> int:
 
 
 def _ask_for_huge_pages() -> None:
-  """Linux: memory in pages of 2 MiB, which takes a tenth off a train step on CPU (see benchmarks/).
+  """Linux: memory in pages of 2 MiB, which takes a tenth off a train step on CPU.
 
-  XLA's buffers are new to the process in every step, and small pages are mapped one by one. glibc reads
-  this setting only when a process starts: so this one starts itself again, in the same process.
+  XLA's buffers are new to the process in every step, and small pages are mapped one by one: 0.44 s for a step
+  of `cifar10_32` become 0.39 s. glibc reads this setting only when a process starts, so this one starts
+  itself again, under the same number. A user's own GLIBC_TUNABLES are left alone.
   """
   if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ:
     os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'

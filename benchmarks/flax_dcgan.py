@@ -22,11 +22,11 @@ class Generator(nn.Module):
     height, width = (size // math.prod(self.strides) for size in self.image_size)
     x = nn.Dense(height * width * self.widths[0], use_bias=False)(z)
     x = x.reshape(-1, height, width, self.widths[0])
-    x = nn.relu(nn.BatchNorm(not train, 0.9)(x))
+    x = nn.relu(nn.BatchNorm(not train, momentum=0.9)(x))
     kernel = (self.kernel_size, self.kernel_size)
     for features, stride in zip(self.widths[1:], self.strides):
       x = nn.ConvTranspose(features, kernel, (stride, stride), use_bias=False)(x)
-      x = nn.relu(nn.BatchNorm(not train, 0.9)(x))
+      x = nn.relu(nn.BatchNorm(not train, momentum=0.9)(x))
     stride = self.strides[-1]
     return jnp.tanh(nn.ConvTranspose(self.channels, kernel, (stride, stride), use_bias=False)(x))
 
@@ -45,6 +45,6 @@ class Discriminator(nn.Module):
     x = images
     for features, stride, norm in zip(self.widths, self.strides, self.norm):
       x = nn.Conv(features, (self.kernel_size, self.kernel_size), (stride, stride), use_bias=False)(x)
-      x = nn.BatchNorm(not train, 0.9)(x) if norm else x
+      x = nn.BatchNorm(not train, momentum=0.9)(x) if norm else x
       x = nn.leaky_relu(x, 0.2)
     return nn.Dense(1, use_bias=False)(x.reshape(len(x), -1))[:, 0], ()

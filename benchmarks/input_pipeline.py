@@ -19,6 +19,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import processes
+from dcgan_jax.errors import InputError
 
 BOUND = 0.01  # of the time, waiting for input
 
@@ -75,4 +76,7 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  try:
+    sys.exit(main())
+  except InputError as error:
+    sys.exit(f'error: {error}')

@@ -40,16 +40,16 @@ def run_torch(config: ConfigDict, variant: str, num: int) -> None:
   from benchmarks import torch_dcgan
 
   memory_format = torch.contiguous_format if variant == 'nchw' else torch.channels_last
-  net = torch_dcgan.generator(config).to(memory_format=memory_format).eval()
+  net = torch_dcgan.generator(config).to(torch_dcgan.DEVICE, memory_format=memory_format).eval()
   generate = torch.compile(net, dynamic=False) if variant == 'compile' else net
 
   @torch.inference_mode()
   def sample(num: int) -> np.ndarray:
     parts = []
     for start in range(0, num, 64):
-      images = generate(torch.randn(64, config.latent.size, 1, 1))[: num - start]
+      images = generate(torch.randn(64, config.latent.size, 1, 1, device=torch_dcgan.DEVICE))[: num - start]
       pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-      parts.append(pixels.permute(0, 2, 3, 1).numpy())
+      parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
     return np.concatenate(parts)
 
   sample(64)

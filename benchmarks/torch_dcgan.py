@@ -13,6 +13,8 @@ from torch import nn
 
 from dcgan_jax.commands.validation import image_size
 
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+
 
 def generator(config: ConfigDict) -> nn.Sequential:
   """z [B, z_size, 1, 1] -> images [B, C, H, W]."""
@@ -73,8 +75,8 @@ class TrainStep:
 
   def __init__(self, config: ConfigDict, memory_format: torch.memory_format, compiled: bool = False):
     self.config, self.memory_format = config, memory_format
-    self.generator = generator(config).to(memory_format=memory_format)
-    self.discriminator = discriminator(config).to(memory_format=memory_format)
+    self.generator = generator(config).to(DEVICE, memory_format=memory_format)
+    self.discriminator = discriminator(config).to(DEVICE, memory_format=memory_format)
     for net in (self.generator, self.discriminator):
       for layer in net:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
@@ -97,13 +99,14 @@ class TrainStep:
     """One step. z: [B, z_size, 1, 1], drawn from N(0, 1) when None."""
     real = (images.float() / 127.5 - 1.0).to(memory_format=self.memory_format)
     if z is None:
-      z = torch.randn(len(images), self.config.latent.size, 1, 1)
-    loss_d, loss_g = self._update(real, z)
+      z = torch.randn(len(images), self.config.latent.size, 1, 1, device=DEVICE)
+    with torch.autocast(DEVICE, torch.bfloat16, enabled=self.config.train.dtype == 'bfloat16'):
+      loss_d, loss_g = self._update(real, z)
     return {'loss_d': loss_d.item(), 'loss_g': loss_g.item()}
 
   def _alternating(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """As published: D on real, D on fake, D's update; then G through the new D."""
-    one, zero = torch.ones(len(real)), torch.zeros(len(real))
+    one, zero = torch.ones(len(real), device=DEVICE), torch.zeros(len(real), device=DEVICE)
     self.discriminator.zero_grad()
     loss_real = self._loss(self._d(real), one)
     loss_real.backward()
@@ -119,7 +122,7 @@ class TrainStep:
 
   def _simultaneous(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """As published: one forward pass, each network's gradient of its own loss."""
-    one, zero = torch.ones(len(real)), torch.zeros(len(real))
+    one, zero = torch.ones(len(real), device=DEVICE), torch.zeros(len(real), device=DEVICE)
     fake = self._g(z)
     real_logits, fake_logits = self._d(real), self._d(fake)
     loss_g = self._loss(fake_logits, one)

@@ -4,7 +4,7 @@ python benchmarks/train_step.py --config=configs/cifar10.py --batch=64 --against
 
 `ours` is the program that `python main.py` runs. `torch` stands for eager with NCHW and with channels_last
 and for torch.compile, of which the best counts. The last line is a JSON object. Ends with status 1 if ours is
-slower than --bound times PyTorch's best.
+slower than --bound times PyTorch's best. On a GPU machine the same command times the GPU.
 """
 
 import argparse
@@ -30,8 +30,8 @@ def run_jax(config: ConfigDict, plain: bool) -> None:
   from jax.sharding import Mesh
 
   from benchmarks import flax_dcgan
-  from dcgan_jax import losses, state, steps
-  from dcgan_jax.commands import build, train
+  from dcgan_jax import cache, losses, programs, state, steps
+  from dcgan_jax.commands import build
 
   height, width = image_size(config)
   shape = (config.train.batch_size, height, width, config.data.channels)
@@ -51,10 +51,11 @@ def run_jax(config: ConfigDict, plain: bool) -> None:
     run = jax.jit(step, donate_argnums=0)
     batches = images
   else:
+    cache.keep_compiled_programs()
     now = jax.jit(build.initial_state(config))()
-    mesh = Mesh(np.array(jax.devices()), (train.AXIS,))
-    run = train.compile_steps(build.train_step(config, train.AXIS if mesh.size > 1 else None), mesh)
-    batches = train.Batches(images, np.arange(len(images), dtype=np.int32)[None])
+    mesh = Mesh(np.array(jax.devices()), (programs.AXIS,))
+    run = programs.compile_steps(build.train_step(config, programs.mesh_axis(mesh)), mesh)
+    batches = programs.Batches(images, np.arange(len(images), dtype=np.int32)[None])
 
   def step_once() -> None:
     nonlocal now
@@ -75,7 +76,7 @@ def run_torch(config: ConfigDict, variant: str) -> None:
   height, width = image_size(config)
   images = torch.randint(
     0, 256, (config.train.batch_size, config.data.channels, height, width), dtype=torch.uint8
-  )
+  ).to(torch_dcgan.DEVICE)
   processes.report(processes.time_calls(lambda: step(images)))
 
 
@@ -116,18 +117,19 @@ def main() -> int:
   parser.add_argument('--batch', type=int, default=64, help='images a step')
   parser.add_argument('--against', default='torch', help='torch, flax or both with a comma')
   parser.add_argument('--rounds', type=int, default=7)
+  parser.add_argument('--dtype', default='float32', help='of the computation: float32 or bfloat16')
   parser.add_argument('--bound', type=float, help='ours / the best of PyTorch must not be above it')
   parser.add_argument('--contender', help=argparse.SUPPRESS)
   arguments = parser.parse_args()
   config = processes.load_config(arguments.config)
-  config.train.batch_size = arguments.batch
+  config.train.batch_size, config.train.dtype = arguments.batch, arguments.dtype
   if arguments.contender:
     kind, _, variant = arguments.contender.partition(':')
     run_torch(config, variant) if kind == 'torch' else run_jax(config, plain=kind == 'flax')
     return 0
 
   others = [name for key in arguments.against.split(',') for name in AGAINST[key]]
-  passed_on = [f'--config={arguments.config}', f'--batch={arguments.batch}']
+  passed_on = [f'--{key}={getattr(arguments, key)}' for key in ('config', 'batch', 'dtype')]
   results = processes.alternate(['ours', *others], passed_on, arguments.rounds)
   processes.print_table(results)
   gflop, peak = direct_gflop(config), peak_gflops()
@@ -141,6 +143,7 @@ def main() -> int:
   summary = {
     'config': arguments.config,
     'batch': arguments.batch,
+    'dtype': arguments.dtype,
     'step_seconds': seconds,
     'images_per_second': {name: arguments.batch / s for name, s in seconds.items()},
     'ratio': ratios,

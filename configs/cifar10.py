@@ -2,7 +2,7 @@
 
   python main.py --config=configs/cifar10.py
 
-25 epochs of 391 steps: about five hours on two CPU cores, far less on a GPU. Coloured blobs with the
+25 epochs of 391 steps: about four hours on two CPU cores, far less on a GPU. Coloured blobs with the
 air of animals and vehicles; DCGANs do not make CIFAR-10 sharp.
 """
 

@@ -2,7 +2,7 @@
 
   python main.py --config=configs/digits.py
 
-About 75 seconds on two CPU cores. Digits show from the first hundreds of steps on, most can be
+About 65 seconds on two CPU cores. Digits show from the first hundreds of steps on, most can be
 told apart at the end: samples.gif shows it happen.
 """
 

@@ -67,7 +67,7 @@ def keep_compiled_programs() -> None:
   """
   import jax  # the rest of this module works without
 
-  if jax.config.jax_compilation_cache_dir is not None:
+  if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
     return
   programs = folder() / 'programs' / _cpu()
   try:

@@ -7,51 +7,26 @@ import optax
 import pytest
 from conftest import lenient
 
+from configs import base, cifar10_32, mnist
 from dcgan_jax import latents, state, steps
+from dcgan_jax.commands import build
 from dcgan_jax.losses import LOSSES
-from dcgan_jax.models import Discriminator, Generator
 
 torch = pytest.importorskip('torch')
 nn = torch.nn
+from benchmarks import torch_dcgan  # noqa: E402  imports torch
+
 B, Z, F = 6, 10, 4  # batch, latent size, width
+CONFIG = cifar10_32.get_config()
+CONFIG.latent.size = Z
+CONFIG.generator.widths = (4 * F, 2 * F, F)
+CONFIG.discriminator.widths = (F, 2 * F, 4 * F)
+OURS = build.networks(CONFIG)
 
 
-def _torch_generator():
-  """The layers of PyTorch's DCGAN example at 32x32, narrow."""
-  return nn.Sequential(
-    nn.ConvTranspose2d(Z, 4 * F, 4, 1, 0, bias=False),
-    nn.BatchNorm2d(4 * F),
-    nn.ReLU(),
-    nn.ConvTranspose2d(4 * F, 2 * F, 4, 2, 1, bias=False),
-    nn.BatchNorm2d(2 * F),
-    nn.ReLU(),
-    nn.ConvTranspose2d(2 * F, F, 4, 2, 1, bias=False),
-    nn.BatchNorm2d(F),
-    nn.ReLU(),
-    nn.ConvTranspose2d(F, 3, 4, 2, 1, bias=False),
-    nn.Tanh(),
-  )
-
-
-def _torch_discriminator():
-  return nn.Sequential(
-    nn.Conv2d(3, F, 4, 2, 1, bias=False),
-    nn.LeakyReLU(0.2),
-    nn.Conv2d(F, 2 * F, 4, 2, 1, bias=False),
-    nn.BatchNorm2d(2 * F),
-    nn.LeakyReLU(0.2),
-    nn.Conv2d(2 * F, 4 * F, 4, 2, 1, bias=False),
-    nn.BatchNorm2d(4 * F),
-    nn.LeakyReLU(0.2),
-    nn.Conv2d(4 * F, 1, 4, 1, 0, bias=False),
-    nn.Flatten(0),
-  )
-
-
-OURS = (
-  Generator((4 * F, 2 * F, F), (2, 2, 2), (True,) * 3, leak=0.0, image_size=(32, 32)),
-  Discriminator((F, 2 * F, 4 * F), (2, 2, 2), (False, True, True)),
-)
+def _torch_networks():
+  """The layers of PyTorch's DCGAN example at 32x32, narrow: (generator, discriminator)."""
+  return torch_dcgan.generator(CONFIG), torch_dcgan.discriminator(CONFIG)
 
 
 def _numpy(tensor):
@@ -88,10 +63,7 @@ def _assert_trees_close(got, want, atol):
 
 def test_two_steps_of_pytorchs_example():
   torch.manual_seed(0)
-  g, d = _torch_generator(), _torch_discriminator()
-  for layer in (*g, *d):
-    if isinstance(layer, nn.BatchNorm2d):
-      nn.init.normal_(layer.weight, 1.0, 0.02)
+  g, d = _torch_networks()
   optimizer = lenient(state.make_optimizer(2e-4, b1=0.5))
   now = jax.jit(lambda: state.create(*OURS, optimizer, optimizer, Z, 0))()
   now = now.replace(
@@ -135,9 +107,49 @@ def test_two_steps_of_pytorchs_example():
   _assert_trees_close(now.discriminator.params, _discriminator_params(d), atol=2e-5)
 
 
+@pytest.mark.parametrize('order', ['alternating', 'simultaneous'])
+def test_the_benchmarks_contender_takes_our_step(order):
+  """Same losses before and after an update of both, so the same update."""
+  torch.manual_seed(2)
+  config = CONFIG.copy_and_resolve_references()
+  config.train.order = order
+  theirs = torch_dcgan.TrainStep(config, torch.channels_last)
+  optimizer = lenient(state.make_optimizer(2e-4, b1=0.5))
+  now = jax.jit(lambda: state.create(*OURS, optimizer, optimizer, Z, 0))()
+  now = now.replace(
+    generator=now.generator.replace(params=_generator_params(theirs.generator)),
+    discriminator=now.discriminator.replace(params=_discriminator_params(theirs.discriminator)),
+  )
+  loss = LOSSES['non_saturating']
+  step = jax.jit(steps.make_train_step(*OURS, optimizer, optimizer, loss, z_size=Z, order=order))
+  for i in range(2):
+    images = np.random.default_rng(i).integers(0, 256, (B, 32, 32, 3), np.uint8)
+    keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(now.key), i), 6)
+    z = latents.sample(jax.random.fold_in(keys[0], 0), jnp.arange(B), Z)
+    now, metrics = step(now, jnp.asarray(images))
+    want = theirs(torch.tensor(images.transpose(0, 3, 1, 2)), torch.tensor(np.asarray(z))[:, :, None, None])
+    for name, value in want.items():
+      np.testing.assert_allclose(metrics[name], value, rtol=1e-4)
+
+
+@pytest.mark.parametrize('config', [base, cifar10_32, mnist], ids=lambda c: c.__name__)
+def test_the_benchmarks_contender_is_of_our_size(config):
+  """But for the batch norm of Keras' first layer, per unit: 2 * 7 * 7 * 256 numbers rather than 2 * 256."""
+  config = config.get_config()
+  shapes = jax.eval_shape(build.initial_state(config))
+  for net, made in (
+    (shapes.generator, torch_dcgan.generator),
+    (shapes.discriminator, torch_dcgan.discriminator),
+  ):
+    ours = sum(leaf.size for leaf in jax.tree.leaves(net.params))
+    theirs = sum(parameter.numel() for parameter in made(config).parameters())
+    by_unit = made is torch_dcgan.generator and config.generator.dense_norm == 'unit'
+    assert ours - theirs == (2 * (7 * 7 - 1) * 256 if by_unit else 0)
+
+
 def test_same_weights_same_images_and_logits():
   torch.manual_seed(1)
-  g, d = _torch_generator().eval(), _torch_discriminator().eval()
+  g, d = (net.eval() for net in _torch_networks())
   z = np.random.default_rng(0).standard_normal((B, Z)).astype(np.float32)
   want = g(torch.tensor(z)[:, :, None, None])
   statistics = {

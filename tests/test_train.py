@@ -10,29 +10,29 @@ from conftest import lenient
 from jax.sharding import Mesh
 
 from configs import base, cifar10, digits
-from dcgan_jax import state, steps
-from dcgan_jax.commands import train
+from dcgan_jax import data, programs, state, steps
+from dcgan_jax.commands import build, train
 from dcgan_jax.losses import LOSSES
 
 
 @pytest.mark.parametrize('devices', [1, 4])
 def test_several_steps_in_one_program_are_those_steps(tiny, devices):
   """Gathered on the devices from the whole data set, or given: the same batches, the same metrics."""
-  mesh = Mesh(np.array(jax.devices()[:devices]), (train.AXIS,))
+  mesh = Mesh(np.array(jax.devices()[:devices]), (programs.AXIS,))
   optimizer = lenient(state.make_optimizer(1e-3))
-  axis = train.AXIS if devices > 1 else None
-  run = train.compile_steps(
+  axis = programs.mesh_axis(mesh)
+  run = programs.compile_steps(
     steps.make_train_step(*tiny, optimizer, optimizer, LOSSES['hinge'], z_size=5, axis_name=axis), mesh
   )
   create = jax.jit(lambda: state.create(*tiny, optimizer, optimizer, 5, 0))
   images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8))
   indices = np.random.default_rng(1).integers(0, 20, (3, 8), np.int32)
 
-  together, metrics = run(create(), train.Batches(images, indices))
+  together, metrics = run(create(), programs.Batches(images, indices))
   assert int(together.step) == 3 and metrics['loss_d'].shape == (3,)
   single = create()
   for i in range(3):
-    single, values = run(single, train.Batches(None, images[indices[i]][None]))
+    single, values = run(single, programs.Batches(None, images[indices[i]][None]))
     np.testing.assert_allclose(values['loss_d'][0], metrics['loss_d'][i], rtol=1e-4)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4),
@@ -65,3 +65,32 @@ def test_waiting_counts_only_while_devices_are_idle(ready, least, most):
   with clock.waiting({'loss': _Value(ready)}):
     time.sleep(0.05)
   assert least <= clock.lap(1, 8)['input_wait'] <= most
+
+
+def _learn(config, num_steps=60):
+  """Mean losses of the last 20 of some steps on the digits."""
+  generator, discriminator = build.networks(config)
+  optimizer = lenient(state.make_optimizer(5e-4))
+  step = steps.make_train_step(
+    generator, discriminator, optimizer, optimizer, LOSSES['non_saturating'], z_size=10
+  )
+  now = jax.jit(lambda: state.create(generator, discriminator, optimizer, optimizer, 10, 0))()
+  images, _ = data.load(data.open_source('digits', 'train', data.Fit((8, 8), 1)), 'digits')
+  indices = np.stack([data.batch_indices(0, i, 32, len(images)) for i in range(num_steps)])
+  mesh = Mesh(np.array(jax.devices()[:1]), (programs.AXIS,))
+  _, metrics = programs.compile_steps(step, mesh)(now, programs.Batches(jnp.asarray(images), indices))
+  return np.array([metrics['loss_d'][-20:].mean(), metrics['loss_g'][-20:].mean()]), metrics['loss_d']
+
+
+def test_bfloat16_and_plain_convolutions_learn_alike():
+  """D gets from its first loss, 1.4, to the same place, whatever the arithmetic."""
+  config = digits.get_config()
+  config.data.image_size = (8, 8)
+  config.generator.widths, config.discriminator.widths = (16, 32), (32, 32)
+  want, losses = _learn(config)
+  assert losses[0] > 1.2 and want[0] < 0.8
+  for key, value in (('fast_conv', False), ('dtype', 'bfloat16')):
+    other = config.copy_and_resolve_references()
+    other.train[key] = value
+    got, _ = _learn(other)
+    np.testing.assert_allclose(got, want, rtol=0.1)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dcgan_jax import checkpoints, conv, images, latents
+from dcgan_jax import cache, checkpoints, conv, images, latents
 from dcgan_jax.commands import build, workdir
 from dcgan_jax.errors import InputError
 from dcgan_jax.models import Generator
@@ -71,12 +71,15 @@ class Sampler:
     if z.dtype.kind not in 'fiu' or not np.isfinite(z).all():
       raise InputError('latents: must be finite numbers')
     z = z.astype(np.float32)
-    parts = []
+    made: list[np.ndarray] = []
+    ahead: list[Array] = []  # one batch is made while the one before is fetched
     for start in range(0, len(z), BATCH_SIZE):
-      part = z[start : start + BATCH_SIZE]
-      filled = np.resize(part, (BATCH_SIZE, self.z_size))
-      parts.append(np.asarray(self._generate[statistics](self._variables, filled))[: len(part)])
-    return images.to_uint8(np.concatenate(parts))
+      filled = np.resize(z[start : start + BATCH_SIZE], (BATCH_SIZE, self.z_size))
+      ahead.append(self._generate[statistics](self._variables, filled))
+      if len(ahead) == 2:
+        made.append(images.to_uint8(np.asarray(ahead.pop(0))))
+    made.append(images.to_uint8(np.asarray(ahead.pop())))
+    return np.concatenate(made)[: len(z)]
 
 
 def compile_generator(generator: Generator, statistics: str) -> Callable[[Any, Any], Array]:
@@ -146,6 +149,7 @@ def run(
     raise InputError(f'out={out}: is a file; choose a folder, a .png or an .npz')
   if checkpoint != 'last' and not checkpoint.isdigit():
     raise InputError(f'checkpoint={checkpoint}: choose last or the number of a step')
+  cache.keep_compiled_programs()
   sampler = load(folder, None if checkpoint == 'last' else int(checkpoint))
   if latents_file is None:
     made = sampler.sample(num, seed, statistics)

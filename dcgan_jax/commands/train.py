@@ -6,26 +6,24 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dcgan_jax import cache, checkpoints, conv, data, images, latents, metrics
+from dcgan_jax import cache, checkpoints, data, images, latents, metrics
 from dcgan_jax.commands import build, validation, workdir
 from dcgan_jax.commands.sample import compile_generator
+from dcgan_jax.programs import AXIS, Batches, compile_steps, mesh_axis
 from dcgan_jax.state import GanState
-from dcgan_jax.steps import TrainStep
 
-AXIS = 'batch'  # of the mesh of all devices, along which a batch is divided
 SMALL = 64 * 16 * 16 * 256  # pixels of a batch times the generator's widest layer
 
 
@@ -72,42 +70,6 @@ def run(config: ConfigDict, folder: Path, allow_config_change: bool = False, pro
     _train(config, folder, mesh, state, start, num_steps, feed, batch_size, profile)
 
 
-class Batches(NamedTuple):
-  """What some steps need, on the devices.
-
-  Attributes:
-    images: the whole data set, uint8 [N, H, W, C] on each device; or None.
-    xs: each step's part of it: indices int32 [steps, batch], or the images themselves, uint8
-      [steps, batch, H, W, C].
-  """
-
-  images: Array | None
-  xs: Array
-
-
-def compile_steps(train_step: TrainStep, mesh: Mesh) -> Callable[[GanState, Batches], tuple[GanState, Any]]:
-  """Compiles `len(xs)` steps as one program, of a step made for axis `AXIS` of the mesh.
-
-  The state's buffers are given to the next state. Metrics are [steps] each.
-  """
-
-  def steps(state: GanState, batches: Batches) -> tuple[GanState, Any]:
-    def one(state: GanState, x: Array) -> tuple[GanState, Any]:
-      return train_step(state, x if batches.images is None else batches.images[x])
-
-    if len(batches.xs) > 1:
-      return jax.lax.scan(one, state, batches.xs)
-    state, metrics = one(state, batches.xs[0])  # no loop, in which XLA knows less
-    return state, jax.tree.map(lambda x: x[None], metrics)
-
-  if mesh.size > 1:
-    # Without replication checks gradients arrive per device, as under pmap, and the step averages them.
-    steps = jax.shard_map(
-      steps, mesh=mesh, in_specs=(P(), Batches(P(), P(None, AXIS))), out_specs=(P(), P()), check_vma=False
-    )
-  return jax.jit(steps, donate_argnums=0, compiler_options=conv.compiler_options())
-
-
 def steps_per_dispatch(config: ConfigDict) -> int:
   """How many steps are one program: as configured or, by default, up to 10 of a small model's.
 
@@ -126,7 +88,7 @@ def steps_per_dispatch(config: ConfigDict) -> int:
 
 def _feed(
   source: data.Source, config: ConfigDict, mesh: Mesh, step: int, num_steps: int, batch_size: int
-) -> Iterator[Batches]:
+) -> Generator[Batches, None, None]:
   """Batches from a step on: of images on the devices if the data set fits, streamed if not."""
   per_step = NamedSharding(mesh, P(None, AXIS))
   height, width = validation.image_size(config)
@@ -159,7 +121,7 @@ def _train(
   profile: bool,
 ) -> None:
   """The loop, and everything that is written on the way."""
-  run_steps = compile_steps(build.train_step(config, AXIS if mesh.size > 1 else None), mesh)
+  run_steps = compile_steps(build.train_step(config, mesh_axis(mesh)), mesh)
   draw = _picture_of(config)
 
   def picture(step: int) -> None:
@@ -204,6 +166,8 @@ def _train(
         checkpoints.save(saver, state)
     if signals and step > start and step % config.checkpoint.every_steps:
       checkpoints.save(saver, state)
+  if tracer:
+    tracer.close(step)
   _finish(folder)
   if signals:
     print(f'{signals[0].name}: saved step {step} in {folder}; the same command goes on from there')
@@ -212,22 +176,31 @@ def _train(
 
 
 class _Tracer:
-  """Traces 10 steps, when the first ones, which compile, are done."""
+  """Traces ten steps, when the first ones, which compile, are done."""
 
   def __init__(self, folder: Path, start: int):
-    self._folder, self._from, self._running = folder, start + 10, False
+    self._folder, self._first, self._running, self._done = folder, start + 10, False, False
 
   def step(self, step: int, state: GanState) -> None:
-    """To be called after each program."""
-    if not self._running and self._from <= step < self._from + 10:
+    """To be called after each program, with the steps done and the state that they lead to."""
+    if self._done or step < self._first:
+      return
+    if not self._running:
       jax.block_until_ready(state)
       jax.profiler.start_trace(str(self._folder))
-      self._running, self._from = True, step
-    elif self._running and step >= self._from + 10:
+      self._running, self._first = True, step
+    elif step >= self._first + 10:
       jax.block_until_ready(state)
+      self.close(step)
+
+  def close(self, step: int) -> None:
+    """Ends the trace, if it has not ended yet, or says why there is none."""
+    if self._running:
       jax.profiler.stop_trace()
-      self._running = False
-      print(f'trace of steps {self._from} to {step} in {self._folder}: tensorboard --logdir={self._folder}')
+      self._running, self._done = False, True
+      print(f'trace of steps {self._first} to {step} in {self._folder}, for TensorBoard or Perfetto')
+    elif not self._done:
+      print(f'no trace: it takes more than ten steps, to {self._first} at least')
 
 
 def _picture_of(config: ConfigDict) -> Callable[[GanState], np.ndarray]:
