@@ -2,7 +2,7 @@
 
   python main.py --config=configs/cifar10_32.py
 
-100 epochs of 391 steps: about seven hours on two CPU cores, far less on a GPU. The document gives
+100 epochs of 391 steps: about four hours on two CPU cores, far less on a GPU. The document gives
 the networks and no recipe of training: the rest is the paper's. Against checkerboards it advises
 --config.generator.upsample=bilinear
 """

@@ -2,7 +2,7 @@
 
   python main.py --config=configs/mnist_dropout.py
 
-About 35 minutes on two CPU cores, less on a GPU. Its findings: z from a normal distribution rather than a
+About 22 minutes on two CPU cores, less on a GPU. Its findings: z from a normal distribution rather than a
 uniform one (latent.prior), dropout in D (discriminator.dropout), batch norm not in every layer
 (generator.norm, discriminator.norm). Its networks are in a notebook that we do not have; these are the
 28x28 ones of `mnist.py`. A picture of the same latents every 100 steps, and a GIF of them at the end.
