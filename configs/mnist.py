@@ -3,7 +3,7 @@
   python main.py --config=configs/mnist.py
 
 100 epochs of 235 steps at about 0.5 s a step on two CPU cores: three and a half hours, far less on a GPU.
-Digits take shape from the tenth epoch on. A picture per epoch, a GIF at the end, a checkpoint every 15 epochs.
+Digits take shape from the tenth epoch on. A picture per epoch, a GIF at the end, a checkpoint per 15 epochs.
 """
 
 from ml_collections import ConfigDict
