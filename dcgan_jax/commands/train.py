@@ -148,9 +148,8 @@ def _train(
       if step + count < num_steps:  # the next ones are made ready while the devices work on these
         with clock.waiting(new_values):
           batches = next(feed)
-      jax.block_until_ready(
-        values
-      )  # of the steps before: one program in flight, so that a signal is met soon
+      # of the program before: one in flight is enough, and a signal is met soon
+      jax.block_until_ready(values)
       step, values = step + count, new_values
       bar.update(count)
       if tracer:
