@@ -132,6 +132,7 @@ def _train(
   def every(steps: int) -> bool:
     return steps > 0 and (step % steps == 0 or step == num_steps)
 
+  batches = next(feed)  # whatever is wrong with the images is said before anything is compiled or written
   writer = metrics.MetricsWriter(folder, start, config.log.tensorboard)
   saver = checkpoints.open_for_writing(folder / 'checkpoints', config.checkpoint.keep)
   tracer = _Tracer(folder / 'profile', start) if profile else None
@@ -140,7 +141,6 @@ def _train(
     if start == 0 and config.sample.every_steps:
       picture(0)
     step, values = start, None
-    batches = next(feed)
     clock = _Clock(start)
     while step < num_steps and not signals:
       state, new_values = run_steps(state, batches)
