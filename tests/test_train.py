@@ -83,14 +83,14 @@ def _learn(config, num_steps=60):
 
 
 def test_bfloat16_and_plain_convolutions_learn_alike():
-  """D gets from its first loss, 1.4, to the same place, whatever the arithmetic."""
+  """D's loss falls by the same, whatever the arithmetic; `benchmarks/curves.py` does this at length."""
   config = digits.get_config()
   config.data.image_size = (8, 8)
   config.generator.widths, config.discriminator.widths = (16, 32), (32, 32)
   want, losses = _learn(config)
-  assert losses[0] > 1.2 and want[0] < 0.8
-  for key, value in (('fast_conv', False), ('dtype', 'bfloat16')):
-    other = config.copy_and_resolve_references()
-    other.train[key] = value
-    got, _ = _learn(other)
-    np.testing.assert_allclose(got, want, rtol=0.1)
+  assert want[0] < losses[0] - 0.08
+  with jax.numpy_dtype_promotion('standard'):  # Flax's batch norm mixes float32 statistics with bfloat16
+    for key, value in (('fast_conv', False), ('dtype', 'bfloat16')):
+      other = config.copy_and_resolve_references()
+      other.train[key] = value
+      np.testing.assert_allclose(_learn(other)[0], want, rtol=0.01)
