@@ -8,8 +8,9 @@ winograd  F(2x2, 2x2) for kernels of twice the stride, 4 and 2: 9 multiplication
           1980; Lavin and Gray 2015). Coefficients are 0 and +-1: the error stays that of float32.
 fourier   Stride 1 on small images: the product of discrete Fourier transforms, 7 times fewer multiplications
           for a 5x5 kernel on 7x7 pixels. The transforms are products with small, well-conditioned matrices.
+patches   Images of a few channels, strided: the pixels under the kernel side by side, and one matrix product.
 
-The latter two are bilinear algorithms, features = A((G kernel) * (B image)) with linear maps A, G and B
+Winograd and Fourier are bilinear algorithms, features = A((G kernel) * (B image)) with linear maps A, G and B
 along each axis; the other two operators are the same maps transposed.
 """
 
@@ -28,12 +29,15 @@ Map = Callable[[Sequence[Array]], Sequence[Array]]
 Grid = Sequence[Sequence[Array]]
 
 
-def operators(geometry: Any) -> dict[str, Operator]:
+def operators(geometry: Any, channels: int) -> dict[str, Operator]:
   """Which of 'conv', 'transpose' and 'kernel_gradient' to do otherwise than plain, and how.
 
   Args:
     geometry: a `conv.Geometry`.
+    channels: of the image.
   """
+  if channels < 32:  # too thin for the products of the others; from 5 on, for patches to be small
+    return PATCHES if channels <= 4 and min(geometry.strides) > 1 else {}
   if geometry.strides == (1, 1):
     if max(geometry.image_size) > 12:  # a transform's cost grows with the square of its pixels
       return {}
@@ -293,6 +297,72 @@ def _fourier_axis(
   return np.stack(a, 1)[:features], np.stack(g), np.stack(b)[:, before : before + size]
 
 
+# Patches: with pixels in blocks of the stride, a kernel covers r = ceil(k / stride) blocks along each axis.
+
+
+def patches_conv(geometry: Any, image: Array, kernel: Array) -> Array:
+  """The convolution, strided."""
+  return _patches(geometry, image) @ _patch_kernel(geometry, kernel)
+
+
+def patches_transpose(geometry: Any, features: Array, kernel: Array) -> Array:
+  """The convolution's adjoint in its image, strided: the patches, added where they overlap."""
+  (sh, sw), (rows, columns), (height, width) = geometry.strides, _blocks(geometry), geometry.feature_size
+  patches = features @ _patch_kernel(geometry, kernel).T
+  patches = patches.reshape(*features.shape[:3], rows, sh, columns, sw * kernel.shape[2])
+
+  def place(i: int, p: int, j: int) -> Array:
+    pads = ((0, 0), (i, rows - 1 - i), (j, columns - 1 - j), (0, 0))
+    return jnp.pad(patches[:, :, :, i, p, j], pads)
+
+  blocks = [
+    functools.reduce(jnp.add, [place(i, p, j) for i in range(rows) for j in range(columns)])
+    for p in range(sh)
+  ]
+  image = jnp.stack(blocks, 2)  # [B, h + r - 1, sh, w + r - 1, sw C]
+  image = image.reshape(len(features), (height + rows - 1) * sh, (width + columns - 1) * sw, -1)
+  crop = [
+    (-before, before + size - covered)
+    for size, covered, (before, _) in zip(geometry.image_size, image.shape[1:], geometry.padding)
+  ]
+  return lax.pad(image, jnp.zeros((), image.dtype), ((0, 0, 0), (*crop[0], 0), (*crop[1], 0), (0, 0, 0)))
+
+
+def patches_kernel_gradient(geometry: Any, image: Array, features: Array) -> Array:
+  """The convolution's adjoint in its kernel, strided."""
+  patches, (kh, kw) = _patches(geometry, image), geometry.kernel_size
+  kernel = jnp.einsum('bhwp,bhwo->po', patches, features)
+  sizes = (r * s for r, s in zip(_blocks(geometry), geometry.strides))
+  return kernel.reshape(*sizes, image.shape[-1], features.shape[-1])[:kh, :kw]
+
+
+def _blocks(geometry: Any) -> tuple[int, int]:
+  (kh, kw), (sh, sw) = geometry.kernel_size, geometry.strides
+  return -(-kh // sh), -(-kw // sw)
+
+
+def _patches(geometry: Any, image: Array) -> Array:
+  """[B, H, W, C] -> [B, h, w, r stride r stride C]."""
+  (sh, sw), (rows, columns), (height, width) = geometry.strides, _blocks(geometry), geometry.feature_size
+  sizes = (height + rows - 1) * sh, (width + columns - 1) * sw
+  pads = [
+    (before, covered - before - size)
+    for size, covered, (before, _) in zip(geometry.image_size, sizes, geometry.padding)
+  ]
+  x = lax.pad(image, jnp.zeros((), image.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
+  x = x.reshape(len(image), height + rows - 1, sh, width + columns - 1, sw * image.shape[-1])
+  parts = [
+    x[:, i : i + height, p, j : j + width] for i in range(rows) for p in range(sh) for j in range(columns)
+  ]
+  return jnp.concatenate(parts, -1)
+
+
+def _patch_kernel(geometry: Any, kernel: Array) -> Array:
+  """[kh, kw, C, O] -> [r stride r stride C, O], with zeros where blocks reach beyond the kernel."""
+  extra = [(0, r * s - k) for r, s, k in zip(_blocks(geometry), geometry.strides, geometry.kernel_size)]
+  return jnp.pad(kernel, (*extra, (0, 0), (0, 0))).reshape(-1, kernel.shape[3])
+
+
 WINOGRAD: dict[str, Operator] = {
   'conv': winograd_conv,
   'transpose': winograd_transpose,
@@ -302,4 +372,9 @@ FOURIER: dict[str, Operator] = {
   'conv': fourier_conv,
   'transpose': fourier_transpose,
   'kernel_gradient': fourier_kernel_gradient,
+}
+PATCHES: dict[str, Operator] = {
+  'conv': patches_conv,
+  'transpose': patches_transpose,
+  'kernel_gradient': patches_kernel_gradient,
 }

@@ -50,6 +50,11 @@ def test_winograd_is_the_convolution(size, s, padding):
 
 
 @given(size=SIZES, k=st.integers(1, 5), s=st.integers(2, 3), padding=PADDINGS)
+def test_patches_are_the_convolution(size, k, s, padding):
+  _assert_all_equal_plain(conv_cpu.PATCHES, _geometry(size, k, s, padding))
+
+
+@given(size=SIZES, k=st.integers(1, 5), s=st.integers(2, 3), padding=PADDINGS)
 def test_phases_are_the_transpose(size, k, s, padding):
   _assert_all_equal_plain({'transpose': conv_cpu.transpose_by_phases}, _geometry(size, k, s, padding))
 
@@ -60,7 +65,7 @@ def test_float32_errors_are_those_of_float32(size, k, s, limit):
   geometry = _geometry((size, size), k, s, 'same')
   with jax.enable_x64(True):
     exact = _operands(geometry, 128, 64)
-  for name, operator in conv_cpu.operators(geometry).items():
+  for name, operator in conv_cpu.operators(geometry, 128).items():
     arguments = [exact[i] for i in OPERANDS[name]]
     with jax.enable_x64(True):
       want = conv.PLAIN[name](geometry, *arguments)
@@ -70,7 +75,9 @@ def test_float32_errors_are_those_of_float32(size, k, s, limit):
 
 
 def test_which_formulation_a_layer_gets():
-  assert conv_cpu.operators(_geometry((32, 32), 4, 2, 'same')) is conv_cpu.WINOGRAD
-  assert conv_cpu.operators(_geometry((7, 7), 5, 1, 'same')) is conv_cpu.FOURIER
-  assert list(conv_cpu.operators(_geometry((28, 28), 5, 2, 'same'))) == ['transpose']
-  assert conv_cpu.operators(_geometry((64, 64), 3, 1, 'same')) == {}
+  assert conv_cpu.operators(_geometry((32, 32), 4, 2, 'same'), 64) is conv_cpu.WINOGRAD
+  assert conv_cpu.operators(_geometry((7, 7), 5, 1, 'same'), 64) is conv_cpu.FOURIER
+  assert list(conv_cpu.operators(_geometry((28, 28), 5, 2, 'same'), 64)) == ['transpose']
+  assert conv_cpu.operators(_geometry((64, 64), 3, 1, 'same'), 64) == {}
+  assert conv_cpu.operators(_geometry((64, 64), 4, 2, 'same'), 3) is conv_cpu.PATCHES
+  assert conv_cpu.operators(_geometry((64, 64), 4, 2, 'same'), 16) == {}
