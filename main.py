@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dcgan_jax.commands import validation, workdir
+from dcgan_jax.commands import cluster, validation, workdir
 from dcgan_jax.errors import InputError
 
 CONFIG = config_flags.DEFINE_config_file(
@@ -36,12 +36,17 @@ STATISTICS = flags.DEFINE_enum(
   'statistics', 'stored', ['stored', 'batch'], 'sample: batch-norm statistics, of training or of the samples.'
 )
 CHECKPOINT = flags.DEFINE_string('checkpoint', 'last', 'sample: last, or the number of a step.')
-
+DISTRIBUTED = flags.DEFINE_bool(
+  'distributed', None, 'Join the other processes of the run that the cluster knows; default: by environment.'
+)
+COORDINATOR = flags.DEFINE_string('coordinator', None, 'HOST:PORT of process 0, where no cluster tells it.')
+NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'With --coordinator: how many there are.')
+PROCESS_ID = flags.DEFINE_integer('process_id', None, 'With --coordinator: which one this is, from 0.')
 
 MODES: dict[str, Callable[[], None]] = {
-  'train': lambda: _run('train', _config(), _workdir(), ALLOW_CHANGE.value, PROFILE.value),
+  'train': lambda: _run_together('train', _config(), _workdir(), ALLOW_CHANGE.value, PROFILE.value),
   'summary': lambda: _run('summary', _config()),
-  'sample': lambda: _run(
+  'sample': lambda: _run_together(
     'sample', _workdir(), NUM.value, SEED.value, OUT.value, LATENTS.value, STATISTICS.value, CHECKPOINT.value
   ),
 }
@@ -51,6 +56,19 @@ MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
 def _run(verb: str, *arguments: Any) -> None:
   """Imports a verb when its arguments are known to be good: an error need not wait for JAX."""
   importlib.import_module(f'dcgan_jax.commands.{verb}').run(*arguments)
+
+
+def _run_together(verb: str, *arguments: Any) -> None:
+  """The same in each process of the run, where there are several."""
+  processes = (COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+  if not cluster.is_one_of_many(DISTRIBUTED.value, *processes):
+    return _run(verb, *arguments)
+  distributed = importlib.import_module('dcgan_jax.distributed')
+  distributed.initialize(*processes)
+  try:
+    _run(verb, *arguments)
+  except InputError as error:  # maybe of this process alone
+    distributed.leave(f'error: {error}', status=2)
 
 
 def _config() -> ConfigDict:

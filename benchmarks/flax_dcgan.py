@@ -1,10 +1,19 @@
-"""The networks as one would write them with Flax's own layers, `nn.Conv` and `nn.ConvTranspose`."""
+"""A DCGAN as one would write it with Flax's own layers, `nn.Conv` and `nn.ConvTranspose`, nothing of ours.
+
+The update is that of PyTorch's example: D on real images and on fakes, then G through the updated D, each
+by `jax.value_and_grad` of its loss.
+"""
 
 import math
+from typing import Any
 
+import jax
 import jax.numpy as jnp
+import optax
 from flax import linen as nn
+from flax.training import train_state
 from jax import Array
+from ml_collections import ConfigDict
 
 
 class Generator(nn.Module):
@@ -15,7 +24,6 @@ class Generator(nn.Module):
   kernel_size: int
   image_size: tuple[int, int]
   channels: int
-  axis_name: str | None = None
 
   @nn.compact
   def __call__(self, z: Array, train: bool = False) -> Array:
@@ -32,19 +40,75 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """Images [B, H, W, C] -> (logits [B], ())."""
+  """Images [B, H, W, C] -> logits [B]."""
 
   widths: tuple[int, ...]
   strides: tuple[int, ...]
   kernel_size: int
   norm: tuple[bool, ...]
-  axis_name: str | None = None
 
   @nn.compact
-  def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple]:
+  def __call__(self, images: Array, train: bool = False) -> Array:
     x = images
     for features, stride, norm in zip(self.widths, self.strides, self.norm):
       x = nn.Conv(features, (self.kernel_size, self.kernel_size), (stride, stride), use_bias=False)(x)
       x = nn.BatchNorm(not train, momentum=0.9)(x) if norm else x
       x = nn.leaky_relu(x, 0.2)
-    return nn.Dense(1, use_bias=False)(x.reshape(len(x), -1))[:, 0], ()
+    return nn.Dense(1, use_bias=False)(x.reshape(len(x), -1))[:, 0]
+
+
+class TrainState(train_state.TrainState):
+  """Flax's, and the batch statistics."""
+
+  batch_stats: Any = None
+
+  def forward(self, params: Any, stats: Any, x: Array) -> tuple[Array, Any]:
+    """The network in training mode: (output, new statistics)."""
+    out, new = self.apply_fn({'params': params, 'batch_stats': stats}, x, train=True, mutable=['batch_stats'])
+    return out, new['batch_stats']
+
+
+def create(config: ConfigDict) -> tuple[TrainState, TrainState]:
+  """Generator and discriminator before the first step, with sizes and optimizers of a config."""
+  size = config.data.image_size[0], config.data.image_size[-1]
+  g, d, channels = config.generator, config.discriminator, config.data.channels
+  networks = (
+    (Generator(g.widths, g.strides, g.kernel_size, size, channels), jnp.zeros((1, config.latent.size))),
+    (Discriminator(d.widths, d.strides, d.kernel_size, d.norm), jnp.zeros((1, *size, channels))),
+  )
+  states = []
+  for (network, x), adam in zip(networks, (config.generator_optimizer, config.discriminator_optimizer)):
+    variables = network.init(jax.random.key(0), x)
+    optimizer = optax.adam(adam.learning_rate, adam.b1, adam.b2, adam.epsilon)
+    states.append(
+      TrainState.create(
+        apply_fn=network.apply,
+        params=variables['params'],
+        batch_stats=variables['batch_stats'],
+        tx=optimizer,
+      )
+    )
+  return states[0], states[1]
+
+
+def train_step(g: TrainState, d: TrainState, z: Array, images: Array) -> tuple[TrainState, TrainState, Array]:
+  """uint8 images [B, H, W, C] and latents [B, z_size] -> (G, D, both losses)."""
+  real = images.astype(jnp.float32) / 127.5 - 1
+
+  def loss_of_d(params: Any) -> tuple[Array, Any]:
+    fakes, _ = g.forward(g.params, g.batch_stats, z)
+    real_logits, stats = d.forward(params, d.batch_stats, real)
+    fake_logits, stats = d.forward(params, stats, fakes)
+    return jnp.mean(nn.softplus(-real_logits)) + jnp.mean(nn.softplus(fake_logits)), stats
+
+  (loss_d, stats), grads = jax.value_and_grad(loss_of_d, has_aux=True)(d.params)
+  d = d.apply_gradients(grads=grads, batch_stats=stats)
+
+  def loss_of_g(params: Any) -> tuple[Array, Any]:
+    fakes, stats = g.forward(params, g.batch_stats, z)
+    logits, _ = d.forward(d.params, d.batch_stats, fakes)
+    return jnp.mean(nn.softplus(-logits)), stats
+
+  (loss_g, stats), grads = jax.value_and_grad(loss_of_g, has_aux=True)(g.params)
+  g = g.apply_gradients(grads=grads, batch_stats=stats)
+  return g, d, jnp.stack([loss_d, loss_g])

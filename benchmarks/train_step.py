@@ -24,43 +24,51 @@ AGAINST = {'torch': ['torch:nchw', 'torch:channels_last', 'torch:compile'], 'fla
 BOUNDS = {'cifar10': 0.90, 'cifar10_32': 0.80, 'mnist': 0.90}  # of PyTorch's best, on two CPU cores
 
 
-def run_jax(config: ConfigDict, plain: bool) -> None:
-  """Ours, or the same step around Flax's own layers."""
-  import jax
-  from jax.sharding import Mesh
+def random_images(config: ConfigDict) -> np.ndarray:
+  """A batch, uint8 [B, H, W, C]."""
+  shape = (config.train.batch_size, *image_size(config), config.data.channels)
+  return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
-  from benchmarks import flax_dcgan
-  from dcgan_jax import cache, losses, programs, state, steps
+
+def run_ours(config: ConfigDict) -> None:
+  """As `main.py` does it, on all devices."""
+  import jax
+
+  from dcgan_jax import cache, programs
   from dcgan_jax.commands import build
 
-  height, width = image_size(config)
-  shape = (config.train.batch_size, height, width, config.data.channels)
-  images = jax.numpy.asarray(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-  if plain:
-    g, d = config.generator, config.discriminator
-    networks = (
-      flax_dcgan.Generator(g.widths, g.strides, g.kernel_size, (height, width), config.data.channels),
-      flax_dcgan.Discriminator(d.widths, d.strides, d.kernel_size, d.norm),
-    )
-    optimizers = [
-      state.make_optimizer(**c) for c in (config.generator_optimizer, config.discriminator_optimizer)
-    ]
-    now = jax.jit(lambda: state.create(*networks, *optimizers, config.latent.size, 0))()
-    order, loss = config.train.order, losses.LOSSES[config.train.loss]
-    step = steps.make_train_step(*networks, *optimizers, loss, z_size=config.latent.size, order=order)
-    run = jax.jit(step, donate_argnums=0)
-    batches = images
-  else:
-    cache.keep_compiled_programs()
-    now = jax.jit(build.initial_state(config))()
-    mesh = Mesh(np.array(jax.devices()), (programs.AXIS,))
-    run = programs.compile_steps(build.train_step(config, programs.mesh_axis(mesh)), mesh)
-    batches = programs.Batches(images, np.arange(len(images), dtype=np.int32)[None])
+  cache.keep_compiled_programs()
+  mesh = programs.all_devices()
+  images = jax.device_put(random_images(config), programs.replicated(mesh))
+  batches = programs.put_batches(mesh, images, np.arange(len(images), dtype=np.int32)[None])
+  now = jax.jit(build.initial_state(config), out_shardings=programs.replicated(mesh))()
+  run = programs.compile_steps(build.train_step(config, programs.mesh_axis(mesh)), mesh)
 
   def step_once() -> None:
     nonlocal now
     now, metrics = run(now, batches)
     jax.block_until_ready((now, metrics))
+
+  processes.report(processes.time_calls(step_once))
+
+
+def run_flax(config: ConfigDict) -> None:
+  """Flax's own layers, see `flax_dcgan`."""
+  import jax
+
+  from benchmarks import flax_dcgan
+
+  g, d = jax.jit(lambda: flax_dcgan.create(config))()
+  images = jax.numpy.asarray(random_images(config))
+  step = jax.jit(flax_dcgan.train_step, donate_argnums=(0, 1))
+  key = jax.random.key(0)
+
+  def step_once() -> None:
+    nonlocal g, d, key
+    key, z_key = jax.random.split(key)
+    z = jax.random.normal(z_key, (len(images), config.latent.size))
+    g, d, losses = step(g, d, z, images)
+    jax.block_until_ready((g, d, losses))
 
   processes.report(processes.time_calls(step_once))
 
@@ -125,7 +133,10 @@ def main() -> int:
   config.train.batch_size, config.train.dtype = arguments.batch, arguments.dtype
   if arguments.contender:
     kind, _, variant = arguments.contender.partition(':')
-    run_torch(config, variant) if kind == 'torch' else run_jax(config, plain=kind == 'flax')
+    if kind == 'torch':
+      run_torch(config, variant)
+    else:
+      run_flax(config) if kind == 'flax' else run_ours(config)
     return 0
 
   others = [name for key in arguments.against.split(',') for name in AGAINST[key]]

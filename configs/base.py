@@ -80,6 +80,8 @@ def get_config() -> ConfigDict:
   config.train.loss = 'non_saturating'  # non_saturating | minimax | least_squares | hinge | wasserstein
   config.train.real_label = 1.0  # D's target for real images, in (0.5, 1]; 0.9 is one-sided smoothing
   config.train.ema_decay = 0.0  # of a moving average of G to sample from, in [0, 1); 0 keeps none
+  config.train.accumulate = 1  # parts of a batch that are worked on one after the other, to save memory
+  config.train.sync_norm = True  # batch norm by all devices' images; False by each device's own, faster
   config.train.dtype = 'float32'  # of the computation: float32 | bfloat16 (parameters stay float32)
   config.train.steps_per_dispatch = 0  # steps that are one program, at most; 0 takes 10 for small models
   config.train.fast_conv = True  # convolutions with fast derivatives; False takes plain lax

@@ -39,13 +39,16 @@ def save(checkpointer: ocp.training.Checkpointer, state: GanState) -> None:
   checkpointer.save_async(int(state.step), state)
 
 
-def restore(folder: Path, step: int, like: GanState) -> GanState:
+def restore(
+  folder: Path, step: int, like: GanState, sharding: jax.sharding.Sharding | None = None
+) -> GanState:
   """Reads a state back, bit for bit.
 
   Args:
     folder: of the checkpoints.
     step: of the checkpoint.
     like: a state of the same shape, concrete or abstract (`jax.eval_shape`).
+    sharding: of its arrays, whatever it was saved from; None for the first device of this process.
 
   Raises:
     InputError: no checkpoint of that step, or one of other networks.
@@ -55,8 +58,9 @@ def restore(folder: Path, step: int, like: GanState) -> GanState:
     raise InputError(f'{folder}: no checkpoint of step {step}; there are {known or "none"}')
   path = folder.absolute() / str(step)
   _check_shapes(path, like)
-  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  return ocp.load(path, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like))
+  sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
+  return ocp.load(path, wanted)
 
 
 def _check_shapes(path: Path, like: GanState) -> None:

@@ -392,8 +392,10 @@ def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarr
   return np.concatenate(parts).astype(np.int32)
 
 
-def batches_streamed(source: Source, seed: int, step: int, batch_size: int, workers: int) -> Batches:
-  """The images of `batch_indices` for step, step + 1, ... without end, read ahead by Grain.
+def batches_streamed(
+  source: Source, seed: int, step: int, batch_size: int, workers: int, rows: slice | None = None
+) -> Batches:
+  """Rows of the images of `batch_indices` for step, step + 1, ... without end, read ahead by Grain.
 
   Args:
     source: picklable when there are workers.
@@ -401,17 +403,21 @@ def batches_streamed(source: Source, seed: int, step: int, batch_size: int, work
     step: to start from.
     batch_size: global.
     workers: processes; 0 reads in threads of this one.
+    rows: of each global batch, which alone are read; None for all.
 
   Yields:
-    uint8 [batch_size, H, W, C].
+    uint8 [rows, H, W, C].
   """
   import grain
   from absl import flags
 
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # in a notebook or a test; Grain's workers insist
-  positions = grain.MapDataset.range(step * batch_size, sys.maxsize // 2)
-  images = positions.map(functools.partial(_read_at, source, seed)).batch(batch_size)
+  rows = rows or slice(0, batch_size)
+  count = rows.stop - rows.start
+  own = grain.MapDataset.range(step * count, sys.maxsize // 2)
+  positions = own.map(functools.partial(_global_position, batch_size, rows))
+  images = positions.map(functools.partial(_read_at, source, seed)).batch(count)
   stream = images.to_iter_dataset(grain.ReadOptions(num_threads=8, prefetch_buffer_size=8))
   if workers:
     stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
@@ -420,6 +426,12 @@ def batches_streamed(source: Source, seed: int, step: int, batch_size: int, work
     yield from iterator
   finally:
     iterator.close()
+
+
+def _global_position(batch_size: int, rows: slice, position: int) -> int:
+  """Of an image among all, from that among those of these rows of each batch."""
+  step, row = divmod(position, rows.stop - rows.start)
+  return step * batch_size + rows.start + row
 
 
 def _read_at(source: Source, seed: int, position: int) -> np.ndarray:

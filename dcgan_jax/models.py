@@ -133,8 +133,9 @@ class _Network(nn.Module):
     initializer: 'normal' draws kernels from N(0, 0.02) and batch-norm scales from N(1, 0.02), as the paper's
       authors; 'glorot' is the Keras default, Glorot uniform and scale 1. Biases start at 0.
     fast_conv: False computes and differentiates with plain lax, see `conv`.
-    axis_name: mapped axis over which batch statistics are averaged, None on one device.
-    dtype: of the computation; parameters, statistics and outputs are float32.
+    axis_name: mapped axis along which the batch is divided among devices, None on one device.
+    sync_norm: batch statistics are those of all devices' images; False takes each device's own.
+    dtype: of the computation; parameters, statistics and outputs are float32, or wider if it is.
   """
 
   widths: tuple[int, ...]
@@ -150,6 +151,7 @@ class _Network(nn.Module):
   initializer: str = 'normal'
   fast_conv: bool = True
   axis_name: str | None = None
+  sync_norm: bool = True
   dtype: Any = jnp.float32
 
   def dense(self, features: int, biases: int, name: str) -> Dense:
@@ -179,7 +181,7 @@ class _Network(nn.Module):
       epsilon=self.norm_epsilon,
       dtype=self.dtype,
       scale_init=_normal_around_one if self.initializer == 'normal' else nn.initializers.ones,
-      axis_name=self.axis_name,
+      axis_name=self.axis_name if self.sync_norm else None,
       name=name,
     )
 
@@ -243,7 +245,7 @@ class Generator(_Network):
         if self.norm[i]:
           x = self.batch_norm(train, f'norm{i}')(x)
         x = self.activate(x, train, f'dropout{i}')
-    return jnp.tanh(x.astype(jnp.float32))
+    return jnp.tanh(x.astype(jnp.promote_types(self.dtype, jnp.float32)))
 
 
 class Discriminator(_Network):
@@ -274,4 +276,4 @@ class Discriminator(_Network):
       x = self.activate(x, train, f'dropout{i}')
       activations.append(x)
     logits = self.dense(1, 1, 'dense')(x.reshape(x.shape[0], -1))
-    return logits[:, 0].astype(jnp.float32), tuple(activations)
+    return logits[:, 0].astype(jnp.promote_types(self.dtype, jnp.float32)), tuple(activations)

@@ -1,6 +1,8 @@
 """The train step: the two updates, written out."""
 
+import functools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from jax import Array, lax
+from jax.flatten_util import ravel_pytree
 
 from dcgan_jax import latents
 from dcgan_jax.losses import Loss
@@ -16,6 +19,7 @@ from dcgan_jax.state import GanState, NetState, PyTree
 Metrics = dict[str, Array]
 TrainStep = Callable[[GanState, Array], tuple[GanState, Metrics]]
 Average = Callable[[PyTree], PyTree]
+Gradient = tuple[PyTree, PyTree, Metrics]  # of a network's parameters; its new statistics; metrics
 
 # 'alternating': D learns, then G through the D that has just learned (Goodfellow 2014; seeds 000, 004).
 # 'simultaneous': both learn from the same forward pass (TensorFlow's tutorial; seed 001).
@@ -38,6 +42,7 @@ def make_train_step(
   real_label: float = 1.0,
   flip: bool = False,
   ema_decay: float = 0.0,
+  accumulate: int = 1,
   axis_name: str | None = None,
 ) -> TrainStep:
   """Makes the pure function that trains both networks on one batch.
@@ -61,74 +66,128 @@ def make_train_step(
     flip: mirror each real image left to right with probability 1/2.
     ema_decay: of the moving average of G's variables, when the state has one; less in the first steps,
       (1 + step) / (10 + step).
+    accumulate: parts of the batch that both networks go through one after the other before each update,
+      so that only one part's activations are in memory. Gradients are the mean over the parts; batch
+      norm sees each part as a batch of its own. More than 1 not with 'one_per_batch'.
     axis_name: of the mapped axis, under `jax.pmap` or `jax.shard_map(..., check_vma=False)`; each
       device then gets its contiguous part of the global batch, and gradients, batch statistics and
       metrics are averaged over the axis. None on one device.
 
   Returns:
     (state, images) -> (state, metrics), to be compiled by the caller. images: uint8
-    [d_steps * B, H, W, C]. metrics: float32 scalars `loss_d`, `loss_g`; `d_real` and `d_fake`, the
-    mean of D(x) and D(G(z)) before D's update; `d_fake_after`, D(G(z)) as G's update saw it;
-    `grad_norm_d`, `grad_norm_g`, global L2 norms. With 'one_per_batch' the network whose turn it is
-    not has gradient norm 0.
+    [d_steps * B, H, W, C], B divisible by `accumulate` on each device. metrics: float32 scalars `loss_d`,
+    `loss_g`; `d_real` and `d_fake`, the mean of D(x) and D(G(z)) before D's update; `d_fake_after`, D(G(z))
+    as G's update saw it; `grad_norm_d`, `grad_norm_g`, global L2 norms. With 'one_per_batch' the network
+    whose turn it is not has gradient norm 0.
 
   Raises:
-    ValueError: an unknown order, or d_steps with an order that has no use for it.
+    ValueError: an unknown order, or d_steps or accumulate with an order that has no use for it.
   """
   if order not in ORDERS:
     raise ValueError(f'order={order!r}: choose one of {", ".join(ORDERS)}')
   if d_steps != 1 and order != 'alternating':
     raise ValueError(f'd_steps={d_steps}: only order=alternating takes more than 1')
+  if accumulate != 1 and order == 'one_per_batch':
+    raise ValueError(f'accumulate={accumulate}: order=one_per_batch takes only 1')
   generator = generator.clone(axis_name=axis_name)
   discriminator = discriminator.clone(axis_name=axis_name)
   average = _average_over(axis_name)
   draw_z, normalize = _make_inputs(z_size, prior, flip, axis_name)
-  update_discriminator = _make_discriminator_update(
-    discriminator, discriminator_optimizer, loss, real_label, average
-  )
-  update_generator = _make_generator_update(discriminator, generator_optimizer, loss, average)
+  gradient_of_d = _make_discriminator_gradient(discriminator, loss, real_label)
+  gradient_of_g = _make_generator_gradient(discriminator, loss)
 
-  def forward_generator(net: NetState, z: Array, key: Array) -> tuple[Array, Callable, PyTree]:
+  def make_fakes(net: NetState, stats: PyTree, z: Array, key: Array) -> tuple[Array, Callable, PyTree]:
     """Fakes, the function that pulls their gradient back to G's parameters, and G's new statistics."""
-    return jax.vjp(
-      lambda params: _forward(generator, params, net.batch_stats, z, key), net.params, has_aux=True
-    )
+    return jax.vjp(lambda params: _forward(generator, params, stats, z, key), net.params, has_aux=True)
+
+  def update(
+    net: NetState, optimizer: optax.GradientTransformation, gradient: Gradient, name: str
+  ) -> tuple[NetState, Metrics]:
+    grads, stats, metrics = gradient
+    grads = average(grads)
+    if not generator.sync_norm:
+      stats = average(stats)
+    updates, opt_state = optimizer.update(grads, net.opt_state, net.params)
+    net = NetState(optax.apply_updates(net.params, updates), stats, opt_state)
+    return net, metrics | {f'grad_norm_{name}': optax.tree.norm(grads)}
 
   def train_both(state: GanState, images: Array, keys: Array) -> tuple[NetState, NetState, Metrics]:
     z_key, new_z_key, flip_key, g_dropout_key, d_dropout_key, opponent_key = keys
     g, d = state.generator, state.discriminator
-    # image i of the global batch goes to D's update i % d_steps, however many devices share the batch
-    batches = normalize(images, flip_key).reshape(-1, d_steps, *images.shape[1:])
-    count = batches.shape[0]
-    for i in range(d_steps):
-      z = draw_z(jax.random.fold_in(z_key, i), count)
-      fakes, pull_back, stats = forward_generator(g, z, g_dropout_key)
-      d_key = jax.random.fold_in(d_dropout_key, i)
-      d, d_metrics = update_discriminator(d, batches[:, i], fakes, d_key)
+    # image i of the global batch goes to D's update (i // accumulate) % d_steps, to its part i % accumulate,
+    # however many devices share the batch
+    batches = normalize(images, flip_key).reshape(-1, d_steps, accumulate, *images.shape[1:])
+
+    z_keys = [jax.random.fold_in(z_key, i) for i in range(d_steps)]
+    last = d_steps - 1
     if fresh_z:
-      fakes, pull_back, stats = forward_generator(g, draw_z(new_z_key, count), g_dropout_key)
+      z_keys, last = [*z_keys, new_z_key], d_steps
+
+    def fakes_of(i: int, part: Array | int, stats: PyTree) -> tuple[Array, Callable, PyTree]:
+      z = draw_z(of_part(z_keys[i], part), len(batches))
+      return make_fakes(g, stats, z, of_part(g_dropout_key, part))
+
+    @functools.cache  # both networks learn from the same fakes
+    def all_fakes(i: int) -> tuple[Array, Callable, PyTree]:
+      return fakes_of(i, 0, g.batch_stats)
+
+    def learn_d(i: int, d: NetState, stats: PyTree, part: Array | int) -> Gradient:
+      fakes, _, _ = all_fakes(i) if accumulate == 1 else fakes_of(i, part, g.batch_stats)
+      key = of_part(jax.random.fold_in(d_dropout_key, i), part)
+      return gradient_of_d(d.params, stats, batches[:, i, part], fakes, key)
+
+    def learn_g(opponent: NetState, key: Array, stats: PyTree, part: Array | int) -> Gradient:
+      fakes, pull_back, stats = all_fakes(last) if accumulate == 1 else fakes_of(last, part, stats)
+      return gradient_of_g(opponent, fakes, pull_back, stats, of_part(key, part))
+
+    for i in range(d_steps):
+      d, d_metrics = update(
+        d, discriminator_optimizer, over_parts(partial(learn_d, i, d), d.batch_stats), 'd'
+      )
     if order == 'simultaneous':  # the very pass that D learns from, which XLA computes once
-      g, g_metrics = update_generator(g, state.discriminator, fakes, pull_back, stats, d_key)
+      through_d = partial(learn_g, state.discriminator, jax.random.fold_in(d_dropout_key, 0))
     else:
-      g, g_metrics = update_generator(g, d, fakes, pull_back, stats, opponent_key)
+      through_d = partial(learn_g, d, opponent_key)
+    g, g_metrics = update(g, generator_optimizer, over_parts(through_d, g.batch_stats), 'g')
     return g, d, d_metrics | g_metrics
+
+  def of_part(key: Array, part: Array | int) -> Array:
+    return key if accumulate == 1 else jax.random.fold_in(key, part)
+
+  def over_parts(learn: Callable[[PyTree, Array | int], Gradient], stats: PyTree) -> Gradient:
+    """The mean of the parts' gradients and metrics; the statistics move with each part in turn."""
+    if accumulate == 1:
+      return learn(stats, 0)
+
+    def one(carry: tuple[PyTree, PyTree], part: Array) -> tuple[tuple[PyTree, PyTree], None]:
+      sums, stats = carry
+      grads, stats, metrics = learn(stats, part)
+      return (jax.tree.map(jnp.add, sums, (grads, metrics)), stats), None
+
+    grads, _, metrics = jax.eval_shape(learn, stats, jnp.zeros((), jnp.int32))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
+    (sums, stats), _ = lax.scan(one, (zeros, stats), jnp.arange(accumulate))
+    grads, metrics = jax.tree.map(lambda x: x / accumulate, sums)
+    return grads, stats, metrics
 
   def train_one(state: GanState, images: Array, keys: Array) -> tuple[NetState, NetState, Metrics]:
     z_key, _, flip_key, g_dropout_key, d_dropout_key, _ = keys
     g, d = state.generator, state.discriminator
     real = normalize(images, flip_key)
-    fakes, pull_back, stats = forward_generator(g, draw_z(z_key, len(images)), g_dropout_key)
+    fakes, pull_back, stats = make_fakes(g, g.batch_stats, draw_z(z_key, len(images)), g_dropout_key)
 
-    def update(generators_turn: bool) -> tuple[NetState, NetState, Metrics]:
-      new_g, g_metrics = update_generator(g, d, fakes, pull_back, stats, d_dropout_key)
-      new_d, d_metrics = update_discriminator(d, real, fakes, d_dropout_key)
+    def update_one(generators_turn: bool) -> tuple[NetState, NetState, Metrics]:
+      g_gradient = gradient_of_g(d, fakes, pull_back, stats, d_dropout_key)
+      d_gradient = gradient_of_d(d.params, d.batch_stats, real, fakes, d_dropout_key)
+      new_g, g_metrics = update(g, generator_optimizer, g_gradient, 'g')
+      new_d, d_metrics = update(d, discriminator_optimizer, d_gradient, 'd')
       metrics = d_metrics | g_metrics
       # what a branch does not return is not computed: the idle network gets a forward pass at most
       if generators_turn:
         return new_g, d, metrics | {'grad_norm_d': jnp.zeros(())}
       return g, new_d, metrics | {'grad_norm_g': jnp.zeros(())}
 
-    return lax.cond(state.step % 2 == 0, lambda: update(True), lambda: update(False))
+    return lax.cond(state.step % 2 == 0, lambda: update_one(True), lambda: update_one(False))
 
   def train_step(state: GanState, images: Array) -> tuple[GanState, Metrics]:
     key = jax.random.wrap_key_data(state.key)
@@ -147,8 +206,15 @@ def make_train_step(
 
 
 def _average_over(axis_name: str | None) -> Average:
-  """The mean of a tree over the devices; the tree itself on one."""
-  return lambda tree: tree if axis_name is None else lax.pmean(tree, axis_name)
+  """The mean of a tree over the devices, by a single all-reduce; the tree itself on one."""
+
+  def average(tree: PyTree) -> PyTree:
+    if axis_name is None:
+      return tree
+    flat, unravel = ravel_pytree(tree)
+    return unravel(lax.pmean(flat, axis_name))
+
+  return average
 
 
 def _make_inputs(z_size: int, prior: str, flip: bool, axis_name: str | None) -> tuple[Callable, Callable]:
@@ -173,44 +239,34 @@ def _make_inputs(z_size: int, prior: str, flip: bool, axis_name: str | None) -> 
   return draw_z, normalize
 
 
-def _make_discriminator_update(
-  discriminator: nn.Module,
-  optimizer: optax.GradientTransformation,
-  loss: Loss,
-  real_label: float,
-  average: Average,
-) -> Callable[..., tuple[NetState, Metrics]]:
-  def update_discriminator(net: NetState, real: Array, fake: Array, key: Array) -> tuple[NetState, Metrics]:
-    """D's update on real images, then on fakes, each normalised by its own batch's statistics."""
+def _make_discriminator_gradient(
+  discriminator: nn.Module, loss: Loss, real_label: float
+) -> Callable[..., Gradient]:
+  def gradient(params: PyTree, stats: PyTree, real: Array, fake: Array, key: Array) -> Gradient:
+    """Of D's loss on real images and on fakes, each normalised by its own batch's statistics."""
     real_key, fake_key = jax.random.split(key)
 
     def loss_fn(params: PyTree) -> tuple[Array, tuple]:
-      real_logits, stats = _judge(discriminator, params, net.batch_stats, real, real_key)
-      fake_logits, stats = _judge(discriminator, params, stats, fake, fake_key)
-      return loss.discriminator(real_logits, fake_logits, real_label), (stats, real_logits, fake_logits)
+      real_logits, new_stats = _judge(discriminator, params, stats, real, real_key)
+      fake_logits, new_stats = _judge(discriminator, params, new_stats, fake, fake_key)
+      return loss.discriminator(real_logits, fake_logits, real_label), (new_stats, real_logits, fake_logits)
 
-    (value, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(net.params)
-    stats, real_logits, fake_logits = aux
-    grads = average(grads)
+    (value, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+    new_stats, real_logits, fake_logits = aux
     metrics = {
       'loss_d': value,
       'd_real': jnp.mean(loss.output(real_logits)),
       'd_fake': jnp.mean(loss.output(fake_logits)),
-      'grad_norm_d': optax.tree.norm(grads),
     }
-    return _apply(net, optimizer, grads, stats), metrics
+    return grads, new_stats, metrics
 
-  return update_discriminator
+  return gradient
 
 
-def _make_generator_update(
-  discriminator: nn.Module, optimizer: optax.GradientTransformation, loss: Loss, average: Average
-) -> Callable[..., tuple[NetState, Metrics]]:
-  def update_generator(
-    net: NetState, opponent: NetState, fakes: Array, pull_back: Callable, stats: PyTree, key: Array
-  ) -> tuple[NetState, Metrics]:
-    """G's update through `opponent`: the loss's gradient in the fakes, pulled back to G's parameters."""
-    _, fake_key = jax.random.split(key)  # as `update_discriminator` does: the same key, the same dropout
+def _make_generator_gradient(discriminator: nn.Module, loss: Loss) -> Callable[..., Gradient]:
+  def gradient(opponent: NetState, fakes: Array, pull_back: Callable, stats: PyTree, key: Array) -> Gradient:
+    """Of G's loss through `opponent`: in the fakes, then pulled back to G's parameters."""
+    _, fake_key = jax.random.split(key)  # as D's gradient does: the same key, the same dropout
 
     def loss_fn(images: Array) -> tuple[Array, Array]:
       logits, _ = _judge(discriminator, opponent.params, opponent.batch_stats, images, fake_key)
@@ -218,15 +274,9 @@ def _make_generator_update(
 
     (value, logits), image_grads = jax.value_and_grad(loss_fn, has_aux=True)(fakes)
     (grads,) = pull_back(image_grads)
-    grads = average(grads)
-    metrics = {
-      'loss_g': value,
-      'd_fake_after': jnp.mean(loss.output(logits)),
-      'grad_norm_g': optax.tree.norm(grads),
-    }
-    return _apply(net, optimizer, grads, stats), metrics
+    return grads, stats, {'loss_g': value, 'd_fake_after': jnp.mean(loss.output(logits))}
 
-  return update_generator
+  return gradient
 
 
 def _judge(
@@ -244,10 +294,3 @@ def _forward(
   variables = {'params': params, 'batch_stats': batch_stats}
   output, updated = module.apply(variables, x, train=True, mutable=['batch_stats'], rngs={'dropout': key})
   return output, updated.get('batch_stats', {})
-
-
-def _apply(
-  net: NetState, optimizer: optax.GradientTransformation, grads: PyTree, batch_stats: PyTree
-) -> NetState:
-  updates, opt_state = optimizer.update(grads, net.opt_state, net.params)
-  return NetState(optax.apply_updates(net.params, updates), batch_stats, opt_state)

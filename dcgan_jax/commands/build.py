@@ -11,7 +11,7 @@ from dcgan_jax.models import Discriminator, Generator
 
 def networks(config: ConfigDict) -> tuple[Generator, Discriminator]:
   """The two modules, without parameters."""
-  shared = {'dtype': config.train.dtype, 'fast_conv': config.train.fast_conv}
+  shared = {key: config.train[key] for key in ('dtype', 'fast_conv', 'sync_norm')}
   generator = Generator(
     **config.generator, image_size=image_size(config), channels=config.data.channels, **shared
   )
@@ -55,6 +55,7 @@ def train_step(config: ConfigDict, axis_name: str | None) -> steps.TrainStep:
     real_label=config.train.real_label,
     flip=config.data.flip,
     ema_decay=config.train.ema_decay,
+    accumulate=config.train.accumulate,
     axis_name=axis_name,
   )
 

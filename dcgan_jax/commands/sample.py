@@ -8,18 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from dcgan_jax import cache, checkpoints, conv, images, latents
+from dcgan_jax import cache, checkpoints, conv, distributed, images, latents
 from dcgan_jax.commands import build, workdir
 from dcgan_jax.errors import InputError
 from dcgan_jax.models import Generator
+from dcgan_jax.programs import AXIS, all_devices, own_rows, replicated
 
-BATCH_SIZE = 64  # images a call of the compiled generator; every number asked takes the same compilation
+BATCH_SIZE = 64  # images a device makes at a time: whatever the number asked, and of devices, by one program
 STATISTICS = ('stored', 'batch')
 
 
 class Sampler:
-  """A trained generator.
+  """A trained generator, at work on all devices of all processes; each process gets all images.
 
   Attributes:
     step: of training that its checkpoint is from.
@@ -31,8 +35,9 @@ class Sampler:
     self.step = step
     self.z_size = z_size
     self.prior = prior
-    self._variables = variables
-    self._generate = {statistics: compile_generator(generator, statistics) for statistics in STATISTICS}
+    self._mesh = all_devices()
+    self._variables = jax.device_put(variables, replicated(self._mesh))
+    self._generate = {s: compile_generator(generator, s, self._mesh) for s in STATISTICS}
 
   def sample(self, num: int, seed: int = 0, statistics: str = 'stored') -> np.ndarray:
     """Draws images; image i of a seed is the same whatever their number (with stored statistics).
@@ -71,19 +76,37 @@ class Sampler:
     if z.dtype.kind not in 'fiu' or not np.isfinite(z).all():
       raise InputError('latents: must be finite numbers')
     z = z.astype(np.float32)
+    last = len(z) % BATCH_SIZE
+    batches = [z, np.resize(z[-last:], (BATCH_SIZE - last, self.z_size))] if last else [z]
+    filled = np.concatenate(batches)
+    together = BATCH_SIZE * self._mesh.size
+    rows = own_rows(self._mesh, together)
+    sharding = NamedSharding(self._mesh, P(AXIS))
     made: list[np.ndarray] = []
-    ahead: list[Array] = []  # one batch is made while the one before is fetched
-    for start in range(0, len(z), BATCH_SIZE):
-      filled = np.resize(z[start : start + BATCH_SIZE], (BATCH_SIZE, self.z_size))
-      ahead.append(self._generate[statistics](self._variables, filled))
+    ahead: list[Array] = []  # one call is made while the one before is fetched
+    for start in range(0, len(filled), together):
+      part = np.zeros((together, self.z_size), np.float32)
+      given = filled[start : start + together]
+      part[: len(given)] = given
+      shared = jax.make_array_from_process_local_data(sharding, part[rows])
+      ahead.append(self._generate[statistics](self._variables, shared))
       if len(ahead) == 2:
-        made.append(images.to_uint8(np.asarray(ahead.pop(0))))
-    made.append(images.to_uint8(np.asarray(ahead.pop())))
+        made.append(images.to_uint8(_fetch(ahead.pop(0))))
+    made.append(images.to_uint8(_fetch(ahead.pop())))
     return np.concatenate(made)[: len(z)]
 
 
-def compile_generator(generator: Generator, statistics: str) -> Callable[[Any, Any], Array]:
-  """(variables, z [B, z_size]) -> images in [-1, 1], jitted."""
+def _fetch(made: Array) -> np.ndarray:
+  """All rows, those of other processes too."""
+  return np.asarray(
+    made if made.is_fully_addressable else multihost_utils.process_allgather(made, tiled=True)
+  )
+
+
+def compile_generator(
+  generator: Generator, statistics: str, mesh: Mesh | None = None
+) -> Callable[[Any, Any], Array]:
+  """(variables, z [B, z_size]) -> images in [-1, 1], jitted; with a mesh each device makes its part."""
 
   def generate(variables: Any, z: Array) -> Any:
     if statistics == 'stored':
@@ -91,6 +114,8 @@ def compile_generator(generator: Generator, statistics: str) -> Callable[[Any, A
     rngs = {'dropout': jax.random.key(0)}
     return generator.apply(variables, z, train=True, mutable=['batch_stats'], rngs=rngs)[0]
 
+  if mesh is not None and mesh.size > 1:
+    generate = jax.shard_map(generate, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS), check_vma=False)
   return jax.jit(generate, compiler_options=conv.compiler_options())
 
 
@@ -113,7 +138,7 @@ def load(folder: str | Path, step: int | None = None) -> Sampler:
     )
   step = known[-1] if step is None else step
   shapes = jax.eval_shape(build.initial_state(config))
-  state = checkpoints.restore(folder / 'checkpoints', step, shapes)
+  state = checkpoints.restore(folder / 'checkpoints', step, shapes, replicated(all_devices()))
   generator, _ = build.networks(config)
   return Sampler(generator, state.sampling_variables, step, config.latent.size, config.latent.prior)
 
@@ -155,7 +180,8 @@ def run(
     made = sampler.sample(num, seed, statistics)
   else:
     made = sampler.from_latents(_read_latents(latents_file), statistics)
-  _write(target, made)
+  if distributed.is_main():
+    _write(target, made)
   print(f'{len(made)} images of step {sampler.step} in {target}')
 
 

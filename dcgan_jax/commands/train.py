@@ -2,7 +2,9 @@
 
 import contextlib
 import datetime
+import itertools
 import math
+import os
 import signal
 import threading
 import time
@@ -13,15 +15,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dcgan_jax import cache, checkpoints, data, images, latents, metrics
+from dcgan_jax import cache, checkpoints, data, distributed, images, latents, metrics
 from dcgan_jax.commands import build, validation, workdir
 from dcgan_jax.commands.sample import compile_generator
-from dcgan_jax.programs import AXIS, Batches, compile_steps, mesh_axis
+from dcgan_jax.programs import (
+  Batches,
+  all_devices,
+  compile_steps,
+  mesh_axis,
+  own_rows,
+  put_batches,
+  replicated,
+)
 from dcgan_jax.state import GanState
 
 SMALL = 64 * 16 * 16 * 256  # pixels of a batch times the generator's widest layer
@@ -29,6 +39,8 @@ SMALL = 64 * 16 * 16 * 256  # pixels of a batch times the generator's widest lay
 
 def run(config: ConfigDict, folder: Path, allow_config_change: bool = False, profile: bool = False) -> None:
   """Trains to the end, or until Ctrl-C or SIGTERM; the same call then goes on, bit for bit.
+
+  Each process of a run that is several calls this, with the same arguments.
 
   Args:
     config: validated, see `configs/base.py`.
@@ -42,12 +54,13 @@ def run(config: ConfigDict, folder: Path, allow_config_change: bool = False, pro
   """
   validation.check_devices(config, jax.device_count())
   workdir.check_unchanged(folder, config, allow_config_change)
-  source = build.source(config)
-  workdir.write_config(folder, config)
+  with distributed.main_first():  # what is downloaded, or written at the start, is so once
+    source = build.source(config)
+    workdir.write_config(folder, config)
 
   create = build.initial_state(config)
   done = checkpoints.steps(folder / 'checkpoints')
-  start = done[-1] if done else 0
+  start = distributed.agreed(done[-1] if done else 0)
   batch_size = config.train.batch_size * config.train.d_steps  # images a step
   num_steps = config.train.num_steps or math.ceil(config.train.num_epochs * len(source) / batch_size)
   if start >= num_steps:
@@ -55,15 +68,15 @@ def run(config: ConfigDict, folder: Path, allow_config_change: bool = False, pro
     return
 
   cache.keep_compiled_programs()
-  mesh = Mesh(np.array(jax.devices()), (AXIS,))
+  mesh = all_devices()
   if start:
-    state = checkpoints.restore(folder / 'checkpoints', start, jax.eval_shape(create))
+    state = checkpoints.restore(folder / 'checkpoints', start, jax.eval_shape(create), replicated(mesh))
   else:
-    state = jax.jit(create)()
-  state = jax.device_put(state, NamedSharding(mesh, P()))
+    state = jax.jit(create, out_shardings=replicated(mesh))()
+  processes = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
   print(
     f'{folder}: steps {start} to {num_steps} of {batch_size} images, on {jax.device_count()} '
-    f'{jax.default_backend()} device{"s" * (jax.device_count() > 1)}',
+    f'{jax.default_backend()} device{"s" * (jax.device_count() > 1)}{processes}',
     flush=True,
   )
   with contextlib.closing(_feed(source, config, mesh, start, num_steps, batch_size)) as feed:
@@ -90,22 +103,22 @@ def _feed(
   source: data.Source, config: ConfigDict, mesh: Mesh, step: int, num_steps: int, batch_size: int
 ) -> Generator[Batches, None, None]:
   """Batches from a step on: of images on the devices if the data set fits, streamed if not."""
-  per_step = NamedSharding(mesh, P(None, AXIS))
+  rows = own_rows(mesh, batch_size)
   height, width = validation.image_size(config)
   mebibytes = len(source) * height * width * config.data.channels / 2**20
   if mebibytes > config.data.memory_limit:
-    stream = data.batches_streamed(source, config.seed, step, batch_size, config.data.workers)
+    stream = data.batches_streamed(source, config.seed, step, batch_size, config.data.workers, rows)
     with contextlib.closing(stream):
       for images in stream:
-        yield Batches(None, jax.device_put(images[None], per_step))
+        yield put_batches(mesh, None, images[None])
   images = cache.load(source, config.data.source)
-  resident = jax.device_put(images, NamedSharding(mesh, P()))
+  resident = jax.make_array_from_process_local_data(replicated(mesh), images, images.shape)
   together = steps_per_dispatch(config)
   while True:
     # single steps to where blocks begin and from where they do not fit any more
     count = together if step % together == 0 and step + together <= num_steps else 1
     indices = [data.batch_indices(config.seed, step + i, batch_size, len(images)) for i in range(count)]
-    yield Batches(resident, jax.device_put(np.stack(indices), per_step))
+    yield put_batches(mesh, resident, np.stack(indices)[:, rows])
     step += count
 
 
@@ -122,9 +135,12 @@ def _train(
 ) -> None:
   """The loop, and everything that is written on the way."""
   run_steps = compile_steps(build.train_step(config, mesh_axis(mesh)), mesh)
+  main = distributed.is_main()
   draw = _picture_of(config)
 
   def picture(step: int) -> None:
+    if not main:
+      return
     made = draw(state)
     images.save_png(workdir.sample(folder, step), images.zoom(made))
     writer.add_image(step, made)
@@ -133,16 +149,22 @@ def _train(
     return steps > 0 and (step % steps == 0 or step == num_steps)
 
   batches = next(feed)  # whatever is wrong with the images is said before anything is compiled or written
-  writer = metrics.MetricsWriter(folder, start, config.log.tensorboard)
   saver = checkpoints.open_for_writing(folder / 'checkpoints', config.checkpoint.keep)
-  tracer = _Tracer(folder / 'profile', start) if profile else None
-  bar = tqdm(total=num_steps, initial=start, unit='step', disable=None)
-  with stop_signals() as signals, contextlib.closing(saver), contextlib.closing(writer), bar:
+  tracer = _Tracer(folder / 'profile', start) if profile and main else None
+  with contextlib.ExitStack() as stack:
+    stop = stack.enter_context(stop_requests())
+    stack.enter_context(contextlib.closing(saver))
+    if main:
+      writer = metrics.MetricsWriter(folder, start, config.log.tensorboard)
+      stack.enter_context(contextlib.closing(writer))
+    bar = tqdm(total=num_steps, initial=start, unit='step', disable=None if main else True)
+    stack.enter_context(bar)
+    stack.enter_context(distributed.leaving_when_others_do(f'the same commands go on from {folder}'))
     if start == 0 and config.sample.every_steps:
       picture(0)
     step, values = start, None
     clock = _Clock(start)
-    while step < num_steps and not signals:
+    while step < num_steps and not (stopped := stop()):
       state, new_values = run_steps(state, batches)
       count = len(batches.xs)
       if step + count < num_steps:  # the next ones are made ready while the devices work on these
@@ -154,7 +176,7 @@ def _train(
       bar.update(count)
       if tracer:
         tracer.step(step, state)
-      if every(config.log.every_steps):
+      if main and every(config.log.every_steps):
         row = {name: float(value[-1]) for name, value in jax.device_get(values).items()}
         row |= clock.lap(step, batch_size)
         writer.write(step, row)
@@ -163,14 +185,15 @@ def _train(
         picture(step)
       if every(config.checkpoint.every_steps):
         checkpoints.save(saver, state)
-    if signals and step > start and step % config.checkpoint.every_steps:
+    if step < num_steps and step > start and step % config.checkpoint.every_steps:
       checkpoints.save(saver, state)
   if tracer:
     tracer.close(step)
-  _finish(folder)
-  if signals:
-    print(f'{signals[0].name}: saved step {step} in {folder}; the same command goes on from there')
-    raise SystemExit(128 + signals[0])
+  if main:
+    _finish(folder)
+  if step < num_steps and stopped:
+    print(f'{stopped.name}: saved step {step} in {folder}; the same command goes on from there')
+    raise SystemExit(128 + stopped)
   print(f'{folder}: trained to step {step}')
 
 
@@ -210,7 +233,9 @@ def _picture_of(config: ConfigDict) -> Callable[[GanState], np.ndarray]:
   z = latents.sample(jax.random.key(config.seed), indices, config.latent.size, config.latent.prior)
 
   def draw(state: GanState) -> np.ndarray:
-    return images.grid(images.to_uint8(np.asarray(generate(state.sampling_variables, z))))
+    # on one device, which has the whole state: the same picture however many there are
+    variables = jax.tree.map(lambda x: x.addressable_data(0), state.sampling_variables)
+    return images.grid(images.to_uint8(np.asarray(generate(variables, z))))
 
   return draw
 
@@ -262,12 +287,32 @@ def _finish(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[list[signal.Signals]]:
-  """Notes Ctrl-C and SIGTERM in the list instead of dying; a second one acts as usual."""
+def stop_requests() -> Iterator[Callable[[], signal.Signals | None]]:
+  """Gives what tells whether Ctrl-C or SIGTERM has come; a second one then acts as usual.
+
+  In a run of several processes it has come when it came to any of them, and all are told at the same of
+  their calls: so each must call equally often.
+  """
+  if jax.process_count() > 1:
+    # JAX's runtime has a handler of its own for SIGTERM, by which the processes agree
+    previous = signal.signal(signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    calls = itertools.count(1)
+    reached = multihost_utils.reached_preemption_sync_point
+    try:
+      yield lambda: signal.SIGTERM if reached(next(calls)) else None
+    finally:
+      signal.signal(signal.SIGINT, previous)
+  elif threading.current_thread() is not threading.main_thread():
+    yield lambda: None  # signals are the main thread's
+  else:
+    with _stop_signals() as caught:
+      yield lambda: caught[0] if caught else None
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[signal.Signals]]:
+  """Notes Ctrl-C and SIGTERM in the list instead of dying."""
   caught: list[signal.Signals] = []
-  if threading.current_thread() is not threading.main_thread():
-    yield caught  # signals are the main thread's
-    return
 
   def note(number: int, _: Any) -> None:
     caught.append(signal.Signals(number))

@@ -103,6 +103,8 @@ RULES: dict[str, Any] = {
     'loss': _one_of('non_saturating', 'minimax', 'least_squares', 'hinge', 'wasserstein'),
     'real_label': Rule(lambda v: 0.5 < v <= 1, 'must be a number above 0.5 and at most 1'),
     'ema_decay': FRACTION,
+    'accumulate': COUNT,
+    'sync_norm': FLAG,
     'dtype': _one_of('float32', 'bfloat16'),
     'steps_per_dispatch': NATURAL,
     'fast_conv': FLAG,
@@ -128,6 +130,8 @@ def check(config: ConfigDict) -> None:
     raise InputError(f'train.d_steps={train.d_steps}: train.order={train.order} takes only 1')
   if train.fresh_z and train.order != 'alternating':
     raise InputError(f'train.fresh_z=True: train.order={train.order} has one z a step; set it to False')
+  if train.accumulate > 1 and train.order == 'one_per_batch':
+    raise InputError(f'train.accumulate={train.accumulate}: train.order=one_per_batch takes only 1')
   if train.real_label < 1 and train.loss in ('hinge', 'wasserstein'):
     raise InputError(
       f'train.real_label={train.real_label}: the {train.loss} loss has no labels; set it to 1.0'
@@ -210,14 +214,15 @@ def image_size(config: ConfigDict) -> tuple[int, int]:
 
 
 def check_devices(config: ConfigDict, devices: int) -> None:
-  """Refuses a batch that the devices cannot share evenly.
+  """Refuses a batch that the devices cannot share evenly, in as many parts as are asked.
 
   Raises:
     InputError: in one line.
   """
-  batch_size = config.train.batch_size
-  if batch_size % devices:
-    fitting = max(1, round(batch_size / devices)) * devices
+  batch_size, parts = config.train.batch_size, config.train.accumulate
+  if batch_size % (devices * parts):
+    fitting = max(1, round(batch_size / devices / parts)) * devices * parts
+    each = f' times train.accumulate={parts}' if parts > 1 else ''
     raise InputError(
-      f'train.batch_size={batch_size}: not divisible by the {devices} devices; choose e.g. {fitting}'
+      f'train.batch_size={batch_size}: not divisible by the {devices} devices{each}; choose e.g. {fitting}'
     )

@@ -30,6 +30,8 @@ FREE = (
   'data.workers',
   'train.steps_per_dispatch',
 )
+# Keys that were added since, with the value by which runs without them were trained.
+ADDED = {'train': {'steps_per_dispatch': 0, 'accumulate': 1, 'sync_norm': True}}
 
 
 def samples(workdir: Path) -> list[Path]:
@@ -52,7 +54,7 @@ def check_unchanged(workdir: Path, config: ConfigDict, allow_change: bool) -> No
     raise InputError(f'workdir={workdir}: is a file; choose a folder')
   path = workdir / 'config.json'
   if path.exists():
-    differences = _differences(_flat(_read_json(path)), _flat(config.to_dict()))
+    differences = _differences(_flat(_read_settings(path)), _flat(config.to_dict()))
     if differences and not allow_change:
       raise InputError(
         f'workdir={workdir}: holds a run with other settings: {"; ".join(differences)}; '
@@ -87,19 +89,21 @@ def read_config(workdir: Path) -> ConfigDict:
   path = workdir / 'config.json'
   if not path.exists():
     raise InputError(f'workdir={workdir}: no run here (no config.json); train one there first')
-  config = ConfigDict(_lists_to_tuples(_read_json(path)))
+  config = ConfigDict(_lists_to_tuples(_read_settings(path)))
   config.lock()
   validation.check(config)
   return config
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_settings(path: Path) -> dict[str, Any]:
   try:
     content = json.loads(path.read_text())
   except (json.JSONDecodeError, UnicodeDecodeError) as error:
     raise InputError(f'{path}: is not JSON: {error}') from error
   if not isinstance(content, dict):
     raise InputError(f'{path}: is not a config: {str(content)[:40]!r}')
+  for section, keys in ADDED.items():
+    content[section] = keys | content.get(section, {})
   return content
 
 

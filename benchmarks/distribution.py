@@ -1,0 +1,244 @@
+"""Distribution over devices and processes: what it changes, what it sends, what it costs.
+
+python benchmarks/distribution.py --config=configs/mnist.py --batch=64 --steps=50
+
+The same run on 1, 2, 4 and 8 fake CPU devices, and in two real processes of 1 and 2 devices, in float32 and
+in float64: how far parameters and losses are from those on one device. Then the all-reduces of the compiled
+step, and the time of a step that is mapped over one device beside that of a plain one.
+"""
+
+import argparse
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from benchmarks import processes
+
+TOPOLOGIES = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2))  # processes, devices of each
+
+
+def run_steps(config: ConfigDict, steps: int, out: str) -> None:
+  """A worker: trains some steps; process 0 writes parameters and losses to an .npz."""
+  import jax
+
+  from dcgan_jax import cache, data, distributed, programs
+  from dcgan_jax.commands import build
+
+  if config.train.dtype == 'float64':
+    jax.config.update('jax_enable_x64', True)
+  mesh = programs.all_devices()
+  source = build.source(config)
+  images = cache.load(source, config.data.source)
+  create = build.initial_state(config)
+
+  def create_wide() -> Any:
+    """Parameters, statistics and averages as wide as the computation."""
+    floating = jax.numpy.floating
+    return jax.tree.map(
+      lambda x: x.astype(config.train.dtype) if jax.numpy.issubdtype(x.dtype, floating) else x, create()
+    )
+
+  state = jax.jit(create_wide, out_shardings=programs.replicated(mesh))()
+  run = programs.compile_steps(build.train_step(config, programs.mesh_axis(mesh)), mesh)
+  resident = jax.make_array_from_process_local_data(programs.replicated(mesh), images, images.shape)
+  rows, losses = programs.own_rows(mesh, config.train.batch_size), []
+  for step in range(steps):
+    indices = data.batch_indices(config.seed, step, config.train.batch_size, len(images))[None, rows]
+    state, metrics = run(state, programs.put_batches(mesh, resident, indices))
+    losses.append([float(metrics[key][0]) for key in ('loss_d', 'loss_g')])
+  parameters = jax.tree.leaves((state.generator.params, state.discriminator.params))
+  if distributed.is_main():
+    np.savez(out, losses=np.array(losses), parameters=np.concatenate([np.ravel(p) for p in parameters]))
+
+
+def train(topology: tuple[int, int], dtype: str, passed_on: list[str], out: Path) -> dict[str, np.ndarray]:
+  """What `run_steps` makes of a run of so many processes and devices."""
+  count, devices = topology
+  flags = f'--xla_force_host_platform_device_count={devices}'
+  environment = os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    coordinator = f'127.0.0.1:{free.getsockname()[1]}'
+  command = [sys.executable, __file__, *passed_on, f'--dtype={dtype}', f'--out={out}']
+  started = [
+    subprocess.Popen(
+      [*command, f'--join={coordinator},{count},{i}'],
+      env=environment,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for i in range(count)
+  ]
+  for process in started:
+    _, errors = process.communicate()
+    if process.returncode:
+      raise SystemExit(f'{topology}: {errors[-2000:]}')
+  with np.load(out) as arrays:
+    return dict(arrays)
+
+
+def deviations(passed_on: list[str], figure: str | None) -> dict[str, Any]:
+  """Prints the table; draws the losses of all runs over each other."""
+  results: dict[str, Any] = {}
+  curves = {}
+  titles = (f'{dtype + ": parameters":>22}{"losses":>10}' for dtype in ('float32', 'float64'))
+  print(f'{"processes x devices":20}', *titles, sep='')
+  with tempfile.TemporaryDirectory() as folder:
+    for topology in TOPOLOGIES:
+      name, cells = f'{topology[0]} x {topology[1]}', []
+      for dtype in ('float32', 'float64'):
+        run = train(topology, dtype, passed_on, Path(folder) / 'run.npz')
+        one = curves.setdefault((dtype, '1 x 1'), run)
+        curves[dtype, name] = run
+        cells += [float(np.abs(run[key] - one[key]).max()) for key in ('parameters', 'losses')]
+      print(f'{name:20}{cells[0]:22.1e}{cells[1]:10.1e}{cells[2]:22.1e}{cells[3]:10.1e}', flush=True)
+      results[name] = cells
+  if figure:
+    draw({name: run['losses'] for (dtype, name), run in curves.items() if dtype == 'float32'}, figure)
+  return results
+
+
+def draw(losses: dict[str, np.ndarray], path: str) -> None:
+  """Loss curves over each other, the later ones thinner so that all can be seen."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(8, 3.5), layout='constrained')
+  axes = figure.subplots(1, 2)
+  for i, (name, curve) in enumerate(losses.items()):
+    for axis, column, title in zip(axes, curve.T, ('loss of D', 'loss of G')):
+      axis.plot(column, label=name, linewidth=2 * (len(losses) - i), alpha=0.9)
+      axis.set_title(title)
+      axis.set_xlabel('step')
+      axis.spines[['top', 'right']].set_visible(False)
+  axes[0].legend(title='processes x devices', frameon=False)
+  figure.savefig(path, dpi=110)
+
+
+def collectives(config: ConfigDict) -> dict[str, Any]:
+  """The all-reduces of a step compiled for two devices, and their bytes, beside those of the parameters."""
+  import jax
+
+  from dcgan_jax import programs
+  from dcgan_jax.commands import build, validation
+
+  mesh = programs.all_devices()
+  shape = (1, config.train.batch_size, *validation.image_size(config), config.data.channels)
+  batches = programs.Batches(None, jax.ShapeDtypeStruct(shape, np.uint8))
+  state = jax.eval_shape(build.initial_state(config))
+  step = programs.compile_steps(build.train_step(config, programs.mesh_axis(mesh)), mesh)
+  text = step.lower(state, batches).compile().as_text()
+  operands = re.findall(r'= (\S.*?) all-reduce(?:-start)?\(', text)
+  sizes = [
+    sum(
+      4 * int(np.prod([int(n) for n in dims.split(',') if n])) for dims in re.findall(r'f32\[([\d,]*)\]', o)
+    )
+    for o in operands
+  ]
+  networks = [
+    4 * sum(x.size for x in jax.tree.leaves(n.params)) for n in (state.generator, state.discriminator)
+  ]
+  large = [size for size in sizes if size > 0.5 * min(networks)]
+  return {
+    'all_reduces': len(sizes),
+    'of_gradients': len(large),
+    'bytes': sum(sizes),
+    'bytes_of_gradients': sum(large),
+    'bytes_of_parameters': sum(networks),
+  }
+
+
+def cost(config: ConfigDict, rounds: int) -> float:
+  """Time of the step mapped over one device / of the plain one; median over pairs of calls in turn."""
+  import jax
+  from jax.sharding import PartitionSpec as P
+
+  from dcgan_jax import conv, programs
+  from dcgan_jax.commands import build, validation
+
+  mesh = programs.all_devices()
+  mapped = jax.shard_map(
+    build.train_step(config, programs.AXIS),
+    mesh=mesh,
+    in_specs=(P(), P(programs.AXIS)),
+    out_specs=(P(), P()),
+    check_vma=False,
+  )
+  shape = (config.train.batch_size, *validation.image_size(config), config.data.channels)
+  images = jax.device_put(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+  steps, states, seconds = {}, {}, {'plain': [], 'mapped': []}
+  for name, step in (('plain', build.train_step(config, None)), ('mapped', mapped)):
+    steps[name] = jax.jit(step, donate_argnums=0, compiler_options=conv.compiler_options())
+    states[name] = jax.jit(build.initial_state(config), out_shardings=programs.replicated(mesh))()
+  for i in range(rounds + 2):
+    for name, step in steps.items():
+      start = time.perf_counter()
+      states[name], _ = jax.block_until_ready(step(states[name], images))
+      if i >= 2:
+        seconds[name].append(time.perf_counter() - start)
+  return statistics.median(b / a for a, b in zip(seconds['plain'], seconds['mapped']))
+
+
+def in_process(what: str, devices: int, passed_on: list[str]) -> Any:
+  """The JSON that this script prints when asked for `what` alone, on so many fake devices."""
+  flags = f'--xla_force_host_platform_device_count={devices}'
+  environment = os.environ | processes.OUR_ENVIRONMENT | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
+  command = [sys.executable, __file__, *passed_on, f'--only={what}']
+  done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> int:
+  """Returns the exit status."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--config', default='configs/mnist.py')
+  parser.add_argument('--batch', type=int, default=64, help='images a step, over all devices')
+  parser.add_argument('--steps', type=int, default=50)
+  parser.add_argument('--figure', help='.png of the loss curves')
+  parser.add_argument('--rounds', type=int, default=20, help='pairs of timed steps')
+  parser.add_argument('--only', choices=('collectives', 'cost'), help=argparse.SUPPRESS)
+  parser.add_argument('--dtype', default='float32', help=argparse.SUPPRESS)
+  parser.add_argument('--join', help=argparse.SUPPRESS)
+  parser.add_argument('--out', help=argparse.SUPPRESS)
+  arguments = parser.parse_args()
+  config = processes.load_config(arguments.config)
+  config.train.batch_size, config.train.dtype = arguments.batch, arguments.dtype
+  if arguments.join:
+    coordinator, count, number = arguments.join.split(',')
+    if int(count) > 1:
+      from dcgan_jax import distributed
+
+      distributed.initialize(coordinator, int(count), int(number))
+    run_steps(config, arguments.steps, arguments.out)
+    return 0
+  if arguments.only:
+    print(
+      json.dumps(collectives(config) if arguments.only == 'collectives' else cost(config, arguments.rounds))
+    )
+    return 0
+
+  passed_on = [f'--{key}={getattr(arguments, key)}' for key in ('config', 'batch', 'steps', 'rounds')]
+  results = {'deviations': deviations(passed_on, arguments.figure)}
+  results['collectives'] = in_process('collectives', 2, passed_on)
+  print(', '.join(f'{key} {value:,}' for key, value in results['collectives'].items()))
+  results['mapped_over_one_device'] = in_process('cost', 1, passed_on)
+  print(f'step mapped over one device / plain step: {results["mapped_over_one_device"]:.3f}')
+  print(json.dumps(results))
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())
