@@ -4,7 +4,7 @@ python benchmarks/distribution.py --config=configs/mnist.py --batch=64 --steps=5
 
 The same run on 1, 2, 4 and 8 fake CPU devices, and in two real processes of 1 and 2 devices, in float32 and
 in float64: how far parameters and losses are from those on one device. Then the all-reduces of the compiled
-step, and the time of a step that is mapped over one device beside that of a plain one.
+step, and the time of the step on one device beside that of a plainly jitted one.
 """
 
 import argparse
@@ -162,34 +162,30 @@ def collectives(config: ConfigDict) -> dict[str, Any]:
 
 
 def cost(config: ConfigDict, rounds: int) -> float:
-  """Time of the step mapped over one device / of the plain one; median over pairs of calls in turn."""
+  """Time of `main.py`'s step on one device / of a plain jitted one; median over pairs of calls in turn."""
   import jax
-  from jax.sharding import PartitionSpec as P
 
   from dcgan_jax import conv, programs
   from dcgan_jax.commands import build, validation
 
   mesh = programs.all_devices()
-  mapped = jax.shard_map(
-    build.train_step(config, programs.AXIS),
-    mesh=mesh,
-    in_specs=(P(), P(programs.AXIS)),
-    out_specs=(P(), P()),
-    check_vma=False,
-  )
   shape = (config.train.batch_size, *validation.image_size(config), config.data.channels)
-  images = jax.device_put(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-  steps, states, seconds = {}, {}, {'plain': [], 'mapped': []}
-  for name, step in (('plain', build.train_step(config, None)), ('mapped', mapped)):
-    steps[name] = jax.jit(step, donate_argnums=0, compiler_options=conv.compiler_options())
-    states[name] = jax.jit(build.initial_state(config), out_shardings=programs.replicated(mesh))()
+  images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+  plain = jax.jit(build.train_step(config, None), donate_argnums=0, compiler_options=conv.compiler_options())
+  ours = programs.compile_steps(build.train_step(config, programs.mesh_axis(mesh)), mesh)
+  steps = {
+    'plain': (plain, jax.device_put(images)),
+    'ours': (ours, programs.put_batches(mesh, None, images[None])),
+  }
+  states = {name: jax.jit(build.initial_state(config))() for name in steps}
+  seconds: dict[str, list[float]] = {name: [] for name in steps}
   for i in range(rounds + 2):
-    for name, step in steps.items():
+    for name, (step, batch) in steps.items():
       start = time.perf_counter()
-      states[name], _ = jax.block_until_ready(step(states[name], images))
+      states[name], _ = jax.block_until_ready(step(states[name], batch))
       if i >= 2:
         seconds[name].append(time.perf_counter() - start)
-  return statistics.median(b / a for a, b in zip(seconds['plain'], seconds['mapped']))
+  return statistics.median(b / a for a, b in zip(seconds['plain'], seconds['ours']))
 
 
 def in_process(what: str, devices: int, passed_on: list[str]) -> Any:
@@ -209,6 +205,7 @@ def main() -> int:
   parser.add_argument('--steps', type=int, default=50)
   parser.add_argument('--figure', help='.png of the loss curves')
   parser.add_argument('--rounds', type=int, default=20, help='pairs of timed steps')
+  parser.add_argument('--parts', default='deviations,collectives,cost', help='with commas')
   parser.add_argument('--only', choices=('collectives', 'cost'), help=argparse.SUPPRESS)
   parser.add_argument('--dtype', default='float32', help=argparse.SUPPRESS)
   parser.add_argument('--join', help=argparse.SUPPRESS)
@@ -231,11 +228,13 @@ def main() -> int:
     return 0
 
   passed_on = [f'--{key}={getattr(arguments, key)}' for key in ('config', 'batch', 'steps', 'rounds')]
-  results = {'deviations': deviations(passed_on, arguments.figure)}
-  results['collectives'] = in_process('collectives', 2, passed_on)
-  print(', '.join(f'{key} {value:,}' for key, value in results['collectives'].items()))
-  results['mapped_over_one_device'] = in_process('cost', 1, passed_on)
-  print(f'step mapped over one device / plain step: {results["mapped_over_one_device"]:.3f}')
+  results: dict[str, Any] = {}
+  for part in arguments.parts.split(','):
+    if part == 'deviations':
+      results[part] = deviations(passed_on, arguments.figure)
+    else:
+      results[part] = in_process(part, 2 if part == 'collectives' else 1, passed_on)
+      print(part, json.dumps(results[part]), flush=True)
   print(json.dumps(results))
   return 0
 

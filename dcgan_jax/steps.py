@@ -122,10 +122,11 @@ def make_train_step(
     last = d_steps - 1
     if fresh_z:
       z_keys, last = [*z_keys, new_z_key], d_steps
+    count = len(batches) * accumulate
+    z = [draw_z(key, count).reshape(-1, accumulate, z_size) for key in z_keys]
 
     def fakes_of(i: int, part: Array | int, stats: PyTree) -> tuple[Array, Callable, PyTree]:
-      z = draw_z(of_part(z_keys[i], part), len(batches))
-      return make_fakes(g, stats, z, of_part(g_dropout_key, part))
+      return make_fakes(g, stats, z[i][:, part], of_part(g_dropout_key, part))
 
     @functools.cache  # both networks learn from the same fakes
     def all_fakes(i: int) -> tuple[Array, Callable, PyTree]:

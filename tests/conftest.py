@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import pathlib
 import shutil
 import tempfile
 
@@ -16,14 +17,53 @@ os.environ['DCGAN_JAX_CACHE'] = tempfile.mkdtemp(prefix='dcgan_jax_tests_')
 
 import hypothesis
 import jax
+import numpy as np
 import optax
 import pytest
 
+from dcgan_jax import checkpoints
+from dcgan_jax.commands import build, workdir
 from dcgan_jax.models import Discriminator, Generator
 
 atexit.register(shutil.rmtree, os.environ['DCGAN_JAX_CACHE'], True)
 hypothesis.settings.register_profile('ours', deadline=None, derandomize=True, max_examples=30)
 hypothesis.settings.load_profile('ours')
+
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = [
+  '--config=configs/digits.py',
+  '--config.data.image_size=8',
+  '--config.generator.widths=(8,6)',
+  '--config.discriminator.widths=(6,8)',
+  '--config.discriminator.dropout=0.2',
+  '--config.generator.initializer=glorot',  # images that are not all gray from the start
+  '--config.latent.size=10',
+  '--config.train.batch_size=16',
+  '--config.train.num_steps=24',
+  '--config.log.every_steps=4',
+  '--config.log.tensorboard=False',
+  '--config.sample.every_steps=8',
+  '--config.sample.num=9',
+  '--config.checkpoint.every_steps=8',
+]
+
+
+def environment(devices=1):
+  """Of a process that is started as a user would, with so many devices."""
+  flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
+  return os.environ | {'XLA_FLAGS': flags, 'JAX_NUMPY_DTYPE_PROMOTION': 'standard'}
+
+
+def state_of(folder, step):
+  """A checkpoint of a run."""
+  config = workdir.read_config(folder)
+  return checkpoints.restore(folder / 'checkpoints', step, jax.eval_shape(build.initial_state(config)))
+
+
+def assert_same_state(a, b, step):
+  """Of two runs, bit for bit."""
+  jax.tree.map(np.testing.assert_array_equal, state_of(a, step), state_of(b, step))
 
 
 def lenient(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -1,8 +1,6 @@
 """Every verb end to end, each in a process of its own, as a user starts it."""
 
 import json
-import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -11,55 +9,26 @@ import time
 import jax
 import numpy as np
 import pytest
+from conftest import ROOT, TINY, assert_same_state, environment, state_of
 from PIL import Image
 
 import dcgan_jax
 from dcgan_jax import checkpoints
-from dcgan_jax.commands import build, sample, workdir
+from dcgan_jax.commands import sample, workdir
 from dcgan_jax.errors import InputError
-
-ROOT = pathlib.Path(__file__).parents[1]
-TINY = [
-  '--config=configs/digits.py',
-  '--config.data.image_size=8',
-  '--config.generator.widths=(8,6)',
-  '--config.discriminator.widths=(6,8)',
-  '--config.discriminator.dropout=0.2',
-  '--config.generator.initializer=glorot',  # images that are not all gray from the start
-  '--config.latent.size=10',
-  '--config.train.batch_size=16',
-  '--config.train.num_steps=24',
-  '--config.log.every_steps=4',
-  '--config.log.tensorboard=False',
-  '--config.sample.every_steps=8',
-  '--config.sample.num=9',
-  '--config.checkpoint.every_steps=8',
-]
-
-
-def _env(devices=1):
-  flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
-  return os.environ | {'XLA_FLAGS': flags, 'JAX_NUMPY_DTYPE_PROMOTION': 'standard'}
 
 
 def _main(*arguments, devices=1):
   command = [sys.executable, 'main.py', *map(str, arguments)]
-  return subprocess.run(command, cwd=ROOT, env=_env(devices), capture_output=True, text=True, check=False)
+  return subprocess.run(
+    command, cwd=ROOT, env=environment(devices), capture_output=True, text=True, check=False
+  )
 
 
 def _succeed(*arguments, **options):
   done = _main(*arguments, **options)
   assert done.returncode == 0, done.stderr[-3000:]
   return done.stdout
-
-
-def _state(folder, step):
-  config = workdir.read_config(folder)
-  return checkpoints.restore(folder / 'checkpoints', step, jax.eval_shape(build.initial_state(config)))
-
-
-def _assert_same_state(a, b, step):
-  jax.tree.map(np.testing.assert_array_equal, _state(a, step), _state(b, step))
 
 
 def _metrics(folder):
@@ -103,14 +72,14 @@ def test_killed_and_started_again_is_bit_equal(trained, tmp_path):
   moments = [lambda: folder.exists(), lambda: _last_row(folder) >= 12, lambda: _last_row(folder) >= 20]
   for reached in moments:
     process = subprocess.Popen(
-      command, cwd=ROOT, env=_env(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+      command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     while not reached() and process.poll() is None:
       time.sleep(0.002)
     process.kill()
     process.wait()
   _succeed(*TINY, f'--workdir={folder}')
-  _assert_same_state(whole, folder, 24)
+  assert_same_state(whole, folder, 24)
   assert _metrics(folder) == _metrics(whole)
   for a, b in zip(workdir.samples(whole), workdir.samples(folder), strict=True):
     assert a.name == b.name and a.read_bytes() == b.read_bytes()
@@ -136,7 +105,7 @@ def test_stopped_by_a_signal_saves_and_goes_on(trained, tmp_path, number, status
     f'--workdir={folder}',
   ]
   command = [sys.executable, 'main.py', *arguments]
-  process = subprocess.Popen(command, cwd=ROOT, env=_env(), stdout=subprocess.PIPE, text=True)
+  process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True)
   for line in process.stdout:
     if line.startswith('step 3/'):
       process.send_signal(number)
@@ -146,7 +115,7 @@ def test_stopped_by_a_signal_saves_and_goes_on(trained, tmp_path, number, status
   (step,) = checkpoints.steps(folder / 'checkpoints')
   assert 3 <= step < 24 and (folder / 'losses.png').exists() and (folder / 'samples.gif').exists()
   _succeed(*arguments)
-  _assert_same_state(whole, folder, 24)
+  assert_same_state(whole, folder, 24)
 
 
 def test_other_hyper_parameters_are_refused_and_nothing_is_lost(trained):
@@ -177,8 +146,8 @@ def test_several_steps_in_one_program_stopped_and_traced(trained, tmp_path):
     *TINY, '--config.train.steps_per_dispatch=10', f'--workdir={tmp_path}/parts', '--profile'
   )
   assert 'trace of steps 20 to 24' in printed
-  _assert_same_state(tmp_path / 'whole', tmp_path / 'parts', 24)
-  one, many = _state(trained[0], 8), _state(tmp_path / 'whole', 8)
+  assert_same_state(tmp_path / 'whole', tmp_path / 'parts', 24)
+  one, many = state_of(trained[0], 8), state_of(tmp_path / 'whole', 8)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), one.generator, many.generator
   )
@@ -194,7 +163,7 @@ def test_two_devices_are_near_one(trained, tmp_path):
   """The command uses all devices unasked, and the run is the same up to the order of sums."""
   folder = tmp_path / 'two'
   assert 'on 2 cpu devices' in _succeed(*TINY, f'--workdir={folder}', devices=2)
-  one, two = _state(trained[0], 8), _state(folder, 8)
+  one, two = state_of(trained[0], 8), state_of(folder, 8)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5), one.generator, two.generator
   )

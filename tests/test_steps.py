@@ -1,4 +1,5 @@
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ ORDERS = [
   {'order': 'alternating'},
   {'order': 'alternating', 'fresh_z': True},
   {'order': 'alternating', 'd_steps': 2},
+  {'order': 'alternating', 'd_steps': 2, 'fresh_z': True, 'accumulate': 2},
   {'order': 'simultaneous'},
   {'order': 'one_per_batch'},
 ]
@@ -139,6 +141,62 @@ def test_four_devices_equal_one(tiny, one_device, wrapper):
   _assert_close(many_metrics, metrics, rtol=2e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('order', ['alternating', 'simultaneous'])
+def test_parts_of_a_batch_add_up(tiny, order):
+  """Without batch norm, to which a part is a batch of its own, accumulation changes nothing."""
+  tiny = tuple(module.clone(norm=(False, False), dropout=0.0) for module in tiny)
+  before, step = _make(tiny, order=order)
+  _, in_parts = _make(tiny, order=order, accumulate=3)
+  whole, metrics = jax.jit(step)(before, _images(12))
+  parts, part_metrics = jax.jit(in_parts)(before, _images(12))
+  assert not _equal(parts.generator.params, before.generator.params)
+  _assert_close(parts, whole)
+  _assert_close(part_metrics, metrics)
+
+
+def test_parts_take_less_memory(tiny):
+  sizes = []
+  for accumulate in (1, 8):
+    before, step = _make(tiny, accumulate=accumulate)
+    analysis = jax.jit(step).lower(before, _images(256)).compile().memory_analysis()
+    sizes.append(analysis.temp_size_in_bytes)
+  assert sizes[1] < 0.3 * sizes[0]
+
+
+def _mapped(step):
+  mesh = jax.make_mesh((4,), ('batch',), axis_types=(jax.sharding.AxisType.Auto,))
+  return jax.jit(
+    jax.shard_map(step, mesh=mesh, in_specs=(P(), P('batch')), out_specs=(P(), P()), check_vma=False)
+  )
+
+
+def test_gradients_are_one_all_reduce_a_network(tiny):
+  before, step = _make(tiny, axis_name='batch')
+  sizes = [
+    sum(x.size for x in jax.tree.leaves(net.params)) for net in (before.generator, before.discriminator)
+  ]
+  text = _mapped(step).lower(before, _images(8)).as_text()
+  reduced = [int(n) for n in re.findall(r'all_reduce.*?\}\) : \(tensor<(\d+)xf32>', text, re.DOTALL)]
+  assert all(reduced.count(size) == 1 for size in sizes) and sum(n > min(sizes) / 2 for n in reduced) == 2
+
+
+def test_statistics_of_each_device_alone(tiny):
+  """Fewer messages; the state is still the same on all devices, and near that by common statistics."""
+  tiny = tuple(module.clone(dropout=0.0) for module in tiny)
+  before, step = _make(tiny, axis_name='batch')
+  _, own_step = _make(tuple(module.clone(sync_norm=False) for module in tiny), axis_name='batch')
+  counts = [_mapped(s).lower(before, _images(64)).as_text().count('all_reduce') for s in (step, own_step)]
+  assert counts[1] == 5 < counts[0]  # gradients and statistics of both, metrics
+  common, _ = _mapped(step)(before, _images(64))
+  own = jax.pmap(own_step, 'batch')(
+    jax.tree.map(lambda x: jnp.stack([x] * 4), before), _images(64).reshape(4, 16, 8, 8, 1)
+  )[0]
+  assert _equal(jax.tree.map(lambda x: x[0], own), jax.tree.map(lambda x: x[3], own))
+  own = jax.tree.map(lambda x: x[0], own)
+  assert not _equal(own.generator.params, common.generator.params)
+  _assert_close(own, common, rtol=0.1, atol=0.1)
+
+
 def test_simultaneous_costs_less_than_alternating(tiny):
   """It shares D's forward pass on the fakes between both losses."""
   flops = {}
@@ -176,10 +234,11 @@ def test_d_steps_learn_from_batches_of_their_own(tiny):
 
 
 def test_g_statistics_move_once_a_step(one_device):
-  """Whatever D's updates and fresh z do: momentum 0.9 leaves 0.9 of the old variance, 1, once."""
-  _, _, states, _ = one_device
+  """Or once for each part, whatever D's updates and fresh z do: by momentum 0.9 from the old variance, 1."""
+  arguments, _, states, _ = one_device
   variance = states[1].generator.batch_stats['norm0']['var']
-  assert ((variance >= 0.9) & (variance < 0.95)).all()  # N(0, 0.02) weights: the new one is tiny
+  left = 0.9 ** arguments.get('accumulate', 1)
+  assert ((variance >= left) & (variance < left + 0.05)).all()  # N(0, 0.02) weights: the new one is tiny
 
 
 def test_step_is_a_function_of_key_and_step(tiny):
@@ -275,6 +334,7 @@ def test_bad_arguments_are_refused(tiny):
   for arguments, text in (
     ({'order': 'both'}, 'alternating'),
     ({'order': 'simultaneous', 'd_steps': 2}, 'd_steps'),
+    ({'order': 'one_per_batch', 'accumulate': 2}, 'accumulate'),
   ):
     with pytest.raises(ValueError, match=text):
       _make(tiny, **arguments)

@@ -1,0 +1,22 @@
+"""Your own images at 128x128: `image_folder` with one more layer in each network.
+
+  python main.py --config=configs/image_folder_128.py --config.data.source=folder:PATH
+
+A GPU's work. `--mode=summary --config.data.source=folder:PATH` tells what a step takes of its memory;
+--config.train.accumulate=2 halves the most of it.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import image_folder
+
+
+def get_config() -> ConfigDict:
+  config = image_folder.get_config()
+  config.data.image_size = (128, 128)
+  config.generator.widths = (1024, 512, 256, 128, 64)
+  config.discriminator.widths = (64, 128, 256, 512, 1024)
+  config.generator.strides = config.discriminator.strides = (2,) * 5
+  config.generator.norm = (True,) * 5
+  config.discriminator.norm = (False,) + (True,) * 4
+  return config

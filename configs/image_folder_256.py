@@ -1,0 +1,25 @@
+"""Your own images at 256x256: `image_folder` with two more layers in each network.
+
+  python main.py --config=configs/image_folder_256.py --config.data.source=folder:PATH
+
+Plain DCGANs are rarely stable at this size: a lower learning rate and label smoothing help, see the last
+lines. A GPU's work; `--mode=summary --config.data.source=folder:PATH` tells what a step takes of its memory,
+which --config.train.accumulate divides.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import image_folder
+
+
+def get_config() -> ConfigDict:
+  config = image_folder.get_config()
+  config.data.image_size = (256, 256)
+  config.generator.widths = (1024, 512, 256, 128, 64, 32)
+  config.discriminator.widths = (32, 64, 128, 256, 512, 1024)
+  config.generator.strides = config.discriminator.strides = (2,) * 6
+  config.generator.norm = (True,) * 6
+  config.discriminator.norm = (False,) + (True,) * 5
+  config.discriminator_optimizer.learning_rate = 1e-4
+  config.train.real_label = 0.9
+  return config
