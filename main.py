@@ -66,7 +66,8 @@ def _run_together(verb: str, *arguments: Any) -> None:
   distributed = importlib.import_module('dcgan_jax.distributed')
   distributed.initialize(*processes)
   try:
-    _run(verb, *arguments)
+    with distributed.leaving_when_others_do():
+      _run(verb, *arguments)
   except InputError as error:  # maybe of this process alone
     distributed.leave(f'error: {error}', status=2)
 

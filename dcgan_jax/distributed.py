@@ -59,21 +59,21 @@ def agreed(number: int) -> int:
 
 
 @contextlib.contextmanager
-def leaving_when_others_do(advice: str) -> Iterator[None]:
-  """Ends this process, with a message, when what it does together with the others fails.
+def leaving_when_others_do() -> Iterator[None]:
+  """Ends this process, with a message, when something that all do together fails.
 
-  As a rule another one has died, and whoever waits for it waits in vain: no block around this one is left
-  in order. What hangs without failing is ended by JAX's runtime, after 100 seconds without a sign of life.
+  Whoever waits for a dead process waits in vain: so no block around this one is left in order. What hangs
+  without failing is ended by JAX's runtime, after 100 seconds without a sign of life.
   """
   try:
     yield
-  except RuntimeError as error:  # XLA's errors are
+  except jax.errors.JaxRuntimeError as error:
     if jax.process_count() == 1:
       raise
     reason = str(error).strip().splitlines()[0][:200]
     leave(
-      f'error: process {jax.process_index()} of {jax.process_count()} ends: another one has died or cannot '
-      f'be reached ({reason}); {advice}',
+      f'error: process {jax.process_index()} of {jax.process_count()} ends: {reason}; as a rule because '
+      'another process has died: start all again, and training goes on from its last checkpoint',
       status=1,
     )
 

@@ -182,7 +182,7 @@ def test_a_killed_process_ends_the_others_and_the_last_checkpoint_is_good(tmp_pa
   printed, _ = first.communicate(timeout=150)  # the runtime's time-out is 100 s
   second.communicate()
   assert first.returncode not in (0, 143) and second.returncode == -signal.SIGKILL
-  assert 'another one has died' in printed or 'another task died' in printed
+  assert 'another process has died' in printed or 'another task died' in printed
   _assert_goes_on_as_if_never_stopped(folder, tmp_path / 'fresh')
 
 

@@ -1,6 +1,7 @@
 """Every verb end to end, each in a process of its own, as a user starts it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -229,7 +230,10 @@ def test_summary_from_config_and_from_workdir(trained):
   assert (
     '2,330,944' in printed and '212,865' in printed and '(batch, 7, 7, 256)' not in printed.splitlines()[2]
   )
-  assert 'Generator' in _succeed('--mode=summary', f'--workdir={trained[0]}')
+  printed = _succeed('--mode=summary', f'--workdir={trained[0]}', devices=2)
+  assert 'Generator' in printed and '16 images on 2 cpu devices, 8 on each' in printed
+  state, step = (float(re.search(rf'{name} +([\d.]+)', printed)[1]) for name in ('state', 'whole step'))
+  assert 0 < state < step < 100
 
 
 BAD = [
@@ -253,6 +257,7 @@ BAD = [
     'no such folder',
   ),
   (['--config=configs/digits.py', '--workdir=main.py'], 'is a file'),
+  (['--config=configs/digits.py', '--num_processes=2'], 'is given without --coordinator, --process_id'),
   (['--mode=sample'], '--workdir is missing'),
   (['--mode=sample', '--workdir=/nonexistent'], 'no run here'),
   (['--mode=sample', '--workdir=/nonexistent', '--num=0'], 'positive'),

@@ -1,13 +1,14 @@
 import importlib
 import inspect
 import itertools
+import json
 import pathlib
 import re
 
 import pytest
 
 from dcgan_jax import data, latents, losses, models, state, steps
-from dcgan_jax.commands import validation
+from dcgan_jax.commands import validation, workdir
 from dcgan_jax.errors import InputError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -81,6 +82,7 @@ def test_keys_are_the_arguments_of_the_nouns():
     ('generator_optimizer.b1', 1.0, 'below 1'),
     ('train.batch_size', 0, '1 or more'),
     ('train.loss', 'bce', 'choose non_saturating'),
+    ('train.accumulate', 0, '1 or more'),
     ('train.dtype', 'float16', 'choose float32 or bfloat16'),
     ('train.real_label', 0.5, 'above 0.5'),
     ('checkpoint.keep', 0, '1 or more'),
@@ -105,6 +107,7 @@ def test_bad_values_are_refused_by_field_value_and_choices(field, value, text):
   [
     ({'order': 'simultaneous', 'd_steps': 2}, 'train.d_steps=2'),
     ({'order': 'one_per_batch', 'fresh_z': True}, 'train.fresh_z'),
+    ({'order': 'one_per_batch', 'accumulate': 2}, 'train.accumulate=2'),
     ({'loss': 'hinge', 'real_label': 0.9}, 'no labels'),
     ({'num_steps': 0, 'num_epochs': 0}, 'one of them'),
   ],
@@ -121,6 +124,10 @@ def test_devices_must_share_the_batch():
   validation.check_devices(config, 8)
   with pytest.raises(InputError, match=r'not divisible by the 6 devices; choose e\.g\. 66'):
     validation.check_devices(config, 6)
+  config.train.accumulate = 4
+  validation.check_devices(config, 8)
+  with pytest.raises(InputError, match=r'by the 32 devices times train\.accumulate=4; choose e\.g\. 128'):
+    validation.check_devices(config, 32)
 
 
 def test_unknown_keys():
@@ -133,3 +140,19 @@ def test_unknown_keys():
     config.train.extra = 1
   with pytest.raises(InputError, match='extra: unknown key'):
     validation.check(config)
+
+
+def test_runs_from_before_a_key_was_added(tmp_path):
+  """Go on as they were trained."""
+  config = _get('digits')
+  workdir.write_config(tmp_path, config)
+  path = tmp_path / 'config.json'
+  old = json.loads(path.read_text())
+  for key in ('accumulate', 'sync_norm', 'steps_per_dispatch'):
+    del old['train'][key]
+  path.write_text(json.dumps(old))
+  workdir.check_unchanged(tmp_path, config, allow_change=False)
+  assert workdir.read_config(tmp_path).train.accumulate == 1
+  config.train.accumulate = 2
+  with pytest.raises(InputError, match=r'train\.accumulate was 1 and is 2'):
+    workdir.check_unchanged(tmp_path, config, allow_change=False)

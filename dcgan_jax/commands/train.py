@@ -159,7 +159,7 @@ def _train(
       stack.enter_context(contextlib.closing(writer))
     bar = tqdm(total=num_steps, initial=start, unit='step', disable=None if main else True)
     stack.enter_context(bar)
-    stack.enter_context(distributed.leaving_when_others_do(f'the same commands go on from {folder}'))
+    stack.enter_context(distributed.leaving_when_others_do())  # the saver would wait for them
     if start == 0 and config.sample.every_steps:
       picture(0)
     step, values = start, None
