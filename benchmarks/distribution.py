@@ -1,6 +1,6 @@
 """Distribution over devices and processes: what it changes, what it sends, what it costs.
 
-python benchmarks/distribution.py --config=configs/mnist.py --batch=64 --steps=50
+python benchmarks/distribution.py --config=configs/mnist.py --batch=64 --steps=50 --narrow=4
 
 The same run on 1, 2, 4 and 8 fake CPU devices, and in two real processes of 1 and 2 devices, in float32 and
 in float64: how far parameters and losses are from those on one device. Then the all-reduces of the compiled
@@ -203,6 +203,7 @@ def main() -> int:
   parser.add_argument('--config', default='configs/mnist.py')
   parser.add_argument('--batch', type=int, default=64, help='images a step, over all devices')
   parser.add_argument('--steps', type=int, default=50)
+  parser.add_argument('--narrow', type=int, default=1, help='divide the widths of both networks')
   parser.add_argument('--figure', help='.png of the loss curves')
   parser.add_argument('--rounds', type=int, default=20, help='pairs of timed steps')
   parser.add_argument('--parts', default='deviations,collectives,cost', help='with commas')
@@ -213,6 +214,8 @@ def main() -> int:
   arguments = parser.parse_args()
   config = processes.load_config(arguments.config)
   config.train.batch_size, config.train.dtype = arguments.batch, arguments.dtype
+  for network in (config.generator, config.discriminator):
+    network.widths = tuple(width // arguments.narrow for width in network.widths)
   if arguments.join:
     coordinator, count, number = arguments.join.split(',')
     if int(count) > 1:
@@ -227,7 +230,9 @@ def main() -> int:
     )
     return 0
 
-  passed_on = [f'--{key}={getattr(arguments, key)}' for key in ('config', 'batch', 'steps', 'rounds')]
+  passed_on = [
+    f'--{key}={getattr(arguments, key)}' for key in ('config', 'batch', 'steps', 'narrow', 'rounds')
+  ]
   results: dict[str, Any] = {}
   for part in arguments.parts.split(','):
     if part == 'deviations':
