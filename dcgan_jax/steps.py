@@ -95,6 +95,8 @@ def make_train_step(
   draw_z, normalize = _make_inputs(z_size, prior, flip, axis_name)
   gradient_of_d = _make_discriminator_gradient(discriminator, loss, real_label)
   gradient_of_g = _make_generator_gradient(discriminator, loss)
+  of_part = partial(_of_part, accumulate=accumulate)
+  over_parts = partial(_over_parts, accumulate=accumulate)
 
   def make_fakes(net: NetState, stats: PyTree, z: Array, key: Array) -> tuple[Array, Callable, PyTree]:
     """Fakes, the function that pulls their gradient back to G's parameters, and G's new statistics."""
@@ -151,25 +153,6 @@ def make_train_step(
       through_d = partial(learn_g, d, opponent_key)
     g, g_metrics = update(g, generator_optimizer, over_parts(through_d, g.batch_stats), 'g')
     return g, d, d_metrics | g_metrics
-
-  def of_part(key: Array, part: Array | int) -> Array:
-    return key if accumulate == 1 else jax.random.fold_in(key, part)
-
-  def over_parts(learn: Callable[[PyTree, Array | int], Gradient], stats: PyTree) -> Gradient:
-    """The mean of the parts' gradients and metrics; the statistics move with each part in turn."""
-    if accumulate == 1:
-      return learn(stats, 0)
-
-    def one(carry: tuple[PyTree, PyTree], part: Array) -> tuple[tuple[PyTree, PyTree], None]:
-      sums, stats = carry
-      grads, stats, metrics = learn(stats, part)
-      return (jax.tree.map(jnp.add, sums, (grads, metrics)), stats), None
-
-    grads, _, metrics = jax.eval_shape(learn, stats, jnp.zeros((), jnp.int32))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
-    (sums, stats), _ = lax.scan(one, (zeros, stats), jnp.arange(accumulate))
-    grads, metrics = jax.tree.map(lambda x: x / accumulate, sums)
-    return grads, stats, metrics
 
   def train_one(state: GanState, images: Array, keys: Array) -> tuple[NetState, NetState, Metrics]:
     z_key, _, flip_key, g_dropout_key, d_dropout_key, _ = keys
@@ -238,6 +221,27 @@ def _make_inputs(z_size: int, prior: str, flip: bool, axis_name: str | None) -> 
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
   return draw_z, normalize
+
+
+def _of_part(key: Array, part: Array | int, accumulate: int) -> Array:
+  return key if accumulate == 1 else jax.random.fold_in(key, part)
+
+
+def _over_parts(learn: Callable[[PyTree, Array | int], Gradient], stats: PyTree, accumulate: int) -> Gradient:
+  """The mean of the parts' gradients and metrics; the statistics move with each part in turn."""
+  if accumulate == 1:
+    return learn(stats, 0)
+
+  def one(carry: tuple[PyTree, PyTree], part: Array) -> tuple[tuple[PyTree, PyTree], None]:
+    sums, stats = carry
+    grads, stats, metrics = learn(stats, part)
+    return (jax.tree.map(jnp.add, sums, (grads, metrics)), stats), None
+
+  grads, _, metrics = jax.eval_shape(learn, stats, jnp.zeros((), jnp.int32))
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
+  (sums, stats), _ = lax.scan(one, (zeros, stats), jnp.arange(accumulate))
+  grads, metrics = jax.tree.map(lambda x: x / accumulate, sums)
+  return grads, stats, metrics
 
 
 def _make_discriminator_gradient(
