@@ -1,0 +1,1 @@
+"""How good generated images are: features of images, and scores of features."""

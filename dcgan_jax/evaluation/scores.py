@@ -1,0 +1,195 @@
+"""Scores of generated images, as functions of features [N, D] or class probabilities [N, K] alone.
+
+NumPy in float64: nothing here knows images, networks or devices. Protocols are those of the papers; where
+they leave something open, as the order of random subsets, it is done as torch-fidelity does.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+SUBSET_SEED = 2020  # torch-fidelity's, so that figures can be compared to all digits
+
+
+class Moments(NamedTuple):
+  """Mean [D] and covariance [D, D] (with N - 1) of features."""
+
+  mean: np.ndarray
+  covariance: np.ndarray
+
+
+def moments(features: np.ndarray) -> Moments:
+  """Of features [N, D], N 2 or more."""
+  features = np.asarray(features, np.float64)
+  return Moments(features.mean(0), np.atleast_2d(np.cov(features, rowvar=False)))
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+  """Squared Frechet distance of two Gaussians (Heusel et al. 2017): FID, when features are Inception's.
+
+  |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)). The last trace is the sum of the square roots of the
+  eigenvalues of A^(1/2) B A^(1/2), which is symmetric: no complex root, no epsilon on the diagonal, and
+  right for fewer samples than features, where covariances are singular.
+  """
+  values, vectors = np.linalg.eigh(a.covariance)
+  root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+  product = np.linalg.eigvalsh(root @ b.covariance @ root)
+  cross = np.sqrt(np.maximum(product, 0.0)).sum()
+  traces = np.trace(a.covariance) + np.trace(b.covariance)
+  return float(np.square(a.mean - b.mean).sum() + traces - 2.0 * cross)
+
+
+class Estimate(NamedTuple):
+  """A mean and its standard error, or the standard deviation over splits; see the function."""
+
+  value: float
+  spread: float
+
+
+def kernel_distance(
+  fake: np.ndarray, real: np.ndarray, subsets: int = 100, subset_size: int = 1000
+) -> Estimate:
+  """Kernel distance (Binkowski et al. 2018): KID, when features are Inception's.
+
+  The unbiased squared maximum mean discrepancy with the kernel (x y / D + 1)^3, averaged over random
+  subsets.
+
+  Args:
+    fake: features [N, D].
+    real: features [M, D].
+    subsets: to average over.
+    subset_size: of each, at most N and M.
+
+  Returns:
+    The mean, and its standard error over the subsets.
+
+  Raises:
+    ValueError: fewer than 2 images of either kind.
+  """
+  size = min(subset_size, len(fake), len(real))
+  if size < 2:
+    raise ValueError(f'{len(fake)} and {len(real)} images: a kernel distance takes 2 or more of each')
+  fake, real = np.asarray(fake, np.float64), np.asarray(real, np.float64)
+  random = np.random.RandomState(SUBSET_SEED)
+  values = []
+  for _ in range(subsets):
+    x = fake[random.choice(len(fake), size, replace=False)]
+    y = real[random.choice(len(real), size, replace=False)]
+    within = [
+      (kernel.sum() - np.trace(kernel)) / (size * (size - 1)) for kernel in map(_kernel, (x, y), (x, y))
+    ]
+    values.append(sum(within) - 2.0 * _kernel(x, y).mean())
+  return Estimate(float(np.mean(values)), float(np.std(values) / np.sqrt(subsets)))
+
+
+def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  return (x @ y.T / x.shape[1] + 1.0) ** 3
+
+
+def inception_score(probabilities: np.ndarray, splits: int = 10) -> Estimate:
+  """exp of the mean divergence of p(class | image) from p(class) (Salimans et al. 2016).
+
+  Args:
+    probabilities: [N, K], rows that sum to 1.
+    splits: parts of the shuffled images, each scored by itself.
+
+  Returns:
+    Mean and standard deviation over the splits.
+
+  Raises:
+    ValueError: fewer images than splits.
+  """
+  count = len(probabilities)
+  if count < splits:
+    raise ValueError(f'{count} images: an Inception score over {splits} splits takes {splits} or more')
+  p = np.asarray(probabilities, np.float64)[np.random.RandomState(SUBSET_SEED).permutation(count)]
+  parts = (p[i * count // splits : (i + 1) * count // splits] for i in range(splits))
+  values = [np.exp(_divergence(part, part.mean(0)).mean()) for part in parts]
+  return Estimate(float(np.mean(values)), float(np.std(values)))
+
+
+def _divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+  """Kullback-Leibler, along the last axis; 0 log 0 is 0."""
+  with np.errstate(divide='ignore', invalid='ignore'):
+    return np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum(-1)
+
+
+class Manifold(NamedTuple):
+  """How fakes and real images lie in each other's neighbourhoods; all in [0, 1] but the density."""
+
+  precision: float  # share of fakes that are near a real image
+  recall: float  # share of real images that are near a fake
+  density: float  # real neighbourhoods that a fake lies in, by what is to be expected
+  coverage: float  # share of real images that have a fake in their neighbourhood
+
+
+def manifold(fake: np.ndarray, real: np.ndarray, k: int = 3, k_density: int = 5) -> Manifold:
+  """Improved precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
+
+  An image's neighbourhood is the ball that reaches to its k-th nearest neighbour of its own kind.
+
+  Args:
+    fake: features [N, D].
+    real: features [M, D].
+    k: neighbours for precision and recall.
+    k_density: neighbours for density and coverage.
+
+  Raises:
+    ValueError: not more than k images of either kind.
+  """
+  least = max(k, k_density) + 1
+  if min(len(fake), len(real)) < least:
+    raise ValueError(f'{len(fake)} and {len(real)} images: neighbourhoods take {least} or more of each')
+  fake, real = np.asarray(fake, np.float64), np.asarray(real, np.float64)
+  (fake_radius,), (real_radius, wide_radius) = _radii(fake, [k]), _radii(real, [k, k_density])
+  precise = np.zeros(len(fake), bool)
+  neighbourhoods = 0
+  recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
+  for rows in _chunks(len(fake)):
+    distances = _distances(fake[rows], real)
+    precise[rows] = (distances <= real_radius).any(1)
+    recalled |= (distances <= fake_radius[rows, None]).any(0)
+    inside = distances <= wide_radius
+    neighbourhoods += int(inside.sum())
+    covered |= inside.any(0)
+  density = neighbourhoods / (k_density * len(fake))
+  return Manifold(float(precise.mean()), float(recalled.mean()), density, float(covered.mean()))
+
+
+def _radii(x: np.ndarray, ks: list[int]) -> list[np.ndarray]:
+  """For each k the squared distance of each point to its k-th nearest other one, [N]."""
+  nearest = np.concatenate(
+    [np.partition(_distances(x[rows], x), ks, axis=1)[:, ks] for rows in _chunks(len(x))]
+  )  # of the distances in order the first is the point's own, 0
+  return list(nearest.T)
+
+
+def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """Squared, [N, M]."""
+  squares = np.square(x).sum(1)[:, None] + np.square(y).sum(1)
+  return np.maximum(squares - 2.0 * x @ y.T, 0.0)
+
+
+def _chunks(count: int, size: int = 1024) -> list[slice]:
+  """Rows to work on at a time, so that memory grows with the number of points and not with its square."""
+  return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+class Coverage(NamedTuple):
+  """How generated images are spread over the classes of the data."""
+
+  histogram: np.ndarray  # share of generated images in each class, [K]
+  missing: list[int]  # classes that have less than a tenth of their share of the data
+  divergence: float  # KL(generated || data), in nats
+
+
+def class_coverage(predicted: np.ndarray, shares: np.ndarray) -> Coverage:
+  """Of generated images.
+
+  Args:
+    predicted: class of each, integers [N] in [0, K).
+    shares: of the classes in the data, [K], with sum 1.
+  """
+  histogram = np.bincount(predicted, minlength=len(shares)) / len(predicted)
+  missing = np.flatnonzero(histogram < 0.1 * shares)
+  return Coverage(histogram, [int(i) for i in missing], float(_divergence(histogram, np.asarray(shares))))
