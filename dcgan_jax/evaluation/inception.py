@@ -1,0 +1,242 @@
+"""Inception-v3 as FID takes it: the network of the 2015-12-05 TensorFlow graph, in Flax.
+
+Names of layers are those of its PyTorch port, whose weights file (`WEIGHTS`) this reads. It differs from
+torchvision's Inception-v3 in average pooling without the padding's zeros, in a maximum pooling in the last
+block, and in its 1008 classes. Batch norm is folded into the convolutions.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array, lax
+
+from dcgan_jax import torch_files
+from dcgan_jax.errors import InputError
+
+WEIGHTS = 'pt_inception-2015-12-05-6726825d.pth'
+SIZE = 299  # pixels
+FEATURES, CLASSES = 2048, 1008
+RESIZERS = ('tf1', 'pytorch')
+_EPSILON = 1e-3  # of its batch norm
+
+
+class _Conv(nn.Module):
+  """Convolution, batch norm and ReLU."""
+
+  features: int
+  kernel: tuple[int, int] = (1, 1)
+  stride: int = 1
+  padding: tuple[int, int] = (0, 0)
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    pads = [(p, p) for p in self.padding]
+    x = nn.Conv(self.features, self.kernel, (self.stride, self.stride), pads, name='conv')(x)
+    return nn.relu(x)
+
+
+def _average(x: Array) -> Array:
+  return nn.avg_pool(x, (3, 3), padding=((1, 1), (1, 1)), count_include_pad=False)
+
+
+def _maximum(x: Array) -> Array:
+  return nn.max_pool(x, (3, 3), padding=((1, 1), (1, 1)))
+
+
+def _halve(x: Array) -> Array:
+  return nn.max_pool(x, (3, 3), (2, 2))
+
+
+def _chain(x: Array, name: str, *layers: tuple[Any, ...]) -> Array:
+  """Convolutions NAME_1, NAME_2, ... one after the other."""
+  for i, layer in enumerate(layers, 1):
+    x = _Conv(*layer, name=f'{name}_{i}')(x)
+  return x
+
+
+_WIDE, _TALL = ((1, 7), 1, (0, 3)), ((7, 1), 1, (3, 0))
+_SQUARE = ((3, 3), 1, (1, 1))
+
+
+class _BlockA(nn.Module):
+  pool: int
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    branches = [
+      _Conv(64, name='branch1x1')(x),
+      _chain(x, 'branch5x5', (48,), (64, (5, 5), 1, (2, 2))),
+      _chain(x, 'branch3x3dbl', (64,), (96, *_SQUARE), (96, *_SQUARE)),
+      _Conv(self.pool, name='branch_pool')(_average(x)),
+    ]
+    return jnp.concatenate(branches, -1)
+
+
+class _BlockB(nn.Module):
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    branches = [
+      _Conv(384, (3, 3), 2, name='branch3x3')(x),
+      _chain(x, 'branch3x3dbl', (64,), (96, *_SQUARE), (96, (3, 3), 2)),
+      _halve(x),
+    ]
+    return jnp.concatenate(branches, -1)
+
+
+class _BlockC(nn.Module):
+  width: int
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    n = self.width
+    branches = [
+      _Conv(192, name='branch1x1')(x),
+      _chain(x, 'branch7x7', (n,), (n, *_WIDE), (192, *_TALL)),
+      _chain(x, 'branch7x7dbl', (n,), (n, *_TALL), (n, *_WIDE), (n, *_TALL), (192, *_WIDE)),
+      _Conv(192, name='branch_pool')(_average(x)),
+    ]
+    return jnp.concatenate(branches, -1)
+
+
+class _BlockD(nn.Module):
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    branches = [
+      _chain(x, 'branch3x3', (192,), (320, (3, 3), 2)),
+      _chain(x, 'branch7x7x3', (192,), (192, *_WIDE), (192, *_TALL), (192, (3, 3), 2)),
+      _halve(x),
+    ]
+    return jnp.concatenate(branches, -1)
+
+
+class _BlockE(nn.Module):
+  pool: str
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    def fork(x: Array, name: str) -> list[Array]:
+      return [
+        _Conv(384, (1, 3), 1, (0, 1), name=f'{name}a')(x),
+        _Conv(384, (3, 1), 1, (1, 0), name=f'{name}b')(x),
+      ]
+
+    pooled = _average(x) if self.pool == 'average' else _maximum(x)
+    branches = [
+      _Conv(320, name='branch1x1')(x),
+      *fork(_chain(x, 'branch3x3', (384,)), 'branch3x3_2'),
+      *fork(_chain(x, 'branch3x3dbl', (448,), (384, *_SQUARE)), 'branch3x3dbl_3'),
+      _Conv(192, name='branch_pool')(pooled),
+    ]
+    return jnp.concatenate(branches, -1)
+
+
+class Inception(nn.Module):
+  """Inception-v3 of the 2015-12-05 graph."""
+
+  @nn.compact
+  def __call__(self, x: Array) -> tuple[Array, Array]:
+    """Looks at images.
+
+    Args:
+      x: [B, 299, 299, 3], float in [-1, 1], see `prepare`.
+
+    Returns:
+      The last pooling's features [B, 2048], for FID, and logits [B, 1008] *without bias*, as the graph's
+      Inception score takes them.
+    """
+    x = _Conv(32, (3, 3), 2, name='Conv2d_1a_3x3')(x)
+    x = _Conv(32, (3, 3), name='Conv2d_2a_3x3')(x)
+    x = _halve(_Conv(64, *_SQUARE, name='Conv2d_2b_3x3')(x))
+    x = _Conv(80, name='Conv2d_3b_1x1')(x)
+    x = _halve(_Conv(192, (3, 3), name='Conv2d_4a_3x3')(x))
+    for name, pool in (('Mixed_5b', 32), ('Mixed_5c', 64), ('Mixed_5d', 64)):
+      x = _BlockA(pool, name=name)(x)
+    x = _BlockB(name='Mixed_6a')(x)
+    for name, width in (('Mixed_6b', 128), ('Mixed_6c', 160), ('Mixed_6d', 160), ('Mixed_6e', 192)):
+      x = _BlockC(width, name=name)(x)
+    x = _BlockD(name='Mixed_7a')(x)
+    x = _BlockE('average', name='Mixed_7b')(x)
+    x = _BlockE('maximum', name='Mixed_7c')(x)
+    features = jnp.mean(x, (1, 2))
+    return features, nn.Dense(CLASSES, use_bias=False, name='fc')(features)
+
+
+def prepare(images: Array, resizer: str = 'tf1') -> Array:
+  """What `Inception` takes, made of images.
+
+  Args:
+    images: uint8 [B, H, W, 3], or [B, H, W, 1], which become gray RGB.
+    resizer: bilinear in both cases, and not anti-aliased: 'tf1' as TensorFlow 1 and torch-fidelity, whose
+      pixel i is taken at i H / 299; 'pytorch' as pytorch-fid, at (i + 0.5) H / 299 - 0.5.
+
+  Returns:
+    float32 [B, 299, 299, 3]: (x - 128) / 128 in the first case, 2 x / 255 - 1 in the second.
+  """
+  x = jnp.broadcast_to(images, (*images.shape[:3], 3)).astype(jnp.float32)
+  vertical, horizontal = (jnp.asarray(_bilinear(n, resizer)) for n in images.shape[1:3])
+  x = jnp.einsum('ih,bhwc->biwc', vertical, x, precision=lax.Precision.HIGHEST)
+  x = jnp.einsum('jw,biwc->bijc', horizontal, x, precision=lax.Precision.HIGHEST)
+  return (x - 128.0) / 128.0 if resizer == 'tf1' else x / 127.5 - 1.0
+
+
+def _bilinear(size: int, resizer: str) -> np.ndarray:
+  """The matrix [299, size] of one axis."""
+  position = np.arange(SIZE) * (size / SIZE)
+  if resizer == 'pytorch':
+    position = np.maximum((np.arange(SIZE) + 0.5) * (size / SIZE) - 0.5, 0.0)
+  low = np.minimum(np.floor(position).astype(int), size - 1)
+  high, weight = np.minimum(low + 1, size - 1), position - low
+  matrix = np.zeros((SIZE, size), np.float32)
+  np.add.at(matrix, (np.arange(SIZE), low), 1.0 - weight)
+  np.add.at(matrix, (np.arange(SIZE), high), weight)
+  return matrix
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+  """The variables of `Inception` from its PyTorch port's file.
+
+  Raises:
+    InputError: in one line; not that file, or cut short.
+  """
+  return from_torch(torch_files.read(path), str(path))
+
+
+def from_torch(tensors: Mapping[str, np.ndarray], origin: str) -> dict[str, Any]:
+  """The variables of `Inception` from tensors by their PyTorch names.
+
+  Args:
+    tensors: a state dict.
+    origin: what to call it in an error.
+
+  Raises:
+    InputError: in one line; a tensor is missing or of another shape.
+  """
+  shapes = jax.eval_shape(Inception().init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))['params']
+
+  def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    found = tensors.get(name)
+    if found is None or found.shape != shape:
+      problem = 'is missing' if found is None else f'has shape {found.shape} and should have {shape}'
+      raise InputError(f'{origin}: is not {WEIGHTS}: {name} {problem}')
+    return found.astype(np.float64)
+
+  def layer(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    *names, kind = (key.key for key in path)
+    if names == ['fc']:
+      return tensor('fc.weight', leaf.shape[::-1]).T.astype(np.float32)
+    name = '.'.join(names[:-1])
+    count = (leaf.shape[-1],)
+    scale = tensor(f'{name}.bn.weight', count) / np.sqrt(tensor(f'{name}.bn.running_var', count) + _EPSILON)
+    if kind == 'bias':
+      bias = tensor(f'{name}.bn.bias', count) - scale * tensor(f'{name}.bn.running_mean', count)
+      return bias.astype(np.float32)
+    height, width, inputs, outputs = leaf.shape
+    kernel = tensor(f'{name}.conv.weight', (outputs, inputs, height, width))
+    return (kernel.transpose(2, 3, 1, 0) * scale).astype(np.float32)
+
+  return {'params': jax.tree_util.tree_map_with_path(layer, shapes)}
