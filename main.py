@@ -26,8 +26,12 @@ ALLOW_CHANGE = flags.DEFINE_bool(
   'allow_config_change', False, 'train: go on with a run that was started with other hyper-parameters.'
 )
 PROFILE = flags.DEFINE_bool('profile', False, 'train: write a trace of ten steps to WORKDIR/profile.')
-NUM = flags.DEFINE_integer('num', 64, 'sample: number of images.', lower_bound=1)
-SEED = flags.DEFINE_integer('seed', 0, 'sample: of the latents.', lower_bound=0, upper_bound=2**32 - 1)
+NUM = flags.DEFINE_integer(
+  'num', None, 'sample, evaluate: number of images; default 64 and 10,000.', lower_bound=1
+)
+SEED = flags.DEFINE_integer(
+  'seed', 0, 'sample, evaluate: of the latents.', lower_bound=0, upper_bound=2**32 - 1
+)
 OUT = flags.DEFINE_string(
   'out', 'samples.png', 'sample: a .png for a grid, an .npz for an array, or a folder.'
 )
@@ -35,7 +39,19 @@ LATENTS = flags.DEFINE_string('latents', None, 'sample: .npy of latents [N, z_si
 STATISTICS = flags.DEFINE_enum(
   'statistics', 'stored', ['stored', 'batch'], 'sample: batch-norm statistics, of training or of the samples.'
 )
-CHECKPOINT = flags.DEFINE_string('checkpoint', 'last', 'sample: last, or the number of a step.')
+CHECKPOINT = flags.DEFINE_string('checkpoint', 'last', 'sample, evaluate: last, or the number of a step.')
+FEATURES = flags.DEFINE_enum(
+  'features',
+  'classifier',
+  ['classifier', 'inception'],
+  'evaluate: of a small network that learns the classes of the data first, or of Inception-v3, for FID.',
+)
+WEIGHTS = flags.DEFINE_string('weights', None, 'evaluate: file of Inception-v3; default that in the cache.')
+DOWNLOAD = flags.DEFINE_bool('download', False, 'evaluate: get that file, 96 MB, from its public release.')
+RESIZER = flags.DEFINE_enum(
+  'resizer', 'tf1', ['tf1', 'pytorch'], 'evaluate: for Inception-v3, as torch-fidelity or as pytorch-fid.'
+)
+IMAGES = flags.DEFINE_string('images', None, 'evaluate: a folder or an .npz, instead of generated images.')
 DISTRIBUTED = flags.DEFINE_bool(
   'distributed', None, 'Join the other processes of the run that the cluster knows; default: by environment.'
 )
@@ -47,7 +63,26 @@ MODES: dict[str, Callable[[], None]] = {
   'train': lambda: _run_together('train', _config(), _workdir(), ALLOW_CHANGE.value, PROFILE.value),
   'summary': lambda: _run('summary', _config()),
   'sample': lambda: _run_together(
-    'sample', _workdir(), NUM.value, SEED.value, OUT.value, LATENTS.value, STATISTICS.value, CHECKPOINT.value
+    'sample',
+    _workdir(),
+    NUM.value or 64,
+    SEED.value,
+    OUT.value,
+    LATENTS.value,
+    STATISTICS.value,
+    CHECKPOINT.value,
+  ),
+  'evaluate': lambda: _run_together(
+    'evaluate',
+    _workdir(),
+    NUM.value or 10_000,
+    SEED.value,
+    CHECKPOINT.value,
+    FEATURES.value,
+    WEIGHTS.value,
+    DOWNLOAD.value,
+    RESIZER.value,
+    IMAGES.value,
   ),
 }
 MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')

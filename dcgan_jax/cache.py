@@ -1,4 +1,5 @@
-"""What is kept between runs, in a folder of the user's own: decoded images and compiled programs.
+"""What is kept between runs, in a folder of the user's own: decoded images, what was learned of them,
+compiled programs.
 
 $DCGAN_JAX_CACHE, or dcgan_jax in $XDG_CACHE_HOME or ~/.cache. It may be deleted at any time.
 """
@@ -8,6 +9,8 @@ import json
 import os
 import platform
 import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +60,30 @@ def load(source: data.Source, title: str) -> np.ndarray:
   except OSError as error:
     print(f'not kept for the next start: {error}', flush=True)
   return images
+
+
+def arrays(kind: str, description: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+  """What `make` gives, made once for a description and kept in a folder for its kind.
+
+  A cache that is broken, or on a disk without room, costs only the making.
+  """
+  name = hashlib.sha256(description.encode()).hexdigest()[:32]
+  target = folder() / kind / f'{name}.npz'
+  try:
+    with np.load(target) as kept:
+      return dict(kept)
+  except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+    pass  # not there, or not whole
+  made = make()
+  try:
+    _make_private(target.parent)
+    part = target.with_name(f'{target.name}.{os.getpid()}.part')
+    with part.open('wb') as file:
+      np.savez(file, **made)  # type: ignore[arg-type]
+    part.replace(target)
+  except OSError as error:
+    print(f'not kept for the next start: {error}', flush=True)
+  return made
 
 
 def keep_compiled_programs() -> None:

@@ -102,6 +102,10 @@ class Source(Protocol):
     """Another one for other images, before they are made to fit."""
     ...
 
+  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The class of each image, int32 [N], and the classes' names. Raises: InputError: it has none."""
+    ...
+
 
 @dataclass(frozen=True)
 class Digits:
@@ -120,6 +124,11 @@ class Digits:
 
   def identity(self) -> str:
     return 'digits'
+
+  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    from sklearn import datasets
+
+    return datasets.load_digits().target.astype(np.int32), tuple('0123456789')
 
 
 @functools.cache
@@ -156,6 +165,13 @@ class Folder:
     files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths]
     return f'folder {hashlib.sha256(repr(files).encode()).hexdigest()}'
 
+  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    """By the folders that the files lie in."""
+    names = sorted({path.parent.name for path in self.paths})
+    if len(names) < 2:
+      raise InputError('data.source: its images have no classes; put those of each into a folder of its own')
+    return np.array([names.index(path.parent.name) for path in self.paths], np.int32), tuple(names)
+
 
 @dataclass(frozen=True)
 class Tfds:
@@ -165,6 +181,7 @@ class Tfds:
   image_key: str
   origin: str  # folder of the prepared data set and split
   fit: Fit
+  label_names: tuple[str, ...] = ()
 
   def __len__(self) -> int:
     return len(self.records)
@@ -185,6 +202,13 @@ class Tfds:
 
   def identity(self) -> str:
     return f'tfds {self.origin} {self.image_key} {len(self)}'
+
+  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    if not self.label_names:
+      raise InputError('data.source: this tfds data set has no feature "label" of classes')
+    chunks = np.array_split(np.arange(len(self)), max(1, len(self) // 1024))
+    records = (record for chunk in chunks for record in self.records.__getitems__([int(i) for i in chunk]))
+    return np.fromiter((record['label'] for record in records), np.int32, len(self)), self.label_names
 
 
 def open_source(source: str, split: str, fit: Fit) -> Source:
@@ -282,7 +306,9 @@ def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
   except (ValueError, KeyError) as error:
     splits = ', '.join(builder.info.splits)
     raise InputError(f'data.split={split!r}: {_first_line(error)}; {name} has {splits}') from None
-  return Tfds(records, image_key, f'{builder.data_path} {split}', fit)
+  label = dict(builder.info.features.items()).get('label')
+  names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else ()
+  return Tfds(records, image_key, f'{builder.data_path} {split}', fit, names)
 
 
 def _prepare(builder: Any, field: str) -> None:

@@ -4,13 +4,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from PIL import Image
 
 
-def to_uint8(images: np.ndarray) -> np.ndarray:
+def to_uint8(images: Array) -> Array:
   """float [..., C] in [-1, 1] -> uint8, rounded; the inverse of the train step's normalisation."""
-  return np.clip(np.rint((np.asarray(images, np.float32) + 1.0) * 127.5), 0, 255).astype(np.uint8)
+  return jnp.clip(jnp.rint((images + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:

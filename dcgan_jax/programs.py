@@ -1,10 +1,12 @@
 """Train steps as compiled programs: one or several at once, on one device or many."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -55,6 +57,47 @@ def put_batches(mesh: Mesh, images: Any, rows: np.ndarray) -> Batches:
   """`Batches` whose xs are this process's rows, [steps, own batch, ...], and those of the others."""
   sharding = NamedSharding(mesh, P(None, AXIS))
   return Batches(images, jax.make_array_from_process_local_data(sharding, rows))
+
+
+def map_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[[Any, np.ndarray, int], Any]:
+  """A function of rows, jitted once for any number of them and spread over the devices.
+
+  Args:
+    function: (variables, rows [B, ...]) -> a tree of [B, ...].
+    mesh: the devices.
+
+  Returns:
+    (variables, rows [N, ...] of NumPy, B) -> the tree of NumPy arrays [N, ...], whole in each process. Each
+    device works on B rows at a time, so that results do not depend on the number of devices; what is
+    missing to a whole number of batches is filled up by repeating the last rows.
+  """
+  if mesh.size > 1:
+    function = jax.shard_map(function, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS), check_vma=False)
+  compiled = jax.jit(function, compiler_options=conv.compiler_options())
+  sharding = NamedSharding(mesh, P(AXIS))
+
+  def fetch(tree: Any) -> Any:
+    if jax.process_count() > 1:
+      return multihost_utils.process_allgather(tree, tiled=True)
+    return jax.tree.map(np.asarray, tree)
+
+  def call(variables: Any, rows: np.ndarray, batch_size: int) -> Any:
+    together = batch_size * mesh.size
+    own = own_rows(mesh, together)
+    made, ahead = [], []  # one call is made while the one before is fetched
+    for start in range(0, len(rows), together):
+      part = rows[start : start + together]
+      last = part[len(part) - (len(part) % batch_size or batch_size) :]
+      filling = np.resize(last, (-len(part) % batch_size, *rows.shape[1:]))
+      nothing = np.zeros((together - len(part) - len(filling), *rows.shape[1:]), rows.dtype)
+      whole = np.concatenate([part, filling, nothing])
+      ahead.append(compiled(variables, jax.make_array_from_process_local_data(sharding, whole[own])))
+      if len(ahead) == 2:
+        made.append(fetch(ahead.pop(0)))
+    made.append(fetch(ahead.pop()))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(rows)], *made)
+
+  return call
 
 
 def compile_steps(train_step: TrainStep, mesh: Mesh) -> jax.stages.Wrapped:

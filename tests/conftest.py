@@ -49,9 +49,10 @@ TINY = [
 ]
 
 
-def environment(devices=1):
+def environment(devices=1, optimized=False):
   """Of a process that is started as a user would, with so many devices."""
-  flags = f'--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0'
+  flags = f'--xla_force_host_platform_device_count={devices}'
+  flags += '' if optimized else ' --xla_backend_optimization_level=0'
   return os.environ | {'XLA_FLAGS': flags, 'JAX_NUMPY_DTYPE_PROMOTION': 'standard'}
 
 

@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +10,8 @@ from dcgan_jax import images
 
 def test_to_uint8_inverts_the_normalisation():
   every = np.arange(256)
-  np.testing.assert_array_equal(images.to_uint8(every.astype(np.float32) / 127.5 - 1), every)
-  np.testing.assert_array_equal(images.to_uint8(np.float32([-3.0, 3.0])), [0, 255])
+  np.testing.assert_array_equal(images.to_uint8(jnp.asarray(every.astype(np.float32) / 127.5 - 1)), every)
+  np.testing.assert_array_equal(images.to_uint8(jnp.float32([-3.0, 3.0])), [0, 255])
 
 
 @given(count=st.integers(1, 12), height=st.integers(1, 4), width=st.integers(1, 4), gap=st.integers(0, 2))

@@ -8,15 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
-from dcgan_jax import cache, checkpoints, conv, distributed, images, latents
+from dcgan_jax import cache, checkpoints, distributed, images, latents
 from dcgan_jax.commands import build, workdir
 from dcgan_jax.errors import InputError
 from dcgan_jax.models import Generator
-from dcgan_jax.programs import AXIS, all_devices, own_rows, replicated
+from dcgan_jax.programs import all_devices, map_rows, replicated
 
 BATCH_SIZE = 64  # images a device makes at a time: whatever the number asked, and of devices, by one program
 STATISTICS = ('stored', 'batch')
@@ -35,9 +32,9 @@ class Sampler:
     self.step = step
     self.z_size = z_size
     self.prior = prior
-    self._mesh = all_devices()
-    self._variables = jax.device_put(variables, replicated(self._mesh))
-    self._generate = {s: compile_generator(generator, s, self._mesh) for s in STATISTICS}
+    mesh = all_devices()
+    self._variables = jax.device_put(variables, replicated(mesh))
+    self._generate = {s: map_rows(make_images(generator, s), mesh) for s in STATISTICS}
 
   def sample(self, num: int, seed: int = 0, statistics: str = 'stored') -> np.ndarray:
     """Draws images; image i of a seed is the same whatever their number (with stored statistics).
@@ -76,47 +73,22 @@ class Sampler:
     if z.dtype.kind not in 'fiu' or not np.isfinite(z).all():
       raise InputError('latents: must be finite numbers')
     z = z.astype(np.float32)
-    last = len(z) % BATCH_SIZE
-    batches = [z, np.resize(z[-last:], (BATCH_SIZE - last, self.z_size))] if last else [z]
-    filled = np.concatenate(batches)
-    together = BATCH_SIZE * self._mesh.size
-    rows = own_rows(self._mesh, together)
-    sharding = NamedSharding(self._mesh, P(AXIS))
-    made: list[np.ndarray] = []
-    ahead: list[Array] = []  # one call is made while the one before is fetched
-    for start in range(0, len(filled), together):
-      part = np.zeros((together, self.z_size), np.float32)
-      given = filled[start : start + together]
-      part[: len(given)] = given
-      shared = jax.make_array_from_process_local_data(sharding, part[rows])
-      ahead.append(self._generate[statistics](self._variables, shared))
-      if len(ahead) == 2:
-        made.append(images.to_uint8(_fetch(ahead.pop(0))))
-    made.append(images.to_uint8(_fetch(ahead.pop())))
-    return np.concatenate(made)[: len(z)]
+    return self._generate[statistics](self._variables, z, BATCH_SIZE)
 
 
-def _fetch(made: Array) -> np.ndarray:
-  """All rows, those of other processes too."""
-  return np.asarray(
-    made if made.is_fully_addressable else multihost_utils.process_allgather(made, tiled=True)
-  )
+def make_images(generator: Generator, statistics: str) -> Callable[[Any, Any], Array]:
+  """(variables, z [B, z_size]) -> uint8 [B, H, W, C], to be jitted."""
 
-
-def compile_generator(
-  generator: Generator, statistics: str, mesh: Mesh | None = None
-) -> Callable[[Any, Any], Array]:
-  """(variables, z [B, z_size]) -> images in [-1, 1], jitted; with a mesh each device makes its part."""
-
-  def generate(variables: Any, z: Array) -> Any:
+  def generate(variables: Any, z: Array) -> Array:
+    made: Any
     if statistics == 'stored':
-      return generator.apply(variables, z)
-    rngs = {'dropout': jax.random.key(0)}
-    return generator.apply(variables, z, train=True, mutable=['batch_stats'], rngs=rngs)[0]
+      made = generator.apply(variables, z)
+    else:
+      rngs = {'dropout': jax.random.key(0)}
+      made, _ = generator.apply(variables, z, train=True, mutable=['batch_stats'], rngs=rngs)
+    return images.to_uint8(made)
 
-  if mesh is not None and mesh.size > 1:
-    generate = jax.shard_map(generate, mesh=mesh, in_specs=(P(), P(AXIS)), out_specs=P(AXIS), check_vma=False)
-  return jax.jit(generate, compiler_options=conv.compiler_options())
+  return generate
 
 
 def load(folder: str | Path, step: int | None = None) -> Sampler:
@@ -141,6 +113,17 @@ def load(folder: str | Path, step: int | None = None) -> Sampler:
   state = checkpoints.restore(folder / 'checkpoints', step, shapes, replicated(all_devices()))
   generator, _ = build.networks(config)
   return Sampler(generator, state.sampling_variables, step, config.latent.size, config.latent.prior)
+
+
+def step_of(checkpoint: str) -> int | None:
+  """Of the flag --checkpoint; None for the last.
+
+  Raises:
+    InputError: it is neither 'last' nor a number.
+  """
+  if checkpoint != 'last' and not checkpoint.isdigit():
+    raise InputError(f'checkpoint={checkpoint}: choose last or the number of a step')
+  return None if checkpoint == 'last' else int(checkpoint)
 
 
 def run(
@@ -172,10 +155,9 @@ def run(
     raise InputError(f'out={out}: must end in .png (a grid), .npz (an array) or be a folder')
   if target.suffix == '' and target.exists() and not target.is_dir():
     raise InputError(f'out={out}: is a file; choose a folder, a .png or an .npz')
-  if checkpoint != 'last' and not checkpoint.isdigit():
-    raise InputError(f'checkpoint={checkpoint}: choose last or the number of a step')
+  step = step_of(checkpoint)
   cache.keep_compiled_programs()
-  sampler = load(folder, None if checkpoint == 'last' else int(checkpoint))
+  sampler = load(folder, step)
   if latents_file is None:
     made = sampler.sample(num, seed, statistics)
   else:

@@ -20,9 +20,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dcgan_jax import cache, checkpoints, data, distributed, images, latents, metrics
+from dcgan_jax import cache, checkpoints, conv, data, distributed, images, latents, metrics
 from dcgan_jax.commands import build, validation, workdir
-from dcgan_jax.commands.sample import compile_generator
+from dcgan_jax.commands.sample import make_images
 from dcgan_jax.programs import (
   Batches,
   all_devices,
@@ -228,14 +228,16 @@ class _Tracer:
 def _picture_of(config: ConfigDict) -> Callable[[GanState], np.ndarray]:
   """Makes the function from a state to its grid of samples: always of the latents that `--mode=sample`
   draws for the same seed."""
-  generate = compile_generator(build.networks(config)[0], 'stored')
+  generate = jax.jit(
+    make_images(build.networks(config)[0], 'stored'), compiler_options=conv.compiler_options()
+  )
   indices = jnp.arange(config.sample.num)
   z = latents.sample(jax.random.key(config.seed), indices, config.latent.size, config.latent.prior)
 
   def draw(state: GanState) -> np.ndarray:
     # on one device, which has the whole state: the same picture however many there are
     variables = jax.tree.map(lambda x: x.addressable_data(0), state.sampling_variables)
-    return images.grid(images.to_uint8(np.asarray(generate(variables, z))))
+    return images.grid(np.asarray(generate(variables, z)))
 
   return draw
 

@@ -5,6 +5,9 @@ torchvision's Inception-v3 in average pooling without the padding's zeros, in a 
 block, and in its 1008 classes. Batch norm is folded into the convolutions.
 """
 
+import hashlib
+import shutil
+import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from dcgan_jax import torch_files
 from dcgan_jax.errors import InputError
 
 WEIGHTS = 'pt_inception-2015-12-05-6726825d.pth'
+URL = f'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS}'
+SHA256 = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
 SIZE = 299  # pixels
 FEATURES, CLASSES = 2048, 1008
 RESIZERS = ('tf1', 'pytorch')
@@ -195,6 +200,39 @@ def _bilinear(size: int, resizer: str) -> np.ndarray:
   np.add.at(matrix, (np.arange(SIZE), low), 1.0 - weight)
   np.add.at(matrix, (np.arange(SIZE), high), weight)
   return matrix
+
+
+def check_published(path: Path) -> None:
+  """Refuses any other file than the published one, with which alone figures can be compared.
+
+  Raises:
+    InputError: in one line; it is not there, or of another SHA-256.
+  """
+  try:
+    with path.open('rb') as file:
+      found = hashlib.file_digest(file, 'sha256').hexdigest()
+  except OSError as error:
+    raise InputError(f'weights={path}: {error.strerror}; it is {URL}') from error
+  if found != SHA256:
+    raise InputError(f'weights={path}: is not {WEIGHTS} (SHA-256 {found[:12]}..., not {SHA256[:12]}...)')
+
+
+def download(path: Path) -> None:
+  """Fetches the published file, 96 MB; it is whole or not there.
+
+  Raises:
+    InputError: in one line; it cannot be fetched, or is not what was published.
+  """
+  part = path.with_name(path.name + '.part')
+  print(f'downloading {URL} to {path}', flush=True)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with urllib.request.urlopen(URL, timeout=60) as response, part.open('wb') as file:
+      shutil.copyfileobj(response, file)
+  except OSError as error:
+    raise InputError(f'{URL}: cannot be downloaded: {error}') from error
+  check_published(part)
+  part.replace(path)
 
 
 def read_weights(path: Path) -> dict[str, Any]:
