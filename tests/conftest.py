@@ -1,10 +1,12 @@
 """For every test: four CPU devices, no implicit dtype promotion; pyproject makes warnings errors."""
 
 import atexit
+import contextlib
 import os
 import pathlib
 import shutil
 import tempfile
+import warnings
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
@@ -26,7 +28,7 @@ from dcgan_jax.commands import build, workdir
 from dcgan_jax.models import Discriminator, Generator
 
 atexit.register(shutil.rmtree, os.environ['DCGAN_JAX_CACHE'], True)
-hypothesis.settings.register_profile('ours', deadline=None, derandomize=True, max_examples=30)
+hypothesis.settings.register_profile('ours', deadline=None, derandomize=True, max_examples=20)
 hypothesis.settings.load_profile('ours')
 
 
@@ -65,6 +67,17 @@ def state_of(folder, step):
 def assert_same_state(a, b, step):
   """Of two runs, bit for bit."""
   jax.tree.map(np.testing.assert_array_equal, state_of(a, step), state_of(b, step))
+
+
+def import_torchvision(torch):
+  """Also one built for CUDA beside a CPU's PyTorch, whose operators, which none needs here, are missing."""
+  pytest.importorskip('scipy')
+  for name in ('nms', 'qnms'):
+    with contextlib.suppress(RuntimeError):  # they are there
+      torch.library.define(f'torchvision::{name}', '(Tensor dets, Tensor scores, float threshold) -> Tensor')
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    return pytest.importorskip('torchvision')
 
 
 def lenient(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

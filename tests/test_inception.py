@@ -1,12 +1,10 @@
 """Inception-v3 against its two PyTorch ports, with one file of random weights."""
 
-import contextlib
-import warnings
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import import_torchvision
 
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import inception
@@ -67,19 +65,8 @@ def _assert_near(got, want):
   assert np.abs(got - want).max() < 1e-3 * want.std(0).mean()
 
 
-def _import_torchvision():
-  """Also one built for CUDA beside a CPU's PyTorch, whose operators, which none needs here, are missing."""
-  pytest.importorskip('scipy')
-  for name in ('nms', 'qnms'):
-    with contextlib.suppress(RuntimeError):  # they are there
-      torch.library.define(f'torchvision::{name}', '(Tensor dets, Tensor scores, float threshold) -> Tensor')
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    return pytest.importorskip('torchvision')
-
-
 def test_features_and_logits_are_torch_fidelitys(weights, images):
-  _import_torchvision()
+  import_torchvision(torch)
   port = pytest.importorskip('torch_fidelity.feature_extractor_inceptionv3')
   extractor = port.FeatureExtractorInceptionV3(
     'inception', ['2048', 'logits_unbiased'], feature_extractor_weights_path=str(weights)
@@ -92,7 +79,7 @@ def test_features_and_logits_are_torch_fidelitys(weights, images):
 
 
 def test_features_are_pytorch_fids(weights, images, monkeypatch):
-  _import_torchvision()
+  import_torchvision(torch)
   port = pytest.importorskip('pytorch_fid.inception')
   monkeypatch.setattr(port, 'load_state_dict_from_url', lambda *_, **__: torch.load(weights))
   extractor = port.InceptionV3().eval()

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from conftest import import_torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -131,6 +132,7 @@ def test_class_coverage():
 def test_scores_are_torch_fidelitys():
   """On the same features."""
   torch = pytest.importorskip('torch')
+  import_torchvision(torch)
   kid = pytest.importorskip('torch_fidelity.metric_kid')
   from torch_fidelity import metric_fid, metric_isc, metric_prc
 
