@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT, TINY, assert_same_state, environment, state_of
@@ -75,14 +76,8 @@ def test_two_processes_are_near_one(together, tmp_path):
   _succeed(*short, f'--workdir={streamed}', '--config.data.memory_limit=0')
   for folder in (together, streamed):
     a, b = state_of(alone, 8).generator, state_of(folder, 8).generator
-    for one, two in zip(*(map(np.asarray, x) for x in (_leaves(a), _leaves(b)))):
+    for one, two in zip(*(map(np.asarray, x) for x in (jax.tree.leaves(a), jax.tree.leaves(b)))):
       np.testing.assert_allclose(one, two, rtol=1e-4, atol=2e-5)
-
-
-def _leaves(tree):
-  import jax
-
-  return jax.tree.leaves(tree)
 
 
 def test_checkpoints_are_of_any_topology(tmp_path):
@@ -145,7 +140,7 @@ def test_continues_in_one_process_and_in_two_again(together, tmp_path):
     'steps 8 to 16' in _succeed(*TINY, '--config.train.num_steps=16', f'--workdir={folder}', processes=1)[0]
   )
   assert 'steps 16 to 24' in _succeed(*TINY, f'--workdir={folder}', devices=2)[0]
-  for a, b in zip(_leaves(state_of(together, 24)), _leaves(state_of(folder, 24))):
+  for a, b in zip(jax.tree.leaves(state_of(together, 24)), jax.tree.leaves(state_of(folder, 24))):
     np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-3)
 
 

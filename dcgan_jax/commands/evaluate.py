@@ -73,10 +73,11 @@ def run(
   else:
     fake, origin = given, str(images_from)
 
-  labelled = _labels(source, real) if network_file is None else None
   if network_file is None:
-    extractor = _classifier(source, real, *_required(labelled, source))
+    labelled = _labels(source, real)
+    extractor = _classifier(source, real, *labelled)
   else:
+    labelled = None
     extractor = _inception(network_file, resizer)
   reference = _reference(source, real, extractor)
   found = extractor.look(fake)
@@ -129,19 +130,11 @@ def _read_images(origin: str, fit: data.Fit, num: int) -> np.ndarray:
   return given[:num]
 
 
-def _labels(source: data.Source, real: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]] | None:
-  try:
-    labels, names = source.labels()
-  except InputError:
-    return None
-  return (labels, names) if len(labels) == len(real) else None
-
-
-def _required(labelled: Any, source: data.Source) -> tuple[np.ndarray, tuple[str, ...]]:
-  if labelled is None:
-    source.labels()  # says what is wrong
+def _labels(source: data.Source, real: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+  labels, names = source.labels()
+  if len(labels) != len(real):
     raise InputError('features=classifier: images that cannot be decoded have labels; remove them')
-  return labelled
+  return labels, names
 
 
 def _classifier(
