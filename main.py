@@ -39,7 +39,7 @@ LATENTS = flags.DEFINE_string('latents', None, 'sample: .npy of latents [N, z_si
 STATISTICS = flags.DEFINE_enum(
   'statistics', 'stored', ['stored', 'batch'], 'sample: batch-norm statistics, of training or of the samples.'
 )
-CHECKPOINT = flags.DEFINE_string('checkpoint', 'last', 'sample, evaluate: last, or the number of a step.')
+CHECKPOINT = flags.DEFINE_string('checkpoint', 'last', 'sample, evaluate: last, best (by score) or a step.')
 FEATURES = flags.DEFINE_enum(
   'features',
   'classifier',

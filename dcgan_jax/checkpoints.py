@@ -11,11 +11,18 @@ from dcgan_jax.state import GanState
 
 
 def open_for_writing(folder: Path, keep: int) -> ocp.training.Checkpointer:
-  """Opens a folder of checkpoints that keeps the last `keep`; close it, or the last may be lost."""
+  """Opens a folder of checkpoints that keeps the last `keep` and the one of the best score.
+
+  Close it, or the last may be lost.
+  """
+  keeping = ocp.training.preservation_policies
+  best = keeping.BestN(
+    get_metric_fn=lambda metrics: metrics['score'], reverse=True, n=1, keep_checkpoints_without_metrics=False
+  )
   return ocp.training.Checkpointer(
     folder.absolute(),
     save_decision_policy=_Always(),
-    preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+    preservation_policy=keeping.AnyPreservationPolicy([keeping.LatestN(keep), best]),
     cleanup_tmp_directories=True,
   )
 
@@ -34,9 +41,53 @@ def steps(folder: Path) -> list[int]:
   return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
 
 
-def save(checkpointer: ocp.training.Checkpointer, state: GanState) -> None:
-  """Starts to save a state under its step; waits for the copy off the device, not for the disk."""
-  checkpointer.save_async(int(state.step), state)
+def best(folder: Path) -> tuple[int, float] | None:
+  """Step and score of the finished checkpoint with the lowest score; None where none has one."""
+  if not folder.is_dir():
+    return None
+  with ocp.training.Checkpointer(folder.absolute()) as checkpointer:
+    scored = [(c.metrics['score'], c.step) for c in checkpointer.checkpoints if c.metrics]
+  return min(scored)[::-1] if scored else None
+
+
+def find(folder: Path, which: str) -> int:
+  """The step of a checkpoint.
+
+  Args:
+    folder: of the checkpoints.
+    which: 'last', 'best' by score, or the number of a step.
+
+  Raises:
+    InputError: in one line, with those there are.
+  """
+  known = steps(folder)
+  if which not in ('last', 'best') and not which.isdigit():
+    raise InputError(f'checkpoint={which}: choose last, best or the number of a step')
+  if not known:
+    raise InputError(f'{folder}: no checkpoint yet; train there first')
+  if which == 'best':
+    found = best(folder)
+    if found is None:
+      raise InputError(
+        f'checkpoint=best: none of {folder} has a score; train with --config.eval.every_steps=N, or choose '
+        f'one of {known}'
+      )
+    return found[0]
+  step = known[-1] if which == 'last' else int(which)
+  if step not in known:
+    raise InputError(f'{folder}: no checkpoint of step {step}; there are {known}')
+  return step
+
+
+def save(checkpointer: ocp.training.Checkpointer, state: GanState, score: float | None = None) -> None:
+  """Starts to save a state under its step; waits for the copy off the device, not for the disk.
+
+  Args:
+    checkpointer: of `open_for_writing`.
+    state: what to save.
+    score: of its generator, the lower the better; None if it was not scored.
+  """
+  checkpointer.save_async(int(state.step), state, metrics=None if score is None else {'score': score})
 
 
 def restore(
@@ -51,11 +102,8 @@ def restore(
     sharding: of its arrays, whatever it was saved from; None for the first device of this process.
 
   Raises:
-    InputError: no checkpoint of that step, or one of other networks.
+    InputError: a checkpoint of other networks.
   """
-  known = steps(folder)
-  if step not in known:
-    raise InputError(f'{folder}: no checkpoint of step {step}; there are {known or "none"}')
   path = folder.absolute() / str(step)
   _check_shapes(path, like)
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -65,5 +65,35 @@ def test_other_networks_are_refused_in_one_line(tiny, saved):
     with pytest.raises(InputError, match=text) as error:
       checkpoints.restore(folder, 15, jax.eval_shape(create))
     assert '\n' not in str(error.value)
-  with pytest.raises(InputError, match=r'no checkpoint of step 7; there are \[10, 15\]'):
-    checkpoints.restore(folder, 7, jax.eval_shape(_create(tiny)))
+
+
+def test_checkpoints_are_found(saved, tmp_path):
+  folder, _ = saved
+  assert checkpoints.find(folder, 'last') == 15 and checkpoints.find(folder, '10') == 10
+  for which, text in (
+    ('7', r'no checkpoint of step 7; there are \[10, 15\]'),
+    ('first', 'checkpoint=first: choose last, best or the number of a step'),
+    ('best', 'has a score'),
+  ):
+    with pytest.raises(InputError, match=text):
+      checkpoints.find(folder, which)
+  with pytest.raises(InputError, match='no checkpoint yet'):
+    checkpoints.find(tmp_path / 'missing', 'last')
+
+
+def test_the_best_is_kept_beside_the_last(tiny, tmp_path):
+  """Over a restart, too, and until a better one comes."""
+  now = jax.jit(_create(tiny))()
+
+  def save(**scores):
+    saver = checkpoints.open_for_writing(tmp_path, keep=2)
+    for step, score in scores.items():
+      checkpoints.save(saver, now.replace(step=jnp.int32(step[1:])), score)
+    saver.close()
+
+  save(_1=3.0, _2=1.0, _3=None, _4=2.0)
+  save(_5=None, _6=1.5)
+  assert checkpoints.steps(tmp_path) == [2, 5, 6] and checkpoints.best(tmp_path) == (2, 1.0)
+  assert checkpoints.find(tmp_path, 'best') == 2 and checkpoints.find(tmp_path, 'last') == 6
+  save(_7=0.5, _8=None)
+  assert checkpoints.steps(tmp_path) == [7, 8] and checkpoints.best(tmp_path) == (7, 0.5)

@@ -11,7 +11,7 @@ from conftest import ROOT, TINY, environment
 from PIL import Image
 
 from dcgan_jax import data, programs
-from dcgan_jax.commands import evaluate
+from dcgan_jax.commands import extractors
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, inception
 
@@ -106,7 +106,7 @@ def test_a_folder_of_pictures_is_scored(trained, of_run, digits, tmp_path):
     (['--images=README.md'], 'is no folder and no .npz of images'),
     (['--images={small}'], 'has 4 images; scores take 10'),
     (['--images={other}'], 'uint8 (20, 9, 8, 1); this run has uint8 (N, *(8, 8, 1))'),
-    (['--checkpoint=best-ever'], 'choose last or the number of a step'),
+    (['--checkpoint=best-ever'], 'choose last, best or the number of a step'),
     (['--checkpoint=7'], 'no checkpoint of step 7'),
   ],
 )
@@ -122,10 +122,10 @@ def test_bad_input_is_one_line(trained, tmp_path, arguments, text):
 def test_a_classifier_that_has_learned_nothing_is_refused(monkeypatch, tmp_path, digits):
   monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path))
   monkeypatch.setattr(classifier, 'STEPS', 2)
-  labels, names = data.Digits(FIT).labels()
+  source = data.Digits(FIT)
   refused = pytest.raises(InputError, match=r'of the held-out images; below 60%')
   with refused, jax.numpy_dtype_promotion('standard'):  # optax mixes int32 with float32
-    evaluate._classifier(data.Digits(FIT), digits, labels, names)
+    extractors.of_classifier(source, digits, extractors.labels(source, digits))
 
 
 def test_labels():

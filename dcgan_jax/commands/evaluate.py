@@ -4,30 +4,17 @@ table on the terminal, evaluation.json, evaluation.png (classes; samples beside 
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax import cache, data, distributed, images, programs
-from dcgan_jax.commands import build, sample, workdir
+from dcgan_jax import cache, checkpoints, data, distributed, images
+from dcgan_jax.commands import build, extractors, sample, workdir
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import classifier, inception, scores
+from dcgan_jax.evaluation import inception, scores
 
 LEAST = 10  # images, for ten splits and for neighbourhoods
-KEPT = 10_000  # real images whose features are kept, for distances between single images
-BATCH_SIZE = {'classifier': 256, 'inception': 32}  # images a device looks at together
-
-
-class Extractor(NamedTuple):
-  """A network that looks at images."""
-
-  kind: str  # classifier | inception
-  protocol: str  # what a figure must be quoted with
-  look: Callable[[np.ndarray], dict[str, np.ndarray]]  # uint8 -> features [N, D], probabilities [N, K]
 
 
 def run(
@@ -47,7 +34,7 @@ def run(
     folder: the workdir of a run, whose data the images are compared with.
     num: of images to generate; of those given, at most.
     seed: of their latents.
-    checkpoint: 'last' or the number of a step.
+    checkpoint: 'last', 'best' or the number of a step.
     features: 'classifier', of a small network that learns the data's classes first; 'inception', for FID.
     weights: Inception's file; None for the one in the cache.
     download: fetch it to there.
@@ -64,22 +51,23 @@ def run(
   source = build.source(config)
   given = None if images_from is None else _read_images(images_from, source.fit, num)
   cache.keep_compiled_programs()
+  step = checkpoints.find(folder / 'checkpoints', checkpoint) if given is None else None
   real = cache.load(source, config.data.source)
   if len(real) < LEAST:
     raise InputError(f'data.source={config.data.source}: has {len(real)} images; scores take {LEAST} or more')
   if given is None:
-    sampler = sample.load(folder, sample.step_of(checkpoint))
-    fake, origin = sampler.sample(num, seed), f'step {sampler.step} of {folder}, seed {seed}'
+    fake = sample.load(folder, str(step)).sample(num, seed)
+    origin = f'step {step} of {folder}, seed {seed}'
   else:
     fake, origin = given, str(images_from)
 
   if network_file is None:
-    labelled = _labels(source, real)
-    extractor = _classifier(source, real, *labelled)
+    labels = extractors.labels(source, real)
+    extractor = extractors.of_classifier(source, real, labels)
   else:
-    labelled = None
-    extractor = _inception(network_file, resizer)
-  reference = _reference(source, real, extractor)
+    labels = None
+    extractor = extractors.of_inception(inception.read_weights(network_file), resizer)
+  reference = extractors.reference(source, real, extractor)
   found = extractor.look(fake)
   report = {
     'images': origin,
@@ -87,10 +75,10 @@ def run(
     'against': f'{len(real)} images of {config.data.source}, {config.data.split}, {source.fit.image_size}',
     'features': extractor.kind,
     'protocol': extractor.protocol,
-    'scores': _score(found, reference, extractor.kind),
+    'scores': score(found, reference, extractor.kind),
   }
-  if labelled is not None:
-    report['classes'] = _classes(found['probabilities'], *labelled)
+  if labels is not None:
+    report['classes'] = classes(found['probabilities'], labels)
   print(_table(report))
   if distributed.is_main():
     name = 'evaluation' if extractor.kind == 'classifier' else f'evaluation_{extractor.kind}'
@@ -130,88 +118,11 @@ def _read_images(origin: str, fit: data.Fit, num: int) -> np.ndarray:
   return given[:num]
 
 
-def _labels(source: data.Source, real: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-  labels, names = source.labels()
-  if len(labels) != len(real):
-    raise InputError('features=classifier: images that cannot be decoded have labels; remove them')
-  return labels, names
-
-
-def _classifier(
-  source: data.Source, real: np.ndarray, labels: np.ndarray, names: tuple[str, ...]
-) -> Extractor:
-  """The classifier of these images, trained the first time."""
-  module = classifier.Classifier(len(names))
-  shapes = jax.eval_shape(
-    module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *real.shape[1:]), np.uint8)
-  )
-  leaves, structure = jax.tree.flatten(shapes)
-
-  def train() -> dict[str, np.ndarray]:
-    print(f'training a classifier of {len(names)} classes, once for this data', flush=True)
-    trained = classifier.train(real, labels, len(names))
-    kept = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(trained.variables))}
-    return kept | {'accuracy': np.array(trained.accuracy)}
-
-  kept = cache.arrays('classifiers', f'{classifier.VERSION} {_identity(source)}', train)
-  accuracy = float(kept['accuracy'])
-  if accuracy < classifier.LEAST_ACCURACY:
-    raise InputError(
-      f'features=classifier: it tells {accuracy:.1%} of the held-out images; below '
-      f'{classifier.LEAST_ACCURACY:.0%} its features say nothing'
-    )
-  variables = jax.tree.unflatten(structure, [kept[str(i)] for i in range(len(leaves))])
-  protocol = (
-    f'{classifier.FEATURES} features of a classifier of the data, version {classifier.VERSION}, '
-    f'{accuracy:.1%} right on held-out images; not comparable to FID'
-  )
-  return Extractor('classifier', protocol, _looking(module.apply, variables, 'classifier'))
-
-
-def _inception(path: Path, resizer: str) -> Extractor:
-  def look(variables: Any, images: Any) -> Any:
-    return inception.Inception().apply(variables, inception.prepare(images, resizer))
-
-  protocol = f'Inception-v3 2015-12-05, pool features; images resized by {resizer} bilinear to 299x299'
-  return Extractor('inception', protocol, _looking(look, inception.read_weights(path), 'inception'))
-
-
-def _looking(apply: Callable[..., Any], variables: Any, kind: str) -> Callable[..., dict[str, np.ndarray]]:
-  def look(variables: Any, images: Any) -> dict[str, Any]:
-    features, logits = apply(variables, images)
-    return {'features': features, 'probabilities': jax.nn.softmax(logits.astype(jnp.float32))}
-
-  mesh = programs.all_devices()
-  mapped = programs.map_rows(look, mesh)
-  placed = jax.device_put(variables, programs.replicated(mesh))
-  return lambda images: mapped(placed, images, BATCH_SIZE[kind])
-
-
-def _reference(source: data.Source, real: np.ndarray, extractor: Extractor) -> dict[str, np.ndarray]:
-  """Of the real images: mean and covariance of all, features of some. Kept for the next time."""
-
-  def make() -> dict[str, np.ndarray]:
-    features = extractor.look(real)['features']
-    mean, covariance = scores.moments(features)
-    return {'mean': mean, 'covariance': covariance, 'features': features[_chosen(len(real))]}
-
-  return cache.arrays('statistics', f'{KEPT} {_identity(source)} {extractor.protocol}', make)
-
-
-def _chosen(count: int) -> np.ndarray:
-  """The real images whose features are kept."""
-  return np.sort(np.random.default_rng(0).permutation(count)[:KEPT])
-
-
-def _identity(source: data.Source) -> str:
-  return f'{cache.VERSION} {source.identity()} {source.fit}'
-
-
-def _score(found: dict[str, np.ndarray], reference: dict[str, np.ndarray], kind: str) -> dict[str, float]:
+def score(found: dict[str, np.ndarray], reference: dict[str, np.ndarray], kind: str) -> dict[str, float]:
   """By the names that the literature has for them, with Inception's features alone."""
   ours = scores.moments(found['features'])
   distance = scores.frechet_distance(ours, scores.Moments(reference['mean'], reference['covariance']))
-  near = scores.manifold(found['features'][:KEPT], reference['features'])._asdict()
+  near = scores.manifold(found['features'][: extractors.KEPT], reference['features'])._asdict()
   if kind == 'classifier':
     return {'classifier_frechet_distance': distance} | near
   kernel = scores.kernel_distance(found['features'], reference['features'])
@@ -225,8 +136,9 @@ def _score(found: dict[str, np.ndarray], reference: dict[str, np.ndarray], kind:
   } | near
 
 
-def _classes(probabilities: np.ndarray, labels: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
-  shares = np.bincount(labels, minlength=len(names)) / len(labels)
+def classes(probabilities: np.ndarray, labels: extractors.Labels) -> dict[str, Any]:
+  """How images, by their probabilities [N, K], are spread over the classes of the data."""
+  names, shares = labels.names, labels.shares
   found = scores.class_coverage(probabilities.argmax(1), shares)
   return {
     'names': list(names),
@@ -273,7 +185,7 @@ def _draw(
   """Classes of the images beside those of the data, and some images beside the nearest real ones."""
   from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
-  chosen = _chosen(len(real))
+  chosen = extractors.chosen(len(real))
   classes = report.get('classes')
   figure = Figure(figsize=(10 if classes else 5, 6), layout='constrained')
   panels: Any = figure.subplots(1, 2 if classes else 1, squeeze=False)[0]

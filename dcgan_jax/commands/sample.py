@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dcgan_jax import cache, checkpoints, distributed, images, latents
-from dcgan_jax.commands import build, workdir
+from dcgan_jax import cache, distributed, images, latents
+from dcgan_jax.commands import build, trained
 from dcgan_jax.errors import InputError
 from dcgan_jax.models import Generator
 from dcgan_jax.programs import all_devices, map_rows, replicated
@@ -91,39 +91,19 @@ def make_images(generator: Generator, statistics: str) -> Callable[[Any, Any], A
   return generate
 
 
-def load(folder: str | Path, step: int | None = None) -> Sampler:
+def load(folder: str | Path, checkpoint: str | int = 'last') -> Sampler:
   """Opens a run.
 
   Args:
     folder: its workdir.
-    step: of the checkpoint, the last one by default.
+    checkpoint: 'last', 'best' by score, or a step.
 
   Raises:
     InputError: no run, or no such checkpoint, in the folder.
   """
-  folder = Path(folder)
-  config = workdir.read_config(folder)
-  known = checkpoints.steps(folder / 'checkpoints')
-  if not known:
-    raise InputError(
-      f'workdir={folder}: no checkpoint yet; the first comes at step {config.checkpoint.every_steps}'
-    )
-  step = known[-1] if step is None else step
-  shapes = jax.eval_shape(build.initial_state(config))
-  state = checkpoints.restore(folder / 'checkpoints', step, shapes, replicated(all_devices()))
+  config, step, state = trained.open_run(Path(folder), str(checkpoint))
   generator, _ = build.networks(config)
   return Sampler(generator, state.sampling_variables, step, config.latent.size, config.latent.prior)
-
-
-def step_of(checkpoint: str) -> int | None:
-  """Of the flag --checkpoint; None for the last.
-
-  Raises:
-    InputError: it is neither 'last' nor a number.
-  """
-  if checkpoint != 'last' and not checkpoint.isdigit():
-    raise InputError(f'checkpoint={checkpoint}: choose last or the number of a step')
-  return None if checkpoint == 'last' else int(checkpoint)
 
 
 def run(
@@ -145,7 +125,7 @@ def run(
       PNG each.
     latents_file: .npy with float [N, z_size], instead of random latents.
     statistics: 'stored' | 'batch', see `Sampler.from_latents`.
-    checkpoint: 'last' or the number of a step.
+    checkpoint: 'last', 'best' or the number of a step.
 
   Raises:
     InputError: in one line, before anything is compiled.
@@ -155,9 +135,8 @@ def run(
     raise InputError(f'out={out}: must end in .png (a grid), .npz (an array) or be a folder')
   if target.suffix == '' and target.exists() and not target.is_dir():
     raise InputError(f'out={out}: is a file; choose a folder, a .png or an .npz')
-  step = step_of(checkpoint)
   cache.keep_compiled_programs()
-  sampler = load(folder, step)
+  sampler = load(folder, checkpoint)
   if latents_file is None:
     made = sampler.sample(num, seed, statistics)
   else:
