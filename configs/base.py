@@ -94,6 +94,12 @@ def get_config() -> ConfigDict:
   config.sample.every_steps = 100  # steps between pictures; 0 makes none, and no GIF
   config.sample.num = 64  # images in a picture, always of the same latents
 
+  config.eval = ConfigDict()
+  config.eval.every_steps = 0  # steps between scores of G, by which the best checkpoint is kept; 0 takes none
+  config.eval.num = 2000  # generated images that are scored, and real ones whose neighbourhoods are taken
+  config.eval.features = 'classifier'  # classifier (of the data's own classes) | inception (FID)
+  config.eval.weights = ''  # Inception's file; '' takes the one in the cache
+
   config.checkpoint = ConfigDict()
   config.checkpoint.every_steps = 1000  # steps between checkpoints; the last step always has one
   config.checkpoint.keep = 3  # how many of the last checkpoints to keep

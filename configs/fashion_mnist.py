@@ -26,5 +26,6 @@ def get_config() -> ConfigDict:
   config.train.fresh_z = True
   config.sample.num = 25
   config.sample.every_steps = 469  # half an epoch
+  config.eval.every_steps = 469
   config.checkpoint.every_steps = 938  # an epoch
   return config

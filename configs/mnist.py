@@ -42,5 +42,6 @@ def get_config() -> ConfigDict:
   config.train.order = 'simultaneous'
   config.sample.num = 16
   config.sample.every_steps = 235  # an epoch
+  config.eval.every_steps = 470  # two epochs
   config.checkpoint.every_steps = 3525  # 15 epochs
   return config

@@ -34,5 +34,6 @@ def get_config() -> ConfigDict:
   config.train.order = 'alternating'
   config.sample.every_steps = 100
   config.sample.num = 64
+  config.eval.every_steps = 250
   config.checkpoint.every_steps = 500
   return config

@@ -1,7 +1,8 @@
-"""Metrics of a run: `metrics.jsonl`, TensorBoard events, the plot of both losses."""
+"""Metrics of a run: `metrics.jsonl`, TensorBoard events, plots of losses and scores."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,9 +34,9 @@ class MetricsWriter:
 
   def __init__(self, folder: Path, step: int, tensorboard: bool):
     path = folder / 'metrics.jsonl'
-    rows = read(path, step)
+    self.rows = read(path, step)  # all rows, those of earlier starts too
     part = path.with_name(path.name + '.part')
-    part.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    part.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
     part.replace(path)
     self._file = path.open('a', buffering=1)
     self._events = None
@@ -46,7 +47,8 @@ class MetricsWriter:
 
   def write(self, step: int, values: dict[str, float]) -> None:
     """Writes one row."""
-    self._file.write(json.dumps({'step': step, **values}) + '\n')
+    self.rows.append({'step': step, **values})
+    self._file.write(json.dumps(self.rows[-1]) + '\n')
     if self._events is not None:
       for name, value in values.items():
         self._events.add_scalar(name, value, step)
@@ -64,9 +66,15 @@ class MetricsWriter:
 
 
 def plot_losses(path: Path, rows: list[dict[str, float]]) -> None:
-  """Draws both losses, and D's opinion of real images and fakes, over the steps of a run."""
+  """Draws both losses, and D's opinion of real images and fakes, over the steps of a run.
+
+  Args:
+    path: of the picture.
+    rows: of metrics; those without losses are left out.
+  """
   from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
+  rows = [row for row in rows if 'loss_d' in row]
   steps = [row['step'] for row in rows]
   figure = Figure(figsize=(8, 5.5), layout='constrained')
   losses, outputs = figure.subplots(2, 1, sharex=True)
@@ -83,8 +91,42 @@ def plot_losses(path: Path, rows: list[dict[str, float]]) -> None:
   losses.set_ylabel('loss')
   outputs.set_ylabel('output of D')
   outputs.set_xlabel('step')
-  for axes in (losses, outputs):
-    axes.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=2, frameon=False)  # above the curves
+  _finish(figure, path)
+
+
+def plot_scores(path: Path, rows: list[dict[str, float]], distance: str) -> None:
+  """Draws the scores over the steps of a run.
+
+  Args:
+    path: of the picture.
+    rows: of metrics; those without scores are left out.
+    distance: name of the score that tells the best checkpoint, the lower the better.
+  """
+  from matplotlib.figure import Figure
+
+  rows = [row for row in rows if distance in row]
+  steps = [row['step'] for row in rows]
+  best = min(rows, key=lambda row: row[distance])
+  figure = Figure(figsize=(8, 5.5), layout='constrained')
+  distances, shares = figure.subplots(2, 1, sharex=True)
+  name = 'FID' if distance == 'fid' else distance.replace('_', ' ').replace('frechet', 'Fréchet')
+  distances.plot(steps, [row[distance] for row in rows], marker='.', color='tab:blue', label=name)
+  label = f'best: {best[distance]:.1f} at step {best["step"]}'
+  distances.plot(best['step'], best[distance], 'o', color='tab:red', fillstyle='none', label=label)
+  distances.set_yscale('log')
+  distances.set_ylabel('distance')
+  for key, color in (('precision', 'tab:green'), ('recall', 'tab:orange'), ('coverage', 'tab:purple')):
+    shares.plot(steps, [row[key] for row in rows], marker='.', color=color, label=key)
+  shares.set_ylim(0, 1)
+  shares.set_ylabel('share of images')
+  shares.set_xlabel('step')
+  _finish(figure, path)
+
+
+def _finish(figure: Any, path: Path) -> None:
+  """Legends above the curves; then writes the picture, whole or not at all."""
+  for axes in figure.axes:
+    axes.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=3, frameon=False)
     axes.spines[['top', 'right']].set_visible(False)
   part = path.with_name(path.name + '.part')
   figure.savefig(part, format='png', dpi=110)

@@ -125,7 +125,7 @@ def test_a_classifier_that_has_learned_nothing_is_refused(monkeypatch, tmp_path,
   source = data.Digits(FIT)
   refused = pytest.raises(InputError, match=r'of the held-out images; below 60%')
   with refused, jax.numpy_dtype_promotion('standard'):  # optax mixes int32 with float32
-    extractors.of_classifier(source, digits, extractors.labels(source, digits))
+    extractors.of_classifier(source, digits, extractors.Labels(*source.labels()))
 
 
 def test_labels():

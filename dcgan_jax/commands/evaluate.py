@@ -47,8 +47,9 @@ def run(
   if num < LEAST:
     raise InputError(f'num={num}: scores take {LEAST} images or more')
   config = workdir.read_config(folder)
-  network_file = _find_weights(weights, download) if features == 'inception' else None
+  network = inception.read_weights(find_weights(weights, download)) if features == 'inception' else None
   source = build.source(config)
+  labels = extractors.Labels(*source.labels()) if features == 'classifier' else None
   given = None if images_from is None else _read_images(images_from, source.fit, num)
   cache.keep_compiled_programs()
   step = checkpoints.find(folder / 'checkpoints', checkpoint) if given is None else None
@@ -61,12 +62,10 @@ def run(
   else:
     fake, origin = given, str(images_from)
 
-  if network_file is None:
-    labels = extractors.labels(source, real)
+  if labels is not None:
     extractor = extractors.of_classifier(source, real, labels)
   else:
-    labels = None
-    extractor = extractors.of_inception(inception.read_weights(network_file), resizer)
+    extractor = extractors.of_inception(network, resizer)
   reference = extractors.reference(source, real, extractor)
   found = extractor.look(fake)
   report = {
@@ -87,7 +86,12 @@ def run(
     print(f'{folder / name}.json and .png')
 
 
-def _find_weights(weights: str | None, download: bool) -> Path:
+def find_weights(weights: str | None, download: bool) -> Path:
+  """Inception's file, checked: as given, or in the cache, fetched to there if it may be.
+
+  Raises:
+    InputError: in one line; it is not there, or another one.
+  """
   path = Path(weights).expanduser() if weights else cache.folder() / 'weights' / inception.WEIGHTS
   if not path.exists() and download and not weights:
     inception.download(path)

@@ -30,7 +30,7 @@ class Extractor(NamedTuple):
 
 
 class Labels(NamedTuple):
-  """Of the real images: the class of each, [N] in [0, K), and the names of the K classes."""
+  """Of the real images, as `Source.labels` gives them: the class of each, [N] in [0, K), and K names."""
 
   classes: np.ndarray
   names: tuple[str, ...]
@@ -41,24 +41,19 @@ class Labels(NamedTuple):
     return np.bincount(self.classes, minlength=len(self.names)) / len(self.classes)
 
 
-def labels(source: data.Source, real: np.ndarray) -> Labels:
-  """Of all real images.
-
-  Raises:
-    InputError: the source has none, or images were left out that have some.
-  """
-  found = Labels(*source.labels())
-  if len(found.classes) != len(real):
-    raise InputError('features=classifier: images that cannot be decoded have labels; remove them')
-  return found
-
-
 def of_classifier(source: data.Source, real: np.ndarray, labels: Labels) -> Extractor:
   """A classifier of these images, trained the first time and kept.
 
+  Args:
+    source: of the images.
+    real: all of them, uint8 [N, H, W, C].
+    labels: theirs.
+
   Raises:
-    InputError: it has not learned to tell them apart.
+    InputError: images were left out that have labels, or it has not learned to tell the classes apart.
   """
+  if len(labels.classes) != len(real):
+    raise InputError('features=classifier: images that cannot be decoded have labels; remove them')
   module = classifier.Classifier(len(labels.names))
   shapes = jax.eval_shape(
     module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *real.shape[1:]), np.uint8)

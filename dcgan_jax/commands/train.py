@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -15,14 +16,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dcgan_jax import cache, checkpoints, conv, data, distributed, images, latents, metrics
-from dcgan_jax.commands import build, validation, workdir
+from dcgan_jax import (
+  cache,
+  checkpoints,
+  collapse,
+  conv,
+  data,
+  distributed,
+  images,
+  latents,
+  losses,
+  metrics,
+)
+from dcgan_jax.commands import build, scoring, validation, workdir
 from dcgan_jax.commands.sample import make_images
+from dcgan_jax.errors import InputError
 from dcgan_jax.programs import (
   Batches,
   all_devices,
@@ -60,7 +74,8 @@ def run(config: ConfigDict, folder: Path, allow_config_change: bool = False, pro
 
   create = build.initial_state(config)
   done = checkpoints.steps(folder / 'checkpoints')
-  start = distributed.agreed(done[-1] if done else 0)
+  begun = distributed.agreed(done[-1] if done else -1)  # 0: weights from elsewhere
+  start = max(0, begun)
   batch_size = config.train.batch_size * config.train.d_steps  # images a step
   num_steps = config.train.num_steps or math.ceil(config.train.num_epochs * len(source) / batch_size)
   if start >= num_steps:
@@ -69,7 +84,8 @@ def run(config: ConfigDict, folder: Path, allow_config_change: bool = False, pro
 
   cache.keep_compiled_programs()
   mesh = all_devices()
-  if start:
+  score = scoring.make(config, source, mesh) if config.eval.every_steps else None
+  if begun >= 0:
     state = checkpoints.restore(folder / 'checkpoints', start, jax.eval_shape(create), replicated(mesh))
   else:
     state = jax.jit(create, out_shardings=replicated(mesh))()
@@ -80,7 +96,7 @@ def run(config: ConfigDict, folder: Path, allow_config_change: bool = False, pro
     flush=True,
   )
   with contextlib.closing(_feed(source, config, mesh, start, num_steps, batch_size)) as feed:
-    _train(config, folder, mesh, state, start, num_steps, feed, batch_size, profile)
+    _train(config, folder, mesh, state, start, num_steps, feed, batch_size, score, profile)
 
 
 def steps_per_dispatch(config: ConfigDict) -> int:
@@ -89,7 +105,7 @@ def steps_per_dispatch(config: ConfigDict) -> int:
   Always a divisor of the steps between whatever else happens in a run, so that a run that was stopped
   goes on with the very programs of one that was not.
   """
-  every = math.gcd(config.log.every_steps, config.sample.every_steps, config.checkpoint.every_steps)
+  every = math.gcd(*(config[key].every_steps for key in ('log', 'sample', 'eval', 'checkpoint')))
   most = config.train.steps_per_dispatch
   if not most:
     height, width = validation.image_size(config)
@@ -131,40 +147,34 @@ def _train(
   num_steps: int,
   feed: Iterator[Batches],
   batch_size: int,
+  score: scoring.Scorer | None,
   profile: bool,
 ) -> None:
-  """The loop, and everything that is written on the way."""
+  """The loop."""
   run_steps = compile_steps(build.train_step(config, mesh_axis(mesh)), mesh)
   main = distributed.is_main()
-  draw = _picture_of(config)
-
-  def picture(step: int) -> None:
-    if not main:
-      return
-    made = draw(state)
-    images.save_png(workdir.sample(folder, step), images.zoom(made))
-    writer.add_image(step, made)
+  batches = next(feed)  # whatever is wrong with the images is said before anything is compiled or written
+  best = checkpoints.best(folder / 'checkpoints')
+  least = best[1] if best else math.inf  # score so far
+  saver = checkpoints.open_for_writing(folder / 'checkpoints', config.checkpoint.keep)
+  tracer = _Tracer(folder / 'profile', start) if profile and main else None
 
   def every(steps: int) -> bool:
     return steps > 0 and (step % steps == 0 or step == num_steps)
 
-  batches = next(feed)  # whatever is wrong with the images is said before anything is compiled or written
-  saver = checkpoints.open_for_writing(folder / 'checkpoints', config.checkpoint.keep)
-  tracer = _Tracer(folder / 'profile', start) if profile and main else None
   with contextlib.ExitStack() as stack:
     stop = stack.enter_context(stop_requests())
     stack.enter_context(contextlib.closing(saver))
-    if main:
-      writer = metrics.MetricsWriter(folder, start, config.log.tensorboard)
-      stack.enter_context(contextlib.closing(writer))
-    bar = tqdm(total=num_steps, initial=start, unit='step', disable=None if main else True)
-    stack.enter_context(bar)
+    bar = stack.enter_context(
+      tqdm(total=num_steps, initial=start, unit='step', disable=None if main else True)
+    )
+    diary = stack.enter_context(contextlib.closing(_Diary(config, folder, start, bar))) if main else None
     stack.enter_context(distributed.leaving_when_others_do())  # the saver would wait for them
-    if start == 0 and config.sample.every_steps:
-      picture(0)
-    step, values = start, None
+    step, saved, values, finite = start, start, None, True
+    if diary and start == 0:
+      diary.picture(0, state)
     clock = _Clock(start)
-    while step < num_steps and not (stopped := stop()):
+    while step < num_steps and finite and not (stopped := stop()):
       state, new_values = run_steps(state, batches)
       count = len(batches.xs)
       if step + count < num_steps:  # the next ones are made ready while the devices work on these
@@ -176,25 +186,118 @@ def _train(
       bar.update(count)
       if tracer:
         tracer.step(step, state)
-      if main and every(config.log.every_steps):
-        row = {name: float(value[-1]) for name, value in jax.device_get(values).items()}
-        row |= clock.lap(step, batch_size)
-        writer.write(step, row)
-        _report(bar, step, num_steps, row, batch_size)
-      if every(config.sample.every_steps):
-        picture(step)
-      if every(config.checkpoint.every_steps):
-        checkpoints.save(saver, state)
-    if step < num_steps and step > start and step % config.checkpoint.every_steps:
+      logs, scores, saves = (every(config[key].every_steps) for key in ('log', 'eval', 'checkpoint'))
+      if (logs or scores or saves) and not (finite := bool(_is_finite(state))):
+        break  # before any of it is written
+      if diary and logs:
+        diary.progress(step, values, clock.lap(step, batch_size))
+      if diary and every(config.sample.every_steps):
+        diary.picture(step, state)
+      found = None
+      if score and scores:
+        with clock.paused():
+          row = score(state)
+        found = row[scoring.DISTANCE[config.eval.features]]
+        if diary:
+          diary.scores(step, row)
+      if saves or (found is not None and found < least):
+        checkpoints.save(saver, state, found)
+        saved, least = step, min(least, math.inf if found is None else found)
+    if finite and step > saved and (finite := bool(_is_finite(state))):
       checkpoints.save(saver, state)
   if tracer:
     tracer.close(step)
   if main:
-    _finish(folder)
+    _finish(folder, config)
+  if not finite:
+    raise InputError(_divergence(folder, step, state))
   if step < num_steps and stopped:
     print(f'{stopped.name}: saved step {step} in {folder}; the same command goes on from there')
     raise SystemExit(128 + stopped)
   print(f'{folder}: trained to step {step}')
+
+
+@jax.jit
+def _is_finite(tree: Any) -> Array:
+  """Whether every number in it is."""
+  numbers = (x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating))
+  return jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()
+
+
+def _divergence(folder: Path, step: int, state: GanState) -> str:
+  """What to say of a run whose numbers are not finite any more."""
+  networks = ('generator', 'discriminator')
+  broken = ' and '.join(name for name in networks if not _is_finite(getattr(state, name)))
+  done = checkpoints.steps(folder / 'checkpoints')
+  kept = f'the last good checkpoint is of step {done[-1]}' if done else 'there is no checkpoint yet'
+  return (
+    f'workdir={folder}: training has diverged: at step {step} the {broken} has numbers that are not finite; '
+    f'{kept}; try lower learning rates, with --allow_config_change or in another --workdir'
+  )
+
+
+class _Diary:
+  """What is written on the way, and said: by one process of the run."""
+
+  def __init__(self, config: ConfigDict, folder: Path, start: int, bar: tqdm):
+    self._config, self._folder, self._bar = config, folder, bar
+    self._writer = metrics.MetricsWriter(folder, start, config.log.tensorboard)
+    self._signs: collapse.Signs = {}
+    self._draw = _picture_of(config)
+
+  def progress(self, step: int, values: dict[str, Array], speed: dict[str, float]) -> None:
+    """Writes a row of metrics, of the last of some steps, and shows it."""
+    row = {name: float(value[-1]) for name, value in jax.device_get(values).items()} | speed
+    self._writer.write(step, row)
+    self._report(step, row)
+    self._warn(step)
+
+  def scores(self, step: int, row: dict[str, float]) -> None:
+    """Writes a row of scores, and says what they tell."""
+    self._writer.write(step, row)
+    distance = scoring.DISTANCE[self._config.eval.features]
+    names = (distance, 'precision', 'recall', 'coverage')
+    self._say(f'step {step}  ' + '  '.join(f'{name.replace("_", " ")} {row[name]:.4g}' for name in names))
+    self._warn(step)
+
+  def picture(self, step: int, state: GanState) -> None:
+    """Draws samples, if the run has pictures."""
+    if not self._config.sample.every_steps:
+      return
+    made = self._draw(state)
+    images.save_png(workdir.sample(self._folder, step), images.zoom(made))
+    self._writer.add_image(step, made)
+
+  def close(self) -> None:
+    self._writer.close()
+
+  def _warn(self, step: int) -> None:
+    """Says what signs of collapse are new."""
+    rows, config = self._writer.rows, self._config
+    signs = collapse.of_scores(rows, scoring.DISTANCE[config.eval.features])
+    if losses.LOSSES[config.train.loss].output is jax.nn.sigmoid:  # D's outputs are probabilities
+      signs |= collapse.of_outputs(rows)
+    for name in sorted(signs.keys() - self._signs.keys()):
+      self._say(f'step {step}: {signs[name]}')
+    self._signs = signs
+
+  def _say(self, line: str) -> None:
+    self._bar.write(line)  # above the bar, if there is one
+    sys.stdout.flush()
+
+  def _report(self, step: int, row: dict[str, float]) -> None:
+    """On a terminal in the progress bar, elsewhere as a line."""
+    told = f'loss_d {row["loss_d"]:.3f}  loss_g {row["loss_g"]:.3f}'
+    speed = f'{row["images_per_second"]:.0f} images/s'
+    if not self._bar.disable:
+      self._bar.set_postfix_str(f'{told}  {speed}', refresh=False)
+      return
+    train, num_steps = self._config.train, self._bar.total
+    seconds = (num_steps - step) * train.batch_size * train.d_steps / row['images_per_second']
+    print(
+      f'step {step}/{num_steps}  {told}  {speed}  {datetime.timedelta(seconds=round(seconds))} left',
+      flush=True,
+    )
 
 
 class _Tracer:
@@ -259,6 +362,13 @@ class _Clock:
     if all(value.is_ready() for value in jax.tree.leaves(values)):
       self._waited += time.perf_counter() - start
 
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """Leaves out the time within."""
+    start = time.perf_counter()
+    yield
+    self._start += time.perf_counter() - start
+
   def lap(self, step: int, batch_size: int) -> dict[str, float]:
     """`images_per_second` since the last lap, and `input_wait`, the share of time spent waiting for input."""
     seconds = time.perf_counter() - self._start
@@ -267,22 +377,14 @@ class _Clock:
     return {'images_per_second': round(rate, 2), 'input_wait': round(wait, 5)}
 
 
-def _report(bar: tqdm, step: int, num_steps: int, row: dict[str, float], batch_size: int) -> None:
-  """On a terminal in the progress bar, elsewhere as a line."""
-  losses = f'loss_d {row["loss_d"]:.3f}  loss_g {row["loss_g"]:.3f}'
-  speed = f'{row["images_per_second"]:.0f} images/s'
-  if not bar.disable:
-    bar.set_postfix_str(f'{losses}  {speed}', refresh=False)
-    return
-  left = datetime.timedelta(seconds=round((num_steps - step) * batch_size / row['images_per_second']))
-  print(f'step {step}/{num_steps}  {losses}  {speed}  {left} left', flush=True)
-
-
-def _finish(folder: Path) -> None:
+def _finish(folder: Path, config: ConfigDict) -> None:
   """The pictures of the whole run."""
   rows = metrics.read(folder / 'metrics.jsonl')
-  if rows:
+  if any('loss_d' in row for row in rows):
     metrics.plot_losses(folder / 'losses.png', rows)
+  distance = scoring.DISTANCE[config.eval.features]
+  if any(distance in row for row in rows):
+    metrics.plot_scores(folder / 'scores.png', rows, distance)
   frames = workdir.samples(folder)
   if frames:
     images.save_gif(folder / 'samples.gif', frames)

@@ -111,6 +111,12 @@ RULES: dict[str, Any] = {
   },
   'log': {'every_steps': COUNT, 'tensorboard': FLAG},
   'sample': {'every_steps': NATURAL, 'num': COUNT},
+  'eval': {
+    'every_steps': NATURAL,
+    'num': Rule(lambda v: v >= 100, 'must be a whole number, 100 or more'),
+    'features': _one_of('classifier', 'inception'),
+    'weights': Rule(lambda v: isinstance(v, str), 'must be a path, or empty for the file in the cache'),
+  },
   'checkpoint': {'every_steps': COUNT, 'keep': COUNT},
 }
 

@@ -4,6 +4,7 @@ config.json           the settings
 metrics.jsonl         a row of metrics a line
 tensorboard/          the same as events
 losses.png            plot of them
+scores.png            plot of the scores, where some are taken
 samples/step_N.png    pictures of the same latents
 samples.gif           those over training
 checkpoints/N/        whole training states
@@ -25,13 +26,17 @@ FREE = (
   'train.num_epochs',
   'log.',
   'sample.',
+  'eval.',
   'checkpoint.',
   'data.memory_limit',
   'data.workers',
   'train.steps_per_dispatch',
 )
 # Keys that were added since, with the value by which runs without them were trained.
-ADDED = {'train': {'steps_per_dispatch': 0, 'accumulate': 1, 'sync_norm': True}}
+ADDED = {
+  'train': {'steps_per_dispatch': 0, 'accumulate': 1, 'sync_norm': True},
+  'eval': {'every_steps': 0, 'num': 2000, 'features': 'classifier', 'weights': ''},
+}
 
 
 def samples(workdir: Path) -> list[Path]:

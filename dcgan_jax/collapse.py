@@ -1,0 +1,67 @@
+"""Signs, in the metrics of a run, that a GAN has stopped learning: in plain words.
+
+Collapse, also late, is the rule for GANs of this kind, and no loss tells it: scores of samples do.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+Row = Mapping[str, float]
+Signs = dict[str, str]  # a sentence for each sign there is, by a short name
+
+WINDOW = 10  # rows of losses that a sign must last for: one batch says little
+SATURATED = 0.98  # mean of D(x) - D(G(z)) from which on D is never wrong, and its gradient tells G nothing
+LEAST = 0.05  # coverage below which there is nothing yet that could collapse
+FALL = 0.5  # of the best coverage so far
+RISE = 1.5  # times the best distance so far
+
+
+def of_outputs(rows: Sequence[Row]) -> Signs:
+  """Whether D has won.
+
+  Args:
+    rows: of metrics in the order of their steps, some with `d_real` and `d_fake`, D's mean outputs as
+      probabilities.
+  """
+  outputs = [row for row in rows[-2 * WINDOW :] if 'd_real' in row][-WINDOW:]
+  if len(outputs) < WINDOW:
+    return {}
+  gap = float(np.mean([row['d_real'] - row['d_fake'] for row in outputs]))
+  if gap <= SATURATED:
+    return {}
+  return {
+    'saturated': f'D has won: D(x) - D(G(z)) is {gap:.3f} on average since step {outputs[0]["step"]}, and G '
+    'learns nothing from it; try a lower discriminator_optimizer.learning_rate, train.real_label=0.9 or '
+    'discriminator.dropout=0.3'
+  }
+
+
+def of_scores(rows: Sequence[Row], distance: str) -> Signs:
+  """Whether samples have become worse than they were.
+
+  Args:
+    rows: of metrics in the order of their steps, some with scores: `coverage` in [0, 1], a distance and,
+      where the data has classes, `missing_classes`.
+    distance: name of the one that tells the best checkpoint, the lower the better.
+  """
+  scored = [row for row in rows if distance in row]
+  if not scored:
+    return {}
+  found, last = {}, scored[-1]
+  widest = max(scored, key=lambda row: row['coverage'])
+  if widest['coverage'] > LEAST and last['coverage'] < FALL * widest['coverage']:
+    found['coverage'] = (
+      f'mode collapse: coverage has fallen from {widest["coverage"]:.3f} at step {widest["step"]} to '
+      f'{last["coverage"]:.3f}; G makes images like a small part of the data only'
+    )
+  missing = last.get('missing_classes', 0)
+  if missing > min(row.get('missing_classes', 0) for row in scored):
+    found['classes'] = f'mode collapse: G has stopped making {missing:.0f} of the classes of the data'
+  best = min(scored, key=lambda row: row[distance])
+  if last[distance] > RISE * best[distance]:
+    found['distance'] = (
+      f'{distance.replace("_", " ")} has grown to {last[distance]:.1f} from {best[distance]:.1f} at step '
+      f'{best["step"]}, whose checkpoint is kept (--checkpoint=best)'
+    )
+  return found
