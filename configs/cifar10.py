@@ -18,4 +18,5 @@ def get_config() -> ConfigDict:
   config.train.num_epochs = 25
   config.sample.num = 128  # the seed's fixed noise
   config.sample.every_steps = 100
+  config.eval.every_steps = 1000
   return config

@@ -25,4 +25,5 @@ def get_config() -> ConfigDict:
   config.train.batch_size = 128
   config.train.num_epochs = 100
   config.sample.every_steps = 391  # an epoch
+  config.eval.every_steps = 782  # two epochs
   return config

@@ -32,5 +32,6 @@ def get_config() -> ConfigDict:
   config.train.num_epochs = 200
   config.train.order = 'one_per_batch'
   config.sample.every_steps = 1000
+  config.eval.every_steps = 5000
   config.checkpoint.every_steps = 5000
   return config

@@ -4,10 +4,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
 from dcgan_jax.errors import InputError
@@ -53,9 +52,9 @@ def main_first() -> Iterator[None]:
     multihost_utils.sync_global_devices('main first')
 
 
-def agreed(number: int) -> int:
-  """Process 0's number."""
-  return number if jax.process_count() == 1 else int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+def agreed(values: Any) -> Any:
+  """Process 0's values: a tree of numbers and arrays, of the same shapes in each process."""
+  return values if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(values)
 
 
 @contextlib.contextmanager

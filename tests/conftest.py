@@ -1,7 +1,6 @@
 """For every test: four CPU devices, no implicit dtype promotion; pyproject makes warnings errors."""
 
 import atexit
-import contextlib
 import os
 import pathlib
 import shutil
@@ -23,6 +22,7 @@ import numpy as np
 import optax
 import pytest
 
+from benchmarks import inception_parity
 from dcgan_jax import checkpoints
 from dcgan_jax.commands import build, workdir
 from dcgan_jax.models import Discriminator, Generator
@@ -69,12 +69,10 @@ def assert_same_state(a, b, step):
   jax.tree.map(np.testing.assert_array_equal, state_of(a, step), state_of(b, step))
 
 
-def import_torchvision(torch):
-  """Also one built for CUDA beside a CPU's PyTorch, whose operators, which none needs here, are missing."""
+def import_torchvision():
+  """For the ports of scores, which need it and SciPy."""
   pytest.importorskip('scipy')
-  for name in ('nms', 'qnms'):
-    with contextlib.suppress(RuntimeError):  # they are there
-      torch.library.define(f'torchvision::{name}', '(Tensor dets, Tensor scores, float threshold) -> Tensor')
+  inception_parity.complete_torchvision()
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     return pytest.importorskip('torchvision')

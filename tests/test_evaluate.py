@@ -1,6 +1,7 @@
 """`--mode=evaluate`, and the classifier that it learns."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from conftest import ROOT, TINY, environment
 from PIL import Image
 
-from dcgan_jax import data, programs
+from dcgan_jax import checkpoints, data, metrics, programs
 from dcgan_jax.commands import extractors
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, inception
@@ -27,9 +28,12 @@ def _main(*arguments, devices=1):
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
+  """A run that is scored after 4 and 8 steps."""
   folder = tmp_path_factory.mktemp('runs') / 'run'
-  done = _main(*TINY, '--config.train.num_steps=8', f'--workdir={folder}')
+  scored = ['--config.eval.every_steps=4', '--config.eval.num=300']
+  done = _main(*TINY, *scored, '--config.train.num_steps=8', f'--workdir={folder}')
   assert done.returncode == 0, done.stderr
+  (folder / 'said.txt').write_text(done.stdout)
   return folder
 
 
@@ -64,6 +68,33 @@ def test_a_run_is_scored(trained, of_run):
   assert 'classifier frechet distance' in printed and 'missing: ' in printed
   with Image.open(trained / 'evaluation.png') as picture:
     assert picture.size[0] > 800
+
+
+def test_scores_during_training_are_those_of_the_command(trained, of_run):
+  rows = [row for row in metrics.read(trained / 'metrics.jsonl') if 'coverage' in row]
+  assert [row['step'] for row in rows] == [4, 8] and 'step 4  classifier frechet distance' in (
+    trained / 'said.txt'
+  ).read_text()
+  report, _ = of_run
+  scores = report['scores'] | {'missing_classes': len(report['classes']['missing'])}
+  assert set(rows[1]) == {'step', *scores}
+  for name in ('classifier_frechet_distance', 'missing_classes'):
+    np.testing.assert_allclose(rows[1][name], scores[name], rtol=1e-5)  # of the same 300 latents
+  best = min(rows, key=lambda row: row['classifier_frechet_distance'])
+  assert checkpoints.best(trained / 'checkpoints') == (best['step'], best['classifier_frechet_distance'])
+  with Image.open(trained / 'scores.png') as picture:
+    assert picture.size[0] > 600
+
+
+def test_divergence_ends_the_run_and_keeps_the_last_good_checkpoint(trained, tmp_path):
+  folder = shutil.copytree(trained, tmp_path / 'run')
+  rates = [f'--config.{name}_optimizer.learning_rate=1e38' for name in ('generator', 'discriminator')]
+  done = _main(*TINY, *rates, '--allow_config_change', f'--workdir={folder}')
+  assert done.returncode == 2 and done.stderr.count('error: ') == 1
+  assert 'diverged: at step 12 numbers of generator and discriminator are not finite' in done.stderr
+  assert 'the last good checkpoint is of step 8; try lower learning rates' in done.stderr
+  assert checkpoints.steps(folder / 'checkpoints')[-1] == 8
+  assert all(row['step'] <= 8 for row in metrics.read(folder / 'metrics.jsonl'))
 
 
 def _score(trained, path, images):

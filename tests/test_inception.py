@@ -6,39 +6,17 @@ import numpy as np
 import pytest
 from conftest import import_torchvision
 
+from benchmarks import inception_parity
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import inception
 
-torch = pytest.importorskip('torch')
-
-
-def _random_tensors():
-  """By their PyTorch names, such that activations keep their size through the layers."""
-  rng = np.random.default_rng(0)
-  shapes = jax.eval_shape(
-    inception.Inception().init, jax.random.key(0), jnp.zeros((1, inception.SIZE, inception.SIZE, 3))
-  )['params']
-  tensors = {
-    'fc.weight': rng.standard_normal((inception.CLASSES, inception.FEATURES)) * 0.1,
-    'fc.bias': rng.standard_normal(inception.CLASSES),
-  }
-  for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
-    *names, kind = (key.key for key in path)
-    if kind == 'kernel' and names != ['fc']:
-      height, width, inputs, outputs = leaf.shape
-      name, deviation = '.'.join(names[:-1]), np.sqrt(2 / (height * width * inputs))
-      tensors[f'{name}.conv.weight'] = rng.standard_normal((outputs, inputs, height, width)) * deviation
-      tensors[f'{name}.bn.weight'] = rng.uniform(0.8, 1.2, outputs)
-      tensors[f'{name}.bn.bias'] = rng.standard_normal(outputs) * 0.1
-      tensors[f'{name}.bn.running_mean'] = rng.standard_normal(outputs) * 0.1
-      tensors[f'{name}.bn.running_var'] = rng.uniform(0.8, 1.2, outputs)
-  return {name: torch.from_numpy(x.astype(np.float32)) for name, x in tensors.items()}
+pytest.importorskip('torch')
 
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
   path = tmp_path_factory.mktemp('inception') / inception.WEIGHTS
-  torch.save(_random_tensors(), path)
+  inception_parity.save(inception_parity.random_tensors(), path)
   return path
 
 
@@ -60,32 +38,23 @@ def _ours(weights, images, resizer):
 
 def _assert_near(got, want):
   """To 1e-3 of the features' own spread over the images, which is what a distance sees."""
-  want = want.numpy()
   assert want.std(0).mean() > 1e-3
   assert np.abs(got - want).max() < 1e-3 * want.std(0).mean()
 
 
 def test_features_and_logits_are_torch_fidelitys(weights, images):
-  import_torchvision(torch)
-  port = pytest.importorskip('torch_fidelity.feature_extractor_inceptionv3')
-  extractor = port.FeatureExtractorInceptionV3(
-    'inception', ['2048', 'logits_unbiased'], feature_extractor_weights_path=str(weights)
-  )
-  with torch.no_grad():
-    features, logits = extractor(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+  import_torchvision()
+  pytest.importorskip('torch_fidelity.feature_extractor_inceptionv3')
+  features, logits = inception_parity.torch_fidelity(weights, images)
   ours = _ours(weights, images, 'tf1')
   _assert_near(ours[0], features)
   _assert_near(ours[1], logits)
 
 
-def test_features_are_pytorch_fids(weights, images, monkeypatch):
-  import_torchvision(torch)
-  port = pytest.importorskip('pytorch_fid.inception')
-  monkeypatch.setattr(port, 'load_state_dict_from_url', lambda *_, **__: torch.load(weights))
-  extractor = port.InceptionV3().eval()
-  with torch.no_grad():
-    (features,) = extractor(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()) / 255)
-  _assert_near(_ours(weights, images, 'pytorch')[0], features[:, :, 0, 0])
+def test_features_are_pytorch_fids(weights, images):
+  import_torchvision()
+  pytest.importorskip('pytorch_fid.inception')
+  _assert_near(_ours(weights, images, 'pytorch')[0], inception_parity.pytorch_fid(weights, images))
 
 
 @pytest.mark.parametrize('resizer', inception.RESIZERS)
@@ -100,12 +69,12 @@ def test_prepared_images_are_in_range_and_gray_is_rgb(resizer):
 
 
 def test_other_weights_are_refused(tmp_path):
-  tensors = _random_tensors()
+  tensors = inception_parity.random_tensors()
   path = tmp_path / 'other.pth'
-  torch.save({**tensors, 'fc.weight': torch.zeros(1000, 2048)}, path)
+  inception_parity.save({**tensors, 'fc.weight': np.zeros((1000, 2048))}, path)
   with pytest.raises(InputError, match=r'fc\.weight has shape \(1000, 2048\) and should have \(1008, 2048\)'):
     inception.read_weights(path)
   del tensors['Mixed_6b.branch1x1.bn.running_var']
-  torch.save(tensors, path)
+  inception_parity.save(tensors, path)
   with pytest.raises(InputError, match=r'Mixed_6b\.branch1x1\.bn\.running_var is missing'):
     inception.read_weights(path)

@@ -16,6 +16,7 @@ def test_rows_after_the_step_that_a_run_continues_from_are_dropped(tmp_path):
   assert [row['step'] for row in metrics.read(tmp_path / 'metrics.jsonl')] == [10, 20, 30]
   writer = metrics.MetricsWriter(tmp_path, 20, tensorboard=False)
   writer.write(30, {'loss_d': 9.0})
+  assert [row['step'] for row in writer.rows] == [10, 20, 30]
   writer.close()
   rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   assert rows == [{'step': 10, 'loss_d': 1.0}, {'step': 20, 'loss_d': 2.0}, {'step': 30, 'loss_d': 9.0}]
@@ -37,6 +38,20 @@ def test_plot(tmp_path):
   metrics.plot_losses(tmp_path / 'many.png', rows)
   with Image.open(tmp_path / 'many.png') as picture:
     assert picture.size[0] > 600 and len(picture.convert('RGB').getcolors(1 << 20)) > 10
+
+
+def test_plot_of_scores(tmp_path):
+  """Rows of losses and of scores are told apart."""
+  losses = {'loss_d': 1.0, 'loss_g': 2.0, 'd_real': 0.5, 'd_fake': 0.5}
+  scores = {'precision': 0.4, 'recall': 0.5, 'coverage': 0.3}
+  rows = [
+    {'step': i, 'fid': 90.0 - i, **scores} if i % 5 == 0 else {'step': i, **losses} for i in range(1, 40)
+  ]
+  metrics.plot_scores(tmp_path / 'scores.png', rows, 'fid')
+  metrics.plot_losses(tmp_path / 'losses.png', rows)
+  for name in ('scores.png', 'losses.png'):
+    with Image.open(tmp_path / name) as picture:
+      assert picture.size[0] > 600 and len(picture.convert('RGB').getcolors(1 << 20)) > 10
 
 
 def test_smoothing_is_a_centred_mean():

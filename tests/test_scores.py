@@ -132,7 +132,7 @@ def test_class_coverage():
 def test_scores_are_torch_fidelitys():
   """On the same features."""
   torch = pytest.importorskip('torch')
-  import_torchvision(torch)
+  import_torchvision()
   kid = pytest.importorskip('torch_fidelity.metric_kid')
   from torch_fidelity import metric_fid, metric_isc, metric_prc
 

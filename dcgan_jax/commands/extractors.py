@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax import cache, data, programs
+from dcgan_jax import cache, data, distributed, programs
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, inception, scores
 
@@ -66,7 +66,7 @@ def of_classifier(source: data.Source, real: np.ndarray, labels: Labels) -> Extr
     kept = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(trained.variables))}
     return kept | {'accuracy': np.array(trained.accuracy)}
 
-  kept = cache.arrays('classifiers', f'{classifier.VERSION} {_identity(source)}', train)
+  kept = distributed.agreed(cache.arrays('classifiers', f'{classifier.VERSION} {_identity(source)}', train))
   accuracy = float(kept['accuracy'])
   if accuracy < classifier.LEAST_ACCURACY:
     raise InputError(
@@ -115,6 +115,8 @@ def reference(source: data.Source, real: np.ndarray, extractor: Extractor) -> di
     mean, covariance = scores.moments(features)
     return {'mean': mean, 'covariance': covariance, 'features': features[chosen(len(real))]}
 
+  if jax.process_count() > 1:  # which look at them together, whoever of them has kept what
+    return make()
   return cache.arrays('statistics', f'{KEPT} {_identity(source)} {extractor.protocol}', make)
 
 

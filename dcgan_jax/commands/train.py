@@ -74,7 +74,7 @@ def run(config: ConfigDict, folder: Path, allow_config_change: bool = False, pro
 
   create = build.initial_state(config)
   done = checkpoints.steps(folder / 'checkpoints')
-  begun = distributed.agreed(done[-1] if done else -1)  # 0: weights from elsewhere
+  begun = int(distributed.agreed(done[-1] if done else -1))  # 0: with weights from elsewhere
   start = max(0, begun)
   batch_size = config.train.batch_size * config.train.d_steps  # images a step
   num_steps = config.train.num_steps or math.ceil(config.train.num_epochs * len(source) / batch_size)
@@ -193,16 +193,19 @@ def _train(
         diary.progress(step, values, clock.lap(step, batch_size))
       if diary and every(config.sample.every_steps):
         diary.picture(step, state)
-      found = None
+      distance = None
       if score and scores:
         with clock.paused():
           row = score(state)
-        found = row[scoring.DISTANCE[config.eval.features]]
+        distance = row[scoring.DISTANCE[config.eval.features]]
         if diary:
           diary.scores(step, row)
-      if saves or (found is not None and found < least):
-        checkpoints.save(saver, state, found)
-        saved, least = step, min(least, math.inf if found is None else found)
+      better = distance is not None and bool(distributed.agreed(distance < least))
+      if saves or better:
+        checkpoints.save(saver, state, distance)
+        saved = step
+      if distance is not None:
+        least = min(least, distance)
     if finite and step > saved and (finite := bool(_is_finite(state))):
       checkpoints.save(saver, state)
   if tracer:
@@ -231,7 +234,7 @@ def _divergence(folder: Path, step: int, state: GanState) -> str:
   done = checkpoints.steps(folder / 'checkpoints')
   kept = f'the last good checkpoint is of step {done[-1]}' if done else 'there is no checkpoint yet'
   return (
-    f'workdir={folder}: training has diverged: at step {step} the {broken} has numbers that are not finite; '
+    f'workdir={folder}: training has diverged: at step {step} numbers of {broken} are not finite; '
     f'{kept}; try lower learning rates, with --allow_config_change or in another --workdir'
   )
 
