@@ -11,8 +11,9 @@ Row = Mapping[str, float]
 Signs = dict[str, str]  # a sentence for each sign there is, by a short name
 
 WINDOW = 10  # rows of losses that a sign must last for: one batch says little
-SATURATED = 0.98  # mean of D(x) - D(G(z)) from which on D is never wrong, and its gradient tells G nothing
+SATURATED = 0.9  # mean of D(x) - D(G(z)) from which on D is hardly ever wrong: 0.8 is usual in a good run
 LEAST = 0.05  # coverage below which there is nothing yet that could collapse
+PATIENCE = 5  # scores by which there should be
 FALL = 0.5  # of the best coverage so far
 RISE = 1.5  # times the best distance so far
 
@@ -32,7 +33,7 @@ def of_outputs(rows: Sequence[Row]) -> Signs:
     return {}
   return {
     'saturated': f'D has won: D(x) - D(G(z)) is {gap:.3f} on average since step {outputs[0]["step"]}, and G '
-    'learns nothing from it; try a lower discriminator_optimizer.learning_rate, train.real_label=0.9 or '
+    'learns little from it; try a lower discriminator_optimizer.learning_rate, train.real_label=0.9 or '
     'discriminator.dropout=0.3'
   }
 
@@ -54,6 +55,11 @@ def of_scores(rows: Sequence[Row], distance: str) -> Signs:
     found['coverage'] = (
       f'mode collapse: coverage has fallen from {widest["coverage"]:.3f} at step {widest["step"]} to '
       f'{last["coverage"]:.3f}; G makes images like a small part of the data only'
+    )
+  if widest['coverage'] <= LEAST and len(scored) >= PATIENCE:
+    found['coverage'] = (
+      f'G does not learn: in {len(scored)} scores coverage has not been above {widest["coverage"]:.3f}; its '
+      'images are like next to none of the data'
     )
   missing = last.get('missing_classes', 0)
   if missing > min(row.get('missing_classes', 0) for row in scored):

@@ -26,7 +26,7 @@ def _scores(distances, coverages, missing):
     ([0.99] * 9, False),  # not for long enough
     ([0.2] + [0.99] * 10, True),
     ([0.99] * 10 + [0.2] * 3, False),  # it has recovered
-    ([0.9] * 30, False),
+    ([0.85] * 30, False),
   ],
 )
 def test_d_has_won(gaps, saturated):
@@ -52,6 +52,8 @@ def test_rows_of_scores_between_those_of_losses_do_not_count():
     ([90, 60, 60], [0.1, 0.4, 0.4], [3, 0, 2], {'classes'}),
     ([90, 60, 400], [0.1, 0.4, 0.0], [3, 0, 9], {'distance', 'coverage', 'classes'}),
     ([900, 901], [0.04, 0.0], [9, 9], set()),  # nothing yet that could collapse
+    ([900] * 4, [0.04, 0.0, 0.01, 0.0], [9] * 4, set()),
+    ([900] * 5, [0.04, 0.0, 0.01, 0.0, 0.0], [9] * 5, {'coverage'}),  # and it should by now
   ],
 )
 def test_samples_have_become_worse(distances, coverages, missing, names):
