@@ -3,7 +3,7 @@
 python benchmarks/scores.py --config=configs/cifar10_32.py --num=10000
 
 Half of the config's data against the other half, blurred, with fewer and fewer of the classes, and noise; by
-the classifier's features or, with --weights=PATH of Inception-v3's file, by FID. The last line is a JSON object.
+the classifier's features or, with --weights=PATH of Inception-v3's file, by FID. The last line is JSON.
 Ends with status 1 if the order is not as it should be.
 """
 

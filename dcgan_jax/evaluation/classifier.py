@@ -14,6 +14,8 @@ import optax
 from flax import linen as nn
 from jax import Array
 
+from dcgan_jax import conv
+
 VERSION = 1  # of the network and its training
 FEATURES = 128
 STEPS, BATCH_SIZE, RATE = 1500, 128, 1e-3
@@ -69,7 +71,7 @@ def train(images: np.ndarray, labels: np.ndarray, classes: int) -> Trained:
   held_out = np.arange(len(images)) % HELD_OUT == 0
   learned, tested = np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
-  @functools.partial(jax.jit, donate_argnums=(0, 1))
+  @functools.partial(jax.jit, donate_argnums=(0, 1), compiler_options=conv.compiler_options())
   def step(variables: Any, state: Any, images: Array, labels: Array) -> tuple[Any, Any]:
     def loss(variables: Any) -> Array:
       _, logits = module.apply(variables, images)
@@ -85,7 +87,7 @@ def train(images: np.ndarray, labels: np.ndarray, classes: int) -> Trained:
     chosen = random.choice(learned, BATCH_SIZE)
     variables, state = step(variables, state, images[chosen], labels[chosen])
 
-  @jax.jit
+  @functools.partial(jax.jit, compiler_options=conv.compiler_options())
   def predict(variables: Any, images: Array) -> Array:
     logits: Any = module.apply(variables, images)[1]
     return jnp.argmax(logits, 1)
