@@ -27,19 +27,49 @@ ALLOW_CHANGE = flags.DEFINE_bool(
 )
 PROFILE = flags.DEFINE_bool('profile', False, 'train: write a trace of ten steps to WORKDIR/profile.')
 NUM = flags.DEFINE_integer(
-  'num', None, 'sample, evaluate: number of images; default 64 and 10,000.', lower_bound=1
+  'num',
+  None,
+  'sample, evaluate: number of images; default 64 and 10,000. walk: on the sheet, default 64, or among which '
+  'the exemplars of a class are sought, default 1,000.',
+  lower_bound=1,
 )
 SEED = flags.DEFINE_integer(
-  'seed', 0, 'sample, evaluate: of the latents.', lower_bound=0, upper_bound=2**32 - 1
+  'seed', 0, 'sample, walk, evaluate: of the latents.', lower_bound=0, upper_bound=2**32 - 1
 )
 OUT = flags.DEFINE_string(
-  'out', 'samples.png', 'sample: a .png for a grid, an .npz for an array, or a folder.'
+  'out',
+  None,
+  'sample: a .png for a grid, an .npz for an array, or a folder; default samples.png. walk: a .png, or a .gif '
+  'of the walk; default walk.png, or sheet, arithmetic, turn.png by what is asked for.',
 )
 LATENTS = flags.DEFINE_string('latents', None, 'sample: .npy of latents [N, z_size], instead of random ones.')
 STATISTICS = flags.DEFINE_enum(
   'statistics', 'stored', ['stored', 'batch'], 'sample: batch-norm statistics, of training or of the samples.'
 )
-CHECKPOINT = flags.DEFINE_string('checkpoint', 'last', 'sample, evaluate: last, best (by score) or a step.')
+CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', 'last', 'sample, walk, evaluate: last, best (by score) or a step.'
+)
+SHEET = flags.DEFINE_bool(
+  'sheet', False, 'walk: the images of the seed with their numbers, to choose from, instead of a walk.'
+)
+POINTS = flags.DEFINE_string(
+  'points',
+  None,
+  'walk: numbers of the images to walk through, and back to the first, default 0,1,2,3,4,5,6,7,8; or of those '
+  'to turn, default the first 8. Or, like all that follow, a class: its name, or class:NAME if that is a number.',
+)
+PATH = flags.DEFINE_enum(
+  'path', None, ['spherical', 'linear'], 'walk: between them; default spherical, linear if z is uniform.'
+)
+PLUS = flags.DEFINE_string(
+  'plus', None, 'walk: numbers of images, say 3,8,21: makes mean(plus) - mean(minus) + mean(plus2).'
+)
+MINUS = flags.DEFINE_string('minus', None, 'walk: see --plus.')
+PLUS2 = flags.DEFINE_string('plus2', None, 'walk: see --plus.')
+TURN_FROM = flags.DEFINE_string(
+  'turn_from', None, 'walk: with --turn_to, numbers of images, say four each: adds mean(to) - mean(from).'
+)
+TURN_TO = flags.DEFINE_string('turn_to', None, 'walk: see --turn_from.')
 FEATURES = flags.DEFINE_enum(
   'features',
   'classifier',
@@ -67,10 +97,21 @@ MODES: dict[str, Callable[[], None]] = {
     _workdir(),
     NUM.value or 64,
     SEED.value,
-    OUT.value,
+    OUT.value or 'samples.png',
     LATENTS.value,
     STATISTICS.value,
     CHECKPOINT.value,
+  ),
+  'walk': lambda: _run_together(
+    'walk',
+    _workdir(),
+    NUM.value,
+    SEED.value,
+    CHECKPOINT.value,
+    OUT.value,
+    SHEET.value,
+    PATH.value,
+    {flag.name: flag.value for flag in (POINTS, PLUS, MINUS, PLUS2, TURN_FROM, TURN_TO)},
   ),
   'evaluate': lambda: _run_together(
     'evaluate',

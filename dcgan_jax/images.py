@@ -1,4 +1,4 @@
-"""Pictures for people: uint8, grids, PNG, GIF."""
+"""Pictures for people: uint8, grids, captions, PNG, GIF."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 
 def to_uint8(images: Array) -> Array:
@@ -37,9 +37,58 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
 
 
 def zoom(image: np.ndarray, least: int = 512) -> np.ndarray:
-  """Enlarges a small picture [H, W, C] by a whole factor, pixels kept square, to `least` pixels or so."""
-  factor = max(1, round(least / max(image.shape[:2])))
-  return image.repeat(factor, 0).repeat(factor, 1)
+  """Enlarges small pictures [..., H, W, C] by a whole factor, pixels kept square, to `least` pixels or so."""
+  factor = max(1, round(least / max(image.shape[-3:-1])))
+  return image.repeat(factor, -3).repeat(factor, -2)
+
+
+def text(words: str, height: int, width: int, channels: int, size: int = 13) -> np.ndarray:
+  """Black words in the middle of white, smaller than `size` pixels if they are too long for it.
+
+  Returns:
+    uint8 [height, width, channels].
+  """
+  picture = Image.new('L', (width, height), 255)
+  draw = ImageDraw.Draw(picture)
+  sizes = range(size, 6, -1)
+  fonts = (ImageFont.load_default(s) for s in sizes)
+  font = next((f for f in fonts if draw.textlength(words, f) <= width), ImageFont.load_default(sizes[-1]))
+  draw.text((width / 2, height / 2), words, 0, font, anchor='mm')
+  return np.asarray(picture)[:, :, None].repeat(channels, 2)
+
+
+def captioned(images: np.ndarray, captions: Sequence[str], height: int = 16) -> np.ndarray:
+  """Writes a line under each image.
+
+  Args:
+    images: uint8 [N, H, W, C].
+    captions: N.
+    height: of a line, in pixels.
+
+  Returns:
+    uint8 [N, H + height, W, C].
+  """
+  _, _, width, channels = images.shape
+  lines = [text(caption, height, width, channels) for caption in captions]
+  return np.concatenate([images, np.stack(lines)], axis=1)
+
+
+def headed(picture: np.ndarray, titles: Sequence[str], height: int = 16, gap: int = 2) -> np.ndarray:
+  """Writes a line over a `grid` [H, W, C] of that gap, each title over one of its columns."""
+  width = (picture.shape[1] - gap) // len(titles)
+  lines = [text(title, height, width, picture.shape[-1]) for title in titles]
+  rest = np.full((height, picture.shape[1] - width * len(titles), picture.shape[-1]), 255, np.uint8)
+  return np.concatenate([np.concatenate([*lines, rest], axis=1), picture], axis=0)
+
+
+def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
+  """Puts pictures [H, W, C] of any heights and widths side by side, their feet level, on white."""
+  tallest = max(len(picture) for picture in pictures)
+  level = [
+    np.pad(picture, ((tallest - len(picture), 0), (0, 0), (0, 0)), constant_values=255)
+    for picture in pictures
+  ]
+  return np.concatenate(level, axis=1)
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
@@ -50,23 +99,38 @@ def save_png(path: Path, image: np.ndarray) -> None:
   part.replace(path)
 
 
-def save_gif(path: Path, frames: Sequence[Path], most: int = 150, milliseconds: int = 100) -> None:
-  """Makes a looping GIF of PNG files, evenly thinned to `most` frames; the last is held for two seconds."""
+def save_gif(
+  path: Path,
+  frames: Sequence[Path | np.ndarray],
+  most: int = 150,
+  milliseconds: int = 100,
+  hold: int = 2000,
+) -> None:
+  """Makes a looping GIF; the file is whole or not there.
+
+  Args:
+    path: of the GIF.
+    frames: PNG files, or uint8 [H, W, 1 or 3]; all are shown in the size of the last.
+    most: of more, so many are taken, evenly.
+    milliseconds: each is shown.
+    hold: milliseconds that the last is shown.
+  """
   chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, most).round().astype(int))]
-  with Image.open(chosen[-1]) as last:
-    size = last.size  # a run may have gone on with another number of samples
-  pictures = []
-  for frame in chosen:
-    with Image.open(frame) as picture:
-      pictures.append(
-        picture.convert('L' if picture.mode == 'L' else 'RGB').resize(size, Image.Resampling.NEAREST)
-      )
-  durations = [milliseconds] * (len(pictures) - 1) + [2000]
+  opened = [_open(frame) if isinstance(frame, Path) else _to_pillow(frame) for frame in chosen]
+  # a run may have gone on with another number of samples
+  pictures = [picture.resize(opened[-1].size, Image.Resampling.NEAREST) for picture in opened]
+  durations = [milliseconds] * (len(pictures) - 1) + [hold]
+  path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(path.name + '.part')
   pictures[0].save(
     part, 'GIF', save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False
   )
   part.replace(path)
+
+
+def _open(path: Path) -> Image.Image:
+  with Image.open(path) as picture:
+    return picture.convert('L' if picture.mode == 'L' else 'RGB')
 
 
 def _to_pillow(image: np.ndarray) -> Image.Image:

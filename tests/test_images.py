@@ -33,6 +33,60 @@ def test_zoom_keeps_pixels_square():
   np.testing.assert_array_equal(large[::3, ::3], small)
 
 
+def test_zoom_of_many_is_that_of_each():
+  small = np.arange(12, dtype=np.uint8).reshape(2, 2, 3, 1)
+  np.testing.assert_array_equal(images.zoom(small, 9), [images.zoom(image, 9) for image in small])
+
+
+def _ink(picture):
+  """Rows and columns from the first to the last that is not white."""
+  dark = (picture < 128).any(2)
+  rows, columns = np.flatnonzero(dark.any(1)), np.flatnonzero(dark.any(0))
+  return rows[0], rows[-1], columns[0], columns[-1]
+
+
+def test_text_is_in_the_middle_and_within():
+  top, bottom, left, right = _ink(images.text('88', 20, 60, 3))
+  assert abs(top + bottom - 19) <= 4 and abs(left + right - 59) <= 3 and 6 <= bottom - top <= 12
+  long = images.text('T-shirt/top', 20, 40, 1)
+  assert long.shape == (20, 40, 1) and (long[:, [0, -1]] == 255).all()  # made smaller, not cut
+
+
+def test_captions_are_under_the_images_and_their_own():
+  made = np.full((3, 30, 40, 3), 77, np.uint8)
+  got = images.captioned(made, ['7', '', '7'], 16)
+  assert got.shape == (3, 46, 40, 3)
+  np.testing.assert_array_equal(got[:, :30], made)
+  np.testing.assert_array_equal(got[0], got[2])
+  assert (got[1, 30:] == 255).all() and (got[0, 30:] < 128).any()
+
+
+def test_titles_are_over_their_columns():
+  picture = images.grid(np.full((4, 20, 20, 1), 200, np.uint8), columns=2)
+  got = images.headed(picture, ['', '1'])
+  np.testing.assert_array_equal(got[16:], picture)
+  _, bottom, left, right = _ink(got)
+  assert bottom < 16 and 22 < left < right < 44
+
+
+def test_pictures_beside_each_other_stand_on_one_line():
+  low, high = np.full((2, 3, 1), 10, np.uint8), np.full((4, 1, 1), 20, np.uint8)
+  got = images.beside([low, high])[:, :, 0]
+  np.testing.assert_array_equal(got, [[255] * 3 + [20]] * 2 + [[10] * 3 + [20]] * 2)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_a_gif_of_arrays(tmp_path, channels):
+  frames = [np.full((6, 8, channels), 50 * i, np.uint8) for i in range(5)]
+  images.save_gif(tmp_path / 'new' / 'loop.gif', frames, milliseconds=60, hold=60)
+  with Image.open(tmp_path / 'new' / 'loop.gif') as gif:
+    assert gif.n_frames == 5 and gif.info['loop'] == 0 and gif.size == (8, 6)
+    for i in range(5):
+      gif.seek(i)
+      assert gif.info['duration'] == 60
+      np.testing.assert_allclose(np.asarray(gif.convert('L')), 50 * i, atol=2)
+
+
 @pytest.mark.parametrize('channels', [1, 3])
 def test_png_and_gif(tmp_path, channels):
   frames = []

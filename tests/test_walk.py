@@ -1,0 +1,281 @@
+"""`--mode=walk`, and the exemplars of classes."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import ROOT, TINY, environment
+from PIL import Image
+
+import main
+from dcgan_jax import images, latents
+from dcgan_jax.commands import exemplars, extractors, sample, walk
+from dcgan_jax.commands.exemplars import Exemplars
+from dcgan_jax.errors import InputError
+
+FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('runs') / 'run'
+  _main(*TINY, '--config.train.num_steps=8', f'--workdir={folder}')
+  return folder
+
+
+def _main(*arguments):
+  command = [sys.executable, 'main.py', *map(str, arguments)]
+  env = environment(optimized=True)
+  done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr[-3000:]
+  return done.stdout
+
+
+@pytest.fixture(scope='module')
+def sampler(trained):
+  return sample.load(trained)
+
+
+@pytest.fixture
+def run(trained, sampler, monkeypatch, tmp_path):
+  """Calls the verb in this process, with its generator compiled once for all; gives the picture."""
+  monkeypatch.setattr(sample, 'load', lambda folder, checkpoint: sampler)
+  monkeypatch.setattr(walk.cache, 'keep_compiled_programs', lambda: None)
+
+  def call(out='x.png', sheet=False, path=None, seed=3, num=None, **named):
+    arguments = {flag: named.get(flag) for flag in FLAGS}
+    walk.run(trained, num, seed, 'last', str(tmp_path / out), sheet, path, arguments)
+    with Image.open(tmp_path / out) as picture:
+      picture.load()
+      return picture
+
+  return call
+
+
+def _shown(picture, side):
+  """The images of a grid without captions, of that side in pixels, back in their own 8x8."""
+  x = np.asarray(picture)[..., None]
+  gap = 2 if side == 64 else 2 * side // 8
+  rows, columns = ((n - gap) // (side + gap) for n in x.shape[:2])
+  cells = [
+    x[gap + r * (side + gap) :, gap + c * (side + gap) :][: side : side // 8, : side : side // 8]
+    for r in range(rows)
+    for c in range(columns)
+  ]
+  return np.stack(cells).reshape(rows, columns, 8, 8, 1)
+
+
+def test_a_walk_begins_each_row_with_its_image_and_ends_it_with_the_next(run, sampler, capsys):
+  shown = _shown(run(points='4,0,7'), 48)
+  assert shown.shape == (3, 10, 8, 8, 1)
+  want = sampler.sample(8, seed=3)[[4, 0, 7]]
+  np.testing.assert_array_equal(shown[:, 0], want)
+  assert abs(shown[:, -1].astype(int) - np.roll(want, -1, axis=0)).max() <= 1  # up to rounding
+  z = latents.sample(jax.random.key(3), jnp.array([4, 0]), 10)
+  between = sampler.from_latents(latents.slerp(z[0], z[1], jnp.array([4 / 9])))
+  assert abs(shown[0, 4].astype(int) - between[0]).max() <= 1
+  assert not np.array_equal(shown[0, 4], _shown(run(points='4,0,7', path='linear'), 48)[0, 4])
+  printed = capsys.readouterr().out
+  assert '--points=4,0,7\n' in printed and 'seed 3, spherical' in printed and 'seed 3, linear' in printed
+
+
+def test_the_default_walk_is_through_nine(run, capsys):
+  assert _shown(run(), 48).shape[:2] == (9, 10)
+  assert '--points=0,1,2,3,4,5,6,7,8\n' in capsys.readouterr().out
+
+
+def test_an_animation_is_the_walk_and_loops(run, sampler):
+  gif = run('x.gif', points='4,0,7')
+  assert gif.info['loop'] == 0
+  frames = []
+  for i in range(gif.n_frames):
+    gif.seek(i)
+    frames.append(_shown(gif.convert('L'), 112).reshape(4, 8, 8, 1)[:3])
+  assert len(frames) == 30
+  points = sampler.sample(8, seed=3)[[4, 0, 7]]
+  for leg in range(3):
+    np.testing.assert_array_equal(frames[10 * leg], np.roll(points, -leg, axis=0))
+  z = latents.sample(jax.random.key(3), jnp.array([7, 4]), 10)
+  before_last = sampler.from_latents(latents.slerp(z[0], z[1], jnp.array([0.9])))[0]
+  assert abs(frames[-1][0].astype(int) - before_last).max() <= 1
+
+
+def test_a_sheet_is_the_sample_numbered(run, sampler):
+  picture = np.asarray(run(sheet=True, num=5))[..., None]
+  tiles = images.captioned(images.zoom(sampler.sample(5, seed=3), 64), list('01234'))
+  np.testing.assert_array_equal(picture, images.grid(tiles))
+
+
+def test_arithmetic(run, sampler, capsys):
+  picture = np.asarray(run(plus='3,8,21', minus='4', plus2='9,5'))[..., None]
+  assert '--plus=3,8,21\n--minus=4\n--plus2=9,5\n' in capsys.readouterr().out
+  key = jax.random.key(3)
+  z = [latents.sample(key, jnp.array(i), 10) for i in ([3, 8, 21], [4], [9, 5])]
+  shown = _shown(picture[-16 - 200 : -16, -200:, 0], 64)
+  means = [np.asarray(x).mean(0) for x in z]
+  result = sampler.from_latents((means[0] - means[1] + means[2])[None])[0]
+  assert abs(shown[1, 1].astype(int) - result).max() <= 1
+  others = np.delete(shown.reshape(9, 8, 8, 1), 4, axis=0)
+  assert all((other != result).any() for other in others)
+  assert np.abs(others.astype(float).mean(0) - result).mean() < 8  # they are around it
+  column = picture[2 + 16 : -18, 2:66]  # a title, then images, each with a line under it
+  first = sampler.from_latents(np.concatenate([z[0], means[:1]]))
+  for i, image in enumerate(first):
+    tile = column[i * 82 : i * 82 + 64][::8, ::8]
+    assert abs(tile.astype(int) - image).max() <= 1
+
+
+def test_a_turn(run, sampler, capsys):
+  picture = run(turn_from='10,11,12,13', turn_to='14,15', points='6,2')
+  assert '--turn_from=10,11,12,13\n--turn_to=14,15\n--points=6,2\n' in capsys.readouterr().out
+  shown = _shown(np.asarray(picture)[16:], 64)
+  assert shown.shape[:2] == (2, 9)
+  np.testing.assert_array_equal(shown[:, 4], sampler.sample(7, seed=3)[[6, 2]])
+  z = np.asarray(latents.sample(jax.random.key(3), jnp.arange(16), 10))
+  for column, amount in ((0, -1), (6, 0.5), (8, 1)):
+    turned = z[[6, 2]] + amount * (z[14:16].mean(0) - z[10:14].mean(0))
+    assert abs(shown[:, column].astype(int) - sampler.from_latents(turned)).max() <= 1
+
+
+def test_latents_beyond_the_uniform_prior_are_not_clipped(run, sampler, monkeypatch):
+  monkeypatch.setattr(sampler, 'prior', 'uniform')
+  seen = []
+  make = sampler.from_latents
+  monkeypatch.setattr(sampler, 'from_latents', lambda z: seen.append(np.asarray(z)) or make(z))
+  run(plus='1', minus='2', plus2='3')
+  z = np.asarray(latents.sample(jax.random.key(3), jnp.arange(4), 10, 'uniform'))
+  np.testing.assert_allclose(seen[-1][4], z[1] - z[2] + z[3], atol=1e-6)
+  assert abs(seen[-1][4]).max() > 1
+
+
+def test_the_default_path_suits_the_prior(run, sampler, monkeypatch, capsys):
+  monkeypatch.setattr(sampler, 'prior', 'uniform')
+  run(points='1,2')
+  assert 'linear' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('text', 'want'),
+  [
+    ('3', Exemplars((3,))),
+    (' 3, 8,21', Exemplars((3, 8, 21))),
+    ('class:7', Exemplars((), '7')),
+    ('class: ankle boot', Exemplars((), 'ankle boot')),
+    ('Ankle boot', Exemplars((), 'Ankle boot')),
+    ('T-shirt/top', Exemplars((), 'T-shirt/top')),
+    ('cats, dogs', Exemplars((), 'cats, dogs')),
+  ],
+)
+def test_numbers_are_images_and_all_else_is_a_class(text, want):
+  assert exemplars.parse('plus', text) == want
+
+
+def test_the_surest_are_first_and_of_the_class():
+  probabilities = np.array([[0.9, 0.1, 0], [0.45, 0.55, 0], [0.2, 0.8, 0], [0.1, 0.9, 0], [0.1, 0.8, 0.1]])
+  assert exemplars.surest(probabilities, 1, 3) == (3, 2, 4)  # of equals, the first
+  assert exemplars.surest(probabilities, 1, 9) == (3, 2, 4, 1)
+  assert exemplars.surest(probabilities, 2, 3) == ()
+
+
+@pytest.fixture
+def brightness(monkeypatch):
+  """A classifier of the digits that goes by brightness: the brightest images are surely a 7, the darkest a 2."""
+
+  def look(made):
+    x = made.astype(np.float64).mean((1, 2, 3)) / 255
+    return {'probabilities': np.eye(10)[7] * x[:, None] + np.eye(10)[2] * (1 - x)[:, None]}
+
+  monkeypatch.setattr(extractors, 'of_classifier', lambda *_: extractors.Extractor('classifier', '', look))
+
+
+def test_exemplars_of_a_class_are_as_if_named_by_number(run, sampler, brightness, capsys):
+  by_class = run(turn_from='class:7', turn_to='class:2', points='0,1', num=50)
+  order = np.argsort(sampler.sample(50, seed=3).mean((1, 2, 3)), kind='stable')
+  numbers = {'turn_to': order[:4].tolist(), 'turn_from': order[::-1][:4].tolist()}
+  printed = capsys.readouterr().out
+  for flag, name in (('turn_from', '7'), ('turn_to', '2')):
+    assert f'--{flag}={",".join(map(str, numbers[flag]))}  ({name})\n' in printed
+  by_number = run(**{flag: ','.join(map(str, found)) for flag, found in numbers.items()}, points='0,1')
+  np.testing.assert_array_equal(by_class, by_number)
+
+
+def test_a_class_by_the_real_classifier(trained, tmp_path):
+  """As a user would: the flags that it prints make the same picture again."""
+  names = [f'class:{i}' for i in range(10)]
+  for name in names:  # after eight steps, not all are to be seen
+    command = ['--mode=walk', f'--workdir={trained}', f'--points={name}', '--num=300', '--out']
+    try:
+      printed = _main(*command, tmp_path / 'class.png')
+      break
+    except AssertionError as error:
+      assert 'sees it in none' in str(error)
+  numbers = next(line for line in printed.splitlines() if line.startswith('--points=')).split()[0]
+  _main('--mode=walk', f'--workdir={trained}', numbers, '--out', tmp_path / 'numbers.png')
+  assert (tmp_path / 'class.png').read_bytes() == (tmp_path / 'numbers.png').read_bytes()
+
+
+TERMS = {'plus': '1', 'minus': '2', 'plus2': '3'}
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'text'),
+  [
+    ({'plus': '1,2'}, r'^--minus and --plus2 missing: arithmetic takes --plus, --minus, --plus2: numbers'),
+    ({'turn_to': '1'}, '^--turn_from missing: turn takes'),
+    (TERMS | {'turn_to': '1'}, '^turn_to=1: does not go with the rest; arithmetic takes --plus'),
+    (TERMS | {'path': 'linear'}, '^path=linear: does not go'),
+    ({'sheet': True, 'points': '1'}, '^points=1: does not go with the rest; sheet takes no flag'),
+    ({'points': '5'}, '^points=5: a walk takes two images or more'),
+    ({'points': '1,,5'}, '^points=1,,5: give numbers of images, like 3,8,21, from 0, or a class'),
+    ({'points': '-1,5'}, '^points=-1,5: give numbers'),
+    ({'points': '1.5,5'}, '^points=1.5,5: give numbers'),
+    ({'points': ''}, '^points=: give numbers'),
+    ({'points': '1,4294967296'}, '^points=1,4294967296: images are numbered from 0 to 2147483647'),
+    ({'out': 'x.mp4'}, r'x\.mp4: must end in \.png \(rows\) or \.gif \(a loop\)'),
+    (TERMS | {'out': 'x.gif'}, r'x\.gif: must end in \.png'),
+    ({'points': 'shoe'}, '^points=shoe: no such class; the classes of the data are: 0, 1, 2, 3,'),
+    ({'points': 'class:'}, '^points=: no such class'),
+    ({'points': 'class:5'}, '^points=5: the classifier sees it in none of the first 1000 images of seed 3;'),
+  ],
+)
+def test_bad_input_is_one_line(run, brightness, arguments, text):
+  with pytest.raises(InputError, match=text) as error:
+    run(**arguments)
+  assert '\n' not in str(error.value)
+
+
+def test_capitals_matter_only_where_they_tell_two_apart():
+  assert exemplars._find('plus', 'ankle boot', ('Bag', 'Ankle boot')) == 1
+  assert exemplars._find('plus', 'a', ('A', 'a')) == 1
+  with pytest.raises(InputError, match='no such class'):
+    exemplars._find('plus', 'SS', ('ss', 'Ss'))
+
+
+def test_data_without_classes_is_refused(run, monkeypatch):
+  def refuse(self):
+    raise InputError('data.source: its images have no classes')
+
+  monkeypatch.setattr(exemplars.build.data.Digits, 'labels', refuse)
+  with pytest.raises(InputError, match='have no classes'):
+    run(points='class:1')
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(run, tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(InputError, match='cannot be written'):
+    run('file/x.png', sheet=True, num=4)
+
+
+def test_flags_reach_the_verb(monkeypatch):
+  """With a space, or with `=`."""
+  called = []
+  monkeypatch.setattr(main, '_run', lambda *arguments: called.append(arguments))
+  main.flags.FLAGS.unparse_flags()
+  main._parse(['main.py', '--mode=walk', '--workdir=w', '--plus', '3,8', '--turn_to=a b', '--nosheet'])
+  main.MODES['walk']()
+  verb, folder, *rest, named = called[0]
+  assert (verb, str(folder), rest) == ('walk', 'w', [None, 0, 'last', None, False, None])
+  assert named == dict.fromkeys(FLAGS) | {'plus': '3,8', 'turn_to': 'a b'}
