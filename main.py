@@ -39,8 +39,8 @@ SEED = flags.DEFINE_integer(
 OUT = flags.DEFINE_string(
   'out',
   None,
-  'sample: a .png for a grid, an .npz for an array, or a folder; default samples.png. walk: a .png, or a .gif '
-  'of the walk; default walk.png, or sheet, arithmetic, turn.png by what is asked for.',
+  'sample: a .png for a grid, an .npz for an array, or a folder; default samples.png. walk: a .png, or a '
+  '.gif for a loop; default walk.png, sheet.png, arithmetic.png or turn.png.',
 )
 LATENTS = flags.DEFINE_string('latents', None, 'sample: .npy of latents [N, z_size], instead of random ones.')
 STATISTICS = flags.DEFINE_enum(
@@ -49,27 +49,26 @@ STATISTICS = flags.DEFINE_enum(
 CHECKPOINT = flags.DEFINE_string(
   'checkpoint', 'last', 'sample, walk, evaluate: last, best (by score) or a step.'
 )
-SHEET = flags.DEFINE_bool(
-  'sheet', False, 'walk: the images of the seed with their numbers, to choose from, instead of a walk.'
-)
+SHEET = flags.DEFINE_bool('sheet', False, 'walk: only show the images of the seed, with their numbers.')
 POINTS = flags.DEFINE_string(
   'points',
   None,
-  'walk: numbers of the images to walk through, and back to the first, default 0,1,2,3,4,5,6,7,8; or of those '
-  'to turn, default the first 8. Or, like all that follow, a class: its name, or class:NAME if that is a number.',
+  'walk: the images to walk through, and back to the first: their numbers, default 0,1,2,3,4,5,6,7,8; or a '
+  'class, by its name, or by class:NAME where that is a number, for those a classifier is surest of. The '
+  'flags below take the same. With --turn_to: the images to turn, default the first 8.',
 )
 PATH = flags.DEFINE_enum(
-  'path', None, ['spherical', 'linear'], 'walk: between them; default spherical, linear if z is uniform.'
+  'path', None, ['spherical', 'linear'], 'walk: between images; default spherical, linear if z is uniform.'
 )
 PLUS = flags.DEFINE_string(
-  'plus', None, 'walk: numbers of images, say 3,8,21: makes mean(plus) - mean(minus) + mean(plus2).'
+  'plus', None, 'walk: some images, three in the paper: show mean(plus) - mean(minus) + mean(plus2).'
 )
-MINUS = flags.DEFINE_string('minus', None, 'walk: see --plus.')
-PLUS2 = flags.DEFINE_string('plus2', None, 'walk: see --plus.')
+MINUS = flags.DEFINE_string('minus', None, 'walk: with --plus.')
+PLUS2 = flags.DEFINE_string('plus2', None, 'walk: with --plus.')
 TURN_FROM = flags.DEFINE_string(
-  'turn_from', None, 'walk: with --turn_to, numbers of images, say four each: adds mean(to) - mean(from).'
+  'turn_from', None, 'walk: some images, four in the paper: add parts of mean(turn_to) - mean(turn_from).'
 )
-TURN_TO = flags.DEFINE_string('turn_to', None, 'walk: see --turn_from.')
+TURN_TO = flags.DEFINE_string('turn_to', None, 'walk: with --turn_from.')
 FEATURES = flags.DEFINE_enum(
   'features',
   'classifier',

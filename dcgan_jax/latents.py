@@ -1,5 +1,7 @@
 """Latents: the noise z that the generator turns into images."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -46,11 +48,11 @@ def lerp(a: Array, b: Array, t: Array) -> Array:
 
 
 def slerp(a: Array, b: Array, t: Array) -> Array:
-  """Spherical interpolation: the direction turns evenly from a's to b's, the length goes evenly from |a| to |b|.
+  """Spherical interpolation: the direction turns evenly from a's to b's, the length goes evenly to b's.
 
-  Normal latents of 100 numbers have lengths near 10, whatever their direction, so that each point of the way
-  is one that the generator has met in training (White 2016, arXiv:1609.04468, section 2.1). Between directions
-  that are alike it is `lerp`; from a direction to its opposite there are many ways, of which one is taken.
+  Normal latents of 100 numbers have lengths near 10 in all directions: so has the whole way between them,
+  where the generator has been in training (White 2016, arXiv:1609.04468, section 2.1). Between equal
+  directions it is `lerp`; from a direction to its opposite there are many ways, of which one is taken.
 
   Args and returns: as of `lerp`.
   """
@@ -65,7 +67,7 @@ def slerp(a: Array, b: Array, t: Array) -> Array:
 
 
 def _perpendicular(u: Array, v: Array) -> Array:
-  """The unit vector at a right angle to the unit vector u, towards v; towards anything if v is on u's line."""
+  """The unit vector at a right angle to the unit vector u, towards v; any if v is on u's line."""
   towards = v - (v @ u) * u
   axis = jnp.zeros_like(u).at[jnp.argmin(jnp.abs(u))].set(1)
   towards = v - (v @ u) * u
@@ -79,6 +81,7 @@ def _perpendicular(u: Array, v: Array) -> Array:
 PATHS = {'linear': lerp, 'spherical': slerp}
 
 
+@functools.partial(jax.jit, static_argnames=('kind', 'closed'))
 def path(points: Array, t: Array, kind: str = 'spherical', closed: bool = True) -> Array:
   """The way through several latents, leg by leg (the paper's figure 4 goes through 9).
 
@@ -99,8 +102,8 @@ def path(points: Array, t: Array, kind: str = 'spherical', closed: bool = True) 
 def arithmetic(plus: Array, minus: Array, plus2: Array) -> Array:
   """mean(plus) - mean(minus) + mean(plus2): a man with glasses - a man + a woman (the paper's figure 7).
 
-  Single latents are unstable, says its section 6.3.2, means of three are not. As there, nothing is clipped: of
-  uniform latents the result may leave [-1, 1].
+  Single latents are unstable, says its section 6.3.2, means of three are not. It speaks of no clipping and
+  there is none: of uniform latents the result may leave [-1, 1].
 
   Args:
     plus, minus, plus2: float [N, Z], each its own N; the paper takes 3.

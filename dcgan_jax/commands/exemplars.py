@@ -1,4 +1,4 @@
-"""Images of a seed that a user names: by their numbers, or by a class, for which a classifier chooses them."""
+"""Images of a seed that a user names: by their numbers, or by a class, of which a classifier chooses some."""
 
 import re
 from collections.abc import Mapping
