@@ -19,7 +19,7 @@ from dcgan_jax.commands import cluster, validation, workdir
 from dcgan_jax.errors import InputError
 
 CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'train, summary: a file of configs/; --config.KEY=VALUE changes one of its keys.'
+  'config', None, 'train, summary, import: a file of configs/; --config.KEY=VALUE changes one of its keys.'
 )
 WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; default runs/NAME for configs/NAME.py.')
 ALLOW_CHANGE = flags.DEFINE_bool(
@@ -81,6 +81,12 @@ RESIZER = flags.DEFINE_enum(
   'resizer', 'tf1', ['tf1', 'pytorch'], 'evaluate: for Inception-v3, as torch-fidelity or as pytorch-fid.'
 )
 IMAGES = flags.DEFINE_string('images', None, 'evaluate: a folder or an .npz, instead of generated images.')
+FORMAT = flags.DEFINE_enum(
+  'format', None, ['pytorch', 'newmu'], "import: of the weights, a PyTorch DCGAN's or the paper's authors'."
+)
+SOURCE = flags.DEFINE_string(
+  'source', None, "import: PATH of a generator's file or PATH,PATH with its discriminator's; newmu: a folder."
+)
 DISTRIBUTED = flags.DEFINE_bool(
   'distributed', None, 'Join the other processes of the run that the cluster knows; default: by environment.'
 )
@@ -124,6 +130,9 @@ MODES: dict[str, Callable[[], None]] = {
     RESIZER.value,
     IMAGES.value,
   ),
+  'import': lambda: _run(
+    'import_weights', _import_config(), _workdir(), FORMAT.value, _required('source', SOURCE.value)
+  ),
 }
 MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
 
@@ -155,6 +164,21 @@ def _config() -> ConfigDict:
     raise InputError(f'--config is missing: {_known_configs()}')
   validation.check(CONFIG.value)
   return CONFIG.value
+
+
+def _import_config() -> ConfigDict:
+  """The config of the command line or, without one, that of the most common model of the format."""
+  defaults = {'pytorch': 'cifar10', 'newmu': 'svhn'}
+  name = defaults[_required('format', FORMAT.value)]
+  if CONFIG.value is not None:
+    return _config()
+  return importlib.import_module(f'configs.{name}').get_config().lock()
+
+
+def _required(flag: str, value: str | None) -> str:
+  if not value:
+    raise InputError(f'--{flag} is missing: --mode={MODE.value} takes {flags.FLAGS[flag].help}')
+  return value
 
 
 def _known_configs() -> str:

@@ -1,0 +1,63 @@
+"""Batch-norm statistics of a whole population, for networks that keep no running ones."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax import Array
+
+from dcgan_jax import conv
+
+PyTree = Any
+
+
+def estimate(
+  module: nn.Module,
+  variables: dict[str, PyTree],
+  batches: Callable[[], Iterable[Any]],
+  missing: Sequence[str],
+) -> dict[str, PyTree]:
+  """Takes the mean and variance of what comes into each batch norm, the first layer first.
+
+  Layers further on are measured with those before them at the population's own statistics. So these are
+  what one batch of all inputs would be normalised by: the limit of ever larger batches. The mean
+  over small batches, which running averages are, is not quite that: in a small batch each layer meets
+  activations that the batch itself has normalised.
+
+  Args:
+    module: a `models.Generator` or `Discriminator`.
+    variables: 'params' and 'batch_stats', of which those missing may be anything.
+    batches: gives all inputs of the module, in batches [B, ...], once for each of those missing.
+    missing: names of the batch norms to measure.
+
+  Returns:
+    All 'batch_stats', float32.
+  """
+  stats = dict(variables['batch_stats'])
+  for name in sorted(missing, key=lambda name: int(name.removeprefix('norm'))):
+    measure = jax.jit(
+      _moments(module, name, len(stats[name]['mean'])), compiler_options=conv.compiler_options()
+    )
+    found = [(len(x), *measure(variables | {'batch_stats': stats}, x)) for x in batches()]
+    weights, means, variances = (np.asarray(values, np.float64) for values in zip(*jax.device_get(found)))
+    mean = np.average(means, 0, weights)
+    variance = np.average(variances + np.square(means - mean), 0, weights)
+    stats[name] = {'mean': mean.astype(np.float32), 'var': variance.astype(np.float32)}
+  return stats
+
+
+def _moments(module: nn.Module, norm: str, size: int) -> Callable[[PyTree, Any], tuple[Array, Array]]:
+  """(variables, inputs [B, ...]) -> mean and variance [size] of what comes into a batch norm."""
+  before = 'dense' if norm == 'norm0' else norm.replace('norm', 'conv')
+
+  def measure(variables: PyTree, inputs: Any) -> tuple[Array, Array]:
+    _, kept = module.apply(
+      variables, inputs, capture_intermediates=lambda m, _: m.name == before, mutable=['intermediates']
+    )
+    (output,) = kept['intermediates'][before]['__call__']
+    output = output.reshape(-1, size)  # channels last, or units
+    return output.mean(0), output.var(0)  # what needs only later layers is left out by the compiler
+
+  return measure
