@@ -126,8 +126,8 @@ def _pytorch_layers(tensors: Mapping[str, np.ndarray]) -> Iterator[Layer]:
     is_norm = weight.array.ndim == 1 and parts.keys() - statistics == {'weight', 'bias'}
     if not is_conv and not (is_norm and layer and not layer.norm and len(parts) in (2, 4)):
       raise InputError(
-        f'{weight.name}, of shape {weight.array.shape}, is not of a DCGAN: convolutions, each followed in the '
-        'file by its batch norm or by none'
+        f'{weight.name}, of shape {weight.array.shape}, is not of a DCGAN, whose file has convolutions, each '
+        'followed by its batch norm or by none'
       )
     if is_conv:
       if layer:

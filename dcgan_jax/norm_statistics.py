@@ -1,6 +1,6 @@
 """Batch-norm statistics of a whole population, for networks that keep no running ones."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -14,10 +14,7 @@ PyTree = Any
 
 
 def estimate(
-  module: nn.Module,
-  variables: dict[str, PyTree],
-  batches: Callable[[], Iterable[Any]],
-  missing: Sequence[str],
+  module: nn.Module, params: PyTree, known: dict[str, PyTree], batches: Callable[[], Iterable[Any]]
 ) -> dict[str, PyTree]:
   """Takes the mean and variance of what comes into each batch norm, the first layer first.
 
@@ -28,19 +25,21 @@ def estimate(
 
   Args:
     module: a `models.Generator` or `Discriminator`.
-    variables: 'params' and 'batch_stats', of which those missing may be anything.
-    batches: gives all inputs of the module, in batches [B, ...], once for each of those missing.
-    missing: names of the batch norms to measure.
+    params: of it.
+    known: 'batch_stats' of those batch norms that have them, {} for none.
+    batches: gives all inputs of the module, in batches [B, ...], once for each batch norm to measure.
 
   Returns:
     All 'batch_stats', float32.
   """
-  stats = dict(variables['batch_stats'])
-  for name in sorted(missing, key=lambda name: int(name.removeprefix('norm'))):
-    measure = jax.jit(
-      _moments(module, name, len(stats[name]['mean'])), compiler_options=conv.compiler_options()
-    )
-    found = [(len(x), *measure(variables | {'batch_stats': stats}, x)) for x in batches()]
+  norms = sorted((n for n in params if n.startswith('norm')), key=lambda n: int(n.removeprefix('norm')))
+  zeros = {name: np.zeros_like(params[name]['bias']) for name in norms}
+  stats: dict[str, PyTree] = {name: {'mean': zeros[name], 'var': zeros[name] + 1} for name in norms} | known
+  for name in norms:
+    if name in known:
+      continue
+    measure = jax.jit(_moments(module, name, len(zeros[name])), compiler_options=conv.compiler_options())
+    found = [(len(x), *measure({'params': params, 'batch_stats': stats}, x)) for x in batches()]
     weights, means, variances = (np.asarray(values, np.float64) for values in zip(*jax.device_get(found)))
     mean = np.average(means, 0, weights)
     variance = np.average(variances + np.square(means - mean), 0, weights)

@@ -122,18 +122,14 @@ def _images(network: Network) -> str:
 
 def _describe(network: Network) -> str:
   settings, size = network.settings, network.settings['kernel_size']
+  norms = [name for name in network.params if name.startswith('norm')]
   statistics = 'as stored there'
-  if _missing(network):
+  if len(network.batch_stats) < len(norms):
     statistics = f'of {SAMPLES:,} samples, since none are stored there'
   return (
     f'widths {", ".join(map(str, settings["widths"]))}, kernels {size}x{size}, '
     f'{"" if settings["use_bias"] else "no "}biases, batch-norm statistics {statistics}'
   )
-
-
-def _missing(network: Network) -> list[str]:
-  """Batch norms without statistics."""
-  return [name for name in network.params if name.startswith('norm') and name not in network.batch_stats]
 
 
 def _with_weights(config: ConfigDict, state: GanState, networks: dict[str, Network]) -> GanState:
@@ -145,9 +141,9 @@ def _with_weights(config: ConfigDict, state: GanState, networks: dict[str, Netwo
       yield latents.sample(jax.random.key(config.seed), indices, config.latent.size, config.latent.prior)
 
   def generated() -> Iterator[jax.Array]:
-    make = jax.jit(generator.apply, compiler_options=conv.compiler_options())
     return (make(made.variables, x) for x in z())
 
+  make = jax.jit(generator.apply, compiler_options=conv.compiler_options())
   made = _filled(generator, state.generator, networks['generator'], z)
   judge = state.discriminator
   if 'discriminator' in networks:
@@ -160,9 +156,6 @@ def _filled(
   module: nn.Module, net: NetState, network: Network, batches: Callable[[], Iterator[jax.Array]]
 ) -> NetState:
   """A network with the weights of another, and statistics of what is fed to it where that has none."""
-  params, stats = network.params, net.batch_stats | network.batch_stats
-  if missing := _missing(network):
-    variables = {'params': params, 'batch_stats': stats}
-    stats = norm_statistics.estimate(module, variables, batches, missing)
-  params, stats = jax.tree.map(jnp.asarray, (params, stats))
+  stats = norm_statistics.estimate(module, network.params, network.batch_stats, batches)
+  params, stats = jax.tree.map(jnp.asarray, (network.params, stats))
   return dataclasses.replace(net, params=params, batch_stats=stats)
