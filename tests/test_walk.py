@@ -204,7 +204,7 @@ def test_exemplars_are_by_the_classifier_of_the_data(run, trained, sampler, monk
   source = data.Digits(data.Fit((8, 8), 1))
   digits, _ = data.load(source, 'digits')
   with jax.numpy_dtype_promotion('standard'):  # optax mixes int32 with float32
-    extractor = extractors.of_classifier(source, digits, extractors.labels(source, digits))
+    extractor = extractors.of_classifier(source, digits, extractors.Labels(*source.labels()))
   probabilities = extractor.look(sampler.sample(50, seed=3))['probabilities']
   number = np.bincount(probabilities.argmax(1)).argmax()
   run(points=f'class:{number}', num=50)

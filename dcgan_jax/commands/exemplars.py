@@ -72,10 +72,9 @@ def choose(
     return dict(named)
   config = workdir.read_config(folder)
   source = build.source(config)
-  real = cache.load(source, config.data.source)
-  labels = extractors.labels(source, real)
+  labels = extractors.Labels(*source.labels())
   numbers = {flag: _find(flag, one.name, labels.names) for flag, one in named.items() if one.name is not None}
-  extractor = extractors.of_classifier(source, real, labels)
+  extractor = extractors.of_classifier(source, cache.load(source, config.data.source), labels)
   probabilities = extractor.look(sampler.sample(num, seed))['probabilities']
   found = {}
   for flag, number in numbers.items():
