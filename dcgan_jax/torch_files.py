@@ -110,6 +110,9 @@ def _read_zip(path: Path) -> tuple[Any, dict[str, bytes]]:
 
 
 def _read_legacy(file: IO[bytes]) -> tuple[Any, dict[str, bytes]]:
+  if file.read(2) == b'PK':
+    raise ValueError('it is a zip file that is cut short')
+  file.seek(0)
   if _Unpickler(file).load() != LEGACY_MAGIC:
     raise ValueError('it is no file of torch.save')
   _Unpickler(file).load()  # version of the protocol
