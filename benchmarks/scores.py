@@ -3,14 +3,13 @@
 python benchmarks/scores.py --config=configs/cifar10_32.py --num=10000
 
 Half of the config's data against the other half, blurred, with fewer and fewer of the classes, and noise; by
-the classifier's features or, with --weights=PATH of Inception-v3's file, by FID. The last line is JSON.
-Ends with status 1 if the order is not as it should be.
+the classifier's features or, with --weights=PATH of Inception-v3's file, by FID. Which classes go is drawn
+five times, and scores are averaged. The last line is JSON. Ends with status 1 if distances are not in order.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -20,11 +19,13 @@ from PIL import Image, ImageFilter
 
 from benchmarks import processes
 from dcgan_jax import cache
-from dcgan_jax.commands import build, evaluate, extractors
+from dcgan_jax.commands import build, extractors
 from dcgan_jax.evaluation import inception, scores
 
 BLURS = (0.5, 1.0, 2.0)  # deviations of a Gaussian, pixels
-DROPPED = (0.1, 0.3, 0.5, 0.9)  # shares of the classes
+DROPPED = (0.1, 0.3, 0.5, 0.7, 0.9)  # shares of the classes
+DRAWS = 5  # of the classes that go
+NEAR = 2000  # images whose neighbourhoods are taken
 
 
 def blurred(images: np.ndarray, deviation: float) -> np.ndarray:
@@ -35,19 +36,25 @@ def blurred(images: np.ndarray, deviation: float) -> np.ndarray:
   return np.stack([np.asarray(x) for x in made]).reshape(images.shape)
 
 
-def variants(
-  pool: np.ndarray, labels: extractors.Labels, classes: np.ndarray, num: int
-) -> Iterator[tuple[str, np.ndarray]]:
-  """(what was done, `num` images) of a pool of real ones with their classes."""
-  yield 'the other half', pool[:num]
-  for deviation in BLURS:
-    yield f'blurred by {deviation} pixels', blurred(pool[:num], deviation)
-  for share in DROPPED:
-    gone = round(share * len(labels.names))
-    kept = pool[classes >= gone]
-    yield f'{gone} of {len(labels.names)} classes dropped', np.resize(kept, (num, *pool.shape[1:]))
-  noise = np.random.default_rng(0).integers(0, 256, (num, *pool.shape[1:]), np.uint8)
-  yield 'noise', noise
+Scores = dict[str, float]
+
+
+def score(fake: np.ndarray, real: np.ndarray) -> Scores:
+  """Of features [N, D]; neighbourhoods among the first 2,000."""
+  distance = scores.frechet_distance(scores.moments(fake), scores.moments(real))
+  return {'distance': distance} | scores.manifold(fake[:NEAR], real[:NEAR])._asdict()
+
+
+def without_classes(
+  features: np.ndarray, classes: np.ndarray, gone: int, num: int, real: np.ndarray
+) -> Scores:
+  """Mean scores of features of images when so many classes are left out."""
+  draws = []
+  for seed in range(DRAWS):
+    random = np.random.default_rng(seed)
+    left = np.flatnonzero(~np.isin(classes, random.permutation(classes.max() + 1)[:gone]))
+    draws.append(score(features[random.choice(left, num, replace=len(left) < num)], real))
+  return {key: float(np.mean([draw[key] for draw in draws])) for key in draws[0]}
 
 
 def main() -> int:
@@ -59,32 +66,36 @@ def main() -> int:
   arguments = parser.parse_args()
   config = processes.load_config(arguments.config)
   source = build.source(config)
-  real, labels = cache.load(source, config.data.source), extractors.Labels(*source.labels())
+  images, labels = cache.load(source, config.data.source), extractors.Labels(*source.labels())
   if arguments.weights:
     extractor = extractors.of_inception(inception.read_weights(arguments.weights), 'tf1')
   else:
-    extractor = extractors.of_classifier(source, real, labels)
+    extractor = extractors.of_classifier(source, images, labels)
 
-  order = np.random.default_rng(0).permutation(len(real))
-  half = len(real) // 2
+  order = np.random.default_rng(0).permutation(len(images))
+  half = len(images) // 2
   num = min(arguments.num, half)
-  features = extractor.look(real[np.sort(order[:num])])['features']
-  reference = {'features': features} | scores.moments(features)._asdict()
-  pool = np.sort(order[half:])
+  look = lambda x: extractor.look(x)['features']  # noqa: E731
+  real, pool = look(images[order[:num]]), look(images[order[half:]])
+  other = images[order[half : half + num]]
   print(f'{num} images against {num} of {config.data.source}; {extractor.protocol}')
-  rows = {}
-  for name, images in variants(real[pool], labels, labels.classes[pool], num):
-    found = extractor.look(images)
-    row = rows[name] = evaluate.score(found, reference, extractor.kind)
-    print(
-      f'{name:28}' + '  '.join(f'{key.replace("_", " ")} {value:.4g}' for key, value in row.items()),
-      flush=True,
+  same = {'the other half': score(pool[:num], real)}
+  blurs = {f'blurred by {d} pixels': score(look(blurred(other, d)), real) for d in BLURS}
+  counts = [round(share * len(labels.names)) for share in DROPPED]
+  drops = {
+    f'{gone} of {len(labels.names)} classes dropped': without_classes(
+      pool, labels.classes[order[half:]], gone, num, real
     )
+    for gone in counts
+  }
+  noise = np.random.default_rng(0).integers(0, 256, other.shape, np.uint8)
+  rows = same | blurs | drops | {'noise': score(look(noise), real)}
+  for name, row in rows.items():
+    print(f'{name:28}' + '  '.join(f'{key} {value:.4g}' for key, value in row.items()))
   print(json.dumps(rows))
-  distances = [next(iter(row.values())) for row in rows.values()]
-  blurs, drops = distances[: 1 + len(BLURS)], [distances[0], *distances[1 + len(BLURS) : -1]]
-  ordered = blurs == sorted(blurs) and drops == sorted(drops) and distances[0] < 0.1 * distances[-1]
-  return int(not ordered)
+  ladders = [[row['distance'] for row in (same | ladder).values()] for ladder in (blurs, drops)]
+  in_order = all(ladder == sorted(ladder) for ladder in ladders)
+  return int(not in_order or rows['the other half']['distance'] > 0.01 * rows['noise']['distance'])
 
 
 if __name__ == '__main__':
