@@ -1,5 +1,6 @@
 """`--mode=walk`, and the exemplars of classes."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -7,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, environment
+from conftest import ROOT, environment
 from PIL import Image, ImageSequence
 
 import main
-from dcgan_jax import data, images, latents
-from dcgan_jax.commands import exemplars, extractors, sample, walk
+from configs import digits as digits_config
+from dcgan_jax import checkpoints, data, images, latents
+from dcgan_jax.commands import build, exemplars, extractors, sample, walk, workdir
 from dcgan_jax.commands.exemplars import Exemplars
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier
@@ -22,17 +24,17 @@ FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
 
 @pytest.fixture(scope='module')
 def trained(tmp_path_factory):
+  """A run that was saved before its first step: it need not have learned for this."""
   folder = tmp_path_factory.mktemp('runs') / 'run'
-  _main(*TINY, '--config.train.num_steps=8', f'--workdir={folder}')
+  config = digits_config.get_config()
+  config.data.image_size = (8, 8)
+  config.generator.widths, config.discriminator.widths = (8, 6), (6, 8)
+  config.generator.initializer = 'glorot'  # images that are not all gray
+  config.latent.size = 10
+  workdir.write_config(folder, config)
+  with contextlib.closing(checkpoints.open_for_writing(folder / 'checkpoints', 1)) as saver:
+    checkpoints.save(saver, jax.jit(build.initial_state(config))())
   return folder
-
-
-def _main(*arguments):
-  command = [sys.executable, 'main.py', *map(str, arguments)]
-  env = environment(optimized=True)
-  done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-  assert done.returncode == 0, done.stderr[-3000:]
-  return done.stdout
 
 
 @pytest.fixture(scope='module')
@@ -55,20 +57,15 @@ def run(trained, sampler, monkeypatch, tmp_path):
   return call
 
 
-def _shown(picture, side):
-  """The images of a grid without captions, of that side in pixels, back in their own 8x8."""
-  gap = 2 if side == 64 else 2 * side // 8  # the gap is enlarged with the grid, or the images before
-  rows, columns = ((n - gap) // (side + gap) for n in picture.shape[:2])
-  cells = [
-    picture[gap + r * (side + gap) :, gap + c * (side + gap) :][: side : side // 8, : side : side // 8]
-    for r in range(rows)
-    for c in range(columns)
-  ]
+def _shown(picture):
+  """The images of a grid without captions, back in their own 8x8 pixels."""
+  rows, columns = ((n - 2) // 66 for n in picture.shape[:2])
+  cells = [picture[2 + 66 * r :, 2 + 66 * c :][:64:8, :64:8] for r in range(rows) for c in range(columns)]
   return np.stack(cells).reshape(rows, columns, 8, 8, 1)
 
 
 def test_a_walk_begins_each_row_with_its_image_and_ends_it_with_the_next(run, sampler, capsys):
-  shown = _shown(*run(points='4,0,7'), 40)
+  shown = _shown(*run(points='4,0,7'))
   assert shown.shape == (3, 10, 8, 8, 1)
   want = sampler.sample(8, seed=3)[[4, 0, 7]]
   np.testing.assert_array_equal(shown[:, 0], want)
@@ -76,18 +73,18 @@ def test_a_walk_begins_each_row_with_its_image_and_ends_it_with_the_next(run, sa
   z = latents.sample(jax.random.key(3), jnp.array([4, 0]), 10)
   between = sampler.from_latents(latents.slerp(z[0], z[1], jnp.array([4 / 9])))
   assert abs(shown[0, 4].astype(int) - between[0]).max() <= 1
-  assert not np.array_equal(shown[0, 4], _shown(*run(points='4,0,7', path='linear'), 40)[0, 4])
+  assert not np.array_equal(shown[0, 4], _shown(*run(points='4,0,7', path='linear'))[0, 4])
   printed = capsys.readouterr().out
   assert '--points=4,0,7\n' in printed and 'seed 3, spherical' in printed and 'seed 3, linear' in printed
 
 
 def test_the_default_walk_is_through_nine(run, capsys):
-  assert _shown(*run(), 40).shape[:2] == (9, 10)
+  assert _shown(*run()).shape[:2] == (9, 10)
   assert '--points=0,1,2,3,4,5,6,7,8\n' in capsys.readouterr().out
 
 
 def test_an_animation_is_the_walk_and_loops(run, sampler):
-  frames = [_shown(frame, 96).reshape(4, 8, 8, 1)[:3] for frame in run('x.gif', points='4,0,7')]
+  frames = [_shown(frame).reshape(4, 8, 8, 1)[:3] for frame in run('x.gif', points='4,0,7')]
   assert len(frames) == 30
   points = sampler.sample(8, seed=3)[[4, 0, 7]]
   for leg in range(3):
@@ -108,7 +105,7 @@ def test_arithmetic(run, sampler, capsys):
   assert '--plus=3,8,21\n--minus=4\n--plus2=9,5\n' in capsys.readouterr().out
   key = jax.random.key(3)
   z = [latents.sample(key, jnp.array(i), 10) for i in ([3, 8, 21], [4], [9, 5])]
-  shown = _shown(picture[-16 - 200 : -16, -200:], 64)
+  shown = _shown(picture[-16 - 200 : -16, -200:])
   means = [np.asarray(x).mean(0) for x in z]
   result = sampler.from_latents((means[0] - means[1] + means[2])[None])[0]
   assert abs(shown[1, 1].astype(int) - result).max() <= 1
@@ -125,7 +122,7 @@ def test_arithmetic(run, sampler, capsys):
 def test_a_turn(run, sampler, capsys):
   (picture,) = run(turn_from='10,11,12,13', turn_to='14,15', points='6,2')
   assert '--points=6,2\n--turn_from=10,11,12,13\n--turn_to=14,15\n' in capsys.readouterr().out
-  shown = _shown(picture[16:], 64)
+  shown = _shown(picture[16:])
   assert shown.shape[:2] == (2, 9)
   np.testing.assert_array_equal(shown[:, 4], sampler.sample(7, seed=3)[[6, 2]])
   z = np.asarray(latents.sample(jax.random.key(3), jnp.arange(16), 10))
@@ -203,11 +200,11 @@ def test_exemplars_are_by_the_classifier_of_the_data(run, trained, sampler, monk
   monkeypatch.setattr(classifier, 'LEAST_ACCURACY', 0)
   source = data.Digits(data.Fit((8, 8), 1))
   digits, _ = data.load(source, 'digits')
-  with jax.numpy_dtype_promotion('standard'):  # optax mixes int32 with float32
+  with jax.numpy_dtype_promotion('standard'):  # the classifier's libraries mix int32 with float32
     extractor = extractors.of_classifier(source, digits, extractors.Labels(*source.labels()))
-  probabilities = extractor.look(sampler.sample(50, seed=3))['probabilities']
-  number = np.bincount(probabilities.argmax(1)).argmax()
-  run(points=f'class:{number}', num=50)
+    probabilities = extractor.look(sampler.sample(50, seed=3))['probabilities']
+    number = np.bincount(probabilities.argmax(1)).argmax()
+    run(points=f'class:{number}', num=50)
   printed = capsys.readouterr().out
   indices = [int(i) for i in printed.split('--points=')[1].split()[0].split(',')]
   assert f'  ({number})\n' in printed and (probabilities[indices].argmax(1) == number).all()
@@ -217,18 +214,19 @@ def test_exemplars_are_by_the_classifier_of_the_data(run, trained, sampler, monk
 
 
 def test_as_a_user_starts_it(trained, tmp_path):
-  printed = _main(
+  terms = ['--plus', '3,8', '--minus=1', '--plus2=2']
+  command = [
+    sys.executable,
+    'main.py',
     '--mode=walk',
     f'--workdir={trained}',
-    '--plus',
-    '3,8',
-    '--minus=1',
-    '--plus2=2',
+    *terms,
     f'--out={tmp_path}/x.png',
-  )
-  assert printed == (
-    f'--plus=3,8\n--minus=1\n--plus2=2\narithmetic of step 8 of {trained}, seed 0, in {tmp_path}/x.png\n'
-  )
+  ]
+  done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr[-3000:]
+  origin = f'arithmetic of step 0 of {trained}, seed 0, in {tmp_path}/x.png'
+  assert done.stdout == f'--plus=3,8\n--minus=1\n--plus2=2\n{origin}\n'
   with Image.open(tmp_path / 'x.png') as picture:
     assert picture.size > (300, 200)
 

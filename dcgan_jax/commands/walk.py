@@ -28,7 +28,7 @@ KINDS: dict[str, dict[str, int]] = {
 }
 STEPS = 10  # images of a walk's row, both ends included; frames of its leg
 AMOUNTS = np.linspace(-1, 1, 9)  # of the turn vector
-TILE = 64  # pixels, or so, of an image beside words
+TILE = 64  # pixels, or so, that small images are enlarged to
 
 
 def run(
@@ -135,14 +135,15 @@ def _draw_sheet(made: np.ndarray) -> np.ndarray:
 def _draw_walk(sampler: sample.Sampler, points: Array, path: str) -> list[np.ndarray]:
   """A row for each leg; it ends with the image that the next begins with."""
   made = _make(sampler, latents.path(points, jnp.linspace(0, 1, STEPS), path))
-  return [images.zoom(images.grid(np.concatenate(made), columns=STEPS))]
+  return [images.grid(images.zoom(np.concatenate(made), TILE), columns=STEPS)]
 
 
 def _animate(sampler: sample.Sampler, points: Array, path: str) -> list[np.ndarray]:
   """As many images as there are points, all on the same closed way, each a leg ahead of the one before."""
-  made = np.concatenate(_make(sampler, latents.path(points, jnp.arange(STEPS) / STEPS, path)))
+  legs = latents.path(points, jnp.arange(STEPS) / STEPS, path)
+  made = images.zoom(_make(sampler, legs.reshape(-1, legs.shape[-1])), TILE)
   starts = STEPS * np.arange(len(points))
-  return [images.zoom(images.grid(made[(starts + i) % len(made)]), 256) for i in range(len(made))]
+  return [images.grid(made[(starts + i) % len(made)]) for i in range(len(made))]
 
 
 def _draw_arithmetic(
