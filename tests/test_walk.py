@@ -75,7 +75,7 @@ def test_a_walk_begins_each_row_with_its_image_and_ends_it_with_the_next(run, sa
   assert abs(shown[0, 4].astype(int) - between[0]).max() <= 1
   assert not np.array_equal(shown[0, 4], _shown(*run(points='4,0,7', path='linear'))[0, 4])
   printed = capsys.readouterr().out
-  assert '--points=4,0,7\n' in printed and 'seed 3, spherical' in printed and 'seed 3, linear' in printed
+  assert '--points=4,0,7\n' in printed and 'spherical walk of step 0' in printed and 'linear walk' in printed
 
 
 def test_the_default_walk_is_through_nine(run, capsys):
@@ -145,7 +145,7 @@ def test_latents_beyond_the_uniform_prior_are_not_clipped(run, sampler, monkeypa
 def test_the_default_path_suits_the_prior(run, sampler, monkeypatch, capsys):
   monkeypatch.setattr(sampler, 'prior', 'uniform')
   run(points='1,2')
-  assert 'linear' in capsys.readouterr().out
+  assert 'linear walk' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ TERMS = {'plus': '1', 'minus': '2', 'plus2': '3'}
     (TERMS | {'turn_to': '1'}, '^turn_to=1: does not go with the rest; arithmetic takes --plus'),
     (TERMS | {'path': 'linear'}, '^path=linear: does not go'),
     ({'sheet': True, 'points': '1'}, '^points=1: does not go with the rest; sheet takes no flag'),
-    ({'points': '5'}, '^points=5: a walk takes two images or more'),
+    ({'points': '5'}, '^points=5: is one image; a walk takes two or more'),
     ({'points': '1,,5'}, '^points=1,,5: give numbers of images, like 3,8,21, from 0, or a class'),
     ({'points': '-1,5'}, '^points=-1,5: give numbers'),
     ({'points': '1.5,5'}, '^points=1.5,5: give numbers'),

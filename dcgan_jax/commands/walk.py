@@ -63,33 +63,39 @@ def run(
   asked = {flag: exemplars.parse(flag, text) for flag, text in given.items()}
   if 'points' in KINDS[kind] and 'points' not in asked:
     asked['points'] = Exemplars(tuple(range(KINDS[kind]['points'])))
-  if kind == 'walk' and len(asked['points'].indices) == 1:
-    raise InputError(f'points={given["points"]}: a walk takes two images or more')
   cache.keep_compiled_programs()
   sampler = sample.load(folder, checkpoint)
   chosen = exemplars.choose(asked, KINDS[kind], folder, sampler, num or 1000, seed)
+  if kind == 'walk' and len(chosen['points'].indices) == 1:
+    raise InputError(f'points={given["points"]}: is one image; a walk takes two or more')
+  path = path or ('linear' if sampler.prior == 'uniform' else 'spherical')
+  if kind == 'sheet':
+    frames = [_draw_sheet(sampler.sample(num or 64, seed))]
+  else:
+    frames = _draw(kind, sampler, chosen, seed, path, moving=target.suffix == '.gif')
+  if distributed.is_main():
+    _write(target, frames)
+  for flag, one in chosen.items():
+    print(f'--{flag}={",".join(map(str, one.indices))}' + (f'  ({one.name})' if one.name else ''))
+  how = f'{path} {kind}' if kind == 'walk' else kind
+  print(f'{how} of step {sampler.step} of {folder}, seed {seed}, in {target}')
+
+
+def _draw(
+  kind: str, sampler: sample.Sampler, chosen: Mapping[str, Exemplars], seed: int, path: str, moving: bool
+) -> list[np.ndarray]:
+  """The frames of what is made of the chosen images: one, unless it moves."""
   key = jax.random.key(seed)
   z = {
     flag: latents.sample(key, jnp.array(one.indices), sampler.z_size, sampler.prior)
     for flag, one in chosen.items()
   }
-  origin = f'step {sampler.step} of {folder}, seed {seed}'
-  if kind == 'sheet':
-    frames = [_draw_sheet(sampler.sample(num or 64, seed))]
-  elif kind == 'arithmetic':
+  if kind == 'arithmetic':
     # a key that no image of the seed has
-    frames = [_draw_arithmetic(sampler, chosen, z, jax.random.fold_in(key, 2**32 - 1))]
-  elif kind == 'turn':
-    frames = [_draw_turn(sampler, z['points'], latents.turn(z['turn_from'], z['turn_to']))]
-  else:
-    path = path or ('linear' if sampler.prior == 'uniform' else 'spherical')
-    frames = (_animate if target.suffix == '.gif' else _draw_walk)(sampler, z['points'], path)
-    origin += f', {path}'
-  if distributed.is_main():
-    _write(target, frames)
-  for flag, one in chosen.items():
-    print(f'--{flag}={",".join(map(str, one.indices))}' + (f'  ({one.name})' if one.name else ''))
-  print(f'{kind} of {origin}, in {target}')
+    return [_draw_arithmetic(sampler, chosen, z, jax.random.fold_in(key, 2**32 - 1))]
+  if kind == 'turn':
+    return [_draw_turn(sampler, z['points'], latents.turn(z['turn_from'], z['turn_to']))]
+  return (_animate if moving else _draw_walk)(sampler, z['points'], path)
 
 
 def _kind(sheet: bool, path: str | None, given: Mapping[str, str]) -> str:
