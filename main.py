@@ -29,12 +29,12 @@ PROFILE = flags.DEFINE_bool('profile', False, 'train: write a trace of ten steps
 NUM = flags.DEFINE_integer(
   'num',
   None,
-  'sample, evaluate: number of images; default 64 and 10,000. walk: on the sheet, default 64, or among which '
-  'the exemplars of a class are sought, default 1,000.',
+  'sample, evaluate, probe, forget: number of images; default 64, 10,000, all, 2,000. walk: on the sheet, '
+  'default 64, or among which the exemplars of a class are sought, default 1,000.',
   lower_bound=1,
 )
 SEED = flags.DEFINE_integer(
-  'seed', 0, 'sample, walk, evaluate: of the latents.', lower_bound=0, upper_bound=2**32 - 1
+  'seed', 0, 'sample, walk, evaluate, forget: of the latents.', lower_bound=0, upper_bound=2**32 - 1
 )
 OUT = flags.DEFINE_string(
   'out',
@@ -47,7 +47,7 @@ STATISTICS = flags.DEFINE_enum(
   'statistics', 'stored', ['stored', 'batch'], 'sample: batch-norm statistics, of training or of the samples.'
 )
 CHECKPOINT = flags.DEFINE_string(
-  'checkpoint', 'last', 'sample, walk, evaluate: last, best (by score) or a step.'
+  'checkpoint', 'last', 'sample, walk, evaluate, probe, forget: last, best (by score) or a step.'
 )
 SHEET = flags.DEFINE_bool('sheet', False, 'walk: only show the images of the seed, with their numbers.')
 POINTS = flags.DEFINE_string(
@@ -87,6 +87,16 @@ FORMAT = flags.DEFINE_enum(
 SOURCE = flags.DEFINE_string(
   'source', None, "import: PATH of a generator's file or PATH,PATH with its discriminator's; newmu: a folder."
 )
+DATA = flags.DEFINE_string(
+  'data', None, "probe: tfds:NAME or folder:PATH of labelled images, instead of the run's own."
+)
+CLASS = flags.DEFINE_string('class', None, 'forget: name of the class.')
+DROP = flags.DEFINE_integer(
+  'drop', None, "forget: number of maps; default all of positive weight, the paper's choice.", lower_bound=1
+)
+LAYER = flags.DEFINE_integer(
+  'layer', None, "forget: hidden layer of G, 0 the dense one; default the last but one, the paper's."
+)
 DISTRIBUTED = flags.DEFINE_bool(
   'distributed', None, 'Join the other processes of the run that the cluster knows; default: by environment.'
 )
@@ -107,17 +117,6 @@ MODES: dict[str, Callable[[], None]] = {
     STATISTICS.value,
     CHECKPOINT.value,
   ),
-  'walk': lambda: _run_together(
-    'walk',
-    _workdir(),
-    NUM.value,
-    SEED.value,
-    CHECKPOINT.value,
-    OUT.value,
-    SHEET.value,
-    PATH.value,
-    {flag.name: flag.value for flag in (POINTS, PLUS, MINUS, PLUS2, TURN_FROM, TURN_TO)},
-  ),
   'evaluate': lambda: _run_together(
     'evaluate',
     _workdir(),
@@ -129,6 +128,28 @@ MODES: dict[str, Callable[[], None]] = {
     DOWNLOAD.value,
     RESIZER.value,
     IMAGES.value,
+  ),
+  'walk': lambda: _run_together(
+    'walk',
+    _workdir(),
+    NUM.value,
+    SEED.value,
+    CHECKPOINT.value,
+    OUT.value,
+    SHEET.value,
+    PATH.value,
+    {flag.name: flag.value for flag in (POINTS, PLUS, MINUS, PLUS2, TURN_FROM, TURN_TO)},
+  ),
+  'probe': lambda: _run('probe', _workdir(), NUM.value, CHECKPOINT.value, DATA.value),
+  'forget': lambda: _run(
+    'forget',
+    _workdir(),
+    NUM.value or 2000,
+    SEED.value,
+    CHECKPOINT.value,
+    CLASS.value,
+    LAYER.value,
+    DROP.value,
   ),
   'import': lambda: _run(
     'import_weights', _import_config(), _workdir(), FORMAT.value, _required('source', SOURCE.value)

@@ -60,7 +60,11 @@ def train_step(config: ConfigDict, axis_name: str | None) -> steps.TrainStep:
   )
 
 
+def fit(config: ConfigDict) -> data.Fit:
+  """How pictures become the run's images."""
+  return data.Fit(image_size(config), config.data.channels, config.data.fit, tuple(config.data.background))
+
+
 def source(config: ConfigDict) -> data.Source:
   """The training images, not yet decoded."""
-  fit = data.Fit(image_size(config), config.data.channels, config.data.fit, tuple(config.data.background))
-  return data.open_source(config.data.source, config.data.split, fit)
+  return data.open_source(config.data.source, config.data.split, fit(config))

@@ -1,0 +1,193 @@
+"""`--mode=forget`: G without the maps that draw a class, as the paper's without windows (section 6.3.1).
+
+table on the terminal, forget_CLASS.json, forget_CLASS.png (the same latents before and after)
+"""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from dcgan_jax import cache, images, latents
+from dcgan_jax.commands import build, extractors, sample, trained
+from dcgan_jax.errors import InputError
+from dcgan_jax.evaluation import attribution
+from dcgan_jax.models import Generator
+from dcgan_jax.programs import all_devices, map_rows
+
+LEAST = 10  # samples of the class, and of the others, for a regression
+SHOWN = 12  # images in a row of the picture
+
+
+class Samples(NamedTuple):
+  """Images uint8 [N, H, W, C] and their classes [N]."""
+
+  images: np.ndarray
+  classes: np.ndarray
+
+
+def run(
+  folder: Path, num: int, seed: int, checkpoint: str, name: str | None, layer: int | None, drop: int | None
+) -> None:
+  """Drops maps, makes the same samples again and writes what became of them to the workdir.
+
+  Args:
+    folder: the workdir.
+    num: of samples.
+    seed: of their latents.
+    checkpoint: 'last', 'best' or the number of a step.
+    name: of a class of the run's data.
+    layer: hidden layer of G whose maps are dropped, 0 the dense one; None for the last but one, the paper's.
+    drop: how many maps, the largest weights first; None for all of positive weight, as in the paper.
+
+  Raises:
+    InputError: in one line.
+  """
+  config, step, state = trained.open_run(folder, checkpoint)
+  generator, _ = build.networks(config)
+  layer = _check_layer(layer, drop, generator.widths)
+  source = build.source(config)
+  index = _find_class(name, source.labels()[1])
+  cache.keep_compiled_programs()
+  real = cache.load(source, config.data.source)
+  labels = extractors.labels(source, real)
+  look = extractors.of_classifier(source, real, labels).look
+
+  variables = state.sampling_variables
+  key, whole_batches = jax.random.key(seed), -(-num // sample.BATCH_SIZE) * sample.BATCH_SIZE
+  z = latents.sample(key, jnp.arange(whole_batches), config.latent.size, config.latent.prior)[:num]
+  make = _maker(generator, layer, variables, np.asarray(z), look)
+  before = make(np.array([], int))
+  of_class = before.classes == index
+  if min(of_class.sum(), (~of_class).sum()) < LEAST:
+    raise InputError(
+      f'class={name}: {of_class.sum()} of {num} samples look like it; forgetting takes {LEAST} of it, and of '
+      'others'
+    )
+  averages = map_rows(attribution.make_hidden(generator, layer), all_devices())
+  weights = attribution.responsible(averages(variables, np.asarray(z), sample.BATCH_SIZE), of_class)
+  count = int((weights > 0).sum()) if drop is None else drop
+  after = make(np.argsort(-weights, kind='stable')[:count])
+  control = make(np.random.default_rng(0).permutation(len(weights))[:count])
+
+  report = {
+    'checkpoint': f'step {step} of {folder}, seed {seed}, {num} samples',
+    'class': name,
+    'layer': layer,
+    'maps': len(weights),
+    'dropped': count,
+    'names': list(labels.names),
+    **_shares(labels.names, before, {'after': after, 'random': control}),
+  }
+  print(_table(report))
+  path = folder / f'forget_{re.sub("[^0-9A-Za-z]+", "_", str(name))}'
+  _write(path.with_suffix('.json'), report)
+  _draw(path.with_suffix('.png'), str(name), of_class, before.images, after.images)
+  print(f'{path}.json and .png')
+
+
+def _check_layer(layer: int | None, drop: int | None, widths: tuple[int, ...]) -> int:
+  """The layer's number, that of the last but one for None."""
+  layer = max(0, len(widths) - 2) if layer is None else layer
+  if not 0 <= layer < len(widths):
+    raise InputError(f'layer={layer}: the hidden layers of this generator are 0 to {len(widths) - 1}')
+  if drop is not None and drop > widths[layer]:
+    raise InputError(f'drop={drop}: layer {layer} has {widths[layer]} maps')
+  return layer
+
+
+def _find_class(name: str | None, names: tuple[str, ...]) -> int:
+  if name not in names:
+    shown = ', '.join(names[:100]) + (' ...' if len(names) > 100 else '')
+    raise InputError(f'class={name}: choose one of {shown}')
+  return names.index(name)
+
+
+def _maker(
+  generator: Generator,
+  layer: int,
+  variables: Any,
+  z: np.ndarray,
+  look: Callable[[np.ndarray], dict[str, np.ndarray]],
+) -> Callable[[np.ndarray], Samples]:
+  """A function from the maps to drop to the samples without them."""
+  without = attribution.make_without(generator, layer)
+
+  def generate(variables: Any, z: Array) -> Array:
+    return images.to_uint8(without(variables['generator'], z, variables['kept']))
+
+  mapped = map_rows(generate, all_devices())
+
+  def make(dropped: np.ndarray) -> Samples:
+    kept = np.ones(generator.widths[layer], np.float32)
+    kept[dropped] = 0.0
+    made = mapped({'generator': variables, 'kept': kept}, z, sample.BATCH_SIZE)
+    return Samples(made, look(made)['probabilities'].argmax(1))
+
+  return make
+
+
+def _shares(names: tuple[str, ...], before: Samples, changed: dict[str, Samples]) -> dict[str, Any]:
+  """Of all samples in each class; and for each class, of its samples that are still of it."""
+
+  def of_all(samples: Samples) -> list[float]:
+    return [float((samples.classes == i).mean()) for i in range(len(names))]
+
+  def still(samples: Samples) -> list[float | None]:
+    own = [before.classes == i for i in range(len(names))]
+    return [float((samples.classes[m] == i).mean()) if m.any() else None for i, m in enumerate(own)]
+
+  return {
+    'shares': {'before': of_all(before)} | {k: of_all(v) for k, v in changed.items()},
+    'still': {k: still(v) for k, v in changed.items()},
+  }
+
+
+def _table(report: dict[str, Any]) -> str:
+  shares, still, names = report['shares'], report['still'], report['names']
+  width = max(7, *(len(name) + 3 for name in names))
+  lines = [
+    report['checkpoint'],
+    f'{report["dropped"]} of {report["maps"]} maps of hidden layer {report["layer"]} dropped, to forget '
+    f'{report["class"]}; for comparison, as many at random',
+    '',
+    f'{"":{width}}{"share of samples":^32}{"still of its class":^20}',
+    f'{"class":{width}}{"before":>9}{"without":>11}{"at random":>12}{"without":>9}{"at random":>11}',
+  ]
+  for i, name in enumerate(names):
+    kept = ['' if still[k][i] is None else f'{still[k][i]:.0%}' for k in ('after', 'random')]
+    lines.append(
+      f'{"> " if name == report["class"] else "  "}{name:{width - 2}}{shares["before"][i]:9.1%}'
+      f'{shares["after"][i]:11.1%}{shares["random"][i]:12.1%}{kept[0]:>9}{kept[1]:>11}'
+    )
+  return '\n'.join(lines)
+
+
+def _write(path: Path, report: dict[str, Any]) -> None:
+  part = path.with_name(path.name + '.part')
+  part.write_text(json.dumps(report, indent=2) + '\n')
+  part.replace(path)
+
+
+def _draw(path: Path, name: str, of_class: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
+  """The first samples of the class and of the others, each above what it has become."""
+  from matplotlib.figure import Figure  # no pyplot: no global state, no display
+
+  figure = Figure(figsize=(10, 4.6), layout='constrained')
+  panels: Any = figure.subplots(2, 1)
+  titles = (f'{name}: above before, below without its maps', 'other classes: the same')
+  for panel, title, group in zip(panels, titles, (of_class, ~of_class)):
+    chosen = np.flatnonzero(group)[:SHOWN]
+    picture = images.grid(np.concatenate([before[chosen], after[chosen]]), columns=len(chosen))
+    panel.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)
+    panel.set_title(title, fontsize=10)
+    panel.axis('off')
+  part = path.with_name(path.name + '.part')
+  figure.savefig(part, format='png', dpi=110)
+  part.replace(path)

@@ -1,0 +1,160 @@
+"""Linear L2-SVMs, one against the rest: the classifier of the paper's section 5, for few images and for many.
+
+The objective is liblinear's, (|w|^2 + b^2) / 2 + C sum max(0, 1 - y (w x + b))^2.
+A model is [classes, D + 1], its biases last.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # the authors' grid, 1e-4 to 1e-2, and wider: random features need more
+ITERATIONS = 60
+ROWS = 2048  # of the features, that are float32 at a time
+
+
+def draw(labels: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+  """Indices of `count` images, all classes alike as far as they go."""
+  order = random.permutation(len(labels))
+  by_class = order[np.argsort(labels[order], kind='stable')]
+  sizes = np.bincount(labels)
+  rank = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the class
+  return by_class[np.argsort(rank, kind='stable')][:count]
+
+
+def fit_few(features: np.ndarray, labels: np.ndarray, classes: int, cost: float) -> np.ndarray:
+  """By scikit-learn's LinearSVC.
+
+  The solution lies in the span of the images. So they are turned to it first, which changes nothing but the
+  time: 1,000 images have 1,000 features then, and the paper's networks 28,672.
+
+  Args:
+    features: [N, D].
+    labels: [N], in [0, classes), two classes or more among them.
+    classes: how many there are; those without images are never chosen.
+    cost: C.
+
+  Returns:
+    A model, float32 [classes, D + 1].
+  """
+  from sklearn.svm import LinearSVC  # slow to import
+
+  basis, turned = np.linalg.qr(np.asarray(features, np.float64).T)
+  machine = LinearSVC(C=cost, tol=1e-3, max_iter=10_000, random_state=0).fit(turned.T, labels)
+  weights = np.concatenate([machine.coef_ @ basis.T, machine.intercept_[:, None]], axis=1)
+  model = np.zeros((classes, weights.shape[1]), np.float32)
+  model[:, -1] = -1.0
+  model[machine.classes_] = [-weights[0], weights[0]] if len(machine.classes_) == 2 else weights
+  return model
+
+
+class _Line(NamedTuple):
+  """The objective along a line, for each column."""
+
+  scores: np.ndarray  # y (w x + b)
+  change: np.ndarray  # of the scores, for a step of 1
+  linear: np.ndarray  # w d
+  quadratic: np.ndarray  # d d
+
+  def minimum(self, costs: np.ndarray) -> np.ndarray:
+    """The step there, by Newton's method: the objective is convex, and quadratic in pieces."""
+    step = np.zeros_like(self.linear)
+    for _ in range(8):
+      slack = np.maximum(1.0 - self.scores - step * self.change, 0.0)
+      slope = self.linear + step * self.quadratic - 2.0 * costs * (self.change * slack).sum(0)
+      bend = self.quadratic + 2.0 * costs * np.square(self.change * (slack > 0)).sum(0)
+      newton = slope / np.maximum(bend, 1e-30)
+      step -= newton
+      if (np.abs(newton) <= 1e-3 * np.abs(step)).all():
+        break
+    return step
+
+
+def fit_many(
+  features: np.ndarray,
+  labels: np.ndarray,
+  classes: int,
+  costs: tuple[float, ...],
+  iterations: int = ITERATIONS,
+  tolerance: float = 1e-3,
+) -> np.ndarray:
+  """All costs and classes at once, in two passes over the features an iteration; they may lie on a disk.
+
+  Conjugate gradients (Polak and Ribiere), each step to the minimum along its direction. Beside the features
+  memory is 5 N numbers for each cost and class.
+
+  Args:
+    features: float16 or float32 [N, D], an array or a mapped file; float32 are 2,048 rows of them at a time.
+    labels: [N], in [0, classes).
+    classes: how many there are.
+    costs: values of C.
+    iterations: at most. The larger C is, the more would be needed to the end; accuracies settle long before.
+    tolerance: of the gradient, by that of the start: when all are below it, it is the end.
+
+  Returns:
+    Models, float32 [len(costs), classes, D + 1].
+  """
+  count, size = features.shape
+  cost = np.repeat(np.asarray(costs, np.float32), classes)
+  sign = np.where(labels[:, None] == np.arange(classes), 1, -1).astype(np.float32)
+  sign = np.tile(sign, (1, len(costs)))
+  weights = np.zeros((size + 1, len(cost)), np.float32)
+  scores = np.zeros((count, len(cost)), np.float32)
+  direction = gradient = start = weights
+  for i in range(iterations):
+    before, slack = gradient, np.maximum(1.0 - scores, 0.0)
+    gradient = weights - 2.0 * cost * _gather(features, sign * slack)
+    norm = np.square(gradient).sum(0)
+    start = norm if i == 0 else start
+    if (norm <= tolerance**2 * start).all():
+      break
+    if i > 0:
+      turn = (gradient * (gradient - before)).sum(0) / np.maximum(np.square(before).sum(0), 1e-30)
+      direction = np.maximum(turn, 0.0) * direction
+    direction = direction - gradient
+    uphill = (direction * gradient).sum(0) >= 0.0
+    direction[:, uphill] = -gradient[:, uphill]
+    change = sign * _apply(features, direction)
+    line = _Line(scores, change, (weights * direction).sum(0), np.square(direction).sum(0))
+    step = line.minimum(cost)
+    weights = weights + step * direction
+    scores += step * change
+  return weights.T.reshape(len(costs), classes, size + 1)
+
+
+def _apply(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+  """features [N, D], and a 1, times weights [D + 1, M]."""
+  parts = [x.astype(np.float32) @ weights[:-1] + weights[-1] for x in _parts(features)]
+  return np.concatenate(parts)
+
+
+def _gather(features: np.ndarray, values: np.ndarray) -> np.ndarray:
+  """features, and a 1, transposed, times values [N, M]: [D + 1, M]."""
+  total = np.zeros((features.shape[1] + 1, values.shape[1]), np.float32)
+  for x, v in zip(_parts(features), _parts(values)):
+    total[:-1] += x.astype(np.float32).T @ v
+    total[-1] += v.sum(0)
+  return total
+
+
+def _parts(x: np.ndarray) -> list[np.ndarray]:
+  return [x[i : i + ROWS] for i in range(0, len(x), ROWS)]
+
+
+def accuracies(features: np.ndarray, labels: np.ndarray, models: np.ndarray) -> np.ndarray:
+  """Share of images, in [0, 1], to whose class each model gives the highest score.
+
+  Args:
+    features: [N, D].
+    labels: [N], in [0, classes).
+    models: [M, classes, D + 1].
+
+  Returns:
+    float64 [M].
+  """
+  flat = models.reshape(-1, models.shape[-1]).T
+  right = np.zeros(len(models))
+  for x, y in zip(_parts(features), _parts(labels)):
+    scores = _apply(x, flat).reshape(len(x), *models.shape[:2])
+    right += (scores.argmax(2) == y[:, None]).sum(0)
+  return right / len(labels)
