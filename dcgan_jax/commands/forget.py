@@ -179,7 +179,7 @@ def _draw(path: Path, name: str, of_class: np.ndarray, before: np.ndarray, after
   """The first samples of the class and of the others, each above what it has become."""
   from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
-  figure = Figure(figsize=(10, 4.6), layout='constrained')
+  figure = Figure(figsize=(10, 4.0), layout='constrained')
   panels: Any = figure.subplots(2, 1)
   titles = (f'{name}: above before, below without its maps', 'other classes: the same')
   for panel, title, group in zip(panels, titles, (of_class, ~of_class)):

@@ -240,7 +240,7 @@ def _draw(path: Path, pictures: dict[str, np.ndarray]) -> None:
   """The trained network's maps beside those of the random one."""
   from matplotlib.figure import Figure  # no pyplot: no global state, no display
 
-  figure = Figure(figsize=(10, 4.6), layout='constrained')
+  figure = Figure(figsize=(10, 4.2), layout='constrained')
   panels: Any = figure.subplots(1, len(pictures))
   for panel, (name, picture) in zip(panels, pictures.items()):
     panel.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)

@@ -65,7 +65,7 @@ class _Line(NamedTuple):
       bend = self.quadratic + 2.0 * costs * np.square(self.change * (slack > 0)).sum(0)
       newton = slope / np.maximum(bend, 1e-30)
       step -= newton
-      if (np.abs(newton) <= 1e-3 * np.abs(step)).all():
+      if (np.abs(newton) <= 1e-2 * np.abs(step)).all():
         break
     return step
 
@@ -81,7 +81,7 @@ def fit_many(
   """All costs and classes at once, in two passes over the features an iteration; they may lie on a disk.
 
   Conjugate gradients (Polak and Ribiere), each step to the minimum along its direction. Beside the features
-  memory is 5 N numbers for each cost and class.
+  there are some ten arrays of N numbers for each cost and class.
 
   Args:
     features: float16 or float32 [N, D], an array or a mapped file; float32 are 2,048 rows of them at a time.
