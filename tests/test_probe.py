@@ -16,7 +16,6 @@ from dcgan_jax.commands import build, extractors, forget, workdir
 from dcgan_jax.commands import probe as verb
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import probe, svm
-from dcgan_jax.models import Discriminator
 
 RANDOM = np.random.default_rng(0)
 
@@ -43,25 +42,6 @@ def test_features_are_all_layers(tiny):
   assert got.dtype == jnp.float16 and got.shape == (3, 16 * 6 + 4 * 8)
   np.testing.assert_allclose(got[:, :96], np.asarray(first).reshape(3, -1), atol=1e-3)  # 4x4 already
   np.testing.assert_allclose(got[:, 96:], np.asarray(second).reshape(3, -1), atol=2e-3)
-
-
-def test_statistics_are_those_of_all_images():
-  """Of the first normalised layer; the last batch is a smaller one."""
-  plain = Discriminator(
-    widths=(4,), strides=(2,), norm=(False,), leak=1.0
-  )  # activations are the convolution's
-  images = RANDOM.integers(0, 256, (20, 8, 8, 1), np.uint8)
-  images[12:] //= 4  # batches that differ
-  batches = [images[:8], images[8:16], images[16:]]
-  normalised = plain.clone(norm=(True,), leak=0.2, dropout=0.5)
-  variables = jax.jit(normalised.init)(jax.random.key(0), probe.normalize(jnp.asarray(images)))
-  got = probe.estimate_statistics(normalised, variables, batches)
-  x = np.asarray(plain.apply({'params': variables['params']}, probe.normalize(jnp.asarray(images)))[1][0])
-  np.testing.assert_allclose(got['batch_stats']['norm1']['mean'], x.mean((0, 1, 2)), atol=1e-6)
-  np.testing.assert_allclose(got['batch_stats']['norm1']['var'], x.var((0, 1, 2)), rtol=1e-4)
-  assert got['params'] is variables['params']
-  bare = {'params': variables['params'], 'batch_stats': {}}
-  assert probe.estimate_statistics(plain, bare, batches) is bare
 
 
 @pytest.fixture(scope='module')
@@ -144,17 +124,18 @@ def folder(tmp_path_factory):
 
 def test_a_run_is_probed(folder, capsys, monkeypatch):
   monkeypatch.setattr(verb, 'DRAWS', 2)
+  monkeypatch.setattr(verb, 'LABELS', 300)
   monkeypatch.setattr(svm, 'COSTS', (0.01, 0.1))
-  verb.run(folder, None, 'last', None)
+  verb.run(folder, 1000, 'last', None)
   report = json.loads((folder / 'probe.json').read_text())
-  assert report['images'] == {'train': 1079, 'validation': 359, 'test': 359}
+  assert report['images'] == {'train': 600, 'validation': 200, 'test': 200}
   rows = report['accuracy']
   assert set(rows) == {'D, step 0', 'D, random', 'pixels'} and rows['pixels']['features'] == 64
-  assert 0.93 < rows['pixels']['few']['mean'] < 0.99 and 0.93 < rows['pixels']['all']['mean'] < 0.99
+  assert 0.88 < rows['pixels']['few']['mean'] < 0.99 and 0.9 < rows['pixels']['all']['mean'] < 0.99
   assert rows['D, step 0'] == rows['D, random']  # nothing learned, from the same seed
   assert 0.6 < rows['D, random']['few']['mean'] < 0.98 and rows['pixels']['few']['c'] in svm.COSTS
   printed = capsys.readouterr().out
-  assert 'right of 359 test images' in printed and f'{rows["pixels"]["all"]["mean"]:.2%}' in printed
+  assert 'right of 200 test images' in printed and f'{rows["pixels"]["all"]["mean"]:.2%}' in printed
   with Image.open(folder / 'features.png') as picture:
     assert picture.size[0] > 800
   assert not list(folder.glob('*.part'))
@@ -216,8 +197,8 @@ def test_a_class_is_forgotten(folder, by_brightness, capsys):
 @pytest.mark.parametrize(
   ('name', 'layer', 'drop', 'text'),
   [
-    ('cat', None, None, 'class=cat: choose one of 0, 1, 2'),
-    (None, None, None, 'class=None: choose one of 0, 1, 2'),
+    ('cat', None, None, 'class=cat: no such class; the classes of the data are: 0, 1, 2'),
+    (None, None, None, 'class=: no such class'),
     ('3', 2, None, 'layer=2: the hidden layers of this generator are 0 to 1'),
     ('3', 1, 7, 'drop=7: layer 1 has 6 maps'),
     ('4', 1, 2, 'class=4: 0 of 64 samples look like it'),

@@ -73,7 +73,9 @@ def choose(
   config = workdir.read_config(folder)
   source = build.source(config)
   labels = extractors.Labels(*source.labels())
-  numbers = {flag: _find(flag, one.name, labels.names) for flag, one in named.items() if one.name is not None}
+  numbers = {
+    flag: find_class(flag, one.name, labels.names) for flag, one in named.items() if one.name is not None
+  }
   extractor = extractors.of_classifier(source, cache.load(source, config.data.source), labels)
   probabilities = extractor.look(sampler.sample(num, seed))['probabilities']
   found = {}
@@ -88,8 +90,12 @@ def choose(
   return dict(named) | found
 
 
-def _find(flag: str, name: str, names: tuple[str, ...]) -> int:
-  """The number of a class, by its name; capitals matter only where they tell two apart."""
+def find_class(flag: str, name: str, names: tuple[str, ...]) -> int:
+  """The number of a class, by its name; capitals matter only where they tell two apart.
+
+  Raises:
+    InputError: the flag names none.
+  """
   if name in names:
     return names.index(name)
   lower = [known.casefold() for known in names]

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from dcgan_jax import cache, images, latents
-from dcgan_jax.commands import build, extractors, sample, trained
+from dcgan_jax.commands import build, exemplars, extractors, sample, trained
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import attribution
 from dcgan_jax.models import Generator
@@ -53,11 +53,10 @@ def run(
   generator, _ = build.networks(config)
   layer = _check_layer(layer, drop, generator.widths)
   source = build.source(config)
-  index = _find_class(name, source.labels()[1])
+  labels = extractors.Labels(*source.labels())
+  index = exemplars.find_class('class', name or '', labels.names)
   cache.keep_compiled_programs()
-  real = cache.load(source, config.data.source)
-  labels = extractors.labels(source, real)
-  look = extractors.of_classifier(source, real, labels).look
+  look = extractors.of_classifier(source, cache.load(source, config.data.source), labels).look
 
   variables = state.sampling_variables
   key, whole_batches = jax.random.key(seed), -(-num // sample.BATCH_SIZE) * sample.BATCH_SIZE
@@ -100,13 +99,6 @@ def _check_layer(layer: int | None, drop: int | None, widths: tuple[int, ...]) -
   if drop is not None and drop > widths[layer]:
     raise InputError(f'drop={drop}: layer {layer} has {widths[layer]} maps')
   return layer
-
-
-def _find_class(name: str | None, names: tuple[str, ...]) -> int:
-  if name not in names:
-    shown = ', '.join(names[:100]) + (' ...' if len(names) > 100 else '')
-    raise InputError(f'class={name}: choose one of {shown}')
-  return names.index(name)
 
 
 def _maker(

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from ml_collections import ConfigDict
 
-from dcgan_jax import cache, data, images
+from dcgan_jax import cache, data, images, norm_statistics
 from dcgan_jax.commands import build, trained
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import attribution, probe, svm
@@ -22,7 +24,7 @@ from dcgan_jax.programs import all_devices, map_rows
 
 LABELS, DRAWS = 1000, 10  # the paper's few labels, and how often they are drawn
 HELD_OUT, MOST_HELD_OUT = 5, 10_000  # a fifth for validation, at most as many as the paper's
-BATCH_SIZE = 128  # images that D looks at together, and whose batch statistics are taken together
+BATCH_SIZE = 128  # images that D looks at together
 MAPS, SHOWN, LOOKED_AT = 6, 4, 10_000  # of features.png: maps, images for each, images to choose from
 
 
@@ -39,6 +41,10 @@ class Part(NamedTuple):
   def batches(self, size: int) -> Iterator[np.ndarray]:
     """The images, `size` at a time."""
     return (self.images[self.indices[i : i + size]] for i in range(0, len(self), size))
+
+  def inputs(self, size: int) -> Iterator[Array]:
+    """The same as a network takes them."""
+    return (probe.normalize(jnp.asarray(batch)) for batch in self.batches(size))
 
 
 class Split(NamedTuple):
@@ -67,11 +73,12 @@ def run(folder: Path, num: int | None, checkpoint: str, data_name: str | None) -
   cache.keep_compiled_programs()
   _, discriminator = build.networks(config)
   random = jax.jit(build.initial_state(config))().discriminator
-  networks = {f'D, step {step}': state.discriminator.variables, 'D, random': random.variables}
+  networks = {f'D, step {step}': state.discriminator.params, 'D, random': random.params}
   rows, pictures = {}, {}
-  for name, variables in networks.items():
-    batches = split.train.batches(min(BATCH_SIZE, len(split.train)))
-    variables = probe.estimate_statistics(discriminator, variables, batches)
+  for name, params in networks.items():
+    # the paper's "re-estimated over the train set": running ones are of the fakes, too
+    stats = norm_statistics.estimate(discriminator, params, {}, lambda: split.train.inputs(BATCH_SIZE))
+    variables = {'params': params, 'batch_stats': stats}
     rows[name] = _measure(name, probe.make_features(discriminator), variables, split)
     pictures[name] = _picture(discriminator, variables, split.train)
   rows['pixels'] = _measure('pixels', probe.to_pixels, {}, split)

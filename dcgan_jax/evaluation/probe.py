@@ -3,9 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from dcgan_jax.models import Discriminator
@@ -44,47 +42,6 @@ def to_features(activations: Iterable[Array]) -> Array:
 def normalize(images: Array, dtype: Any = jnp.float32) -> Array:
   """uint8 [B, H, W, C] -> [-1, 1], as in training."""
   return images.astype(dtype) / 127.5 - 1.0
-
-
-def estimate_statistics(
-  discriminator: Discriminator, variables: Any, batches: Iterable[np.ndarray]
-) -> dict[str, Any]:
-  """Batch-norm statistics of D over given images, as the paper has them "re-estimated over the train set".
-
-  D sees the images in train mode, each batch normalised by itself, without dropout. A layer's mean is that of
-  the batches' means, weighted by their images; its variance is the mean of their variances plus the
-  variance of their means. So the first normalised layer's statistics are those of all images, exactly; those
-  of a deeper one are of inputs that were normalised batch by batch, as they were when D learned.
-
-  Args:
-    discriminator: any; one without batch norm comes back as it is.
-    variables: its parameters and statistics.
-    batches: uint8 [B, H, W, C] each, best all of one size, for which the program is compiled.
-
-  Returns:
-    The variables with these statistics.
-  """
-  if not variables.get('batch_stats'):
-    return variables
-  module = discriminator.clone(norm_momentum=0.0, dropout=0.0)  # a momentum of 0 leaves the batch's own
-
-  @jax.jit
-  def of_batch(variables: Any, images: Array) -> Any:
-    _, updated = module.apply(variables, normalize(images), train=True, mutable=['batch_stats'])
-    return updated['batch_stats']
-
-  found = [(len(images), jax.device_get(of_batch(variables, images))) for images in batches]
-  weights = np.array([count for count, _ in found], np.float64) / sum(count for count, _ in found)
-  stats = jax.tree.map(lambda *leaves: np.stack(leaves).astype(np.float64), *[s for _, s in found])
-  averaged = {name: _combine(layer['mean'], layer['var'], weights) for name, layer in stats.items()}
-  return {**variables, 'batch_stats': averaged}
-
-
-def _combine(means: np.ndarray, variances: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-  """Mean and variance of all batches' values, from those of each, [batches, C]."""
-  mean = weights @ means
-  variance = weights @ (variances + np.square(means - mean))
-  return {'mean': mean.astype(np.float32), 'var': variance.astype(np.float32)}
 
 
 def make_features(discriminator: Discriminator) -> Callable[[Any, Array], Array]:
