@@ -118,7 +118,7 @@ def folder(tmp_path_factory):
   path = tmp_path_factory.mktemp('runs') / 'run'
   workdir.write_config(path, config)
   with checkpoints.open_for_writing(path / 'checkpoints', 1) as checkpointer:
-    checkpoints.save(checkpointer, build.initial_state(config)())
+    checkpoints.save(checkpointer, jax.jit(build.initial_state(config))())
   return path
 
 
