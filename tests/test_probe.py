@@ -198,7 +198,7 @@ def test_a_class_is_forgotten(folder, by_brightness, capsys):
   ('name', 'layer', 'drop', 'text'),
   [
     ('cat', None, None, 'class=cat: no such class; the classes of the data are: 0, 1, 2'),
-    (None, None, None, 'class=: no such class'),
+    (None, None, None, '--class is missing: give one of 0, 1, 2'),
     ('3', 2, None, 'layer=2: the hidden layers of this generator are 0 to 1'),
     ('3', 1, 7, 'drop=7: layer 1 has 6 maps'),
     ('4', 1, 2, 'class=4: 0 of 64 samples look like it'),

@@ -54,7 +54,9 @@ def run(
   layer = _check_layer(layer, drop, generator.widths)
   source = build.source(config)
   labels = extractors.Labels(*source.labels())
-  index = exemplars.find_class('class', name or '', labels.names)
+  if name is None:
+    raise InputError(f'--class is missing: give one of {", ".join(labels.names)}')
+  index = exemplars.find_class('class', name, labels.names)
   cache.keep_compiled_programs()
   look = extractors.of_classifier(source, cache.load(source, config.data.source), labels).look
 
@@ -85,9 +87,9 @@ def run(
     **_shares(labels.names, before, {'after': after, 'random': control}),
   }
   print(_table(report))
-  path = folder / f'forget_{re.sub("[^0-9A-Za-z]+", "_", str(name))}'
+  path = folder / f'forget_{re.sub("[^0-9A-Za-z]+", "_", name)}'
   _write(path.with_suffix('.json'), report)
-  _draw(path.with_suffix('.png'), str(name), of_class, before.images, after.images)
+  _draw(path.with_suffix('.png'), name, of_class, before.images, after.images)
   print(f'{path}.json and .png')
 
 
