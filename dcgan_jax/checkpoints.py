@@ -41,12 +41,9 @@ def steps(folder: Path) -> list[int]:
   return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
 
 
-def best(folder: Path) -> tuple[int, float] | None:
+def best(checkpointer: ocp.training.Checkpointer) -> tuple[int, float] | None:
   """Step and score of the finished checkpoint with the lowest score; None where none has one."""
-  if not folder.is_dir():
-    return None
-  with ocp.training.Checkpointer(folder.absolute()) as checkpointer:
-    scored = [(c.metrics['score'], c.step) for c in checkpointer.checkpoints if c.metrics]
+  scored = [(c.metrics['score'], c.step) for c in checkpointer.checkpoints if c.metrics]
   return min(scored)[::-1] if scored else None
 
 
@@ -66,7 +63,8 @@ def find(folder: Path, which: str) -> int:
   if not known:
     raise InputError(f'{folder}: no checkpoint yet; train there first')
   if which == 'best':
-    found = best(folder)
+    with ocp.training.Checkpointer(folder.absolute()) as checkpointer:
+      found = best(checkpointer)
     if found is None:
       raise InputError(
         f'checkpoint=best: none of {folder} has a score; train with --config.eval.every_steps=N, or choose '

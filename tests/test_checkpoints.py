@@ -93,7 +93,10 @@ def test_the_best_is_kept_beside_the_last(tiny, tmp_path):
 
   save(_1=3.0, _2=1.0, _3=None, _4=2.0)
   save(_5=None, _6=1.5)
-  assert checkpoints.steps(tmp_path) == [2, 5, 6] and checkpoints.best(tmp_path) == (2, 1.0)
+  assert checkpoints.steps(tmp_path) == [2, 5, 6]
   assert checkpoints.find(tmp_path, 'best') == 2 and checkpoints.find(tmp_path, 'last') == 6
   save(_7=0.5, _8=None)
-  assert checkpoints.steps(tmp_path) == [7, 8] and checkpoints.best(tmp_path) == (7, 0.5)
+  assert checkpoints.steps(tmp_path) == [7, 8] and checkpoints.find(tmp_path, 'best') == 7
+  saver = checkpoints.open_for_writing(tmp_path, keep=2)
+  assert checkpoints.best(saver) == (7, 0.5)
+  saver.close()

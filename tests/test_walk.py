@@ -262,10 +262,10 @@ def test_bad_input_is_one_line(run, brightness, arguments, text):
 
 
 def test_capitals_matter_only_where_they_tell_two_apart():
-  assert exemplars._find('plus', 'ankle boot', ('Bag', 'Ankle boot')) == 1
-  assert exemplars._find('plus', 'a', ('A', 'a')) == 1
+  assert exemplars.find_class('plus', 'ankle boot', ('Bag', 'Ankle boot')) == 1
+  assert exemplars.find_class('plus', 'a', ('A', 'a')) == 1
   with pytest.raises(InputError, match='no such class'):
-    exemplars._find('plus', 'SS', ('ss', 'Ss'))
+    exemplars.find_class('plus', 'SS', ('ss', 'Ss'))
 
 
 def test_data_without_classes_is_refused(run, monkeypatch):

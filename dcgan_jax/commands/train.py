@@ -154,9 +154,9 @@ def _train(
   run_steps = compile_steps(build.train_step(config, mesh_axis(mesh)), mesh)
   main = distributed.is_main()
   batches = next(feed)  # whatever is wrong with the images is said before anything is compiled or written
-  best = checkpoints.best(folder / 'checkpoints')
-  least = best[1] if best else math.inf  # score so far
   saver = checkpoints.open_for_writing(folder / 'checkpoints', config.checkpoint.keep)
+  best = checkpoints.best(saver)
+  least = best[1] if best else math.inf  # score so far
   tracer = _Tracer(folder / 'profile', start) if profile and main else None
 
   def every(steps: int) -> bool:
