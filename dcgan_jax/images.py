@@ -3,11 +3,15 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:  # slow to import
+  from matplotlib.figure import Figure
 
 
 def to_uint8(images: Array) -> Array:
@@ -96,6 +100,13 @@ def save_png(path: Path, image: np.ndarray) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(path.name + '.part')
   _to_pillow(image).save(part, 'PNG')
+  part.replace(path)
+
+
+def save_figure(path: Path, figure: 'Figure') -> None:
+  """Writes a matplotlib figure as PNG, whole or not at all."""
+  part = path.with_name(path.name + '.part')
+  figure.savefig(part, format='png', dpi=110)
   part.replace(path)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from dcgan_jax import images
+
 
 def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
   """The rows of a metrics file, up to a step; a last line cut short by a crash is left out."""
@@ -128,9 +130,7 @@ def _finish(figure: Any, path: Path) -> None:
   for axes in figure.axes:
     axes.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=3, frameon=False)
     axes.spines[['top', 'right']].set_visible(False)
-  part = path.with_name(path.name + '.part')
-  figure.savefig(part, format='png', dpi=110)
-  part.replace(path)
+  images.save_figure(path, figure)
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 table on the terminal, evaluation.json, evaluation.png (classes; samples beside their nearest real images)
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ def run(
   print(_table(report))
   if distributed.is_main():
     name = 'evaluation' if extractor.kind == 'classifier' else f'evaluation_{extractor.kind}'
-    _write(folder / f'{name}.json', report)
+    workdir.write_json(folder / f'{name}.json', report)
     _draw(folder / f'{name}.png', report, fake, found['features'], real, reference['features'])
     print(f'{folder / name}.json and .png')
 
@@ -172,12 +171,6 @@ def _table(report: dict[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def _write(path: Path, report: dict[str, Any]) -> None:
-  part = path.with_name(path.name + '.part')
-  part.write_text(json.dumps(report, indent=2) + '\n')
-  part.replace(path)
-
-
 def _draw(
   path: Path,
   report: dict[str, Any],
@@ -210,6 +203,4 @@ def _draw(
   panels[-1].imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)
   panels[-1].set_title('left: an image; to its right: the real ones nearest in features', fontsize=10)
   panels[-1].axis('off')
-  part = path.with_name(path.name + '.part')
-  figure.savefig(part, format='png', dpi=110)
-  part.replace(path)
+  images.save_figure(path, figure)

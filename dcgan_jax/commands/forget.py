@@ -3,7 +3,6 @@
 table on the terminal, forget_CLASS.json, forget_CLASS.png (the same latents before and after)
 """
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from dcgan_jax import cache, images, latents
-from dcgan_jax.commands import build, exemplars, extractors, sample, trained
+from dcgan_jax.commands import build, exemplars, extractors, sample, trained, workdir
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import attribution
 from dcgan_jax.models import Generator
@@ -88,7 +87,7 @@ def run(
   }
   print(_table(report))
   path = folder / f'forget_{re.sub("[^0-9A-Za-z]+", "_", name)}'
-  _write(path.with_suffix('.json'), report)
+  workdir.write_json(path.with_suffix('.json'), report)
   _draw(path.with_suffix('.png'), name, of_class, before.images, after.images)
   print(f'{path}.json and .png')
 
@@ -163,12 +162,6 @@ def _table(report: dict[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def _write(path: Path, report: dict[str, Any]) -> None:
-  part = path.with_name(path.name + '.part')
-  part.write_text(json.dumps(report, indent=2) + '\n')
-  part.replace(path)
-
-
 def _draw(path: Path, name: str, of_class: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
   """The first samples of the class and of the others, each above what it has become."""
   from matplotlib.figure import Figure  # no pyplot: no global state, no display
@@ -182,6 +175,4 @@ def _draw(path: Path, name: str, of_class: np.ndarray, before: np.ndarray, after
     panel.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)
     panel.set_title(title, fontsize=10)
     panel.axis('off')
-  part = path.with_name(path.name + '.part')
-  figure.savefig(part, format='png', dpi=110)
-  part.replace(path)
+  images.save_figure(path, figure)

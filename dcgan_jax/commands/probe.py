@@ -3,7 +3,6 @@
 table on the terminal, probe.json, features.png (what maps of D's last hidden layer look for)
 """
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from dcgan_jax import cache, data, images, norm_statistics
-from dcgan_jax.commands import build, trained
+from dcgan_jax.commands import build, trained, workdir
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import attribution, probe, svm
 from dcgan_jax.models import Discriminator
@@ -91,7 +90,7 @@ def run(folder: Path, num: int | None, checkpoint: str, data_name: str | None) -
     'accuracy': rows,
   }
   print(_table(report))
-  _write(folder / 'probe.json', report)
+  workdir.write_json(folder / 'probe.json', report)
   _draw(folder / 'features.png', pictures)
   print(f'{folder / "probe.json"} and {folder / "features.png"}')
 
@@ -237,12 +236,6 @@ def _picture(discriminator: Discriminator, variables: Any, part: Part) -> np.nda
   )
 
 
-def _write(path: Path, report: dict[str, Any]) -> None:
-  part = path.with_name(path.name + '.part')
-  part.write_text(json.dumps(report, indent=2) + '\n')
-  part.replace(path)
-
-
 def _draw(path: Path, pictures: dict[str, np.ndarray]) -> None:
   """The trained network's maps beside those of the random one."""
   from matplotlib.figure import Figure  # no pyplot: no global state, no display
@@ -257,6 +250,4 @@ def _draw(path: Path, pictures: dict[str, np.ndarray]) -> None:
     'a row for each map of the last hidden layer: its strongest images, and guided backpropagation',
     fontsize=10,
   )
-  part = path.with_name(path.name + '.part')
-  figure.savefig(part, format='png', dpi=110)
-  part.replace(path)
+  images.save_figure(path, figure)

@@ -7,6 +7,9 @@ losses.png            plot of them
 scores.png            plot of the scores, where some are taken
 samples/step_N.png    pictures of the same latents
 samples.gif           those over training
+evaluation.json .png  what `--mode=evaluate` found
+probe.json            what `--mode=probe` found; features.png
+forget_CLASS.json     what `--mode=forget` found; .png
 checkpoints/N/        whole training states
 """
 
@@ -78,11 +81,16 @@ def write_config(workdir: Path, config: ConfigDict) -> None:
   path = workdir / 'config.json'
   try:
     workdir.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part')
-    part.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
-    part.replace(path)
+    write_json(path, config.to_dict())
   except OSError as error:
     raise InputError(f'workdir={workdir}: cannot be written: {error.strerror}') from error
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+  """Whole or not at all."""
+  part = path.with_name(path.name + '.part')
+  part.write_text(json.dumps(content, indent=2) + '\n')
+  part.replace(path)
 
 
 def read_config(workdir: Path) -> ConfigDict:
