@@ -96,7 +96,8 @@ def find_weights(weights: str | None, download: bool) -> Path:
     inception.download(path)
   elif not path.exists() and not weights:
     raise InputError(
-      f'features=inception: no weights in {path}; add --download, or --weights=PATH of {inception.URL}'
+      f'features=inception: no weights in {path}; --mode=evaluate gets them by --download, or give the path '
+      f'of {inception.URL}'
     )
   inception.check_published(path)
   return path

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from dcgan_jax import cache, data, latents, programs
 from dcgan_jax.commands import build, evaluate, extractors, sample
+from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import inception
 from dcgan_jax.state import GanState
 
@@ -28,16 +29,10 @@ def make(config: ConfigDict, source: data.Source, mesh: Mesh) -> Scorer:
     InputError: in one line; the data has no classes, or Inception's weights are not there.
   """
   num = config.eval.num
-  if config.eval.features == 'inception':
-    labels = None
-    weights = inception.read_weights(evaluate.find_weights(config.eval.weights or None, download=False))
-    extractor = extractors.of_inception(weights, 'tf1')
-    real = cache.load(source, config.data.source)
-  else:
-    labels = extractors.Labels(*source.labels())
-    real = cache.load(source, config.data.source)
-    extractor = extractors.of_classifier(source, real, labels)
-  reference = extractors.reference(source, real, extractor)
+  try:
+    extractor, labels, reference = _prepare(config, source)
+  except InputError as error:
+    raise InputError(f'{error}; or train without scores: --config.eval.every_steps=0') from error
   kept = reference['features']
   reference['features'] = kept[np.linspace(0, len(kept) - 1, min(num, len(kept))).astype(int)]
 
@@ -55,3 +50,19 @@ def make(config: ConfigDict, source: data.Source, mesh: Mesh) -> Scorer:
     return values
 
   return score
+
+
+def _prepare(
+  config: ConfigDict, source: data.Source
+) -> tuple[extractors.Extractor, extractors.Labels | None, dict[str, np.ndarray]]:
+  """The network that looks, labels if it is of the data's own classes, and what it sees in real images."""
+  if config.eval.features == 'inception':
+    labels = None
+    weights = inception.read_weights(evaluate.find_weights(config.eval.weights or None, download=False))
+    extractor = extractors.of_inception(weights, 'tf1')
+    real = cache.load(source, config.data.source)
+  else:
+    labels = extractors.Labels(*source.labels())
+    real = cache.load(source, config.data.source)
+    extractor = extractors.of_classifier(source, real, labels)
+  return extractor, labels, extractors.reference(source, real, extractor)
