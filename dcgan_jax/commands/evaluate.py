@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from dcgan_jax import cache, checkpoints, data, distributed, images
 from dcgan_jax.commands import build, extractors, sample, workdir
@@ -53,8 +54,7 @@ def run(
   cache.keep_compiled_programs()
   step = checkpoints.find(folder / 'checkpoints', checkpoint) if given is None else None
   real = cache.load(source, config.data.source)
-  if len(real) < LEAST:
-    raise InputError(f'data.source={config.data.source}: has {len(real)} images; scores take {LEAST} or more')
+  check_enough(config, real)
   if given is None:
     fake = sample.load(folder, str(step)).sample(num, seed)
     origin = f'step {step} of {folder}, seed {seed}'
@@ -83,6 +83,12 @@ def run(
     workdir.write_json(folder / f'{name}.json', report)
     _draw(folder / f'{name}.png', report, fake, found['features'], real, reference['features'])
     print(f'{folder / name}.json and .png')
+
+
+def check_enough(config: ConfigDict, real: np.ndarray) -> None:
+  """Raises: InputError: the data are too few for scores."""
+  if len(real) < LEAST:
+    raise InputError(f'data.source={config.data.source}: has {len(real)} images; scores take {LEAST} or more')
 
 
 def find_weights(weights: str | None, download: bool) -> Path:

@@ -60,9 +60,10 @@ def _prepare(
     labels = None
     weights = inception.read_weights(evaluate.find_weights(config.eval.weights or None, download=False))
     extractor = extractors.of_inception(weights, 'tf1')
-    real = cache.load(source, config.data.source)
   else:
     labels = extractors.Labels(*source.labels())
-    real = cache.load(source, config.data.source)
+  real = cache.load(source, config.data.source)
+  evaluate.check_enough(config, real)
+  if labels is not None:
     extractor = extractors.of_classifier(source, real, labels)
   return extractor, labels, extractors.reference(source, real, extractor)
