@@ -118,7 +118,12 @@ def one_device(request, tiny):
   return arguments, images, states, metrics
 
 
-@pytest.mark.parametrize('wrapper', ['pmap', 'shard_map'])
+# pmap by the first order and by that which has everything: the step is the same
+@pytest.mark.parametrize(
+  ('one_device', 'wrapper'),
+  [(i, 'shard_map') for i in range(len(ORDERS))] + [(i, 'pmap') for i in (0, 3)],
+  indirect=['one_device'],
+)
 def test_four_devices_equal_one(tiny, one_device, wrapper):
   """On one global batch; dropout, flips, latents and batch statistics are the batch's."""
   arguments, images, states, metrics = one_device
