@@ -68,7 +68,6 @@ def slerp(a: Array, b: Array, t: Array) -> Array:
 
 def _perpendicular(u: Array, v: Array) -> Array:
   """The unit vector at a right angle to the unit vector u, towards v; any if v is on u's line."""
-  towards = v - (v @ u) * u
   axis = jnp.zeros_like(u).at[jnp.argmin(jnp.abs(u))].set(1)
   towards = v - (v @ u) * u
   towards = jnp.where(jnp.linalg.norm(towards) > 8 * jnp.finfo(u.dtype).eps, towards, axis)

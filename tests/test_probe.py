@@ -156,6 +156,14 @@ def test_another_source_is_probed(folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+  ('split', 'apart'),
+  [('train', True), ('train[:9%]+train[90%:]', True), ('train+test', False), ('test', False), ('all', False)],
+)
+def test_the_test_split_is_used_only_if_nothing_of_it_was_learned(split, apart):
+  assert verb._is_of_train(split) == apart
+
+
+@pytest.mark.parametrize(
   ('num', 'source', 'text'),
   [
     (1200, None, 'data.source=digits: 720 images of 10 classes to learn from'),

@@ -102,14 +102,15 @@ def _split(config: ConfigDict, data_name: str | None, num: int | None) -> Split:
     InputError: no labels, or too few images.
   """
   source, field = data_name or config.data.source, 'data' if data_name else 'data.source'
+  split = 'train' if data_name else config.data.split
   try:
-    known = data.open_source(source, 'train' if data_name else config.data.split, build.fit(config))
+    known = data.open_source(source, split, build.fit(config))
     names, real, classes = _labelled(known, source)
   except InputError as error:
     raise InputError(str(error).replace('data.source', field)) from None
   order = np.random.default_rng(0).permutation(len(real))[:num]
   held_out = min(MOST_HELD_OUT, len(order) // HELD_OUT)
-  test = _test(source, known.fit, num)
+  test = _test(source, known.fit, num) if _is_of_train(split) else None
   if test is None:
     chosen, order = np.split(order, [held_out])
     test = Part(real, chosen, classes[chosen])
@@ -123,6 +124,11 @@ def _split(config: ConfigDict, data_name: str | None, num: int | None) -> Split:
   return Split(
     Part(real, train, classes[train]), Part(real, validation, classes[validation]), test, len(names)
   )
+
+
+def _is_of_train(split: str) -> bool:
+  """Whether a split, in tfds's notation, has nothing of the test split in it."""
+  return all(part.strip().startswith('train') for part in split.split('+'))
 
 
 def _labelled(source: data.Source, title: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
