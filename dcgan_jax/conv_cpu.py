@@ -117,14 +117,10 @@ def _along_both(f: Map, grid: Grid) -> Grid:
 
 def winograd_conv(geometry: Any, image: Array, kernel: Array) -> Array:
   """The convolution; kernel = 2 strides."""
-  step = geometry.strides[0]
+  u, k = _winograd_image(geometry, image), _winograd_kernel(geometry, kernel)
   products = [
-    [
-      # a column of `step` pixels is contracted by a small convolution: its layout is the image's own
-      _convolve(u.reshape(u.shape[0], -1, *u.shape[3:]), k[:, None], (step, 1), 'VALID')
-      for u, k in zip(*rows)
-    ]
-    for rows in zip(_winograd_image(geometry, image), _winograd_kernel(geometry, kernel))
+    [functools.reduce(jnp.add, [of_row[i][j] @ k[i][j][p] for p, of_row in enumerate(u)]) for j in range(3)]
+    for i in range(3)
   ]
   height, width = geometry.feature_size
   return _interleave(_along_both(_gather_pair, products))[:, :height, :width]
@@ -158,19 +154,22 @@ def winograd_kernel_gradient(geometry: Any, image: Array, features: Array) -> Ar
   """The convolution's adjoint in its kernel; kernel = 2 strides."""
   (sh, sw), channels = geometry.strides, (image.shape[-1], features.shape[-1])
 
-  def correlate(u: Array, v: Array) -> Array:  # -> [sh, sw C, O]
-    columns = v.reshape(-1, channels[1]).T
-    return jnp.stack([(columns @ u[:, :, p].reshape(-1, u.shape[-1])).T for p in range(sh)])
+  def correlate(i: int, j: int) -> Array:  # -> [sh, sw C, O]
+    columns = v[i][j].reshape(-1, channels[1]).T
+    return jnp.stack([(columns @ of_row[i][j].reshape(-1, sw * channels[0])).T for of_row in u])
 
   u, v = _winograd_image(geometry, image), _winograd_features(geometry, features)
-  grid = [[correlate(*pair) for pair in zip(*rows)] for rows in zip(u, v)]
+  grid = [[correlate(i, j) for j in range(3)] for i in range(3)]
   taps = _along_both(_gather_pair, grid)
   kernel = jnp.stack([jnp.stack([t.reshape(sh, sw, *channels) for t in row], 1) for row in taps])
   return kernel.reshape(2 * sh, 2 * sw, *channels)
 
 
-def _winograd_image(geometry: Any, image: Array) -> Grid:
-  """[B, H, W, C] -> 3 x 3 arrays [B, T, stride, T, stride * C]: T x T tiles of 2 x 2 features."""
+def _winograd_image(geometry: Any, image: Array) -> Sequence[Grid]:
+  """[B, H, W, C] -> for each row modulo the stride 3 x 3 arrays [B, T, T, stride * C].
+
+  There are T x T tiles of 2 x 2 features. Rows are apart so that both products find them contiguous.
+  """
   (sh, sw), tiles = geometry.strides, _tiles(geometry)
   pads = [
     (before, (t + 1) * 2 * s - before - size)
@@ -181,11 +180,13 @@ def _winograd_image(geometry: Any, image: Array) -> Grid:
   x = lax.pad(image, jnp.zeros((), image.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
   x = x.reshape(batch, tiles[0] + 1, 2, sh, tiles[1] + 1, 2, sw * channels)
 
-  def tile(i: int, j: int) -> Array:
-    rows = x[:, i // 2 : i // 2 + tiles[0], i % 2]
-    return rows[:, :, :, j // 2 : j // 2 + tiles[1], j % 2]
+  def tile(i: int, j: int, p: int) -> Array:
+    rows = x[:, i // 2 : i // 2 + tiles[0], i % 2, p]
+    return rows[:, :, j // 2 : j // 2 + tiles[1], j % 2]
 
-  return _along_both(_spread_image, [[tile(i, j) for j in range(3)] for i in range(3)])
+  return [
+    _along_both(_spread_image, [[tile(i, j, p) for j in range(3)] for i in range(3)]) for p in range(sh)
+  ]
 
 
 def _winograd_kernel(geometry: Any, kernel: Array) -> Grid:
@@ -331,7 +332,7 @@ def patches_transpose(geometry: Any, features: Array, kernel: Array) -> Array:
 def patches_kernel_gradient(geometry: Any, image: Array, features: Array) -> Array:
   """The convolution's adjoint in its kernel, strided."""
   patches, (kh, kw) = _patches(geometry, image), geometry.kernel_size
-  kernel = jnp.einsum('bhwp,bhwo->po', patches, features)
+  kernel = patches.reshape(-1, patches.shape[-1]).T @ features.reshape(-1, features.shape[-1])
   sizes = (r * s for r, s in zip(_blocks(geometry), geometry.strides))
   return kernel.reshape(*sizes, image.shape[-1], features.shape[-1])[:kh, :kw]
 
