@@ -117,11 +117,12 @@ def _along_both(f: Map, grid: Grid) -> Grid:
 
 def winograd_conv(geometry: Any, image: Array, kernel: Array) -> Array:
   """The convolution; kernel = 2 strides."""
+
+  def contract(i: int, j: int) -> Array:  # -> [B, T, T, O]
+    return functools.reduce(jnp.add, [u_row[i][j] @ k[i][j][p] for p, u_row in enumerate(u)])
+
   u, k = _winograd_image(geometry, image), _winograd_kernel(geometry, kernel)
-  products = [
-    [functools.reduce(jnp.add, [of_row[i][j] @ k[i][j][p] for p, of_row in enumerate(u)]) for j in range(3)]
-    for i in range(3)
-  ]
+  products = [[contract(i, j) for j in range(3)] for i in range(3)]
   height, width = geometry.feature_size
   return _interleave(_along_both(_gather_pair, products))[:, :height, :width]
 
@@ -156,7 +157,7 @@ def winograd_kernel_gradient(geometry: Any, image: Array, features: Array) -> Ar
 
   def correlate(i: int, j: int) -> Array:  # -> [sh, sw C, O]
     columns = v[i][j].reshape(-1, channels[1]).T
-    return jnp.stack([(columns @ of_row[i][j].reshape(-1, sw * channels[0])).T for of_row in u])
+    return jnp.stack([(columns @ u_row[i][j].reshape(-1, sw * channels[0])).T for u_row in u])
 
   u, v = _winograd_image(geometry, image), _winograd_features(geometry, features)
   grid = [[correlate(i, j) for j in range(3)] for i in range(3)]
