@@ -188,11 +188,12 @@ def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...],
 
   On GPU and TPU that is the plain form, which cuDNN and the TPU compiler recognise. On CPU, in ms, plain /
   chosen, on two Zen 4 cores with jax 0.10, for the convolution, its transpose and its kernel's gradient:
-    batch 64, kernel 4, stride 2, 64 to 128 channels at 32x32: Winograd 22 / 18, 85 / 19, 31 / 22
-    batch 64, kernel 4, stride 2, 256 to 512 at 8x8: 21 / 16, 48 / 16, 22 / 17
+    batch 64, kernel 4, stride 2, 64 to 128 channels at 32x32: Winograd 22 / 22, 41 / 21, 28 / 24
+    batch 64, kernel 4, stride 2, 256 to 512 at 8x8: 20 / 17, 28 / 15, 22 / 16
     batch 256, kernel 5, stride 1, 128 to 256 at 7x7: Fourier 98 / 36, 111 / 32, 110 / 35
     batch 256, kernel 5, stride 2, 64 to 128 at 14x14: phases, of the transpose alone, 237 / 31
-    batch 64, kernel 4, stride 2, 3 to 64 channels at 64x64: patches 5.5 / 4.0, 5.5 / 3.4, 5.8 / 5.5
+    batch 64, kernel 4, stride 2, 3 to 64 channels at 64x64: patches 5.3 / 3.9, 5.8 / 2.9, 5.9 / 4.9
+  In a step Winograd's image is transformed once for the convolution and for its kernel's gradient.
   """
   plain = partial(PLAIN[operator], geometry)
   if operands[0].dtype == jnp.bfloat16:  # which Winograd's sums would not do good
