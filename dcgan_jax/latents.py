@@ -1,6 +1,7 @@
 """Latents: the noise z that the generator turns into images."""
 
 import functools
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,18 @@ def sample(key: Array, indices: Array, size: int, prior: str = 'normal') -> Arra
   """
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(indices))
   return jax.vmap(lambda k: PRIORS[prior](k, size))(keys)
+
+
+@dataclass(frozen=True)
+class Latents:
+  """What a generator takes: the size of each z, and the prior that z is drawn from ('normal' | 'uniform')."""
+
+  size: int = 100
+  prior: str = 'normal'
+
+  def sample(self, key: Array, indices: Array) -> Array:
+    """Draws z, float32 [N, size], see `sample`."""
+    return sample(key, indices, self.size, self.prior)
 
 
 def lerp(a: Array, b: Array, t: Array) -> Array:

@@ -277,3 +277,13 @@ class Discriminator(_Network):
       activations.append(x)
     logits = self.dense(1, 1, 'dense')(x.reshape(x.shape[0], -1))
     return logits[:, 0].astype(jnp.promote_types(self.dtype, jnp.float32)), tuple(activations)
+
+
+def normalize(pixels: Array) -> Array:
+  """Scales pixels, uint8 in 0..255, to the networks' range: float32 in [-1, 1]."""
+  return pixels.astype(jnp.float32) / 127.5 - 1.0
+
+
+def to_pixels(images: Array) -> Array:
+  """Rounds images, float in [-1, 1], to pixels, uint8 in 0..255: the inverse of `normalize`."""
+  return jnp.clip(jnp.rint((images + 1.0) * 127.5), 0, 255).astype(jnp.uint8)

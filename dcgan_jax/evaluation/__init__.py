@@ -1,1 +1,1 @@
-"""How good generated images are: features of images, and scores of features."""
+"""Scores of generated images, and the networks whose features they take."""

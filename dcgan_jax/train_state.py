@@ -1,5 +1,7 @@
-"""The state of training: one pytree of arrays, no functions."""
+"""What is trained, and the state of training: one pytree of arrays, no functions."""
 
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,7 +11,29 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
+from dcgan_jax.latents import Latents
+from dcgan_jax.models import Discriminator, Generator
+
 PyTree = Any
+
+
+@dataclass(frozen=True)
+class Gan:
+  """The parts that are trained: both networks, the optimizer of each, and the latents that G takes."""
+
+  generator: Generator
+  discriminator: Discriminator
+  generator_optimizer: optax.GradientTransformation
+  discriminator_optimizer: optax.GradientTransformation
+  latents: Latents = Latents()
+
+  def along(self, axis_name: str | None) -> 'Gan':
+    """Returns these networks for a batch that is divided among devices along a mapped axis."""
+    return dataclasses.replace(
+      self,
+      generator=self.generator.clone(axis_name=axis_name),
+      discriminator=self.discriminator.clone(axis_name=axis_name),
+    )
 
 
 @struct.dataclass
@@ -51,7 +75,7 @@ def make_optimizer(
   decay_after: int = 0,
   decay_steps: int = 0,
 ) -> optax.GradientTransformation:
-  """Adam, as the paper uses it.
+  """Returns Adam, as the paper uses it (section 4).
 
   Args:
     learning_rate: step size.
@@ -69,33 +93,32 @@ def make_optimizer(
   return optax.chain(optax.add_decayed_weights(l2), adam) if l2 else adam
 
 
-def create(
-  generator: nn.Module,
-  discriminator: nn.Module,
-  generator_optimizer: optax.GradientTransformation,
-  discriminator_optimizer: optax.GradientTransformation,
-  z_size: int,
-  seed: int,
-  ema: bool = False,
-) -> GanState:
-  """The state before the first step, a function of the seed. Call it under `jax.jit`."""
+def create(gan: Gan, seed: int, ema: bool = False) -> GanState:
+  """Returns the state before the first step, a function of the seed. Call it under `jax.jit`.
+
+  Args:
+    gan: the networks, their optimizers and the size of z.
+    seed: of the initial parameters and of everything random in training.
+    ema: whether to keep a moving average of the generator.
+  """
   key = jax.random.key(seed)
   generator_key, discriminator_key, training_key = jax.random.split(key, 3)
-  z = jnp.zeros((1, z_size))
-  images = jnp.zeros((1, *generator.image_size, generator.channels))
-  networks = []
-  for module, optimizer, init_key, x in (
-    (generator, generator_optimizer, generator_key, z),
-    (discriminator, discriminator_optimizer, discriminator_key, images),
-  ):
-    variables = module.init(init_key, x)
-    params = variables['params']
-    networks.append(NetState(params, variables.get('batch_stats', {}), optimizer.init(params)))
+  images = jnp.zeros((1, *gan.generator.image_size, gan.generator.channels))
+  z = jnp.zeros((1, gan.latents.size))
+  generator = _create_network(gan.generator, gan.generator_optimizer, generator_key, z)
   return GanState(
     step=jnp.zeros((), jnp.int32),
-    generator=networks[0],
-    discriminator=networks[1],
-    # a copy: the train step donates the state, and two leaves must not share a buffer
-    ema=jax.tree.map(jnp.copy, networks[0].variables) if ema else None,
+    generator=generator,
+    discriminator=_create_network(gan.discriminator, gan.discriminator_optimizer, discriminator_key, images),
+    # This is a copy because the train step donates the state, in which two leaves must not share a buffer.
+    ema=jax.tree.map(jnp.copy, generator.variables) if ema else None,
     key=jax.random.key_data(training_key),
   )
+
+
+def _create_network(
+  module: nn.Module, optimizer: optax.GradientTransformation, key: Array, x: Array
+) -> NetState:
+  variables = module.init(key, x)
+  params = variables['params']
+  return NetState(params, variables.get('batch_stats', {}), optimizer.init(params))

@@ -7,7 +7,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from dcgan_jax.errors import InputError
-from dcgan_jax.state import GanState
+from dcgan_jax.train_state import GanState
 
 
 def open_for_writing(folder: Path, keep: int) -> ocp.training.Checkpointer:

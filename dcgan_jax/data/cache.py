@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dcgan_jax import data
+from dcgan_jax.data import sources
 
 VERSION = 1  # of the decoding: raised when the same source and fit give other images
 
@@ -27,8 +27,8 @@ def folder() -> Path:
   return Path(chosen).expanduser() if chosen else base / 'dcgan_jax'
 
 
-def load(source: data.Source, title: str) -> np.ndarray:
-  """`data.load`, done once for a source and a fit; afterwards mapped from disk.
+def load(source: sources.Source, title: str) -> np.ndarray:
+  """`sources.load`, done once for a source and a fit; afterwards mapped from disk.
 
   A cache that is broken, of other images, or on a disk without room for it, costs only the decoding.
 
@@ -44,11 +44,11 @@ def load(source: data.Source, title: str) -> np.ndarray:
   try:
     images = np.load(target, mmap_mode='r')
     skipped = json.loads(about.read_text())['skipped']
-    data.report_unreadable(skipped)
+    sources.report_unreadable(skipped)
     return images
   except (OSError, ValueError, EOFError, KeyError):
     pass  # not there, or not whole
-  images, skipped = data.load(source, title)
+  images, skipped = sources.load(source, title)
   try:
     _make_private(target.parent)
     if shutil.disk_usage(target.parent).free > 2 * images.nbytes:

@@ -1,0 +1,6 @@
+"""Images to learn from: sources, their order as a function of (seed, step), and the way to the devices."""
+
+from dcgan_jax.data.decode import Fit
+from dcgan_jax.data.sources import Source, load, open_source
+
+__all__ = ['Fit', 'Source', 'load', 'open_source']

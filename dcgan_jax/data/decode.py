@@ -1,0 +1,67 @@
+"""Any picture becomes a training image of one size, and a whole source becomes one array."""
+
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dcgan_jax.errors import InputError
+
+# What Pillow raises on a broken file: its own error, an early end, a broken chunk, a decompression bomb.
+UNREADABLE = (
+  UnidentifiedImageError,
+  OSError,
+  SyntaxError,
+  ValueError,
+  zlib.error,
+  Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+  """How any picture becomes a training image of one size.
+
+  Attributes:
+    image_size: height and width in pixels.
+    channels: 1 makes gray (luma), 3 makes RGB.
+    mode: 'crop' takes the largest centred part of the right shape; 'squash' takes the whole.
+    background: RGB, 0..255, that transparent pixels are laid on.
+  """
+
+  image_size: tuple[int, int]
+  channels: int
+  mode: str = 'crop'
+  background: tuple[int, int, int] = (255, 255, 255)
+
+  def __call__(self, image: Image.Image) -> np.ndarray:
+    """Any Pillow image -> uint8 [H, W, channels]; resizing is bilinear and anti-aliased."""
+    image = _to_eight_bits(ImageOps.exif_transpose(image))
+    if image.has_transparency_data:
+      image = image.convert('RGBA')
+      canvas = Image.new('RGBA', image.size, (*self.background, 255))
+      image = Image.alpha_composite(canvas, image)
+    image = image.convert('L' if self.channels == 1 else 'RGB')
+    height, width = self.image_size
+    if image.size != (width, height):
+      if self.mode == 'crop':
+        image = image.crop(self._centre(image.size))
+      image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(height, width, self.channels)
+
+  def _centre(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The largest centred part of the right shape: left, top, right, bottom, in pixels."""
+    width, height = size
+    scale = min(width / self.image_size[1], height / self.image_size[0])
+    kept_width, kept_height = round(self.image_size[1] * scale), round(self.image_size[0] * scale)
+    left, top = (width - kept_width) // 2, (height - kept_height) // 2
+    return left, top, left + kept_width, top + kept_height
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+  """16-bit gray, which Pillow would clip rather than scale, to 8 bits."""
+  if image.mode.startswith('I'):
+    return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+  return image

@@ -1,0 +1,18 @@
+"""The order of the images: a pure function of (seed, step)."""
+
+import functools
+
+import numpy as np
+
+
+@functools.lru_cache(maxsize=2)
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+  """The order of an epoch: a permutation of range(count) that depends on (seed, epoch) alone."""
+  return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def batch_indices(seed: int, step: int, batch_size: int, count: int) -> np.ndarray:
+  """The images of a step's batch, int32 [batch_size]; batches run on across the ends of epochs."""
+  epochs, offsets = np.divmod(np.arange(step * batch_size, (step + 1) * batch_size), count)
+  parts = [epoch_order(seed, int(e), count)[offsets[epochs == e]] for e in np.unique(epochs)]
+  return np.concatenate(parts).astype(np.int32)

@@ -1,0 +1,215 @@
+"""Sources: sequences of uint8 images. Nothing here imports JAX or TensorFlow."""
+
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from dcgan_jax.data.decode import UNREADABLE, Fit
+from dcgan_jax.errors import InputError
+
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
+
+
+class Source(Protocol):
+  """Images by number, each made to fit."""
+
+  @property
+  def fit(self) -> Fit: ...
+
+  def __len__(self) -> int: ...
+
+  def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
+    """The images [H, W, C], uint8; None for one that cannot be decoded."""
+    ...
+
+  def name(self, index: int) -> str:
+    """What to call an image when it cannot be decoded."""
+    ...
+
+  def identity(self) -> str:
+    """Another one for other images, before they are made to fit."""
+    ...
+
+  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The class of each image, int32 [N], and the classes' names. Raises: InputError: it has none."""
+    ...
+
+
+@dataclass(frozen=True)
+class Digits:
+  """The 1,797 handwritten digits, 8x8 gray, that ship with scikit-learn (UCI optdigits, test part)."""
+
+  fit: Fit
+
+  def __len__(self) -> int:
+    return 1797  # without importing scikit-learn, when the images are in the cache
+
+  def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
+    return [self.fit(Image.fromarray(_digits()[i])) for i in indices]
+
+  def name(self, index: int) -> str:
+    return f'digit {index}'
+
+  def identity(self) -> str:
+    return 'digits'
+
+  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    from sklearn import datasets
+
+    return datasets.load_digits().target.astype(np.int32), tuple('0123456789')
+
+
+@functools.cache
+def _digits() -> np.ndarray:
+  from sklearn import datasets  # slow to import
+
+  return (datasets.load_digits().images * (255 / 16)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Folder:
+  """A user's own image files."""
+
+  paths: tuple[Path, ...]
+  fit: Fit
+
+  def __len__(self) -> int:
+    return len(self.paths)
+
+  def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
+    return [self._read_one(self.paths[i]) for i in indices]
+
+  def _read_one(self, path: Path) -> np.ndarray | None:
+    try:
+      with Image.open(path) as image:
+        return self.fit(image)
+    except UNREADABLE:
+      return None
+
+  def name(self, index: int) -> str:
+    return str(self.paths[index])
+
+  def identity(self) -> str:
+    files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths]
+    return f'folder {hashlib.sha256(repr(files).encode()).hexdigest()}'
+
+  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    """By the folders that the files lie in."""
+    names = sorted({path.parent.name for path in self.paths})
+    if len(names) < 2:
+      raise InputError('data.source: its images have no classes; put those of each into a folder of its own')
+    return np.array([names.index(path.parent.name) for path in self.paths], np.int32), tuple(names)
+
+
+def open_folder(folder: Path, fit: Fit) -> Folder:
+  """The images below a folder, sorted by path; files that are no image by their header are listed.
+
+  Raises:
+    InputError: no such folder, or no readable image in it.
+  """
+  if not folder.is_dir():
+    raise InputError(f'data.source=folder:{folder}: no such folder')
+  files = sorted(p for p in folder.rglob('*') if p.is_file() and not p.name.startswith('.'))
+  candidates = [p for p in files if p.suffix.lower() in SUFFIXES]
+  with ThreadPoolExecutor() as pool:
+    readable = list(pool.map(_has_image_header, candidates))
+  paths = tuple(p for p, ok in zip(candidates, readable) if ok)
+  if not paths:
+    raise InputError(
+      f'data.source=folder:{folder}: no readable image among its {len(files)} files '
+      f'(looked for {", ".join(s[1:].upper() for s in SUFFIXES)}, also in its subfolders)'
+    )
+  others = [p for p in files if p.suffix.lower() not in SUFFIXES]
+  if others:
+    print(f'{folder}: {len(others)} files are no images by their suffix, e.g. {others[0].name}', flush=True)
+  report_unreadable([str(p) for p, ok in zip(candidates, readable) if not ok])
+  return Folder(paths, fit)
+
+
+def _has_image_header(path: Path) -> bool:
+  try:
+    with Image.open(path):
+      return True
+  except UNREADABLE:
+    return False
+
+
+def report_unreadable(names: list[str]) -> None:
+  """Lists by name the files that are skipped, the first twenty of many."""
+  if names:
+    shown = ', '.join(names[:20]) + (' ...' if len(names) > 20 else '')
+    print(f'skipped {len(names)} unreadable: {shown}', flush=True)
+
+
+def load(source: Source, title: str) -> tuple[np.ndarray, list[str]]:
+  """Decodes a whole source into memory, in threads, with a progress bar on a terminal.
+
+  Returns:
+    uint8 [N, H, W, C]; and the names of images that cannot be decoded, which are left out and listed.
+
+  Raises:
+    InputError: not one could be decoded.
+  """
+  from tqdm import tqdm
+
+  count, fit = len(source), source.fit
+  images = np.empty((count, *fit.image_size, fit.channels), np.uint8)
+  readable = np.ones(count, bool)
+  chunks = np.array_split(np.arange(count), max(1, count // 256))
+  with ThreadPoolExecutor() as pool, tqdm(total=count, desc=title, unit='image', disable=None) as bar:
+    for indices, chunk in zip(chunks, pool.map(source.read, chunks)):
+      for i, image in zip(indices, chunk):
+        if image is None:
+          readable[i] = False
+        else:
+          images[i] = image
+      bar.update(len(chunk))
+  if not readable.any():
+    raise InputError(f'data.source={title}: none of its {count} images can be decoded, e.g. {source.name(0)}')
+  skipped = [source.name(int(i)) for i in np.flatnonzero(~readable)]
+  report_unreadable(skipped)
+  return (images[readable] if skipped else images), skipped
+
+
+def open_source(source: str, split: str, fit: Fit) -> Source:
+  """Opens a source; downloads and prepares a tfds data set that is not on this machine yet.
+
+  Args:
+    source: 'digits' | 'tfds:NAME' | 'folder:PATH'.
+    split: of a tfds data set, in its own notation ('train', 'train[:10%]').
+    fit: what to make of each image.
+
+  Raises:
+    InputError: there is no such source, or it has no images that could be used.
+  """
+  kind, _, name = source.partition(':')
+  if kind not in SOURCES or (kind == 'digits') != (name == ''):
+    raise InputError(f'data.source={source!r}: choose digits, tfds:NAME or folder:PATH')
+  return SOURCES[kind](name, split, fit)
+
+
+def _open_digits(name: str, split: str, fit: Fit) -> Digits:
+  if fit.channels != 1:
+    raise InputError(f'data.channels={fit.channels}: the digits are gray; set it to 1')
+  return Digits(fit)
+
+
+def _open_tfds(name: str, split: str, fit: Fit) -> Source:
+  from dcgan_jax.data import tfds  # slow to import
+
+  return tfds.open_tfds(name, split, fit)
+
+
+# The kinds of `data.source`: what stands before the colon, and (what follows it, split, fit) -> Source.
+SOURCES: dict[str, Callable[[str, str, Fit], Source]] = {
+  'digits': _open_digits,
+  'folder': lambda name, split, fit: open_folder(Path(name).expanduser(), fit),
+  'tfds': _open_tfds,
+}

@@ -1,0 +1,153 @@
+"""Data sets of TensorFlow Datasets: opened without TensorFlow, which is imported only to prepare one."""
+
+import difflib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dcgan_jax.data.decode import UNREADABLE, Fit
+from dcgan_jax.errors import InputError
+
+ARRAY_RECORD = 'array_record'  # tfds's format with random access, read without TensorFlow
+
+
+@dataclass(frozen=True)
+class Tfds:
+  """A prepared tfds data set, read through `tfds.data_source` without TensorFlow."""
+
+  records: Any  # random access to {image_key: encoded bytes}
+  image_key: str
+  origin: str  # folder of the prepared data set and split
+  fit: Fit
+  label_names: tuple[str, ...] = ()
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
+    # read in bulk and decoded here: 10 times the speed of tfds's own record by record
+    records = self.records.__getitems__([int(i) for i in indices])
+    return [self._decode(record[self.image_key]) for record in records]
+
+  def _decode(self, encoded: bytes) -> np.ndarray | None:
+    try:
+      return self.fit(Image.open(io.BytesIO(encoded)))
+    except UNREADABLE:
+      return None
+
+  def name(self, index: int) -> str:
+    return f'record {index}'
+
+  def identity(self) -> str:
+    return f'tfds {self.origin} {self.image_key} {len(self)}'
+
+  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    if not self.label_names:
+      raise InputError('data.source: this tfds data set has no feature "label" of classes')
+    chunks = np.array_split(np.arange(len(self)), max(1, len(self) // 1024))
+    records = (record for chunk in chunks for record in self.records.__getitems__([int(i) for i in chunk]))
+    return np.fromiter((record['label'] for record in records), np.int32, len(self)), self.label_names
+
+
+def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
+  """A tfds data set from `TFDS_DATA_DIR` (default ~/tensorflow_datasets), prepared there if need be.
+
+  Raises:
+    InputError: no such data set or split, no images in it, or it could not be prepared.
+  """
+  import tensorflow_datasets as tfds
+
+  field = f'data.source=tfds:{name}'
+  try:
+    builder = tfds.builder(name, data_dir=os.environ.get('TFDS_DATA_DIR'), try_gcs=False)
+  except tfds.core.registered.DatasetNotFoundError:
+    close = ', '.join(
+      difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), 3)
+    )
+    hint = f'did you mean {close}?' if close else 'names: tensorflow.org/datasets/catalog'
+    raise InputError(f'{field}: no such tfds data set; {hint}') from None
+  except (ValueError, AssertionError, TypeError) as error:
+    raise InputError(f'{field}: {_first_line(error)}') from None
+
+  keys = [k for k, f in builder.info.features.items() if isinstance(f, tfds.features.Image)]
+  if not keys:
+    raise InputError(f'{field}: has no images; its features are {", ".join(builder.info.features)}')
+  image_key = 'image' if 'image' in keys else keys[0]
+  if builder.info.features[image_key].shape[-1] == 1 and fit.channels != 1:
+    raise InputError(f'data.channels={fit.channels}: the images of {name} are gray; set it to 1')
+
+  _prepare(builder, field)
+  decoders = {image_key: tfds.decode.SkipDecoding()}
+  try:
+    records = builder.as_data_source(split, decoders=decoders)
+  except (ValueError, KeyError) as error:
+    splits = ', '.join(builder.info.splits)
+    raise InputError(f'data.split={split!r}: {_first_line(error)}; {name} has {splits}') from None
+  label = dict(builder.info.features.items()).get('label')
+  names = tuple(label.names) if isinstance(label, tfds.features.ClassLabel) else ()
+  return Tfds(records, image_key, f'{builder.data_path} {split}', fit, names)
+
+
+def _prepare(builder: Any, field: str) -> None:
+  """Downloads a data set, or converts one prepared as TFRecord: here alone TensorFlow is imported."""
+  missing = _missing_shards(builder) if builder.is_prepared() else None
+  if missing is None or missing:
+    try:
+      os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+      import tensorflow  # noqa: F401
+    except ImportError:
+      raise InputError(
+        f'{field}: not prepared as ArrayRecord in {builder.data_path}, and preparing it needs TensorFlow, '
+        f'which is not installed for this Python {sys.version_info.major}.{sys.version_info.minor}: '
+        'run once where `pip install tensorflow` works and copy that folder, or set TFDS_DATA_DIR to it'
+      ) from None
+    try:
+      if missing:
+        print(f'{builder.data_path}: writing its TFRecords again as ArrayRecord', flush=True)
+        _write_array_records(missing, builder.info.file_format)
+      else:
+        size = builder.info.download_size or 'unknown size'
+        print(
+          f'downloading {builder.name} ({size}, see {builder.info.homepage}) to {builder.data_path}',
+          flush=True,
+        )
+        builder.download_and_prepare(file_format=ARRAY_RECORD)
+    except Exception as error:  # whatever the network, the disk or a data set's own code raises
+      raise InputError(f'{field}: could not be prepared: {_first_line(error)}') from error
+  if builder.info.file_format.value != ARRAY_RECORD:
+    builder.info.add_alternative_file_format(ARRAY_RECORD)
+
+
+def _missing_shards(builder: Any) -> dict[Path, Path]:
+  """Shards of a prepared data set that are not there as ArrayRecord, to where they would be."""
+  suffix = builder.info.file_format.file_suffix
+  shards = [Path(path) for split in builder.info.splits.values() for path in split.filepaths]
+  targets = {
+    shard: shard.with_name(shard.name.replace(f'.{suffix}-', f'.{ARRAY_RECORD}-')) for shard in shards
+  }
+  return {shard: target for shard, target in targets.items() if not target.exists()}
+
+
+def _write_array_records(shards: dict[Path, Path], file_format: Any) -> None:
+  """Beside the old shards, which stay for other projects."""
+  from tensorflow_datasets.core import file_adapters
+
+  adapters = file_adapters.ADAPTER_FOR_FORMAT
+  writer = adapters[file_adapters.FileFormat.ARRAY_RECORD]
+  for shard, target in shards.items():
+    part = target.with_name(target.name + '.part')
+    records = adapters[file_format].make_tf_data(str(shard))
+    writer.write_examples(str(part), ((i, record.numpy()) for i, record in enumerate(records)))
+    part.replace(target)
+
+
+def _first_line(error: BaseException) -> str:
+  lines = str(error).strip().splitlines()
+  return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,99 @@
+"""From settings to the objects that a run needs: the one place where they meet."""
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from dcgan_jax import data, parallel, train_state, train_step
+from dcgan_jax.journal import checkpoints, workdir
+from dcgan_jax.latents import Latents
+from dcgan_jax.losses import LOSSES
+from dcgan_jax.models import Discriminator, Generator
+from dcgan_jax.settings import Settings
+from dcgan_jax.train_state import Gan, GanState
+from dcgan_jax.train_step import Recipe
+
+
+@dataclass(frozen=True)
+class Experiment:
+  """The built parts of a run.
+
+  Attributes:
+    settings: that it was built from; plain values.
+    gan: both networks, without parameters, their optimizers, and the latents.
+    recipe: how a train step trains them.
+    fit: how pictures become the run's images.
+  """
+
+  settings: Settings
+  gan: Gan
+  recipe: Recipe
+  fit: data.Fit
+
+  @functools.cached_property
+  def source(self) -> data.Source:
+    """The training images, not yet decoded; opened, and maybe downloaded, when first asked for.
+
+    Raises:
+      InputError: there are no such images.
+    """
+    return data.open_source(self.settings.data.source, self.settings.data.split, self.fit)
+
+  def initial_state(self) -> GanState:
+    """Makes the state before the first step; to be jitted, or asked for its shapes by `jax.eval_shape`."""
+    return train_state.create(self.gan, self.settings.seed, ema=self.settings.train.ema_decay > 0)
+
+  def train_step(self, axis_name: str | None) -> train_step.TrainStep:
+    """Makes the train step, not yet compiled, see `train_step.make_train_step`."""
+    return train_step.make_train_step(self.gan, self.recipe, axis_name)
+
+
+def build(settings: Settings) -> Experiment:
+  """Returns the parts of a run with these settings."""
+  shared = {key: getattr(settings.train, key) for key in ('dtype', 'fast_conv', 'sync_norm')}
+  gan = Gan(
+    Generator(
+      **vars(settings.generator), image_size=settings.data.size, channels=settings.data.channels, **shared
+    ),
+    Discriminator(**vars(settings.discriminator), **shared),
+    train_state.make_optimizer(**vars(settings.generator_optimizer)),
+    train_state.make_optimizer(**vars(settings.discriminator_optimizer)),
+    Latents(**vars(settings.latent)),
+  )
+  chosen = {key: value for key, value in vars(settings.train).items() if key in _RECIPE_KEYS}
+  recipe = Recipe(**chosen | {'loss': LOSSES[settings.train.loss], 'flip': settings.data.flip})
+  background = tuple(settings.data.background)
+  fit = data.Fit(settings.data.size, settings.data.channels, settings.data.fit, background)
+  return Experiment(settings, gan, recipe, fit)
+
+
+_RECIPE_KEYS = {field.name for field in dataclasses.fields(Recipe)}
+
+
+class TrainedRun(NamedTuple):
+  """A run and one of its checkpoints, whose arrays every device has whole."""
+
+  experiment: Experiment
+  step: int
+  state: GanState
+
+
+def open_run(folder: Path, checkpoint: str) -> TrainedRun:
+  """Opens a trained run.
+
+  Args:
+    folder: its workdir.
+    checkpoint: 'last', 'best' by score, or the number of a step.
+
+  Raises:
+    InputError: there is no run, or no such checkpoint, in the folder.
+  """
+  experiment = build(workdir.read_settings(folder))
+  step = checkpoints.find(folder / 'checkpoints', checkpoint)
+  shapes = jax.eval_shape(experiment.initial_state)
+  sharding = parallel.replicated(parallel.all_devices())
+  return TrainedRun(experiment, step, checkpoints.restore(folder / 'checkpoints', step, shapes, sharding))

@@ -1,0 +1,25 @@
+"""Every setting of a run. Nothing here imports JAX, so that an error in a config is reported at once."""
+
+from dcgan_jax.settings.checks import (
+  check,
+  check_devices,
+  check_key,
+  default_config,
+  differences,
+  from_dict,
+  help_lines,
+  refuse,
+)
+from dcgan_jax.settings.table import Settings
+
+__all__ = [
+  'Settings',
+  'check',
+  'check_devices',
+  'check_key',
+  'default_config',
+  'differences',
+  'from_dict',
+  'help_lines',
+  'refuse',
+]

@@ -1,0 +1,205 @@
+"""Checks a config as a whole and turns it into `Settings`.
+
+Unknown keys on the command line and values of the wrong type are found by ml_collections, whose errors
+`command_line` rewords with `check_key` and `refuse`. Ranges, choices and combinations are checked here.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from ml_collections import ConfigDict
+
+from dcgan_jax.errors import InputError
+from dcgan_jax.settings.rules import Rule
+from dcgan_jax.settings.table import Settings
+
+
+def default_config() -> ConfigDict:
+  """Returns a config of all keys with their defaults."""
+  return ConfigDict(dataclasses.asdict(Settings()))
+
+
+def check(config: ConfigDict) -> Settings:
+  """Returns the settings of a config, or refuses one that could not be trained.
+
+  Raises:
+    InputError: one line with the first bad field, its value and what would be valid.
+  """
+  settings = _build(Settings, config.to_dict(), '')
+  _check_networks(settings)
+  _check_combinations(settings)
+  return settings
+
+
+def from_dict(content: Mapping[str, Any]) -> Settings:
+  """Returns the settings of a config.json, in which keys may be missing that were added since.
+
+  Raises:
+    InputError: as `check`.
+  """
+  return check(ConfigDict(_fill(dataclasses.asdict(Settings()), content)))
+
+
+def _fill(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the content, its lists as tuples, with the defaults of what it lacks."""
+  filled = dict(defaults)
+  for name, value in content.items():
+    if isinstance(value, Mapping):
+      below = defaults.get(name)
+      filled[name] = _fill(below if isinstance(below, Mapping) else {}, value)
+    else:
+      filled[name] = tuple(value) if isinstance(value, list) else value
+  return filled
+
+
+def _build(kind: type, values: Any, path: str) -> Any:
+  """Returns a dataclass of the table with these values, each checked by its rule."""
+  fields = {field.name: field for field in dataclasses.fields(kind)}
+  if not isinstance(values, Mapping):
+    raise InputError(f'{path.removesuffix(".")}={values!r}: is a section; it has {", ".join(fields)}')
+  for name in values:
+    if name not in fields:
+      raise InputError(f'{path}{name}: unknown key; {path or "config"} has {", ".join(fields)}')
+  built = {}
+  for name, field in fields.items():
+    if name not in values:
+      raise InputError(f'{path}{name}: missing; start from configs/base.py')
+    value = values[name]
+    if dataclasses.is_dataclass(field.type):
+      built[name] = _build(field.type, value, f'{path}{name}.')  # type: ignore[arg-type]
+      continue
+    rule = field.metadata['rule']
+    try:
+      holds = rule.holds(value)
+    except (TypeError, AttributeError):  # a config file gave a value of another type
+      holds = False
+    if not holds:
+      raise InputError(f'{path}{name}={value!r}: {rule.choices}')
+    built[name] = value
+  return kind(**built)
+
+
+def _check_networks(settings: Settings) -> None:
+  height, width = settings.data.size
+  for name in ('generator', 'discriminator'):
+    network = getattr(settings, name)
+    for key in ('strides', 'norm'):
+      values = getattr(network, key)
+      if len(values) != len(network.widths):
+        raise InputError(
+          f'{name}.{key}={values}: has {len(values)} entries, '
+          f'{name}.widths={network.widths} has {len(network.widths)}; give one for each layer'
+        )
+    total = math.prod(network.strides)
+    if height % total or width % total:
+      raise InputError(
+        f'data.image_size={settings.data.image_size}: {name}.strides={network.strides} reach multiples '
+        f'of {total} only; choose such a size, e.g. {max(1, round(height / total)) * total}'
+      )
+
+
+def _check_combinations(settings: Settings) -> None:
+  train = settings.train
+  if not train.num_steps and not train.num_epochs:
+    raise InputError('train.num_steps=0 and train.num_epochs=0: one of them must be 1 or more')
+  if train.d_steps > 1 and train.order != 'alternating':
+    raise InputError(f'train.d_steps={train.d_steps}: train.order={train.order} takes only 1')
+  if train.fresh_z and train.order != 'alternating':
+    raise InputError(f'train.fresh_z=True: train.order={train.order} has one z a step; set it to False')
+  if train.accumulate > 1 and train.order == 'one_per_batch':
+    raise InputError(f'train.accumulate={train.accumulate}: train.order=one_per_batch takes only 1')
+  if train.real_label < 1 and train.loss in ('hinge', 'wasserstein'):
+    raise InputError(
+      f'train.real_label={train.real_label}: the {train.loss} loss has no labels; set it to 1.0'
+    )
+  if settings.data.source == 'digits' and settings.data.channels != 1:
+    raise InputError(f'data.channels={settings.data.channels}: the digits are gray; set it to 1')
+
+
+def check_devices(settings: Settings, devices: int) -> None:
+  """Refuses a batch that cannot be divided evenly among the devices and the parts of accumulation.
+
+  Raises:
+    InputError: in one line.
+  """
+  batch_size, parts = settings.train.batch_size, settings.train.accumulate
+  if batch_size % (devices * parts):
+    fitting = max(1, round(batch_size / devices / parts)) * devices * parts
+    each = f' times train.accumulate={parts}' if parts > 1 else ''
+    raise InputError(
+      f'train.batch_size={batch_size}: not divisible by the {devices} devices{each}; choose e.g. {fitting}'
+    )
+
+
+def check_key(path: str) -> None:
+  """Refuses a dotted key that no config has.
+
+  Raises:
+    InputError: in one line, with the keys there are.
+  """
+  kind, above = Settings, 'config'
+  for name in path.split('.'):
+    fields = {f.name: f.type for f in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else {}
+    if name not in fields:
+      close = difflib.get_close_matches(name, fields, 1)
+      hint = f'did you mean {close[0]}? ' if close else ''
+      raise InputError(
+        f'config.{path}: unknown key; {hint}{above} has {", ".join(fields) or "no keys below it"}'
+      )
+    kind, above = fields[name], f'{above}.{name}'  # type: ignore[assignment]
+
+
+def refuse(path: str, value: str) -> NoReturn:
+  """Says what a known dotted key takes instead of a value that cannot be read.
+
+  Raises:
+    InputError: always.
+  """
+  rule = {name: field.metadata['rule'] for name, field in _keys(Settings)}.get(path)
+  inside = [name for name, _ in _keys(Settings) if name.startswith(f'{path}.')]
+  choices = rule.choices if rule else f'set one of its keys {", ".join(inside)}'
+  raise InputError(f'{path}={value}: {choices}')
+
+
+def rule_of(path: str) -> Rule:
+  """Returns the rule of a dotted key."""
+  return dict(_keys(Settings))[path].metadata['rule']
+
+
+def help_lines() -> list[str]:
+  """Returns a line for each key of the table: --config.KEY=DEFAULT and its help."""
+  defaults = _flat(Settings())
+  return [f'--config.{name}={defaults[name]}: {field.metadata["help"]}' for name, field in _keys(Settings)]
+
+
+def differences(old: Settings, new: Settings) -> list[str]:
+  """Returns what the settings of a run must not change and yet changes: 'KEY was A and is B', sorted."""
+  before, after = _flat(old), _flat(new)
+  fixed = sorted(name for name, field in _keys(Settings) if not field.metadata['free'])
+  return [
+    f'{name} was {before[name]} and is {after[name]}' for name in fixed if before[name] != after[name]
+  ]
+
+
+def _keys(kind: type, path: str = '') -> Iterator[tuple[str, dataclasses.Field]]:
+  """Yields the dotted name and the declaration of every key."""
+  for field in dataclasses.fields(kind):
+    if dataclasses.is_dataclass(field.type):
+      yield from _keys(field.type, f'{path}{field.name}.')  # type: ignore[arg-type]
+    else:
+      yield path + field.name, field
+
+
+def _flat(settings: Settings) -> dict[str, Any]:
+  """Returns the values by their dotted names."""
+
+  def value(name: str) -> Any:
+    found: Any = settings
+    for part in name.split('.'):
+      found = getattr(found, part)
+    return found
+
+  return {name: value(name) for name, _ in _keys(Settings)}

@@ -1,0 +1,74 @@
+"""How a key of the table is declared, and what values may be."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Rule(NamedTuple):
+  """What a value must be: a predicate, and how to say it in an error."""
+
+  holds: Callable[[Any], bool]
+  choices: str
+
+
+def key(default: Any, rule: Rule, help: str, free: bool = False) -> Any:
+  """Declares one key.
+
+  Args:
+    default: of a config that does not set it.
+    rule: what its values must be.
+    help: one line, with the unit and the choices.
+    free: whether it may change between two starts of the same run. All other keys decide what the networks
+      become.
+  """
+  return dataclasses.field(default=default, metadata={'rule': rule, 'help': help, 'free': free})
+
+
+def section(kind: type, **defaults: Any) -> Any:
+  """Declares a section of keys, whose defaults may differ from those of its class."""
+  return dataclasses.field(default_factory=lambda: kind(**defaults))
+
+
+def one_of(*choices: Any) -> Rule:
+  """Returns the rule of a value that is one of a few."""
+  return Rule(lambda v: v in choices, 'choose ' + ' or '.join(str(c) for c in choices))
+
+
+def all_of(item: Callable[[Any], bool], text: str) -> Rule:
+  """Returns the rule of a tuple that is not empty and whose items all pass."""
+  return Rule(lambda v: len(v) > 0 and all(item(x) for x in v), text)
+
+
+def _is_int(value: Any, least: int) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+SEED = Rule(lambda v: 0 <= v < 2**32, 'must be a whole number, at least 0 and below 2**32')
+NATURAL = Rule(lambda v: v >= 0, 'must be a whole number, 0 or more')
+COUNT = Rule(lambda v: v >= 1, 'must be a whole number, 1 or more')
+HUNDREDS = Rule(lambda v: v >= 100, 'must be a whole number, 100 or more')
+POSITIVE = Rule(lambda v: 0 < v < math.inf, 'must be a number above 0')
+NOT_NEGATIVE = Rule(lambda v: 0 <= v < math.inf, 'must be a number, 0 or more')
+FRACTION = Rule(lambda v: 0 <= v < 1, 'must be a number, at least 0 and below 1')
+REAL_LABEL = Rule(lambda v: 0.5 < v <= 1, 'must be a number above 0.5 and at most 1')
+FLAG = Rule(lambda v: isinstance(v, bool), 'choose True or False')
+COUNTS = all_of(lambda x: _is_int(x, 1), 'must be whole numbers of 1 or more, one a layer')
+FLAGS = all_of(lambda x: isinstance(x, bool), 'must be True or False, one a layer')
+SPLIT = Rule(bool, 'must name a split, e.g. train')
+PATH = Rule(lambda v: isinstance(v, str), 'must be a path, or empty for the file in the cache')
+SOURCE = Rule(
+  lambda v: v == 'digits' or (v.partition(':')[0] in ('tfds', 'folder') and v.partition(':')[2] != ''),
+  'choose digits, tfds:NAME or folder:PATH',
+)
+IMAGE_SIZE = Rule(
+  lambda v: len(v) in (1, 2) and all(_is_int(x, 1) for x in v),
+  "must be height and width in pixels, e.g. '(64, 64)', or one number for a square",
+)
+COLOUR = Rule(
+  lambda v: len(v) == 3 and all(_is_int(x, 0) and x <= 255 for x in v),
+  "must be red, green and blue from 0 to 255, e.g. '(255, 255, 255)'",
+)
+
+

@@ -1,0 +1,341 @@
+"""The train step: the two updates, and the three orders in which papers apply them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jax import Array, lax
+from jax.flatten_util import ravel_pytree
+
+from dcgan_jax.losses import LOSSES, Loss
+from dcgan_jax.models import normalize
+from dcgan_jax.train_state import Gan, GanState, NetState, PyTree
+
+Metrics = dict[str, Array]
+TrainStep = Callable[[GanState, Array], tuple[GanState, Metrics]]
+Gradient = tuple[PyTree, PyTree, Metrics]  # of a network's parameters; its new statistics; metrics
+Updated = tuple[NetState, NetState, Metrics]  # generator, discriminator
+
+
+@dataclass(frozen=True)
+class Recipe:
+  """How a step trains.
+
+  Attributes:
+    loss: an entry of `losses.LOSSES`.
+    order: a key of `ORDERS`.
+    d_steps: D's updates for each of G's, each on its own images; 1 unless `order` is 'alternating'.
+    fresh_z: G learns from a new z rather than from the fakes that D has just learned from.
+    real_label: D's target for real images; below 1 is one-sided label smoothing.
+    flip: mirror each real image left to right with probability 1/2.
+    ema_decay: of the moving average of G's variables, when the state has one; less in the first steps,
+      (1 + step) / (10 + step).
+    accumulate: parts of the batch that both networks go through one after the other before each update, so
+      that only one part's activations are in memory. Gradients are the mean over the parts; batch norm sees
+      each part as a batch of its own. More than 1 not with 'one_per_batch'.
+  """
+
+  loss: Loss = LOSSES['non_saturating']
+  order: str = 'alternating'
+  d_steps: int = 1
+  fresh_z: bool = False
+  real_label: float = 1.0
+  flip: bool = False
+  ema_decay: float = 0.0
+  accumulate: int = 1
+
+
+class Fakes(NamedTuple):
+  """A forward pass of G in training mode, from which both networks can learn."""
+
+  images: Array  # float32 [B, H, W, C] in [-1, 1]
+  pull_back: Callable[[Array], tuple[PyTree]]  # from a gradient in the images to one in G's parameters
+  batch_stats: PyTree  # G's new ones
+
+
+class Batch(NamedTuple):
+  """What one update of a network learns from. With accumulation, arrays have a leading axis: the parts."""
+
+  real: Array  # float32 [B, H, W, C] in [-1, 1]
+  z: Array  # float32 [B, z_size]
+  generator_key: Array  # of dropout in G
+  discriminator_key: Array  # of dropout in D
+  fakes: Fakes | None  # None with accumulation, where each part is generated when its turn has come
+
+
+class Keys(NamedTuple):
+  """The random keys of one step."""
+
+  z: Array
+  fresh_z: Array
+  flip: Array
+  generator_dropout: Array
+  discriminator_dropout: Array
+  opponent_dropout: Array  # of D, when G learns through it
+
+  def of_update(self, i: int) -> 'Keys':
+    """Returns the keys of D's i-th update in the step."""
+    z, dropout = (jax.random.fold_in(key, i) for key in (self.z, self.discriminator_dropout))
+    return self._replace(z=z, discriminator_dropout=dropout)
+
+
+def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> TrainStep:
+  """Returns the pure function that trains both networks on one batch.
+
+  All randomness is a function of (state.key, state.step, global sample index). G's running batch-norm
+  statistics move only in G's update, D's only in D's; in the other network's update each normalises by
+  the batch's statistics and forgets them. D sees real images and fakes as two batches.
+
+  Args:
+    gan: the networks, their optimizers and the latents.
+    recipe: how they learn.
+    axis_name: of the mapped axis, under `jax.pmap` or `jax.shard_map(..., check_vma=False)`; each
+      device then gets its contiguous part of the global batch, and gradients, batch statistics and
+      metrics are averaged over the axis. None on one device.
+
+  Returns:
+    (state, images) -> (state, metrics), to be compiled by the caller. images: uint8
+    [d_steps * B, H, W, C], B divisible by `accumulate` on each device. metrics: float32 scalars `loss_d`,
+    `loss_g`; `d_real` and `d_fake`, the mean of D(x) and D(G(z)) before D's update; `d_fake_after`, D(G(z))
+    as G's update saw it; `grad_norm_d`, `grad_norm_g`, global L2 norms. With 'one_per_batch' the network
+    whose turn it is not has gradient norm 0.
+
+  Raises:
+    ValueError: an unknown order, or d_steps or accumulate with an order that has no use for it.
+  """
+  if recipe.order not in ORDERS:
+    raise ValueError(f'order={recipe.order!r}: choose one of {", ".join(ORDERS)}')
+  if recipe.d_steps != 1 and recipe.order != 'alternating':
+    raise ValueError(f'd_steps={recipe.d_steps}: only order=alternating takes more than 1')
+  if recipe.accumulate != 1 and recipe.order == 'one_per_batch':
+    raise ValueError(f'accumulate={recipe.accumulate}: order=one_per_batch takes only 1')
+  gan = gan.along(axis_name)
+  train = ORDERS[recipe.order]
+
+  def train_step(state: GanState, images: Array) -> tuple[GanState, Metrics]:
+    key = jax.random.wrap_key_data(state.key)
+    keys = Keys(*jax.random.split(jax.random.fold_in(key, state.step), 6))
+    real = normalize(images)
+    if recipe.flip:
+      real = mirror(real, _global_keys(keys.flip, len(real), axis_name))
+    g, d, metrics = train(gan, recipe, state, real, keys)
+    ema = state.ema
+    if ema is not None:
+      ema = moving_average(ema, g.variables, state.step, recipe.ema_decay)
+    return GanState(state.step + 1, g, d, ema, state.key), _average(metrics, axis_name)
+
+  return train_step
+
+
+def alternating(gan: Gan, recipe: Recipe, state: GanState, real: Array, keys: Keys) -> Updated:
+  """Trains D, `d_steps` times, then G through the D that has just learned (Goodfellow et al. 2014)."""
+  g, d = state.generator, state.discriminator
+  # However many devices there are, image i of the global batch goes to D's update (i // accumulate) % d_steps.
+  real = real.reshape(-1, recipe.d_steps, recipe.accumulate, *real.shape[1:])
+  for i in range(recipe.d_steps):
+    batch = make_batch(gan, g, real[:, i], keys.of_update(i))
+    d, d_metrics = discriminator_update(gan, recipe, g, d, batch)
+  if recipe.fresh_z:
+    batch = make_batch(gan, g, real[:, -1], keys._replace(z=keys.fresh_z))
+  batch = batch._replace(discriminator_key=_of_parts(keys.opponent_dropout, recipe.accumulate))
+  g, g_metrics = generator_update(gan, recipe, g, d, batch)
+  return g, d, d_metrics | g_metrics
+
+
+def simultaneous(gan: Gan, recipe: Recipe, state: GanState, real: Array, keys: Keys) -> Updated:
+  """Trains both from the same forward pass, which XLA computes once (TensorFlow's DCGAN tutorial)."""
+  g, d = state.generator, state.discriminator
+  real = real.reshape(-1, recipe.accumulate, *real.shape[1:])
+  batch = make_batch(gan, g, real, keys.of_update(0))
+  new_d, d_metrics = discriminator_update(gan, recipe, g, d, batch)
+  new_g, g_metrics = generator_update(gan, recipe, g, d, batch)
+  return new_g, new_d, d_metrics | g_metrics
+
+
+def one_per_batch(gan: Gan, recipe: Recipe, state: GanState, real: Array, keys: Keys) -> Updated:
+  """Trains one network on each mini-batch, in turn and G first, as the paper's authors' code does."""
+  g, d = state.generator, state.discriminator
+  batch = make_batch(gan, g, real[:, None], keys)
+
+  def train(generators_turn: bool) -> Updated:
+    new_g, g_metrics = generator_update(gan, recipe, g, d, batch)
+    new_d, d_metrics = discriminator_update(gan, recipe, g, d, batch)
+    metrics = d_metrics | g_metrics
+    # What is not returned is not computed: the network whose turn it is not gets a forward pass at most.
+    if generators_turn:
+      return new_g, d, metrics | {'grad_norm_d': jnp.zeros(())}
+    return g, new_d, metrics | {'grad_norm_g': jnp.zeros(())}
+
+  return lax.cond(state.step % 2 == 0, lambda: train(True), lambda: train(False))
+
+
+ORDERS = {'alternating': alternating, 'simultaneous': simultaneous, 'one_per_batch': one_per_batch}
+
+
+def discriminator_update(
+  gan: Gan, recipe: Recipe, g: NetState, d: NetState, batch: Batch
+) -> tuple[NetState, Metrics]:
+  """Updates D on real images and on fakes, each normalised by its own batch's statistics."""
+
+  def gradient(stats: PyTree, part: Batch) -> Gradient:
+    fakes = part.fakes or generate(gan, g, g.batch_stats, part)
+    real_key, fake_key = jax.random.split(part.discriminator_key)
+
+    def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
+      real, new_stats = _judge(gan.discriminator, params, stats, part.real, real_key)
+      fake, new_stats = _judge(gan.discriminator, params, new_stats, fakes.images, fake_key)
+      loss = recipe.loss.discriminator(real, fake, recipe.real_label)
+      output = recipe.loss.output
+      return loss, (new_stats, {'loss_d': loss, 'd_real': output(real).mean(), 'd_fake': output(fake).mean()})
+
+    grads, (new_stats, metrics) = jax.grad(loss_fn, has_aux=True)(d.params)
+    return grads, new_stats, metrics
+
+  gradients = accumulated(gradient, d.batch_stats, batch, recipe.accumulate)
+  return _apply(gan, gan.discriminator_optimizer, d, gradients, 'd')
+
+
+def generator_update(
+  gan: Gan, recipe: Recipe, g: NetState, d: NetState, batch: Batch
+) -> tuple[NetState, Metrics]:
+  """Updates G through D, which stays as it is."""
+
+  def gradient(stats: PyTree, part: Batch) -> Gradient:
+    fakes = part.fakes or generate(gan, g, stats, part)
+    _, fake_key = jax.random.split(part.discriminator_key)
+
+    def loss_fn(images: Array) -> tuple[Array, Metrics]:
+      fake, _ = _judge(gan.discriminator, d.params, d.batch_stats, images, fake_key)
+      loss = recipe.loss.generator(fake)
+      return loss, {'loss_g': loss, 'd_fake_after': recipe.loss.output(fake).mean()}
+
+    image_grads, metrics = jax.grad(loss_fn, has_aux=True)(fakes.images)
+    (grads,) = fakes.pull_back(image_grads)
+    return grads, fakes.batch_stats, metrics
+
+  gradients = accumulated(gradient, g.batch_stats, batch, recipe.accumulate)
+  return _apply(gan, gan.generator_optimizer, g, gradients, 'g')
+
+
+def accumulated(
+  gradient: Callable[[PyTree, Any], Gradient], stats: PyTree, batch: Any, parts: int
+) -> Gradient:
+  """Returns the mean gradient and metrics over the parts of a batch; the statistics move with each in turn.
+
+  Args:
+    gradient: (batch-norm statistics, one part) -> the gradient, new statistics and metrics of the part.
+    stats: the statistics before the first part.
+    batch: the only part, or a tree of arrays with a leading axis, the parts.
+    parts: how many there are.
+  """
+  if parts == 1:
+    return gradient(stats, batch)
+
+  def one(carry: tuple[PyTree, PyTree], part: Any) -> tuple[tuple[PyTree, PyTree], None]:
+    sums, stats = carry
+    grads, stats, metrics = gradient(stats, part)
+    return (jax.tree.map(jnp.add, sums, (grads, metrics)), stats), None
+
+  grads, _, metrics = jax.eval_shape(gradient, stats, jax.tree.map(lambda x: x[0], batch))
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
+  (sums, stats), _ = lax.scan(one, (zeros, stats), batch)
+  grads, metrics = jax.tree.map(lambda x: x / parts, sums)
+  return grads, stats, metrics
+
+
+def make_batch(gan: Gan, g: NetState, real: Array, keys: Keys) -> Batch:
+  """Returns the batch of one update, divided into the parts of accumulation.
+
+  Args:
+    gan: whose latents are drawn.
+    g: the generator's state.
+    real: float32 [B, parts, H, W, C]: image i of the global batch belongs to part i % parts.
+    keys: of the latents and of dropout.
+  """
+  count, parts = real.shape[:2]
+  z = gan.latents.sample(keys.z, _global_indices(count * parts, gan.generator.axis_name))
+  z = z.reshape(count, parts, gan.latents.size)
+  dropout = [_of_parts(key, parts) for key in (keys.generator_dropout, keys.discriminator_dropout)]
+  if parts > 1:
+    return Batch(jnp.moveaxis(real, 1, 0), jnp.moveaxis(z, 1, 0), *dropout, None)
+  batch = Batch(real[:, 0], z[:, 0], *dropout, None)
+  return batch._replace(fakes=generate(gan, g, g.batch_stats, batch))
+
+
+def generate(gan: Gan, g: NetState, stats: PyTree, part: Batch) -> Fakes:
+  """Runs G in training mode on the latents of one part of a batch."""
+
+  def forward(params: PyTree) -> tuple[Array, PyTree]:
+    return _forward(gan.generator, params, stats, part.z, part.generator_key)
+
+  return Fakes(*jax.vjp(forward, g.params, has_aux=True))
+
+
+def mirror(images: Array, keys: Array) -> Array:
+  """Returns the images [B, H, W, C], each mirrored left to right or not, by its key in `keys` [B]."""
+  mirrored = jax.vmap(jax.random.bernoulli)(keys)[:, None, None, None]
+  return jnp.where(mirrored, images[:, :, ::-1], images)
+
+
+def moving_average(ema: PyTree, variables: PyTree, step: Array, decay: float) -> PyTree:
+  """Returns the exponential moving average of G's variables after a step."""
+  # A younger average forgets faster, or its first thousands of pictures would be those of the untrained G.
+  step = step.astype(jnp.float32)
+  decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+  return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, ema, variables)
+
+
+def _apply(
+  gan: Gan, optimizer: optax.GradientTransformation, net: NetState, gradient: Gradient, name: str
+) -> tuple[NetState, Metrics]:
+  """Applies one network's optimizer to its gradient, averaged over the devices."""
+  grads, stats, metrics = gradient
+  grads = _average(grads, gan.generator.axis_name)
+  if not gan.generator.sync_norm:
+    stats = _average(stats, gan.generator.axis_name)
+  updates, opt_state = optimizer.update(grads, net.opt_state, net.params)
+  net = NetState(optax.apply_updates(net.params, updates), stats, opt_state)
+  return net, metrics | {f'grad_norm_{name}': optax.tree.norm(grads)}
+
+
+def _average(tree: PyTree, axis_name: str | None) -> PyTree:
+  """Returns the mean over the devices, by a single all-reduce; the tree itself on one."""
+  if axis_name is None:
+    return tree
+  flat, unravel = ravel_pytree(tree)
+  return unravel(lax.pmean(flat, axis_name))
+
+
+def _global_indices(count: int, axis_name: str | None) -> Array:
+  """Returns the positions in the global batch of this device's `count` samples."""
+  index = jnp.arange(count)
+  return index if axis_name is None else index + count * lax.axis_index(axis_name)
+
+
+def _global_keys(key: Array, count: int, axis_name: str | None) -> Array:
+  """Returns a key for each of this device's samples, by its position in the global batch."""
+  return jax.vmap(jax.random.fold_in, (None, 0))(key, _global_indices(count, axis_name))
+
+
+def _of_parts(key: Array, parts: int) -> Array:
+  """Returns a key for each part of accumulation, [parts]; the key itself where there is but one part."""
+  return key if parts == 1 else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(parts))
+
+
+def _judge(
+  module: nn.Module, params: PyTree, stats: PyTree, images: Array, key: Array
+) -> tuple[Array, PyTree]:
+  """Runs D in training mode; returns its logits [B] and its new batch-norm statistics."""
+  (logits, _), stats = _forward(module, params, stats, images, key)
+  return logits, stats
+
+
+def _forward(module: nn.Module, params: PyTree, stats: PyTree, x: Array, key: Array) -> tuple[Any, PyTree]:
+  """Runs a network in training mode; returns its output and its new batch-norm statistics."""
+  variables = {'params': params, 'batch_stats': stats}
+  output, updated = module.apply(variables, x, train=True, mutable=['batch_stats'], rngs={'dropout': key})
+  return output, updated.get('batch_stats', {})
