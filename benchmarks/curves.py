@@ -1,10 +1,10 @@
-"""Loss curves of the same training in other arithmetic: with plain convolutions, in bfloat16.
+"""Compares the loss curves of the same training in other arithmetic: with plain convolutions, in bfloat16.
 
 python benchmarks/curves.py --config=configs/digits.py --steps=1000 --out=docs/curves.png
 
-A GAN amplifies rounding: after some hundred steps two runs are two samples. So what counts is whether a
-curve differs from the first more than another seed's does. The last line is a JSON object of the smoothed
-curves' mean absolute differences from the first.
+A GAN amplifies rounding: after some hundred steps two runs are two samples. What counts is therefore whether
+a curve differs more from the first one than the curve of another seed does. The last line is a JSON object of
+the mean absolute differences of the smoothed curves from the first.
 """
 
 import argparse
@@ -27,7 +27,7 @@ LOSSES = ('loss_d', 'loss_g')
 
 
 def train(config: str, steps: int, more: list[str]) -> dict[str, np.ndarray]:
-  """The losses of each fifth step, smoothed over ten of those, each [steps / 5]."""
+  """Trains a run; returns both losses of every fifth step, averaged over ten of those."""
   with tempfile.TemporaryDirectory() as workdir:
     keys = {'train.num_steps': steps, 'log.every_steps': 5, 'sample.every_steps': 0, 'log.tensorboard': False}
     command = [sys.executable, 'main.py', f'--config={config}', f'--workdir={workdir}/run', *more]
@@ -40,7 +40,7 @@ def train(config: str, steps: int, more: list[str]) -> dict[str, np.ndarray]:
 
 
 def plot(path: str, curves: dict[str, dict[str, np.ndarray]]) -> None:
-  """Both losses of all runs."""
+  """Plots both losses of all runs."""
   import matplotlib
 
   matplotlib.use('agg')
@@ -57,7 +57,7 @@ def plot(path: str, curves: dict[str, dict[str, np.ndarray]]) -> None:
 
 
 def main() -> None:
-  """Trains, plots and compares."""
+  """Trains all runs, compares and plots them."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--config', default='configs/digits.py')
   parser.add_argument('--steps', type=int, default=1000)

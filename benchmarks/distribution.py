@@ -2,12 +2,14 @@
 
 python benchmarks/distribution.py --config=configs/mnist.py --batch=64 --steps=50 --narrow=4
 
-The same run on 1, 2, 4 and 8 fake CPU devices, and in two real processes of 1 and 2 devices, in float32 and
-in float64: how far parameters and losses are from those on one device. Then the all-reduces of the compiled
-step, and the time of the step on one device beside that of a plainly jitted one.
+First the same run goes through 1, 2, 4 and 8 fake CPU devices, and through two real processes of 1 and 2
+devices, in float32 and in float64, and a table shows how far parameters and losses are from those on one
+device. Then come the all-reduces of the compiled step, and the time of the step on one device beside that of
+a plainly jitted one. The last line is a JSON object.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import re
@@ -18,7 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -27,45 +29,57 @@ from ml_collections import ConfigDict
 
 from benchmarks import processes
 
-TOPOLOGIES = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2))  # processes, devices of each
+if TYPE_CHECKING:  # The workers import JAX themselves.
+  from dcgan_jax.experiment import Experiment
+
+# (processes, devices of each)
+TOPOLOGIES = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2))
 
 
-def run_steps(config: ConfigDict, steps: int, out: str) -> None:
-  """A worker: trains some steps; process 0 writes parameters and losses to an .npz."""
+def build(config: ConfigDict, dtype: str = 'float32') -> 'Experiment':
+  """Returns the parts of a run that computes in a dtype, also in float64, which no config may ask for."""
+  from dcgan_jax import experiment, settings
+
+  checked = settings.check(config)
+  return experiment.build(dataclasses.replace(checked, train=dataclasses.replace(checked.train, dtype=dtype)))
+
+
+def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
+  """Trains some steps as a worker; process 0 writes parameters and losses to an .npz."""
   import jax
 
-  from dcgan_jax import cache, data, distributed, programs
-  from dcgan_jax.commands import build
+  from dcgan_jax import parallel
+  from dcgan_jax.data import cache
+  from dcgan_jax.data.order import batch_indices
 
-  if config.train.dtype == 'float64':
+  if dtype == 'float64':
     jax.config.update('jax_enable_x64', True)
-  mesh = programs.all_devices()
-  source = build.source(config)
-  images = cache.load(source, config.data.source)
-  create = build.initial_state(config)
+  mesh = parallel.all_devices()
+  built = build(config, dtype)
+  images = cache.load(built.source, config.data.source)
 
   def create_wide() -> Any:
-    """Parameters, statistics and averages as wide as the computation."""
+    """Returns the first state with parameters, statistics and averages as wide as the computation."""
     floating = jax.numpy.floating
     return jax.tree.map(
-      lambda x: x.astype(config.train.dtype) if jax.numpy.issubdtype(x.dtype, floating) else x, create()
+      lambda x: x.astype(dtype) if jax.numpy.issubdtype(x.dtype, floating) else x, built.initial_state()
     )
 
-  state = jax.jit(create_wide, out_shardings=programs.replicated(mesh))()
-  run = programs.compile_steps(build.train_step(config, programs.mesh_axis(mesh)), mesh)
-  resident = jax.make_array_from_process_local_data(programs.replicated(mesh), images, images.shape)
-  rows, losses = programs.own_rows(mesh, config.train.batch_size), []
+  state = jax.jit(create_wide, out_shardings=parallel.replicated(mesh))()
+  run = parallel.compile_steps(built.train_step(parallel.mesh_axis(mesh)), mesh)
+  resident = jax.make_array_from_process_local_data(parallel.replicated(mesh), images, images.shape)
+  rows, losses = parallel.own_rows(mesh, config.train.batch_size), []
   for step in range(steps):
-    indices = data.batch_indices(config.seed, step, config.train.batch_size, len(images))[None, rows]
-    state, metrics = run(state, programs.put_batches(mesh, resident, indices))
+    indices = batch_indices(config.seed, step, config.train.batch_size, len(images))[None, rows]
+    state, metrics = run(state, parallel.put_batches(mesh, resident, indices))
     losses.append([float(metrics[key][0]) for key in ('loss_d', 'loss_g')])
   parameters = jax.tree.leaves((state.generator.params, state.discriminator.params))
-  if distributed.is_main():
+  if parallel.is_main():
     np.savez(out, losses=np.array(losses), parameters=np.concatenate([np.ravel(p) for p in parameters]))
 
 
 def train(topology: tuple[int, int], dtype: str, passed_on: list[str], out: Path) -> dict[str, np.ndarray]:
-  """What `run_steps` makes of a run of so many processes and devices."""
+  """Returns what `run_steps` writes in a run of so many processes and devices."""
   count, devices = topology
   flags = f'--xla_force_host_platform_device_count={devices}'
   environment = os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
@@ -92,7 +106,7 @@ def train(topology: tuple[int, int], dtype: str, passed_on: list[str], out: Path
 
 
 def deviations(passed_on: list[str], figure: str | None) -> dict[str, Any]:
-  """Prints the table; draws the losses of all runs over each other."""
+  """Trains all topologies and prints the table; draws the losses of all runs over each other."""
   results: dict[str, Any] = {}
   curves = {}
   titles = (f'{dtype + ": parameters":>22}{"losses":>10}' for dtype in ('float32', 'float64'))
@@ -113,7 +127,7 @@ def deviations(passed_on: list[str], figure: str | None) -> dict[str, Any]:
 
 
 def draw(losses: dict[str, np.ndarray], path: str) -> None:
-  """Loss curves over each other, the later ones thinner so that all can be seen."""
+  """Draws the loss curves over each other, the later ones thinner so that all can be seen."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(8, 3.5), layout='constrained')
@@ -129,17 +143,16 @@ def draw(losses: dict[str, np.ndarray], path: str) -> None:
 
 
 def collectives(config: ConfigDict) -> dict[str, Any]:
-  """The all-reduces of a step compiled for two devices, and their bytes, beside those of the parameters."""
+  """Counts the all-reduces of a compiled step, and their bytes beside those of the parameters."""
   import jax
 
-  from dcgan_jax import programs
-  from dcgan_jax.commands import build, validation
+  from dcgan_jax import parallel
 
-  mesh = programs.all_devices()
-  shape = (1, config.train.batch_size, *validation.image_size(config), config.data.channels)
-  batches = programs.Batches(None, jax.ShapeDtypeStruct(shape, np.uint8))
-  state = jax.eval_shape(build.initial_state(config))
-  step = programs.compile_steps(build.train_step(config, programs.mesh_axis(mesh)), mesh)
+  mesh, built = parallel.all_devices(), build(config)
+  shape = (1, config.train.batch_size, *built.settings.data.size, config.data.channels)
+  batches = parallel.Batches(None, jax.ShapeDtypeStruct(shape, np.uint8))
+  state = jax.eval_shape(built.initial_state)
+  step = parallel.compile_steps(built.train_step(parallel.mesh_axis(mesh)), mesh)
   text = step.lower(state, batches).compile().as_text()
   operands = re.findall(r'= (\S.*?) all-reduce(?:-start)?\(', text)
   sizes = [
@@ -162,22 +175,24 @@ def collectives(config: ConfigDict) -> dict[str, Any]:
 
 
 def cost(config: ConfigDict, rounds: int) -> float:
-  """Time of `main.py`'s step on one device / of a plain jitted one; median over pairs of calls in turn."""
+  """Returns the time of `main.py`'s step on one device divided by that of a plainly jitted one.
+
+  Both take turns; the result is the median over the pairs.
+  """
   import jax
 
-  from dcgan_jax import conv, programs
-  from dcgan_jax.commands import build, validation
+  from dcgan_jax import conv, parallel
 
-  mesh = programs.all_devices()
-  shape = (config.train.batch_size, *validation.image_size(config), config.data.channels)
+  mesh, built = parallel.all_devices(), build(config)
+  shape = (config.train.batch_size, *built.settings.data.size, config.data.channels)
   images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-  plain = jax.jit(build.train_step(config, None), donate_argnums=0, compiler_options=conv.compiler_options())
-  ours = programs.compile_steps(build.train_step(config, programs.mesh_axis(mesh)), mesh)
+  plain = jax.jit(built.train_step(None), donate_argnums=0, compiler_options=conv.compiler_options())
+  ours = parallel.compile_steps(built.train_step(parallel.mesh_axis(mesh)), mesh)
   steps = {
     'plain': (plain, jax.device_put(images)),
-    'ours': (ours, programs.put_batches(mesh, None, images[None])),
+    'ours': (ours, parallel.put_batches(mesh, None, images[None])),
   }
-  states = {name: jax.jit(build.initial_state(config))() for name in steps}
+  states = {name: jax.jit(built.initial_state)() for name in steps}
   seconds: dict[str, list[float]] = {name: [] for name in steps}
   for i in range(rounds + 2):
     for name, (step, batch) in steps.items():
@@ -189,7 +204,7 @@ def cost(config: ConfigDict, rounds: int) -> float:
 
 
 def in_process(what: str, devices: int, passed_on: list[str]) -> Any:
-  """The JSON that this script prints when asked for `what` alone, on so many fake devices."""
+  """Runs this script for one part alone, on so many fake devices; returns the JSON that it prints."""
   flags = f'--xla_force_host_platform_device_count={devices}'
   environment = os.environ | processes.OUR_ENVIRONMENT | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
   command = [sys.executable, __file__, *passed_on, f'--only={what}']
@@ -197,8 +212,8 @@ def in_process(what: str, devices: int, passed_on: list[str]) -> Any:
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def main() -> int:
-  """Returns the exit status."""
+def parse() -> argparse.Namespace:
+  """Parses the command line."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--config', default='configs/mnist.py')
   parser.add_argument('--batch', type=int, default=64, help='images a step, over all devices')
@@ -211,18 +226,23 @@ def main() -> int:
   parser.add_argument('--dtype', default='float32', help=argparse.SUPPRESS)
   parser.add_argument('--join', help=argparse.SUPPRESS)
   parser.add_argument('--out', help=argparse.SUPPRESS)
-  arguments = parser.parse_args()
+  return parser.parse_args()
+
+
+def main() -> int:
+  """Runs the parts, or one of the workers that they start; returns the exit status."""
+  arguments = parse()
   config = processes.load_config(arguments.config)
-  config.train.batch_size, config.train.dtype = arguments.batch, arguments.dtype
+  config.train.batch_size = arguments.batch
   for network in (config.generator, config.discriminator):
     network.widths = tuple(width // arguments.narrow for width in network.widths)
   if arguments.join:
     coordinator, count, number = arguments.join.split(',')
     if int(count) > 1:
-      from dcgan_jax import distributed
+      from dcgan_jax import parallel
 
-      distributed.initialize(coordinator, int(count), int(number))
-    run_steps(config, arguments.steps, arguments.out)
+      parallel.initialize(coordinator, int(count), int(number))
+    run_steps(config, arguments.dtype, arguments.steps, arguments.out)
     return 0
   if arguments.only:
     print(

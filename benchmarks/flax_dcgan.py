@@ -1,7 +1,7 @@
-"""A DCGAN as one would write it with Flax's own layers, `nn.Conv` and `nn.ConvTranspose`, nothing of ours.
+"""A DCGAN as one would write it without this project, with Flax's `nn.Conv` and `nn.ConvTranspose`.
 
-The update is that of PyTorch's example: D on real images and on fakes, then G through the updated D, each
-by `jax.value_and_grad` of its loss.
+The updates are those of PyTorch's DCGAN example: D learns from real images and fakes, then G learns through
+the updated D, each by `jax.value_and_grad` of its loss.
 """
 
 import math
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 
 class Generator(nn.Module):
-  """z [B, z_size] -> images [B, H, W, C]."""
+  """The generator, z [B, z_size] -> images [B, H, W, C]."""
 
   widths: tuple[int, ...]
   strides: tuple[int, ...]
@@ -40,7 +40,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """Images [B, H, W, C] -> logits [B]."""
+  """The discriminator, images [B, H, W, C] -> logits [B]."""
 
   widths: tuple[int, ...]
   strides: tuple[int, ...]
@@ -58,18 +58,18 @@ class Discriminator(nn.Module):
 
 
 class TrainState(train_state.TrainState):
-  """Flax's, and the batch statistics."""
+  """Flax's train state with batch statistics in addition."""
 
   batch_stats: Any = None
 
   def forward(self, params: Any, stats: Any, x: Array) -> tuple[Array, Any]:
-    """The network in training mode: (output, new statistics)."""
+    """Runs the network in training mode; returns its output and the new batch statistics."""
     out, new = self.apply_fn({'params': params, 'batch_stats': stats}, x, train=True, mutable=['batch_stats'])
     return out, new['batch_stats']
 
 
 def create(config: ConfigDict) -> tuple[TrainState, TrainState]:
-  """Generator and discriminator before the first step, with sizes and optimizers of a config."""
+  """Returns generator and discriminator before the first step, with the sizes and optimizers of a config."""
   size = config.data.image_size[0], config.data.image_size[-1]
   g, d, channels = config.generator, config.discriminator, config.data.channels
   networks = (
@@ -92,7 +92,17 @@ def create(config: ConfigDict) -> tuple[TrainState, TrainState]:
 
 
 def train_step(g: TrainState, d: TrainState, z: Array, images: Array) -> tuple[TrainState, TrainState, Array]:
-  """uint8 images [B, H, W, C] and latents [B, z_size] -> (G, D, both losses)."""
+  """Updates D and then G.
+
+  Args:
+    g: the generator.
+    d: the discriminator.
+    z: latents, float32 [B, z_size].
+    images: uint8 [B, H, W, C].
+
+  Returns:
+    Both networks, and both losses, float32 [2].
+  """
   real = images.astype(jnp.float32) / 127.5 - 1
 
   def loss_of_d(params: Any) -> tuple[Array, Any]:

@@ -2,9 +2,9 @@
 
 python benchmarks/inception_parity.py --config=configs/cifar10_32.py --num=256
 
-All read one file of random weights, or --weights=PATH, and look at the same images of the config's data. A
-difference is given by the features' spread over the images. The distance is between the first half of them
-and the second. The last line is a JSON object. Ends with status 1 if a difference is above 1e-3.
+All read one file of random weights, or --weights=PATH, and take the same images of the config's data.
+Differences are divided by the spread of the features over the images. The distance is between the first half
+of the images and the second. The last line is a JSON object. The status is 1 if a difference is above 1e-3.
 """
 
 import argparse
@@ -24,15 +24,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import processes
-from dcgan_jax import cache
-from dcgan_jax.commands import build, extractors
-from dcgan_jax.evaluation import inception, scores
+from dcgan_jax import experiment, settings
+from dcgan_jax.data import cache
+from dcgan_jax.evaluation import extractors, inception, scores
 
 LARGEST = 1e-3
 
 
 def random_tensors() -> dict[str, np.ndarray]:
-  """Weights by their PyTorch names, such that activations keep their size through the layers."""
+  """Draws weights, by their PyTorch names, with which activations keep their size through the layers."""
   rng = np.random.default_rng(0)
   shapes = jax.eval_shape(
     inception.Inception().init, jax.random.key(0), jnp.zeros((1, inception.SIZE, inception.SIZE, 3))
@@ -55,23 +55,26 @@ def random_tensors() -> dict[str, np.ndarray]:
 
 
 def save(tensors: dict[str, np.ndarray], path: Path) -> None:
-  """As PyTorch saves them."""
+  """Writes tensors as PyTorch saves them."""
   import torch
 
   torch.save({name: torch.from_numpy(x) for name, x in tensors.items()}, path)
 
 
 def complete_torchvision() -> None:
-  """Lets one built for CUDA be imported beside a CPU's PyTorch: the ports need none of its operators."""
+  """Lets a torchvision that was built for CUDA be imported beside a PyTorch for CPU.
+
+  The ports need none of its operators.
+  """
   import torch
 
   for name in ('nms', 'qnms'):
-    with contextlib.suppress(RuntimeError):  # they are there
+    with contextlib.suppress(RuntimeError):  # The operator is there already.
       torch.library.define(f'torchvision::{name}', '(Tensor dets, Tensor scores, float threshold) -> Tensor')
 
 
 def torch_fidelity(weights: Path, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Features [N, 2048] and logits without bias [N, 1008] of images, uint8 [N, H, W, 3]."""
+  """Returns features [N, 2048] and logits without bias [N, 1008] of images, uint8 [N, H, W, 3]."""
   import torch
   from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -84,7 +87,7 @@ def torch_fidelity(weights: Path, images: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def pytorch_fid(weights: Path, images: np.ndarray) -> np.ndarray:
-  """Features [N, 2048]."""
+  """Returns features [N, 2048] of images, uint8 [N, H, W, 3]."""
   import torch
   from pytorch_fid import inception as port
 
@@ -100,6 +103,7 @@ def pytorch_fid(weights: Path, images: np.ndarray) -> np.ndarray:
 
 
 def _fid_of_torch_fidelity(a: np.ndarray, b: np.ndarray) -> float:
+  """Computes torch-fidelity's distance of features [N, 2048]."""
   import torch
   from torch_fidelity import metric_fid
 
@@ -108,6 +112,7 @@ def _fid_of_torch_fidelity(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _fid_of_pytorch_fid(a: np.ndarray, b: np.ndarray) -> float:
+  """Computes pytorch-fid's distance of features [N, 2048]."""
   from pytorch_fid.fid_score import calculate_frechet_distance
 
   statistics = [x for f in (a, b) for x in (f.mean(0), np.cov(f, rowvar=False))]
@@ -117,6 +122,7 @@ def _fid_of_pytorch_fid(a: np.ndarray, b: np.ndarray) -> float:
 def _compare(
   weights: Path, images: np.ndarray, resizer: str, port: Callable[..., Any], fid: Callable[..., float]
 ) -> dict[str, float]:
+  """Compares the features of images, and their distance, with those of a port."""
   ours = extractors.of_inception(inception.read_weights(weights), resizer).look(images)['features']
   theirs = np.concatenate([port(weights, images[i : i + 32]) for i in range(0, len(images), 32)])
   spread = theirs.std(0).mean()
@@ -131,18 +137,19 @@ def _compare(
 
 
 def main() -> int:
-  """Returns the exit status."""
+  """Compares with both ports; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--config', default='configs/cifar10_32.py')
   parser.add_argument('--num', type=int, default=256, help='images')
   parser.add_argument('--weights', type=Path, help='file to read instead of random weights')
   arguments = parser.parse_args()
   config = processes.load_config(arguments.config)
-  images = np.array(cache.load(build.source(config), config.data.source)[: arguments.num])
+  source = experiment.build(settings.check(config)).source
+  images = np.array(cache.load(source, config.data.source)[: arguments.num])
   complete_torchvision()
   rows = {}
   with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-    warnings.simplefilter('ignore')  # the ports'
+    warnings.simplefilter('ignore')  # The ports give some.
     weights = arguments.weights or Path(folder) / inception.WEIGHTS
     if not arguments.weights:
       save(random_tensors(), weights)

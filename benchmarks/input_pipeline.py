@@ -1,9 +1,9 @@
-"""Times the way of the images to the train step: decoding once, from the cache afterwards, waiting for it.
+"""Times how images get to the train step: decoding, reading from the cache, and waiting in training.
 
 python benchmarks/input_pipeline.py --configs=configs/digits.py,configs/mnist.py --steps=10
 
-Trains for a few steps, out of memory and streamed. The last line is a JSON object. Ends with
-status 1 if the step waits for more than one per cent of the time.
+It trains for a few steps with the images in memory, and for as many with streamed ones. The last line is a
+JSON object. The status is 1 if training waits for images more than one per cent of the time.
 """
 
 import argparse
@@ -19,37 +19,36 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import processes
+from dcgan_jax import experiment, settings
+from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 
-BOUND = 0.01  # of the time, waiting for input
+BOUND = 0.01  # share of the time that training may wait for images
 
 
-def seconds_to_images(path: str, cache: str) -> tuple[float, int]:
-  """Seconds from an open source to all of its images in memory, and how many they are."""
-  os.environ['DCGAN_JAX_CACHE'] = cache
-  from dcgan_jax import cache as kept
-  from dcgan_jax.commands import build
-
+def seconds_to_images(path: str, cache_folder: str) -> tuple[float, int]:
+  """Returns the seconds from an open source to all of its images in memory, and how many images it has."""
+  os.environ['DCGAN_JAX_CACHE'] = cache_folder
   config = processes.load_config(path)
-  source = build.source(config)  # importing tfds is not what is timed
+  source = experiment.build(settings.check(config)).source  # This imports tfds, which is not timed.
   start = time.perf_counter()
-  images = kept.load(source, config.data.source)
-  images.sum(dtype='int64')  # reads what is only mapped
+  images = cache.load(source, config.data.source)
+  images.sum(dtype='int64')  # This reads what is only mapped.
   return time.perf_counter() - start, len(images)
 
 
-def input_wait(path: str, steps: int, more: list[str], cache: str, workdir: str) -> float:
-  """Median share of the time that training waited for input, without the first steps."""
+def input_wait(path: str, steps: int, more: list[str], cache_folder: str, workdir: str) -> float:
+  """Trains; returns the median share of the time that training waited for images, without the first steps."""
   command = [sys.executable, 'main.py', f'--config={path}', f'--workdir={workdir}', *more]
   command += [f'--config.train.num_steps={steps}', f'--config.log.every_steps={max(1, steps // 5)}']
-  environment = os.environ | {'DCGAN_JAX_CACHE': cache}
+  environment = os.environ | {'DCGAN_JAX_CACHE': cache_folder}
   subprocess.run(command, cwd=processes.ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
   rows = (Path(workdir) / 'metrics.jsonl').read_text().splitlines()
   return statistics.median(json.loads(row)['input_wait'] for row in rows[1:])
 
 
 def main() -> int:
-  """Returns the exit status."""
+  """Times the data of each config; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--configs', default='configs/digits.py', help='with commas')
   parser.add_argument('--steps', type=int, default=10)

@@ -1,4 +1,4 @@
-"""Paired timings: contenders take turns, each in a new process, so that a drifting machine is fair to all."""
+"""Paired timings: contenders take turns, each in a new process, so that a drifting machine is fair."""
 
 import json
 import os
@@ -16,14 +16,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 ROOT = Path(__file__).parents[1]
-# What main.py sets for itself; the other contenders run as their users would start them.
+# main.py sets this for itself. The other contenders run as their users would start them.
 OUR_ENVIRONMENT = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'} if sys.platform == 'linux' else {}
 
 Row = dict[str, Any]
 
 
 def load_config(path: str) -> ConfigDict:
-  """The config of a file of `configs/`."""
+  """Returns the config of a file of `configs/`."""
   return runpy.run_path(str(ROOT / path))['get_config']()
 
 
@@ -31,8 +31,8 @@ def alternate(contenders: list[str], arguments: list[str], rounds: int) -> dict[
   """Runs the calling script with `--contender=NAME` for each in turn, `rounds` times.
 
   Returns:
-    For each contender what its last line of output, JSON, held in each round. One that fails is named
-    and left out.
+    For each contender the JSON object in its last line of output, round by round. A contender that fails is
+    named and left out.
   """
   results: dict[str, list[Row]] = {name: [] for name in contenders}
   for number in range(rounds):
@@ -51,7 +51,14 @@ def alternate(contenders: list[str], arguments: list[str], rounds: int) -> dict[
 
 
 def time_calls(call: Callable[[], object], seconds: float = 4.0, least: int = 5, warm_up: int = 2) -> float:
-  """Median seconds of a call, over this many and `seconds` at least, after `warm_up` that are not counted."""
+  """Returns the median seconds of a call.
+
+  Args:
+    call: what is timed.
+    seconds: how long to go on at least, in all.
+    least: how many calls to time at least.
+    warm_up: calls before them that are not timed.
+  """
   for _ in range(warm_up):
     call()
   times: list[float] = []
@@ -63,22 +70,23 @@ def time_calls(call: Callable[[], object], seconds: float = 4.0, least: int = 5,
 
 
 def report(seconds: float) -> None:
-  """A contender's last line."""
+  """Prints the last line of a contender: its seconds, and the peak memory of this process."""
   kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   print(json.dumps({'seconds': seconds, 'peak_memory_mib': round(kibibytes / 1024)}))
 
 
 def median(rows: list[Row], key: str = 'seconds') -> float:
+  """Returns the median of a value over the rounds."""
   return statistics.median(row[key] for row in rows)
 
 
 def ratio(ours: list[Row], theirs: list[Row]) -> float:
-  """Median of ours / theirs, round by round."""
+  """Returns the median over the rounds of our seconds divided by theirs."""
   return statistics.median(a['seconds'] / b['seconds'] for a, b in zip(ours, theirs))
 
 
 def print_table(results: dict[str, list[Row]]) -> None:
-  """Median, least and most seconds, peak memory, and ours in relation to each, pair by pair."""
+  """Prints for each contender its seconds, its peak memory, and our seconds divided by its own."""
   print(f'\n{platform.machine()}, {os.cpu_count()} cores')
   print(f'{"contender":24}{"median s":>10}{"min":>10}{"max":>10}{"peak MiB":>10}{"ours / it":>11}')
   for name, rows in results.items():

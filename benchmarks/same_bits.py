@@ -1,11 +1,12 @@
-"""Compares the training of two checkouts bit by bit, to show that a change leaves what is computed as it was.
+"""Compares the training of two checkouts bit by bit, to show that a change leaves all results as they were.
 
-git worktree add /tmp/before COMMIT
-python benchmarks/same_bits.py --before=/tmp/before --steps=30
+git worktree add ../before COMMIT
+python benchmarks/same_bits.py --before=../before --steps=30
 
-Each checkout trains `digits`, `mnist`, `svhn` and `image_folder` (the last two narrowed, on a small folder of
-colour images that this script makes) and the final training states are compared, array by array. `mnist` needs
-the data set, which is downloaded, or `TFDS_DATA_DIR`. Ends with status 1 if a difference is above --tolerance.
+Each checkout trains `digits`, `mnist`, `svhn` and `image_folder`, the last two with narrow networks on a
+small folder of colour images that this script makes. The final training states are compared array by array.
+`mnist` needs its data set, from `TFDS_DATA_DIR` or by download. The status is 1 if a difference is above
+--tolerance.
 """
 
 import argparse
@@ -48,7 +49,7 @@ def write_images(folder: Path) -> None:
 
 
 def train(checkout: Path, workdir: Path, steps: int, flags: list[str]) -> dict[str, np.ndarray]:
-  """Trains in a process of its own; returns the arrays of the final state by their paths."""
+  """Trains in a new process; returns the arrays of the final state by their paths."""
   command = [sys.executable, 'main.py', *flags, f'--workdir={workdir}', f'--config.train.num_steps={steps}']
   command += ['--config.eval.every_steps=0', '--config.log.tensorboard=False']
   environment = os.environ | {'PYTHONPATH': str(checkout)}
@@ -68,7 +69,7 @@ def largest_difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> tu
 
 
 def main() -> int:
-  """Returns the exit status."""
+  """Compares the checkouts case by case; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--before', type=Path, required=True, help='a checkout of the commit to compare with')
   parser.add_argument('--steps', type=int, default=30)

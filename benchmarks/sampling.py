@@ -1,8 +1,8 @@
-"""Times 10,000 images from a generator with stored statistics, against PyTorch in eval mode.
+"""Times sampling from a generator with stored statistics, against PyTorch in eval mode.
 
 python benchmarks/sampling.py --config=configs/cifar10.py --num=10000 --rounds=3
 
-Both give uint8 arrays in batches of 64. The last line is a JSON object. Ends with status 1 if ours is slower.
+Both make uint8 arrays in batches of 64. The last line is a JSON object. The status is 1 if ours is slower.
 """
 
 import argparse
@@ -21,20 +21,23 @@ TORCH = ['torch:nchw', 'torch:channels_last', 'torch:compile']
 
 
 def run_ours(config: ConfigDict, num: int) -> None:
-  """`dcgan_jax.load(workdir).sample(num)`, of an untrained generator."""
+  """Times `Sampler.sample` of an untrained generator.
+
+  For a trained one, `dcgan_jax.load(workdir)` returns such a sampler.
+  """
   import jax
 
-  from dcgan_jax.commands import build, sample
+  from dcgan_jax import experiment, sampling, settings
 
-  generator, _ = build.networks(config)
-  variables = jax.jit(build.initial_state(config))().sampling_variables
-  sampler = sample.Sampler(generator, variables, 0, config.latent.size, config.latent.prior)
-  sampler.sample(sample.BATCH_SIZE)  # compiles
+  built = experiment.build(settings.check(config))
+  variables = jax.jit(built.initial_state)().sampling_variables
+  sampler = sampling.Sampler(built.gan.generator, variables, built.gan.latents, 0)
+  sampler.sample(sampling.BATCH_SIZE)  # This compiles.
   processes.report(processes.time_calls(lambda: sampler.sample(num), 0.0, least=1, warm_up=0))
 
 
 def run_torch(config: ConfigDict, variant: str, num: int) -> None:
-  """The same in PyTorch."""
+  """Times the same in PyTorch, see `torch_dcgan`."""
   import torch
 
   from benchmarks import torch_dcgan
@@ -57,7 +60,7 @@ def run_torch(config: ConfigDict, variant: str, num: int) -> None:
 
 
 def main() -> int:
-  """Returns the exit status."""
+  """Lets the contenders take turns, or runs one of them; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--config', default='configs/cifar10.py')
   parser.add_argument('--num', type=int, default=10000, help='images')

@@ -1,10 +1,11 @@
-"""Scores of images that are known to be ever farther from the data: do the scores say so?
+"""Checks that scores get worse for images that are known to be farther and farther from the data.
 
 python benchmarks/scores.py --config=configs/cifar10_32.py --num=10000
 
-Half of the config's data against the other half, blurred, with fewer and fewer of the classes, and noise; by
-the classifier's features or, with --weights=PATH of Inception-v3's file, by FID. Which classes go is drawn
-five times, and scores are averaged. The last line is JSON. Ends with status 1 if distances are not in order.
+Half of the config's data is compared with the other half: as it is, blurred, and with fewer and fewer of the
+classes; and with noise. Features are the classifier's or, with --weights=PATH of Inception-v3's file,
+Inception's. The classes that are left out are drawn five times, and their scores are averaged. The last line
+is a JSON object. The status is 1 if the distances are not in order.
 """
 
 import argparse
@@ -18,29 +19,28 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmarks import processes
-from dcgan_jax import cache
-from dcgan_jax.commands import build, extractors
-from dcgan_jax.evaluation import inception, scores
+from dcgan_jax import experiment, settings
+from dcgan_jax.data import cache
+from dcgan_jax.evaluation import extractors, inception, scores
 
-BLURS = (0.5, 1.0, 2.0)  # deviations of a Gaussian, pixels
-DROPPED = (0.1, 0.3, 0.5, 0.7, 0.9)  # shares of the classes
-DRAWS = 5  # of the classes that go
+BLURS = (0.5, 1.0, 2.0)  # deviations of a Gaussian, in pixels
+DROPPED = (0.1, 0.3, 0.5, 0.7, 0.9)  # shares of the classes that are left out
+DRAWS = 5  # of the classes that are left out
 NEAR = 2000  # images whose neighbourhoods are taken
+
+Scores = dict[str, float]
 
 
 def blurred(images: np.ndarray, deviation: float) -> np.ndarray:
-  """uint8 [N, H, W, C], each by itself."""
+  """Blurs images, uint8 [N, H, W, C]."""
   gaussian = ImageFilter.GaussianBlur(deviation)
   channels = images.shape[-1]
   made = [Image.fromarray(x[..., 0] if channels == 1 else x).filter(gaussian) for x in images]
   return np.stack([np.asarray(x) for x in made]).reshape(images.shape)
 
 
-Scores = dict[str, float]
-
-
 def score(fake: np.ndarray, real: np.ndarray) -> Scores:
-  """Of features [N, D]; neighbourhoods among the first 2,000."""
+  """Scores features [N, D] against real ones [M, D]; neighbourhoods are those of the first 2,000."""
   distance = scores.frechet_distance(scores.moments(fake), scores.moments(real))
   return {'distance': distance} | scores.manifold(fake[:NEAR], real[:NEAR])._asdict()
 
@@ -48,7 +48,7 @@ def score(fake: np.ndarray, real: np.ndarray) -> Scores:
 def without_classes(
   features: np.ndarray, classes: np.ndarray, gone: int, num: int, real: np.ndarray
 ) -> Scores:
-  """Mean scores of features of images when so many classes are left out."""
+  """Returns the mean scores of `num` images when `gone` classes are left out, over several draws of these."""
   draws = []
   for seed in range(DRAWS):
     random = np.random.default_rng(seed)
@@ -58,14 +58,14 @@ def without_classes(
 
 
 def main() -> int:
-  """Returns the exit status."""
+  """Scores all kinds of images; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--config', default='configs/cifar10_32.py')
   parser.add_argument('--num', type=int, default=10_000, help='images of each kind')
   parser.add_argument('--weights', type=Path, help="of Inception-v3; default the classifier's features")
   arguments = parser.parse_args()
   config = processes.load_config(arguments.config)
-  source = build.source(config)
+  source = experiment.build(settings.check(config)).source
   images, labels = cache.load(source, config.data.source), extractors.Labels(*source.labels())
   if arguments.weights:
     extractor = extractors.of_inception(inception.read_weights(arguments.weights), 'tf1')

@@ -1,8 +1,8 @@
 """The other side of the benchmarks: a config's networks and train step in PyTorch.
 
-Written as pytorch/examples/dcgan and TensorFlow's tutorial are, for any config of `configs/` without the
-authors' order: the same layers, the same updates, Adam. Where a config pads as TensorFlow does
-(an odd zero after), these layers put it before; the work is the same.
+The code is written like PyTorch's DCGAN example and TensorFlow's DCGAN tutorial, with the same layers, the
+same updates and Adam, and takes any config of `configs/` whose order is not 'one_per_batch'. Where a config
+pads as TensorFlow does, with an odd zero after the image, these layers put it before; the work is the same.
 """
 
 import math
@@ -11,14 +11,14 @@ import torch
 from ml_collections import ConfigDict
 from torch import nn
 
-from dcgan_jax.commands.validation import image_size
+from dcgan_jax import settings
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 def generator(config: ConfigDict) -> nn.Sequential:
-  """z [B, z_size, 1, 1] -> images [B, C, H, W]."""
-  net, (height, width) = config.generator, image_size(config)
+  """Returns the generator, z [B, z_size, 1, 1] -> images [B, C, H, W]."""
+  net, (height, width) = config.generator, settings.check(config).data.size
   base = height // math.prod(net.strides), width // math.prod(net.strides)
   layers = [nn.ConvTranspose2d(config.latent.size, net.widths[0], base, bias=net.use_bias)]
   layers += _norm_and_activation(net, 0)
@@ -34,8 +34,8 @@ def generator(config: ConfigDict) -> nn.Sequential:
 
 
 def discriminator(config: ConfigDict) -> nn.Sequential:
-  """Images [B, C, H, W] -> logits [B]."""
-  net, (height, width) = config.discriminator, image_size(config)
+  """Returns the discriminator, images [B, C, H, W] -> logits [B]."""
+  net, (height, width) = config.discriminator, settings.check(config).data.size
   layers: list[nn.Module] = []
   channels = (config.data.channels, *net.widths)
   for i, stride in enumerate(net.strides):
@@ -47,12 +47,13 @@ def discriminator(config: ConfigDict) -> nn.Sequential:
 
 
 def _padding(kernel_size: int, stride: int) -> tuple[int, int]:
-  """padding, output_padding: features are image / stride."""
+  """Returns padding and output_padding with which the features have the size image / stride."""
   pad = (kernel_size - stride + 1) // 2
   return pad, stride + 2 * pad - kernel_size
 
 
 def _norm_and_activation(net: ConfigDict, i: int) -> list[nn.Module]:
+  """Returns what follows the i-th layer of a network: batch norm, activation and dropout, if it has them."""
   layers: list[nn.Module] = []
   if net.norm[i]:
     norm = nn.BatchNorm2d(net.widths[i], net.norm_epsilon, 1 - net.norm_momentum)
@@ -65,15 +66,22 @@ def _norm_and_activation(net: ConfigDict, i: int) -> list[nn.Module]:
 
 
 class TrainStep:
-  """uint8 images [B, C, H, W] -> {'loss_d', 'loss_g'}; updates the networks in place.
+  """A train step, images uint8 [B, C, H, W] -> {'loss_d', 'loss_g'}, that updates its networks in place.
 
-  Args:
-    config: with train.order 'alternating' (PyTorch's example) or 'simultaneous' (TensorFlow's tutorial).
-    memory_format: of images and weights, torch.contiguous_format (NCHW) | torch.channels_last.
-    compiled: by torch.compile, each network.
+  Attributes:
+    generator: see the function `generator`.
+    discriminator: see the function `discriminator`.
+    optimizers: Adam for the generator and for the discriminator.
   """
 
   def __init__(self, config: ConfigDict, memory_format: torch.memory_format, compiled: bool = False):
+    """Makes both networks and their optimizers.
+
+    Args:
+      config: with the order 'alternating' (PyTorch's example) or 'simultaneous' (TensorFlow's tutorial).
+      memory_format: of images and weights, torch.contiguous_format (NCHW) | torch.channels_last.
+      compiled: whether each network is compiled by torch.compile.
+    """
     self.config, self.memory_format = config, memory_format
     self.generator = generator(config).to(DEVICE, memory_format=memory_format)
     self.discriminator = discriminator(config).to(DEVICE, memory_format=memory_format)
@@ -90,13 +98,18 @@ class TrainStep:
     ]
     self._g, self._d = self.generator, self.discriminator
     if compiled:
-      torch._functorch.config.donated_buffer = False  # or it refuses a second backward pass
+      torch._functorch.config.donated_buffer = False  # Otherwise a second backward pass is refused.
       self._g, self._d = (torch.compile(net, dynamic=False) for net in (self.generator, self.discriminator))
     self._update = {'alternating': self._alternating, 'simultaneous': self._simultaneous}[config.train.order]
     self._loss = nn.BCEWithLogitsLoss()
 
   def __call__(self, images: torch.Tensor, z: torch.Tensor | None = None) -> dict[str, float]:
-    """One step. z: [B, z_size, 1, 1], drawn from N(0, 1) when None."""
+    """Takes one step.
+
+    Args:
+      images: uint8 [B, C, H, W].
+      z: latents, float32 [B, z_size, 1, 1]; None draws them from N(0, 1).
+    """
     real = (images.float() / 127.5 - 1.0).to(memory_format=self.memory_format)
     if z is None:
       z = torch.randn(len(images), self.config.latent.size, 1, 1, device=DEVICE)
@@ -105,7 +118,7 @@ class TrainStep:
     return {'loss_d': loss_d.item(), 'loss_g': loss_g.item()}
 
   def _alternating(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As published: D on real, D on fake, D's update; then G through the new D."""
+    """Updates D on real images and on fakes, then G through the new D, as PyTorch's example does."""
     one, zero = torch.ones(len(real), device=DEVICE), torch.zeros(len(real), device=DEVICE)
     self.discriminator.zero_grad()
     loss_real = self._loss(self._d(real), one)
@@ -121,7 +134,7 @@ class TrainStep:
     return loss_real + loss_fake, loss_g
 
   def _simultaneous(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As published: one forward pass, each network's gradient of its own loss."""
+    """Updates both networks from one forward pass, each by its own loss, as TensorFlow's tutorial does."""
     one, zero = torch.ones(len(real), device=DEVICE), torch.zeros(len(real), device=DEVICE)
     fake = self._g(z)
     real_logits, fake_logits = self._d(real), self._d(fake)

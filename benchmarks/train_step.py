@@ -2,9 +2,10 @@
 
 python benchmarks/train_step.py --config=configs/cifar10.py --batch=64 --against=torch,flax --rounds=7
 
-`ours` is the program that `python main.py` runs. `torch` stands for eager with NCHW and with channels_last
-and for torch.compile, of which the best counts. The last line is a JSON object. Ends with status 1 if ours is
-slower than --bound times PyTorch's best. On a GPU machine the same command times the GPU.
+`ours` is the program that `python main.py` runs. `torch` stands for three contenders, eager with NCHW, eager
+with channels_last and torch.compile; the fastest of them counts. The last line is a JSON object. The status
+is 1 if ours takes more than --bound times as long as PyTorch's best. On a machine with a GPU the same command
+times the GPU.
 """
 
 import argparse
@@ -18,31 +19,31 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks import processes
-from dcgan_jax.commands.validation import image_size
+from dcgan_jax import settings
 
 AGAINST = {'torch': ['torch:nchw', 'torch:channels_last', 'torch:compile'], 'flax': ['flax']}
-BOUNDS = {'cifar10': 0.90, 'cifar10_32': 0.80, 'mnist': 0.90}  # of PyTorch's best, on two CPU cores
+BOUNDS = {'cifar10': 0.90, 'cifar10_32': 0.80, 'mnist': 0.90}  # ours / PyTorch's best, on two CPU cores
 
 
 def random_images(config: ConfigDict) -> np.ndarray:
-  """A batch, uint8 [B, H, W, C]."""
-  shape = (config.train.batch_size, *image_size(config), config.data.channels)
+  """Draws a batch, uint8 [B, H, W, C]."""
+  shape = (config.train.batch_size, *settings.check(config).data.size, config.data.channels)
   return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def run_ours(config: ConfigDict) -> None:
-  """As `main.py` does it, on all devices."""
+  """Times the step as `main.py` takes it, on all devices."""
   import jax
 
-  from dcgan_jax import cache, programs
-  from dcgan_jax.commands import build
+  from dcgan_jax import experiment, parallel
+  from dcgan_jax.data import cache
 
   cache.keep_compiled_programs()
-  mesh = programs.all_devices()
-  images = jax.device_put(random_images(config), programs.replicated(mesh))
-  batches = programs.put_batches(mesh, images, np.arange(len(images), dtype=np.int32)[None])
-  now = jax.jit(build.initial_state(config), out_shardings=programs.replicated(mesh))()
-  run = programs.compile_steps(build.train_step(config, programs.mesh_axis(mesh)), mesh)
+  mesh, built = parallel.all_devices(), experiment.build(settings.check(config))
+  images = jax.device_put(random_images(config), parallel.replicated(mesh))
+  batches = parallel.put_batches(mesh, images, np.arange(len(images), dtype=np.int32)[None])
+  now = jax.jit(built.initial_state, out_shardings=parallel.replicated(mesh))()
+  run = parallel.compile_steps(built.train_step(parallel.mesh_axis(mesh)), mesh)
 
   def step_once() -> None:
     nonlocal now
@@ -53,7 +54,7 @@ def run_ours(config: ConfigDict) -> None:
 
 
 def run_flax(config: ConfigDict) -> None:
-  """Flax's own layers, see `flax_dcgan`."""
+  """Times a step of Flax's own layers, see `flax_dcgan`."""
   import jax
 
   from benchmarks import flax_dcgan
@@ -74,14 +75,14 @@ def run_flax(config: ConfigDict) -> None:
 
 
 def run_torch(config: ConfigDict, variant: str) -> None:
-  """PyTorch's step, see `torch_dcgan`."""
+  """Times PyTorch's step, see `torch_dcgan`."""
   import torch
 
   from benchmarks import torch_dcgan
 
   memory_format = torch.contiguous_format if variant == 'nchw' else torch.channels_last
   step = torch_dcgan.TrainStep(config, memory_format, compiled=variant == 'compile')
-  height, width = image_size(config)
+  height, width = settings.check(config).data.size
   images = torch.randint(
     0, 256, (config.train.batch_size, config.data.channels, height, width), dtype=torch.uint8
   ).to(torch_dcgan.DEVICE)
@@ -89,28 +90,32 @@ def run_torch(config: ConfigDict, variant: str) -> None:
 
 
 def direct_gflop(config: ConfigDict) -> float:
-  """What a step's convolutions would take if done as defined; 2 for a multiplication and its addition."""
+  """Returns the GFLOP of a step's convolutions as they are defined, without forms that multiply less.
+
+  A multiplication and its addition count as 2 FLOP.
+  """
 
   def layers(widths: tuple[int, ...], sizes: list[tuple[int, int]], kernel_size: int) -> list[float]:
     pairs = zip(widths, widths[1:], sizes)
     return [2e-9 * a * b * h * w * kernel_size**2 * config.train.batch_size for a, b, (h, w) in pairs]
 
   def sizes(strides: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Of the features of convolutions with these strides, from the image on."""
+    """Returns the sizes of the features of convolutions with these strides, from the image on."""
     factors = np.cumprod(strides)
     return [(height // f, width // f) for f in factors]
 
-  height, width = image_size(config)
+  height, width = settings.check(config).data.size
   g, d = config.generator, config.discriminator
   in_g = layers((config.data.channels, *g.widths[::-1]), sizes(g.strides[::-1]), g.kernel_size)
   in_d = layers((config.data.channels, *d.widths), sizes(d.strides), d.kernel_size)
-  forward = 2 if config.train.order == 'simultaneous' else 3  # D's passes
-  # D: its passes; gradients of kernels for two of them, of images for three, the image itself only for G
+  # D has so many forward passes. Two of them need gradients of kernels, three need gradients of inputs; only
+  # one of the three, for G, goes down to the image.
+  forward = 2 if config.train.order == 'simultaneous' else 3
   return (forward + 2 + 3) * sum(in_d) - 2 * in_d[0] + 3 * sum(in_g)
 
 
 def peak_gflops() -> float:
-  """Of float32 matrix products in XLA, on this machine."""
+  """Measures the GFLOP/s of float32 matrix products in XLA on this machine."""
   import jax
 
   x = jax.numpy.ones((2048, 2048))
@@ -118,8 +123,17 @@ def peak_gflops() -> float:
   return 2e-9 * 2048**3 / processes.time_calls(lambda: product(x).block_until_ready(), 2.0)
 
 
+def run_contender(name: str, config: ConfigDict) -> None:
+  """Times one contender and reports it."""
+  kind, _, variant = name.partition(':')
+  if kind == 'torch':
+    run_torch(config, variant)
+  else:
+    run_flax(config) if kind == 'flax' else run_ours(config)
+
+
 def main() -> int:
-  """Returns the exit status."""
+  """Lets the contenders take turns, or runs one of them; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--config', default='configs/cifar10.py')
   parser.add_argument('--batch', type=int, default=64, help='images a step')
@@ -132,11 +146,7 @@ def main() -> int:
   config = processes.load_config(arguments.config)
   config.train.batch_size, config.train.dtype = arguments.batch, arguments.dtype
   if arguments.contender:
-    kind, _, variant = arguments.contender.partition(':')
-    if kind == 'torch':
-      run_torch(config, variant)
-    else:
-      run_flax(config) if kind == 'flax' else run_ours(config)
+    run_contender(arguments.contender, config)
     return 0
 
   others = [name for key in arguments.against.split(',') for name in AGAINST[key]]
@@ -160,7 +170,7 @@ def main() -> int:
     'ratio': ratios,
     'best_of_torch': best,
     'peak_memory_mib': {name: processes.median(rows, 'peak_memory_mib') for name, rows in results.items()},
-    # of the convolutions as defined: forms with fewer multiplications may be above the peak
+    # These count the convolutions as defined, so forms with fewer multiplications may be above the peak.
     'direct_gflops': {name: gflop / s for name, s in seconds.items()},
     'matmul_peak_gflops': peak,
     'share_of_peak': {name: gflop / s / peak for name, s in seconds.items()},

@@ -1,11 +1,12 @@
-"""64x64 faces with the paper's largest networks (paper, figure 1; the authors' faces code).
+"""64x64 faces with the paper's largest networks (paper, figure 1; the authors' code for faces).
 
   python main.py --config=configs/celeba.py
   python main.py --config=configs/celeba.py --config.data.source=tfds:lsun/bedroom --workdir=runs/bedrooms
 
-The second line trains the paper's LSUN bedrooms. 25 epochs of 1,272 steps on CelebA: a GPU's work, not for
-a CPU. tfds may say that CelebA's download quota is used up: then put its images into a folder and
-add --config.data.source=folder:PATH.
+The second line trains on the paper's LSUN bedrooms. tfds may report that the download quota of CelebA is used
+up; then put the images into a folder and add --config.data.source=folder:PATH.
+Run time: 25 epochs of 1,272 steps on CelebA need a GPU.
+Expect: this config was not trained here.
 """
 
 from ml_collections import ConfigDict

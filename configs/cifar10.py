@@ -1,9 +1,9 @@
-"""CIFAR-10 resized to 64x64, the shape of PyTorch's DCGAN example (seed document 000).
+"""CIFAR-10 resized to 64x64, with the networks and the recipe of PyTorch's DCGAN example.
 
   python main.py --config=configs/cifar10.py
 
-25 epochs of 391 steps: about four hours on two CPU cores, far less on a GPU. Coloured blobs with the
-air of animals and vehicles; DCGANs do not make CIFAR-10 sharp.
+Run time: 25 epochs of 391 steps are about four hours on two CPU cores; a GPU takes far less.
+Expect: coloured blobs with the air of animals and vehicles. DCGANs do not make CIFAR-10 sharp.
 """
 
 from ml_collections import ConfigDict
@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
   config.data.source = 'tfds:cifar10'
   config.train.batch_size = 128
   config.train.num_epochs = 25
-  config.sample.num = 128  # the seed's fixed noise
+  config.sample.num = 128  # as many as the example's fixed noise
   config.sample.every_steps = 100
   config.eval.every_steps = 1000
   return config

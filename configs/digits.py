@@ -2,8 +2,9 @@
 
   python main.py --config=configs/digits.py
 
-About 65 seconds on two CPU cores. Digits show from the first hundreds of steps on, most can be
-told apart at the end: samples.gif shows it happen.
+Run time: about 65 seconds on two CPU cores.
+Expect: digits appear within the first hundreds of steps, and most can be told apart at the end. samples.gif
+shows it happen.
 """
 
 from ml_collections import ConfigDict
@@ -22,7 +23,7 @@ def get_config() -> ConfigDict:
   config.discriminator.widths = (64, 128)
   config.discriminator.strides = (2, 2)
   config.discriminator.norm = (False, True)
-  config.discriminator_optimizer.learning_rate = 1e-4  # D would learn 1,797 images by heart
+  config.discriminator_optimizer.learning_rate = 1e-4  # D would learn 1,797 images by heart at G's rate
   config.train.batch_size = 64
   config.train.num_steps = 3000
   config.train.ema_decay = 0.99

@@ -1,10 +1,11 @@
-"""64x64 Fashion-MNIST with wide networks, biases, and D at half of G's learning rate (seed document 004).
+"""64x64 Fashion-MNIST with wide networks, biases, and D at half of G's learning rate.
 
   python main.py --config=configs/fashion_mnist.py
 
-24 epochs of 938 steps: a GPU's work; on two CPU cores
---config.generator.widths='(256,128,64,32)' --config.discriminator.widths='(32,64,128,256)' is 16 times less
-work, 0.3 s a step. Shirts, shoes and trousers show within the first epoch.
+The recipe is that of a 64x64 Fashion-MNIST DCGAN in PyTorch.
+Run time: 24 epochs of 938 steps need a GPU. On two CPU cores add --config.generator.widths='(256,128,64,32)'
+--config.discriminator.widths='(32,64,128,256)', which is 16 times less work and takes 0.3 s per step.
+Expect: shirts, shoes and trousers appear within the first epoch.
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,12 @@
-"""Your own images: any folder of PNG, JPEG, WebP, BMP or GIF files, of any sizes, also in subfolders.
+"""Your own images at 64x64: any folder of PNG, JPEG, WebP, BMP or GIF files, of any size, in subfolders too.
 
   python main.py --config=configs/image_folder.py --config.data.source=folder:PATH
 
-64x64 in colour; --config.data.image_size=32 and --config.data.channels=1 change that: any size that the
-strides divide. A few hundred images will show that it works, some thousands are needed to learn
-from. A GPU's work; on two CPU cores add --config.data.image_size=32
+The images are in colour. --config.data.image_size=32 and --config.data.channels=1 change that; any size works
+that the strides divide.
+Run time: 20,000 steps need a GPU. On two CPU cores add --config.data.image_size=32
 --config.generator.widths='(128,64,32,16)' --config.discriminator.widths='(16,32,64,128)'
+Expect: a few hundred images show that it works; some thousands are needed to learn from.
 """
 
 from ml_collections import ConfigDict

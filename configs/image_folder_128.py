@@ -2,8 +2,9 @@
 
   python main.py --config=configs/image_folder_128.py --config.data.source=folder:PATH
 
-A GPU's work. `--mode=summary --config.data.source=folder:PATH` tells what a step takes of its memory;
---config.train.accumulate=2 halves the most of it.
+Run time: 20,000 steps need a GPU. The same command with --mode=summary prints how much of its memory a step
+takes; --config.train.accumulate=2 halves most of it.
+Expect: some thousands of images are needed to learn from, as with `image_folder`.
 """
 
 from ml_collections import ConfigDict

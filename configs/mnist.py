@@ -1,9 +1,11 @@
-"""28x28 MNIST by the recipe of TensorFlow's DCGAN tutorial (seed document 001).
+"""28x28 MNIST, by the recipe of TensorFlow's DCGAN tutorial.
 
   python main.py --config=configs/mnist.py
 
-100 epochs of 235 steps at about 0.5 s a step on two CPU cores: three and a half hours, far less on a GPU.
-Digits take shape from the tenth epoch on. A picture per epoch, a GIF at the end, a checkpoint per 15 epochs.
+Run time: 100 epochs of 235 steps, at about 0.5 s per step on two CPU cores: three and a half hours. A GPU
+takes far less.
+Expect: digits take shape from the tenth epoch on. The run draws a picture every epoch and a GIF at the end,
+and writes a checkpoint every 15 epochs.
 """
 
 from ml_collections import ConfigDict

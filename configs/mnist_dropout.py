@@ -1,11 +1,13 @@
-"""28x28 MNIST with the findings of seed document 002 as switches, for 5,000 steps.
+"""28x28 MNIST with the findings of a resumable MNIST run of 5,000 steps, each as a switch.
 
   python main.py --config=configs/mnist_dropout.py
 
-About 22 minutes on two CPU cores, less on a GPU. Its findings: z from a normal distribution rather than a
-uniform one (latent.prior), dropout in D (discriminator.dropout), batch norm not in every layer
-(generator.norm, discriminator.norm). Its networks are in a notebook that we do not have; these are the
-28x28 ones of `mnist.py`. A picture of the same latents every 100 steps, and a GIF of them at the end.
+Run time: about 22 minutes on two CPU cores, less on a GPU.
+Expect: a picture of the same latents every 100 steps, and a GIF of them at the end.
+
+The findings are: z from a normal distribution rather than a uniform one (latent.prior), dropout in D
+(discriminator.dropout), and batch norm not in every layer (generator.norm, discriminator.norm). The networks
+of that run are not known to us; these are the 28x28 ones of `mnist.py`.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +22,7 @@ def get_config() -> ConfigDict:
   config.generator.dense_norm = 'channel'
   config.discriminator.norm = (False, True)
   config.discriminator.dropout = 0.3
-  for network in (config.generator, config.discriminator):  # the paper's
+  for network in (config.generator, config.discriminator):  # the paper's values
     network.leak = 0.2
     network.initializer = 'normal'
   config.generator.leak = 0.0

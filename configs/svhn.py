@@ -1,8 +1,9 @@
-"""32x32 street-view house numbers, the model that the paper's authors released, by their recipe.
+"""32x32 street-view house numbers: the model that the paper's authors released, by their recipe.
 
   python main.py --config=configs/svhn.py
 
-200 epochs of 1,145 steps; a step trains G or D in turn. A GPU's work.
+Run time: 200 epochs of 1,145 steps, each of which trains G or D in turn, need a GPU.
+Expect: this config was not trained here. docs/importing.md shows what the authors' own weights draw.
 """
 
 from ml_collections import ConfigDict

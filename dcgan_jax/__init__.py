@@ -8,9 +8,9 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-  """Imports `load` when it is first asked for: importing the package stays instant."""
+  """Imports `load` when it is first asked for, so that importing the package stays instant."""
   if name == 'load':
-    from dcgan_jax.commands.sample import load
+    from dcgan_jax.sampling import load
 
     return load
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,57 +1,40 @@
 """2-D convolution and transposed convolution with fast derivatives.
 
-A convolution `features = conv(image, kernel)` is bilinear, so three operators close under
-differentiation of any order: the convolution itself, its adjoint in the image (the transposed
-convolution) and its adjoint in the kernel (the weight gradient). Each operator's derivatives are the
-two others. XLA's own gradient of `lax.conv_transpose` does not have this form and is 10-20 times
-slower on CPU (jax issues 23783 and 31662); here every backward pass is an ordinary convolution.
+A convolution `features = conv(image, kernel)` is bilinear, so three operators close under differentiation of
+any order: the convolution itself, its adjoint in the image (the transposed convolution) and its adjoint in
+the kernel (the weight gradient). The derivatives of each operator are the two others. XLA's own gradient of
+`lax.conv_transpose` does not have this form and is 10-20 times slower on CPU (jax issues 23783 and 31662);
+here every backward pass is an ordinary convolution.
 
-Layouts: images and features NHWC, kernels HWIO of the *convolution*. A transposed convolution takes
-the kernel of the convolution that it is the adjoint of, [kh, kw, image channels, feature channels],
-as PyTorch, Keras and the paper's authors do.
+Images and features are NHWC, kernels are HWIO of the *convolution*: a transposed convolution takes the kernel
+of the convolution that it is the adjoint of, [kh, kw, image channels, feature channels], as in PyTorch, Keras
+and the paper's authors' code.
 
-The formulation of each operator is chosen in `_formulate` alone, for the platform by
-`jax.lax.platform_dependent` at lowering; what a CPU gets instead of plain lax is in `conv_cpu.py`.
+`_formulate` alone chooses the form in which an operator is computed; `jax.lax.platform_dependent` settles the
+platform at lowering. The forms that replace plain lax on a CPU are in `conv_cpu`.
 """
 
 import functools
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from dcgan_jax import conv_cpu
-
-Pair = tuple[int, int]
-DIMENSIONS = ('NHWC', 'HWIO', 'NHWC')
-
-
-class Geometry(NamedTuple):
-  """What ties an image to its features; static, hashable."""
-
-  image_size: Pair  # height, width in pixels
-  kernel_size: Pair
-  strides: Pair
-  padding: tuple[Pair, Pair]  # zeros (before, after) the image, for height and width
-
-  @property
-  def feature_size(self) -> Pair:
-    """Height and width of the features."""
-    height, width = (
-      (size + sum(pad) - k) // s + 1
-      for size, k, s, pad in zip(self.image_size, self.kernel_size, self.strides, self.padding)
-    )
-    return height, width
+from dcgan_jax.conv_cpu.geometry import DIMENSIONS, Geometry, Pair
 
 
 def padding_pairs(padding: str, image_size: Pair, kernel_size: Pair, strides: Pair) -> tuple[Pair, Pair]:
-  """Zeros before and after the image, for height and width.
+  """Returns the number of zeros (before, after) the image, for height and width.
 
-  'same' (TensorFlow, XLA) splits the padding evenly and puts an odd zero after; 'symmetric' (Theano,
-  PyTorch) pads (k - 1) // 2 before and what is still needed after, so that features are
-  ceil(image / stride) in both; 'valid' pads nothing. The first two agree when k - stride is even.
+  Args:
+    padding: 'same' (TensorFlow, XLA) splits the zeros evenly and puts an odd one after the image; 'symmetric'
+      (Theano, PyTorch) puts (k - 1) // 2 before it and after it what is still needed for features of
+      ceil(image / stride); 'valid' takes none. 'same' and 'symmetric' agree when k - stride is even.
+    image_size: height, width in pixels.
+    kernel_size: height, width in pixels.
+    strides: in pixels, vertical and horizontal.
   """
 
   def pair(size: int, k: int, s: int) -> Pair:
@@ -66,22 +49,23 @@ def padding_pairs(padding: str, image_size: Pair, kernel_size: Pair, strides: Pa
 
 
 def _geometry(image_size: Pair, kernel: Array, stride: int, padding: str) -> Geometry:
+  """Returns the geometry of a kernel [kh, kw, I, O] on an image of this size."""
   kernel_size, strides = (kernel.shape[0], kernel.shape[1]), (stride, stride)
   return Geometry(image_size, kernel_size, strides, padding_pairs(padding, image_size, kernel_size, strides))
 
 
 def conv2d(image: Array, kernel: Array, stride: int = 1, padding: str = 'same', fast: bool = True) -> Array:
-  """Convolution (cross-correlation, as in every deep-learning library).
+  """Computes the convolution (cross-correlation, as in every deep-learning library).
 
   Args:
     image: [B, H, W, I], any float dtype.
-    kernel: [kh, kw, I, O], same dtype.
-    stride: in pixels, both directions.
+    kernel: [kh, kw, I, O], of the same dtype.
+    stride: in pixels, in both directions.
     padding: 'same' | 'symmetric' | 'valid', see `padding_pairs`.
-    fast: False takes and differentiates plain `lax.conv_general_dilated`; the reference in tests.
+    fast: False computes and differentiates plain `lax.conv_general_dilated`, the reference in tests.
 
   Returns:
-    [B, ceil(H / stride), ceil(W / stride), O], or the valid part of it.
+    [B, ceil(H / stride), ceil(W / stride), O]; only the valid part of it with 'valid'.
   """
   geometry = _geometry((image.shape[1], image.shape[2]), kernel, stride, padding)
   return (_conv if fast else _plain_conv)(geometry, image, kernel)
@@ -90,14 +74,14 @@ def conv2d(image: Array, kernel: Array, stride: int = 1, padding: str = 'same', 
 def conv2d_transpose(
   features: Array, kernel: Array, stride: int = 2, padding: str = 'same', fast: bool = True
 ) -> Array:
-  """Transposed convolution: the adjoint of `conv2d` in its image.
+  """Computes the transposed convolution: the adjoint of `conv2d` in its image.
 
   Args:
     features: [B, H, W, O], any float dtype.
-    kernel: [kh, kw, I, O], same dtype: the kernel of the convolution it is the adjoint of.
-    stride: upsampling factor, both directions.
+    kernel: [kh, kw, I, O], of the same dtype: the kernel of the convolution that this is the adjoint of.
+    stride: factor of the upsampling, in both directions.
     padding: 'same' | 'symmetric', of that convolution.
-    fast: False takes and differentiates plain lax; the reference in tests.
+    fast: False computes and differentiates plain lax, the reference in tests.
 
   Returns:
     [B, stride * H, stride * W, I].
@@ -106,8 +90,8 @@ def conv2d_transpose(
   return (_transpose if fast else _plain_transpose)(geometry, features, kernel)
 
 
-# The three operators. Each backward pass names the other two, which is what makes second and higher
-# derivatives (gradient penalties) as fast as the first.
+# These are the three operators. The backward pass of each calls the other two, so that second and higher
+# derivatives (gradient penalties) are as fast as the first.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -156,7 +140,7 @@ def _plain_conv(geometry: Geometry, image: Array, kernel: Array) -> Array:
 
 
 def _plain_transpose(geometry: Geometry, features: Array, kernel: Array) -> Array:
-  """The adjoint as one convolution over features with zeros put between them."""
+  """Computes the adjoint as one convolution over features that have zeros between them."""
   padding = []
   for i in range(2):
     k, (before, _) = geometry.kernel_size[i], geometry.padding[i]
@@ -184,19 +168,20 @@ PLAIN = {'conv': _plain_conv, 'transpose': _plain_transpose, 'kernel_gradient': 
 
 
 def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...], *operands: Array) -> Array:
-  """An operator in the formulation that is fastest for platform and shape: the choice is made here alone.
+  """Computes an operator in the form that is fastest for the platform and the shape.
 
-  On GPU and TPU that is the plain form, which cuDNN and the TPU compiler recognise. On CPU, in ms, plain /
-  chosen, on two Zen 4 cores with jax 0.10, for the convolution, its transpose and its kernel's gradient:
+  On GPU and TPU that is the plain form, which cuDNN and the TPU compiler recognise. On a CPU it depends on
+  the shape, see `conv_cpu.operators`. Milliseconds of the plain form / of the chosen one, for the
+  convolution, its transpose and its kernel's gradient, on two Zen 4 cores with jax 0.10:
     batch 64, kernel 4, stride 2, 64 to 128 channels at 32x32: Winograd 22 / 22, 41 / 21, 28 / 24
-    batch 64, kernel 4, stride 2, 256 to 512 at 8x8: 20 / 17, 28 / 15, 22 / 16
+    batch 64, kernel 4, stride 2, 256 to 512 at 8x8: Winograd 20 / 17, 28 / 15, 22 / 16
     batch 256, kernel 5, stride 1, 128 to 256 at 7x7: Fourier 98 / 36, 111 / 32, 110 / 35
-    batch 256, kernel 5, stride 2, 64 to 128 at 14x14: phases, of the transpose alone, 237 / 31
+    batch 256, kernel 5, stride 2, 64 to 128 at 14x14: phases, for the transpose alone, 237 / 31
     batch 64, kernel 4, stride 2, 3 to 64 channels at 64x64: patches 5.3 / 3.9, 5.8 / 2.9, 5.9 / 4.9
-  In a step Winograd's image is transformed once for the convolution and for its kernel's gradient.
+  In a train step, Winograd's transform of the image serves both the convolution and its kernel's gradient.
   """
   plain = partial(PLAIN[operator], geometry)
-  if operands[0].dtype == jnp.bfloat16:  # which Winograd's sums would not do good
+  if operands[0].dtype == jnp.bfloat16:  # It has too few digits for the sums of Winograd's algorithm.
     return plain(*operands)
   operators = PLAIN | conv_cpu.operators(geometry, kernel_shape[2])
   return lax.platform_dependent(*operands, cpu=partial(operators[operator], geometry), default=plain)
@@ -204,16 +189,17 @@ def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...],
 
 @functools.cache
 def compiler_options() -> dict[str, str]:
-  """Options for `jax.jit` of anything with convolutions, {} for none; asks the backend what it knows.
+  """Returns the options for `jax.jit` of anything with convolutions; {} for none.
 
-  XLA:CPU of jaxlib 0.10 gives convolutions, matrix products and reductions to its YNN library, whose
-  convolutions are the slower ones: keep the others.
+  XLA:CPU of jaxlib 0.10 hands convolutions, matrix products and reductions to its YNN library. Its
+  convolutions are slower than XLA's own, so only the other two stay there. Backends and versions without this
+  option are found by compiling an empty program.
   """
   options = {'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE'}
   if jax.default_backend() != 'cpu':
     return {}
   try:
     jax.jit(lambda: jnp.zeros(()), compiler_options=options).lower().compile()
-  except jax.errors.JaxRuntimeError:  # another jaxlib, without this option
+  except jax.errors.JaxRuntimeError:  # This jaxlib does not have the option.
     return {}
   return options

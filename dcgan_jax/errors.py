@@ -1,8 +1,8 @@
-"""The one error that is the user's to mend."""
+"""The error that a user can correct."""
 
 
 class InputError(ValueError):
-  """A setting, file or argument that cannot work, in one line that says what would.
+  """A setting, file or argument that cannot work; its message is one line that says what would work.
 
-  `main.py` prints its message without a traceback; every other exception is a bug and keeps its own.
+  `main.py` prints the message without a traceback. Every other exception is a bug and keeps its traceback.
   """

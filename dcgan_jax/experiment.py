@@ -66,8 +66,7 @@ def build(settings: Settings) -> Experiment:
   )
   chosen = {key: value for key, value in vars(settings.train).items() if key in _RECIPE_KEYS}
   recipe = Recipe(**chosen | {'loss': LOSSES[settings.train.loss], 'flip': settings.data.flip})
-  background = tuple(settings.data.background)
-  fit = data.Fit(settings.data.size, settings.data.channels, settings.data.fit, background)
+  fit = data.Fit(settings.data.size, settings.data.channels, settings.data.fit, settings.data.background)
   return Experiment(settings, gan, recipe, fit)
 
 

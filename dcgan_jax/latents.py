@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-# z ~ N(0, 1) in most recipes, U[-1, 1] in the paper
+# Most recipes draw z from N(0, 1); the paper draws it from U[-1, 1] (figure 1).
 PRIORS = {
   'normal': lambda key, size: jax.random.normal(key, (size,)),
   'uniform': lambda key, size: jax.random.uniform(key, (size,), minval=-1.0, maxval=1.0),
@@ -15,18 +15,18 @@ PRIORS = {
 
 
 def sample(key: Array, indices: Array, size: int, prior: str = 'normal') -> Array:
-  """Draws latents that are a function of the key and their index alone.
+  """Draws latents, each a function of the key and of its index alone.
 
-  So sample 7 of a seed is the same whether 8 or 8,000 are drawn, on one device or on many.
+  Therefore sample 7 of a seed is the same whether 8 or 8,000 are drawn, on one device or on many.
 
   Args:
     key: a JAX random key.
-    indices: [N], integers.
-    size: of each latent.
-    prior: 'normal' | 'uniform'.
+    indices: integers [N].
+    size: how many numbers each latent has.
+    prior: 'normal', N(0, 1), or 'uniform', U[-1, 1].
 
   Returns:
-    z, float32 [N, size].
+    The latents, float32 [N, size].
   """
   keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(indices))
   return jax.vmap(lambda k: PRIORS[prior](k, size))(keys)
@@ -34,20 +34,26 @@ def sample(key: Array, indices: Array, size: int, prior: str = 'normal') -> Arra
 
 @dataclass(frozen=True)
 class Latents:
-  """What a generator takes: the size of each z, and the prior that z is drawn from ('normal' | 'uniform')."""
+  """The latents that a generator takes.
+
+  Attributes:
+    size: how many numbers each z has.
+    prior: the distribution that z is drawn from, 'normal' | 'uniform'.
+  """
 
   size: int = 100
   prior: str = 'normal'
 
   def sample(self, key: Array, indices: Array) -> Array:
-    """Draws z, float32 [N, size], see `sample`."""
+    """Draws latents z, float32 [N, size]; see the function `sample`."""
     return sample(key, indices, self.size, self.prior)
 
 
 def lerp(a: Array, b: Array, t: Array) -> Array:
-  """Linear interpolation: the straight line from a to b.
+  """Interpolates linearly, on the straight line from a to b.
 
-  Between normal latents its middle is shorter than any sample, by the root of 2: see `slerp`.
+  Between two normal latents the middle of the line is shorter than a sample by the root of 2; `slerp` avoids
+  this.
 
   Args:
     a: float [Z], at t = 0.
@@ -61,18 +67,25 @@ def lerp(a: Array, b: Array, t: Array) -> Array:
 
 
 def slerp(a: Array, b: Array, t: Array) -> Array:
-  """Spherical interpolation: the direction turns evenly from a's to b's, the length goes evenly to b's.
+  """Interpolates spherically: direction and length both change evenly from those of a to those of b.
 
-  Normal latents of 100 numbers have lengths near 10 in all directions: so has the whole way between them,
-  where the generator has been in training (White 2016, arXiv:1609.04468, section 2.1). Between equal
-  directions it is `lerp`; from a direction to its opposite there are many ways, of which one is taken.
+  Normal latents of 100 numbers have lengths near 10, in all directions. On a spherical path they keep that
+  length, and the generator has seen such latents in training (White 2016, arXiv:1609.04468, section 2.1).
+  Between equal directions this is `lerp`. Many paths lead from a direction to its opposite; one of them is
+  taken.
 
-  Args and returns: as of `lerp`.
+  Args:
+    a: float [Z], at t = 0.
+    b: float [Z], at t = 1.
+    t: float [T].
+
+  Returns:
+    float [T, Z].
   """
   length_a, length_b = jnp.linalg.norm(a), jnp.linalg.norm(b)
   tiny = jnp.finfo(a.dtype).tiny
   u, v = a / jnp.maximum(length_a, tiny), b / jnp.maximum(length_b, tiny)
-  # exact for all angles: the arc cosine of u @ v would lose half of the digits near 0 and pi
+  # This is exact for all angles; the arc cosine of u @ v would lose half of its digits near 0 and pi.
   angle = 2 * jnp.arctan2(jnp.linalg.norm(u - v), jnp.linalg.norm(u + v))
   across = _perpendicular(u, v)
   direction = jnp.cos(t * angle)[:, None] * u + jnp.sin(t * angle)[:, None] * across
@@ -80,11 +93,11 @@ def slerp(a: Array, b: Array, t: Array) -> Array:
 
 
 def _perpendicular(u: Array, v: Array) -> Array:
-  """The unit vector at a right angle to the unit vector u, towards v; any if v is on u's line."""
+  """Returns the unit vector perpendicular to the unit vector u, on v's side; any such if v is parallel."""
   axis = jnp.zeros_like(u).at[jnp.argmin(jnp.abs(u))].set(1)
   towards = v - (v @ u) * u
   towards = jnp.where(jnp.linalg.norm(towards) > 8 * jnp.finfo(u.dtype).eps, towards, axis)
-  for _ in range(2):  # a second time, for what rounding left of u in a short vector
+  for _ in range(2):  # A second pass removes what rounding has left of u in a short vector.
     towards = towards - (towards @ u) * u
     towards /= jnp.maximum(jnp.linalg.norm(towards), jnp.finfo(u.dtype).tiny)
   return towards
@@ -95,12 +108,12 @@ PATHS = {'linear': lerp, 'spherical': slerp}
 
 @functools.partial(jax.jit, static_argnames=('kind', 'closed'))
 def path(points: Array, t: Array, kind: str = 'spherical', closed: bool = True) -> Array:
-  """The way through several latents, leg by leg (the paper's figure 4 goes through 9).
+  """Interpolates through several latents, leg by leg; figure 4 of the paper goes through nine.
 
   Args:
     points: float [P, Z].
-    t: float [T], where on each leg, from 0 at its start to 1 at its end.
-    kind: 'linear' | 'spherical'.
+    t: float [T], positions on each leg, from 0 at its start to 1 at its end.
+    kind: 'linear' | 'spherical', see `lerp` and `slerp`.
     closed: whether a last leg leads back to the first point.
 
   Returns:
@@ -112,13 +125,15 @@ def path(points: Array, t: Array, kind: str = 'spherical', closed: bool = True) 
 
 
 def arithmetic(plus: Array, minus: Array, plus2: Array) -> Array:
-  """mean(plus) - mean(minus) + mean(plus2): a man with glasses - a man + a woman (the paper's figure 7).
+  """Computes mean(plus) - mean(minus) + mean(plus2): a man with glasses - a man + a woman (paper, figure 7).
 
-  Single latents are unstable, says its section 6.3.2, means of three are not. It speaks of no clipping and
-  there is none: of uniform latents the result may leave [-1, 1].
+  Section 6.3.2 of the paper finds single latents unstable and means of three stable. It does not mention
+  clipping, so nothing is clipped here: with uniform latents the result may leave [-1, 1].
 
   Args:
-    plus, minus, plus2: float [N, Z], each its own N; the paper takes 3.
+    plus: float [N, Z]; the paper takes N = 3.
+    minus: float [M, Z].
+    plus2: float [K, Z].
 
   Returns:
     float [Z].
@@ -127,13 +142,13 @@ def arithmetic(plus: Array, minus: Array, plus2: Array) -> Array:
 
 
 def neighbours(key: Array, z: Array, count: int = 8, scale: float = 0.25) -> Array:
-  """Latents around one, by uniform noise in [-scale, scale] (the paper's figure 7 has 8 around its result).
+  """Draws latents around one, with uniform noise in [-scale, scale], as figure 7 of the paper shows eight.
 
   Args:
     key: a JAX random key.
     z: float [Z].
-    count: how many.
-    scale: of the noise.
+    count: how many latents to draw.
+    scale: largest noise, in the units of z.
 
   Returns:
     float [count, Z].
@@ -142,11 +157,14 @@ def neighbours(key: Array, z: Array, count: int = 8, scale: float = 0.25) -> Arr
 
 
 def turn(start: Array, end: Array) -> Array:
-  """The vector from the mean of some latents to that of others: from faces that look left to those that look
-  right, each a mean of four (the paper's figure 8). Added to any latent, in parts, it turns that one.
+  """Returns the vector from the mean of some latents to the mean of others.
+
+  Figure 8 of the paper takes four faces that look left and four that look right. Fractions of the vector,
+  added to any latent, then turn its face.
 
   Args:
-    start, end: float [N, Z], each its own N.
+    start: float [N, Z].
+    end: float [M, Z].
 
   Returns:
     float [Z].

@@ -1,4 +1,4 @@
-"""GAN losses: pure functions from logits to scalars, and the table that configs choose from."""
+"""GAN losses as pure functions from logits to scalars, and the table that configs choose from."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -13,9 +13,9 @@ class Loss(NamedTuple):
   """A pair of losses.
 
   Attributes:
-    discriminator: (logits of real images [B], of fakes [B], label of real images) -> scalar.
+    discriminator: (logits of real images [B], logits of fakes [B], label of real images) -> scalar.
     generator: (logits of fakes [B]) -> scalar.
-    output: logits -> what D(x) means under this loss, for metrics: a probability or the raw output.
+    output: logits -> D(x) as metrics report it under this loss, a probability or the raw output.
   """
 
   discriminator: Callable[[Array, Array, float], Array]
@@ -24,45 +24,51 @@ class Loss(NamedTuple):
 
 
 def cross_entropy_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
-  """-log D(x) - log(1 - D(G(z))); `real_label` below 1 is one-sided label smoothing (Salimans 2016)."""
+  """Computes -log D(x) - log(1 - D(G(z))) (Goodfellow et al. 2014, equation 1).
+
+  A `real_label` below 1 is one-sided label smoothing (Salimans et al. 2016, section 3.4).
+  """
   on_real = real_label * softplus(-real) + (1.0 - real_label) * softplus(real)
   return jnp.mean(on_real) + jnp.mean(softplus(fake))
 
 
 def non_saturating_g(fake: Array) -> Array:
-  """-log D(G(z)): the form in use (Goodfellow 2014, section 3; seed document 000)."""
+  """Computes -log D(G(z)), the form used in practice (Goodfellow et al. 2014, section 3)."""
   return jnp.mean(softplus(-fake))
 
 
 def minimax_g(fake: Array) -> Array:
-  """log(1 - D(G(z))): the saturating form of the game's definition."""
+  """Computes log(1 - D(G(z))), the saturating form of the minimax game (Goodfellow et al. 2014, eq. 1)."""
   return -jnp.mean(softplus(fake))
 
 
 def least_squares_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
-  """Distances of the outputs to their labels, halved (Mao 2017, eq. 9 with a=0, b=1)."""
+  """Computes half the squared distances to the labels (Mao et al. 2017, equation 9 with a=0 and b=1)."""
   return 0.5 * (jnp.mean((real - real_label) ** 2) + jnp.mean(fake**2))
 
 
 def least_squares_g(fake: Array) -> Array:
-  """Distance of the outputs to the label of real images, halved (Mao 2017, eq. 9 with c=1)."""
+  """Computes half the squared distance to the real label (Mao et al. 2017, equation 9 with c=1)."""
   return 0.5 * jnp.mean((fake - 1.0) ** 2)
 
 
 def hinge_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
-  """max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (Lim & Ye 2017); it has no labels to smooth."""
+  """Computes max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (Lim and Ye 2017); it has no labels to smooth."""
   del real_label
   return jnp.mean(jax.nn.relu(1.0 - real)) + jnp.mean(jax.nn.relu(1.0 + fake))
 
 
 def wasserstein_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
-  """D(G(z)) - D(x) (Arjovsky 2017), here without a Lipschitz constraint; it has no labels to smooth."""
+  """Computes D(G(z)) - D(x) (Arjovsky et al. 2017), here without a Lipschitz constraint.
+
+  It has no labels to smooth.
+  """
   del real_label
   return jnp.mean(fake) - jnp.mean(real)
 
 
 def raise_output_g(fake: Array) -> Array:
-  """-D(G(z)), the generator's part of the hinge and Wasserstein losses."""
+  """Computes -D(G(z)), the generator's loss in the hinge and Wasserstein pairs."""
   return -jnp.mean(fake)
 
 

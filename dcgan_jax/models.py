@@ -1,6 +1,6 @@
 """The generator and the discriminator of DCGAN (Radford et al. 2015, section 3) as Flax modules.
 
-One module each: every architecture of the presets in `configs/` is a choice of arguments.
+There is one module for each: the architectures of the presets in `configs/` differ in its arguments alone.
 """
 
 import math
@@ -17,7 +17,18 @@ Pair = tuple[int, int]
 
 
 class _ConvLayer(nn.Module):
-  """The parameters that the convolutional layers share."""
+  """The arguments and parameters that the convolutional layers share.
+
+  Attributes:
+    features: channels of the output.
+    kernel_size: in pixels, in both directions.
+    stride: in pixels, in both directions; of upsampling layers, the factor.
+    padding: 'same' | 'symmetric', see `conv.padding_pairs`.
+    use_bias: whether a bias is added to each channel.
+    kernel_init: initializer of the kernel; the bias starts at 0.
+    dtype: of the computation.
+    fast: False computes and differentiates with plain lax, see `conv`.
+  """
 
   features: int
   kernel_size: int
@@ -29,17 +40,19 @@ class _ConvLayer(nn.Module):
   fast: bool
 
   def kernel(self, *channels: int) -> Array:
+    """Returns the kernel [k, k, *channels] in the dtype of the computation."""
     shape = (self.kernel_size, self.kernel_size, *channels)
     return self.param('kernel', self.kernel_init, shape).astype(self.dtype)
 
   def add_bias(self, x: Array) -> Array:
+    """Returns x [..., features] plus the bias, if there is one."""
     if not self.use_bias:
       return x
     return x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
 
 
 class Conv(_ConvLayer):
-  """`conv.conv2d`: [B, H, W, I] -> [B, H / stride, W / stride, features]."""
+  """The convolution `conv.conv2d` as a layer: [B, H, W, I] -> [B, H / stride, W / stride, features]."""
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -48,7 +61,7 @@ class Conv(_ConvLayer):
 
 
 class ConvTranspose(_ConvLayer):
-  """`conv.conv2d_transpose`: [B, H, W, I] -> [B, H * stride, W * stride, features]."""
+  """`conv.conv2d_transpose` as a layer: [B, H, W, I] -> [B, H * stride, W * stride, features]."""
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -57,7 +70,10 @@ class ConvTranspose(_ConvLayer):
 
 
 class ResizeConv(_ConvLayer):
-  """Bilinear upsampling by the stride, then a convolution: no checkerboard (seed document 003)."""
+  """Bilinear upsampling by the stride and then a convolution, free of checkerboards (Odena et al. 2016).
+
+  It maps [B, H, W, I] to [B, H * stride, W * stride, features].
+  """
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -68,9 +84,16 @@ class ResizeConv(_ConvLayer):
 
 
 class Dense(nn.Module):
-  """[B, I] -> [B, features], with a bias for each of the last `biases` features, repeated; 0 for none.
+  """A dense layer, [B, I] -> [B, features], whose bias may be shared by all pixels of an image.
 
-  A transposed convolution of a 1x1 input is a dense layer whose bias is shared by all pixels.
+  A transposed convolution of a 1x1 input is such a layer.
+
+  Attributes:
+    features: units of the output.
+    biases: how many numbers the bias has, a divisor of `features`; it repeats over the units, so that as many
+      biases as channels give every pixel the same. 0 adds none.
+    kernel_init: initializer of the kernel; the bias starts at 0.
+    dtype: of the computation.
   """
 
   features: int
@@ -92,11 +115,15 @@ UPSAMPLE = {'transposed': ConvTranspose, 'bilinear': ResizeConv}
 
 
 class Dropout(nn.Module):
-  """Dropout whose mask is a function of the key and the *global* sample index.
+  """Dropout whose mask is a function of the key and of the *global* sample index.
 
-  On several devices, each with its part of the batch along `axis_name`, every sample meets the mask
-  that it would have met on one device. Rates are exact to 2**-16: two 16-bit draws come from each
-  32-bit random word, since on CPU the random bits are what dropout costs.
+  On several devices, each with its part of the batch along `axis_name`, every sample therefore gets the mask
+  that it would get on one device. Random bits are what dropout costs on a CPU, so each 32-bit word gives two
+  draws of 16 bits, and rates are exact to 2**-16.
+
+  Attributes:
+    rate: probability that a number is dropped.
+    axis_name: mapped axis along which the batch is divided among devices, None on one device.
   """
 
   rate: float
@@ -120,22 +147,24 @@ class _Network(nn.Module):
   """The arguments that both networks share.
 
   Attributes:
-    widths: channels of each hidden layer, input to output.
-    strides: of each convolution, input to output; image size = base size * their product.
-    kernel_size: of every convolution.
-    padding: 'same' | 'symmetric', see `conv.padding_pairs`.
-    use_bias: whether layers without batch norm to absorb it, and those with it, have a bias.
+    widths: channels of each hidden layer, from input to output.
+    strides: stride of each convolution, from input to output; the image size is the base size times their
+      product.
     norm: for each hidden layer, whether batch norm follows it.
-    norm_epsilon: added to the variance: 1e-5 PyTorch, 1e-3 Keras, 1e-8 the paper's authors.
-    norm_momentum: of the running statistics' average: 0.9 PyTorch (its 0.1), 0.99 Keras.
+    kernel_size: pixels, of every convolution.
+    padding: 'same' | 'symmetric', see `conv.padding_pairs`.
+    use_bias: whether the layers have a bias, also those whose batch norm absorbs it.
+    norm_epsilon: added to the variance; PyTorch takes 1e-5, Keras 1e-3, the paper's authors 1e-8.
+    norm_momentum: share of the old running statistics in the new ones; PyTorch takes 0.9 (and calls it 0.1),
+      Keras 0.99.
     leak: slope of the leaky ReLU for negative inputs; 0 is the plain ReLU.
     dropout: rate after each hidden layer's activation.
     initializer: 'normal' draws kernels from N(0, 0.02) and batch-norm scales from N(1, 0.02), as the paper's
-      authors; 'glorot' is the Keras default, Glorot uniform and scale 1. Biases start at 0.
+      authors do; 'glorot' is the default of Keras, Glorot uniform kernels and scales of 1. Biases start at 0.
     fast_conv: False computes and differentiates with plain lax, see `conv`.
     axis_name: mapped axis along which the batch is divided among devices, None on one device.
-    sync_norm: batch statistics are those of all devices' images; False takes each device's own.
-    dtype: of the computation; parameters, statistics and outputs are float32, or wider if it is.
+    sync_norm: True takes batch statistics over the images of all devices, False over each device's own.
+    dtype: of the computation; parameters, statistics and outputs are float32, or wider if the dtype is wider.
   """
 
   widths: tuple[int, ...]
@@ -155,13 +184,16 @@ class _Network(nn.Module):
   dtype: Any = jnp.float32
 
   def dense(self, features: int, biases: int, name: str) -> Dense:
+    """Returns a dense layer, with that many biases if the network has biases."""
     return Dense(features, biases if self.use_bias else 0, self.kernel_init, self.dtype, name=name)
 
   @property
   def kernel_init(self) -> nn.initializers.Initializer:
+    """Returns the initializer of all kernels."""
     return nn.initializers.normal(0.02) if self.initializer == 'normal' else nn.initializers.glorot_uniform()
 
   def conv(self, module: type, features: int, stride: int, name: str) -> nn.Module:
+    """Returns a convolutional layer of the given class."""
     return module(
       features,
       self.kernel_size,
@@ -175,6 +207,7 @@ class _Network(nn.Module):
     )
 
   def batch_norm(self, train: bool, name: str) -> nn.BatchNorm:
+    """Returns a batch norm that takes the batch's statistics in training and the running ones otherwise."""
     return nn.BatchNorm(
       use_running_average=not train,
       momentum=self.norm_momentum,
@@ -186,6 +219,7 @@ class _Network(nn.Module):
     )
 
   def activate(self, x: Array, train: bool, dropout_name: str) -> Array:
+    """Applies the ReLU, leaky or plain, and in training dropout."""
     x = nn.leaky_relu(x, self.leak) if self.leak else nn.relu(x)
     if not self.dropout or not train:
       return x
@@ -193,21 +227,22 @@ class _Network(nn.Module):
 
 
 def _normal_around_one(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+  """Draws batch-norm scales from N(1, 0.02)."""
   return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
 class Generator(_Network):
-  """z -> image. A dense layer to the base size, then upsampling convolutions, tanh at the end.
+  """The generator: a dense layer to the base size, then upsampling convolutions, and tanh at the end.
 
-  The dense layer is the paper's "project and reshape"; it equals PyTorch's 4x4 transposed convolution
-  of a 1x1 input. `widths[0]` are its channels, each convolution makes the next width, the last one
-  `channels`. Beside `_Network`:
+  The dense layer is the paper's "project and reshape" (figure 1) and equals PyTorch's 4x4 transposed
+  convolution of a 1x1 input. It makes `widths[0]` channels, each convolution makes the next width, and the
+  last one makes `channels`. In addition to the arguments of both networks there are:
 
   Attributes:
     image_size: height and width in pixels, each divisible by the product of the strides.
     channels: of the image.
     dense_norm: 'channel' normalises the dense layer's output, and adds its bias, per channel, as PyTorch
-      does; 'unit' per unit (before the reshape), as Keras and the paper's authors do.
+      does; 'unit' does so per unit, before the reshape, as Keras and the paper's authors do.
     upsample: 'transposed' convolution | 'bilinear' resize and convolution.
   """
 
@@ -218,15 +253,15 @@ class Generator(_Network):
 
   @nn.compact
   def __call__(self, z: Array, train: bool = False) -> Array:
-    """Makes images.
+    """Makes images from latents.
 
     Args:
-      z: latents [B, z_size].
-      train: normalise by the batch's statistics and update the running ones (collection
-        'batch_stats') instead of using those.
+      z: latents, float [B, z_size].
+      train: whether to normalise by the batch's statistics and update the running ones (collection
+        'batch_stats'), and to apply dropout with the key 'dropout'.
 
     Returns:
-      Images [B, H, W, channels], float32 in [-1, 1].
+      Images, float32 [B, H, W, channels] in [-1, 1].
     """
     height, width = (size // math.prod(self.strides) for size in self.image_size)
     units = height * width * self.widths[0]
@@ -249,7 +284,7 @@ class Generator(_Network):
 
 
 class Discriminator(_Network):
-  """image -> logit. Strided convolutions, then a dense layer to one number.
+  """The discriminator: strided convolutions, then a dense layer to one number, the logit.
 
   The dense layer equals PyTorch's valid 4x4 convolution of a 4x4 input.
   """
@@ -259,13 +294,13 @@ class Discriminator(_Network):
     """Judges images.
 
     Args:
-      images: [B, H, W, C], float in [-1, 1].
-      train: normalise by the batch's statistics and update the running ones (collection
-        'batch_stats'), and drop out, with the 'dropout' key.
+      images: float [B, H, W, C] in [-1, 1].
+      train: whether to normalise by the batch's statistics and update the running ones (collection
+        'batch_stats'), and to apply dropout with the key 'dropout'.
 
     Returns:
-      Logits [B], float32, positive for real; and each hidden layer's activations, for whoever wants
-      them as features (the paper's section 5.1).
+      Logits, float32 [B], positive for real; and the activations of each hidden layer, [B, h, w, width],
+      which serve as features in section 5.1 of the paper.
     """
     x = images.astype(self.dtype)
     activations = []
@@ -280,10 +315,10 @@ class Discriminator(_Network):
 
 
 def normalize(pixels: Array) -> Array:
-  """Scales pixels, uint8 in 0..255, to the networks' range: float32 in [-1, 1]."""
+  """Scales pixels, uint8 in 0..255, to the range of the networks, float32 in [-1, 1]."""
   return pixels.astype(jnp.float32) / 127.5 - 1.0
 
 
 def to_pixels(images: Array) -> Array:
-  """Rounds images, float in [-1, 1], to pixels, uint8 in 0..255: the inverse of `normalize`."""
+  """Rounds images, float in [-1, 1], to pixels, uint8 in 0..255; this inverts `normalize`."""
   return jnp.clip(jnp.rint((images + 1.0) * 127.5), 0, 255).astype(jnp.uint8)

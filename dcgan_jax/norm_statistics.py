@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a whole population, for networks that keep no running ones."""
+"""Batch-norm statistics of a whole population, for networks without running averages of them."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,21 +16,22 @@ PyTree = Any
 def estimate(
   module: nn.Module, params: PyTree, known: dict[str, PyTree], batches: Callable[[], Iterable[Any]]
 ) -> dict[str, PyTree]:
-  """Takes the mean and variance of what comes into each batch norm, the first layer first.
+  """Measures the mean and variance of the input of each batch norm, layer by layer.
 
-  Layers further on are measured with those before them at the population's own statistics. So these are
-  what one batch of all inputs would be normalised by: the limit of ever larger batches. The mean
-  over small batches, which running averages are, is not quite that: in a small batch each layer meets
-  activations that the batch itself has normalised.
+  Each layer is measured while those before it already normalise by the population's statistics. The result is
+  what one batch of all inputs would be normalised by: the limit of ever larger batches. A running average
+  over small batches is not quite that, because the layers of a small batch see activations that the batch
+  itself has normalised.
 
   Args:
-    module: a `models.Generator` or `Discriminator`.
-    params: of it.
-    known: 'batch_stats' of those batch norms that have them, {} for none.
-    batches: gives all inputs of the module, in batches [B, ...], once for each batch norm to measure.
+    module: a `models.Generator` or `models.Discriminator`.
+    params: its parameters.
+    known: the 'batch_stats' of those batch norms that have them, {} for none.
+    batches: returns all inputs of the module in batches [B, ...]; it is called once for each batch norm that
+      is measured.
 
   Returns:
-    All 'batch_stats', float32.
+    The 'batch_stats' of all batch norms, float32.
   """
   norms = sorted((n for n in params if n.startswith('norm')), key=lambda n: int(n.removeprefix('norm')))
   zeros = {name: np.zeros_like(params[name]['bias']) for name in norms}
@@ -48,7 +49,7 @@ def estimate(
 
 
 def _moments(module: nn.Module, norm: str, size: int) -> Callable[[PyTree, Any], tuple[Array, Array]]:
-  """(variables, inputs [B, ...]) -> mean and variance [size] of what comes into a batch norm."""
+  """Returns the function (variables, inputs [B, ...]) -> mean and variance [size] of a batch norm's input."""
   before = 'dense' if norm == 'norm0' else norm.replace('norm', 'conv')
 
   def measure(variables: PyTree, inputs: Any) -> tuple[Array, Array]:
@@ -56,7 +57,7 @@ def _moments(module: nn.Module, norm: str, size: int) -> Callable[[PyTree, Any],
       variables, inputs, capture_intermediates=lambda m, _: m.name == before, mutable=['intermediates']
     )
     (output,) = kept['intermediates'][before]['__call__']
-    output = output.reshape(-1, size)  # channels last, or units
-    return output.mean(0), output.var(0)  # what needs only later layers is left out by the compiler
+    output = output.reshape(-1, size)  # The last axis holds channels, or units.
+    return output.mean(0), output.var(0)  # The compiler drops the later layers.
 
   return measure

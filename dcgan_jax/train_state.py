@@ -25,7 +25,7 @@ class Gan:
   discriminator: Discriminator
   generator_optimizer: optax.GradientTransformation
   discriminator_optimizer: optax.GradientTransformation
-  latents: Latents = Latents()
+  latents: Latents
 
   def along(self, axis_name: str | None) -> 'Gan':
     """Returns these networks for a batch that is divided among devices along a mapped axis."""

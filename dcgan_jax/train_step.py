@@ -134,7 +134,7 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> T
 def alternating(gan: Gan, recipe: Recipe, state: GanState, real: Array, keys: Keys) -> Updated:
   """Trains D, `d_steps` times, then G through the D that has just learned (Goodfellow et al. 2014)."""
   g, d = state.generator, state.discriminator
-  # However many devices there are, image i of the global batch goes to D's update (i // accumulate) % d_steps.
+  # Image i of the global batch goes to D's update (i // accumulate) % d_steps, on any number of devices.
   real = real.reshape(-1, recipe.d_steps, recipe.accumulate, *real.shape[1:])
   for i in range(recipe.d_steps):
     batch = make_batch(gan, g, real[:, i], keys.of_update(i))
@@ -259,10 +259,10 @@ def make_batch(gan: Gan, g: NetState, real: Array, keys: Keys) -> Batch:
   count, parts = real.shape[:2]
   z = gan.latents.sample(keys.z, _global_indices(count * parts, gan.generator.axis_name))
   z = z.reshape(count, parts, gan.latents.size)
-  dropout = [_of_parts(key, parts) for key in (keys.generator_dropout, keys.discriminator_dropout)]
+  in_g, in_d = (_of_parts(key, parts) for key in (keys.generator_dropout, keys.discriminator_dropout))
   if parts > 1:
-    return Batch(jnp.moveaxis(real, 1, 0), jnp.moveaxis(z, 1, 0), *dropout, None)
-  batch = Batch(real[:, 0], z[:, 0], *dropout, None)
+    return Batch(jnp.moveaxis(real, 1, 0), jnp.moveaxis(z, 1, 0), in_g, in_d, None)
+  batch = Batch(real[:, 0], z[:, 0], in_g, in_d, None)
   return batch._replace(fakes=generate(gan, g, g.batch_stats, batch))
 
 
@@ -285,8 +285,8 @@ def moving_average(ema: PyTree, variables: PyTree, step: Array, decay: float) ->
   """Returns the exponential moving average of G's variables after a step."""
   # A younger average forgets faster, or its first thousands of pictures would be those of the untrained G.
   step = step.astype(jnp.float32)
-  decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-  return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * new, ema, variables)
+  share = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+  return jax.tree.map(lambda old, new: share * old + (1.0 - share) * new, ema, variables)
 
 
 def _apply(

@@ -1,9 +1,11 @@
-"""For every test: four CPU devices, no implicit dtype promotion; pyproject makes warnings errors."""
+"""What all tests share: helpers, four CPU devices, and no implicit dtype promotion."""
 
 import atexit
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 import tempfile
 import warnings
 
@@ -11,7 +13,7 @@ os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + (
   ' --xla_force_host_platform_device_count=4'
-  ' --xla_backend_optimization_level=0'  # halves the time to compile, which is what tests spend
+  ' --xla_backend_optimization_level=0'  # It halves the time to compile, which is what tests spend.
 )
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 os.environ['DCGAN_JAX_CACHE'] = tempfile.mkdtemp(prefix='dcgan_jax_tests_')
@@ -21,11 +23,16 @@ import jax
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 
-from benchmarks import inception_parity
-from dcgan_jax import checkpoints
-from dcgan_jax.commands import build, workdir
+import main
+from configs import digits
+from dcgan_jax import experiment, settings
+from dcgan_jax.data import cache
+from dcgan_jax.journal import checkpoints, workdir
+from dcgan_jax.latents import Latents
 from dcgan_jax.models import Discriminator, Generator
+from dcgan_jax.train_state import Gan
 
 atexit.register(shutil.rmtree, os.environ['DCGAN_JAX_CACHE'], True)
 hypothesis.settings.register_profile('ours', deadline=None, derandomize=True, max_examples=20)
@@ -39,7 +46,7 @@ TINY = [
   '--config.generator.widths=(8,6)',
   '--config.discriminator.widths=(6,8)',
   '--config.discriminator.dropout=0.2',
-  '--config.generator.initializer=glorot',  # images that are not all gray from the start
+  '--config.generator.initializer=glorot',  # Its images are not all gray from the start.
   '--config.latent.size=10',
   '--config.train.batch_size=16',
   '--config.train.num_steps=24',
@@ -52,25 +59,60 @@ TINY = [
 
 
 def environment(devices=1, optimized=False):
-  """Of a process that is started as a user would, with so many devices."""
+  """Returns the environment of a process that is started as a user would, with so many devices."""
   flags = f'--xla_force_host_platform_device_count={devices}'
   flags += '' if optimized else ' --xla_backend_optimization_level=0'
   return os.environ | {'XLA_FLAGS': flags, 'JAX_NUMPY_DTYPE_PROMOTION': 'standard'}
 
 
+def start(*arguments, devices=1, optimized=False):
+  """Runs main.py as a user starts it, in a process of its own; returns the finished process."""
+  return subprocess.run(
+    [sys.executable, 'main.py', *map(str, arguments)],
+    cwd=ROOT,
+    env=environment(devices, optimized),
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+
+
+def succeed(*arguments, **options):
+  """Runs main.py, which must succeed; returns what it printed."""
+  done = start(*arguments, **options)
+  assert done.returncode == 0, done.stderr[-3000:]
+  return done.stdout
+
+
 def state_of(folder, step):
-  """A checkpoint of a run."""
-  config = workdir.read_config(folder)
-  return checkpoints.restore(folder / 'checkpoints', step, jax.eval_shape(build.initial_state(config)))
+  """Returns the state in a checkpoint of a run."""
+  shapes = jax.eval_shape(experiment.build(workdir.read_settings(folder)).initial_state)
+  return checkpoints.restore(folder / 'checkpoints', step, shapes)
 
 
 def assert_same_state(a, b, step):
-  """Of two runs, bit for bit."""
+  """Compares the states of two runs bit for bit."""
   jax.tree.map(np.testing.assert_array_equal, state_of(a, step), state_of(b, step))
 
 
+def untrained_run(folder):
+  """Writes a run on the digits that was saved before its first step, which is enough to make images."""
+  config = digits.get_config()
+  config.data.image_size = (8, 8)
+  config.generator.widths, config.discriminator.widths = (8, 6), (6, 8)
+  config.generator.initializer = 'glorot'  # Its images are not all gray.
+  config.latent.size = 10
+  chosen = settings.check(config)
+  workdir.write_settings(folder, chosen)
+  with checkpoints.open_for_writing(folder / 'checkpoints', 1) as saver:
+    checkpoints.save(saver, jax.jit(experiment.build(chosen).initial_state)())
+  return folder
+
+
 def import_torchvision():
-  """For the ports of scores, which need it and SciPy."""
+  """Returns torchvision, which the ports of scores need beside SciPy, or skips the test."""
+  from benchmarks import inception_parity
+
   pytest.importorskip('scipy')
   inception_parity.complete_torchvision()
   with warnings.catch_warnings():
@@ -79,13 +121,18 @@ def import_torchvision():
 
 
 def lenient(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-  """optax itself mixes int32 with float32: strictness is for our code."""
+  """Returns the optimizer with implicit promotion: optax itself mixes int32 with float32."""
 
   def update(*arguments):
     with jax.numpy_dtype_promotion('standard'):
       return optimizer.update(*arguments)
 
   return optax.GradientTransformation(optimizer.init, update)
+
+
+def gan_of(networks, optimizer: optax.GradientTransformation, z_size: int = 5) -> Gan:
+  """Returns a Gan whose networks learn with the same optimizer, from normal latents."""
+  return Gan(*networks, optimizer, optimizer, Latents(z_size))
 
 
 @pytest.fixture(scope='session')
@@ -96,6 +143,86 @@ def tiny() -> tuple[Generator, Discriminator]:
   )
   discriminator = Discriminator(widths=(6, 8), strides=(2, 2), norm=(False, True), dropout=0.2)
   return generator, discriminator
+
+
+@pytest.fixture(scope='session')
+def untrained(tmp_path_factory):
+  """The workdir of an `untrained_run`, to be read only."""
+  return untrained_run(tmp_path_factory.mktemp('runs') / 'untrained')
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory):
+  """A finished run of the command line, TINY, and what it printed: (workdir, text)."""
+  folder = tmp_path_factory.mktemp('runs') / 'whole'
+  return folder, succeed(*TINY, f'--workdir={folder}')
+
+
+@pytest.fixture(autouse=True)
+def keep_no_programs(monkeypatch):
+  """Keeps JAX from storing what tests compile, which would also change the configuration of later tests."""
+  monkeypatch.setattr(cache, 'keep_compiled_programs', lambda: None)
+
+
+@pytest.fixture
+def call_main(monkeypatch, capsys):
+  """A function that runs main.main() in this process; it returns the status, standard output and errors."""
+  monkeypatch.chdir(ROOT)
+
+  def call(*arguments):
+    monkeypatch.setattr(sys, 'argv', ['main.py', *map(str, arguments)])
+    capsys.readouterr()
+    with warnings.catch_warnings():
+      warnings.filterwarnings(
+        'ignore', r'the load_module\(\) method', DeprecationWarning
+      )  # in ml_collections
+      status = main.main()
+    return status, *capsys.readouterr()
+
+  return call
+
+
+@pytest.fixture
+def refused(call_main):
+  """A function that runs main.main(), which must refuse the arguments; it returns the line that says why."""
+
+  def call(*arguments):
+    status, printed, error = call_main(*arguments)
+    assert status == 2 and printed == ''
+    assert error.startswith('error: ') and error.count('\n') == 1, error
+    return error
+
+  return call
+
+
+@pytest.fixture
+def bands() -> Image.Image:
+  """A picture of 30 x 10 pixels that is red, green and blue from left to right."""
+  pixels = np.zeros((10, 30, 3), np.uint8)
+  for i in range(3):
+    pixels[:, 10 * i : 10 * i + 10, i] = 255
+  return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def pictures_folder(tmp_path, bands) -> pathlib.Path:
+  """A folder as people have them, with pictures of all formats, broken ones and other files."""
+  inner = tmp_path / 'more' / 'inside'
+  inner.mkdir(parents=True)
+  bands.save(tmp_path / 'a.png')
+  bands.save(tmp_path / 'b.JPG')
+  bands.save(inner / 'c.webp')
+  bands.save(inner / 'd.bmp')
+  bands.save(tmp_path / 'e.gif', save_all=True, append_images=[Image.new('RGB', bands.size)])
+  bands.convert('CMYK').save(tmp_path / 'f.jpeg')
+  Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(tmp_path / 'g.png')
+  noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+  Image.fromarray(noise).save(tmp_path / 'whole.png')
+  (tmp_path / 'truncated.png').write_bytes((tmp_path / 'whole.png').read_bytes()[:3000])
+  (tmp_path / 'text.jpg').write_text('no image')
+  (tmp_path / 'notes.txt').write_text('no image')
+  (tmp_path / 'empty.png').write_bytes(b'')
+  return tmp_path
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from dcgan_jax import conv
 
-# kernel, stride, padding, image channels, feature channels of every preset's layers
+# Kernel, stride, padding, image channels and feature channels of every preset's layers.
 PRESETS = [(4, 2, 'same', 3, 8), (4, 2, 'same', 32, 8), (5, 2, 'same', 1, 8), (5, 2, 'same', 33, 8)]
 PRESETS += [(5, 1, 'same', 33, 8), (5, 2, 'symmetric', 3, 8), (5, 2, 'symmetric', 32, 8)]
 
@@ -20,7 +20,7 @@ def _random(*shape, seed=0):
 
 
 def _conv_by_loops(image, kernel, stride, pairs):
-  """Cross-correlation straight from its definition, float64."""
+  """Computes a cross-correlation straight from its definition, in float64."""
   image = np.pad(np.asarray(image, np.float64), ((0, 0), *pairs, (0, 0)))
   k = kernel.shape[0]
   rows, columns = ((n - k) // stride + 1 for n in image.shape[1:3])
@@ -42,7 +42,7 @@ def test_conv_is_the_definition(k, s, padding, channels, features):
 
 @pytest.mark.parametrize(('k', 's', 'padding', 'channels', 'features'), PRESETS)
 def test_transpose_is_the_adjoint(k, s, padding, channels, features):
-  """<conv(x), y> = <x, transpose(y)>, with the convolution from its definition."""
+  """Compares <conv(x), y> with <x, transpose(y)>, the convolution being computed from its definition."""
   image, kernel = _random(2, 4 * s, 3 * s, channels), _random(k, k, channels, features)
   y = _random(2, 4, 3, features, seed=1)
   pairs = conv.padding_pairs(padding, image.shape[1:3], (k, k), (s, s))
@@ -58,7 +58,7 @@ def test_same_padding_is_xlas():
 
 
 def test_symmetric_padding_is_pytorchs():
-  """Both PyTorch's ConvTranspose2d(4, 2, 1) and Theano's border mode (2, 2) of a 5x5 kernel, stride 2."""
+  """Tries PyTorch's ConvTranspose2d(4, 2, 1) and Theano's border mode (2, 2) of a 5x5 kernel, stride 2."""
   assert conv.padding_pairs('symmetric', (8, 8), (4, 4), (2, 2)) == ((1, 1), (1, 1))
   assert conv.padding_pairs('symmetric', (8, 8), (5, 5), (2, 2)) == ((2, 1), (2, 1))
   assert conv.padding_pairs('valid', (8, 8), (5, 5), (2, 2)) == ((0, 0), (0, 0))
@@ -73,21 +73,33 @@ def test_symmetric_padding_is_pytorchs():
   channels=st.sampled_from([1, 3, 33]),
 )
 def test_fast_conv_and_derivatives_equal_plain_lax(k, s, padding, height, width, channels):
-  """Any kernel, stride, padding and odd size, value and both gradients."""
+  """Compares value and both gradients for any kernel, stride, padding and odd size."""
   image, kernel = _random(2, height, width, channels), _random(k, k, channels, 4)
   for operator, x in ((conv.conv2d, image), (conv.conv2d_transpose, _random(2, height, width, 4))):
     if padding == 'valid' and operator is conv.conv2d_transpose:
       continue
-    value, pull_back = jax.vjp(lambda x, w, f=operator: f(x, w, s, padding, True), x, kernel)
-    plain_value, plain_pull_back = jax.vjp(lambda x, w, f=operator: f(x, w, s, padding, False), x, kernel)
+    (value, gradients), (plain_value, plain_gradients) = _with_gradients(operator, s, padding)(x, kernel)
     np.testing.assert_allclose(value, plain_value, rtol=1e-4, atol=1e-4)
-    for got, want in zip(pull_back(value), plain_pull_back(plain_value)):
+    for got, want in zip(gradients, plain_gradients, strict=True):
       np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-3)
+
+
+def _with_gradients(operator, s, padding):
+  """Returns the function (x, kernel) -> value and both gradients in the fast form and in the plain one."""
+
+  def both(x, kernel):
+    found = []
+    for fast in (True, False):
+      value, pull_back = jax.vjp(lambda x, w, fast=fast: operator(x, w, s, padding, fast), x, kernel)
+      found.append((value, pull_back(value)))
+    return found
+
+  return jax.jit(both)
 
 
 @pytest.mark.parametrize(('k', 's', 'padding', 'channels', 'features'), PRESETS)
 def test_second_derivatives_equal_plain_lax(k, s, padding, channels, features):
-  """The gradient in both arguments of a gradient penalty, as R1 needs it."""
+  """Compares the gradient in both arguments of a gradient penalty, as R1 needs it."""
   image, kernel = _random(2, 8, 8, channels), _random(k, k, channels, features)
   y = _random(2, 8 // s, 8 // s, features)
 
@@ -98,23 +110,24 @@ def test_second_derivatives_equal_plain_lax(k, s, padding, channels, features):
     return jnp.sum(jnp.square(jax.grad(score)(x)))
 
   for operator, x in ((conv.conv2d, image), (conv.conv2d_transpose, y)):
-    fast = jax.grad(lambda x, w, f=operator: penalty(f, x, w, True), (0, 1))(x, kernel)
-    plain = jax.grad(lambda x, w, f=operator: penalty(f, x, w, False), (0, 1))(x, kernel)
-    for got, want in zip(fast, plain):
+    fast = jax.jit(jax.grad(lambda x, w, f=operator: penalty(f, x, w, True), (0, 1)))(x, kernel)
+    plain = jax.jit(jax.grad(lambda x, w, f=operator: penalty(f, x, w, False), (0, 1)))(x, kernel)
+    for got, want in zip(fast, plain, strict=True):
       np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-3 * np.abs(want).max())
 
 
 def test_under_vmap():
   kernels, features = _random(3, 4, 4, 33, 5), _random(3, 2, 4, 4, 5)
-  got = jax.vmap(conv.conv2d_transpose)(features, kernels)
+  got = jax.jit(jax.vmap(conv.conv2d_transpose))(features, kernels)
   want = jnp.stack([conv.conv2d_transpose(f, w, fast=False) for f, w in zip(features, kernels)])
   np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
   def loss(kernel, features):
     return jnp.sum(jnp.square(conv.conv2d_transpose(features, kernel)))
 
-  gradients = jax.vmap(jax.grad(loss))(kernels, features)
-  np.testing.assert_allclose(gradients[1], jax.grad(loss)(kernels[1], features[1]), rtol=1e-4, atol=1e-3)
+  gradients = jax.jit(jax.vmap(jax.grad(loss)))(kernels, features)
+  want = jax.jit(jax.grad(loss))(kernels[1], features[1])
+  np.testing.assert_allclose(gradients[1], want, rtol=1e-4, atol=1e-3)
 
 
 def test_under_shard_map():
@@ -145,7 +158,7 @@ def test_compiler_options_compile():
 
 
 def test_only_cpu_gets_other_formulations():
-  """Lowered for CUDA the program is the plain convolution."""
+  """Counts convolutions: lowered for CUDA, the program is the plain one."""
   features, kernel = _random(1, 4, 4, 5), _random(5, 5, 33, 5)
   traced = jax.jit(conv.conv2d_transpose).trace(features, kernel)
   count = {

@@ -21,7 +21,7 @@ def test_priors():
   normal = np.asarray(latents.sample(key, jnp.arange(2000), 100, 'normal'))
   uniform = np.asarray(latents.sample(key, jnp.arange(2000), 100, 'uniform'))
   assert normal.shape == (2000, 100) and normal.dtype == np.float32
-  # 200,000 draws: standard errors 0.002 of the mean, 0.003 of the fourth moment's root
+  # With 200,000 draws the standard errors are 0.002 of the mean and 0.003 of the fourth moment's root.
   assert abs(normal.mean()) < 0.01 and abs(normal.std() - 1) < 0.01
   assert abs((normal**4).mean() - 3) < 0.1
   assert -1 <= uniform.min() < -0.999 and 0.999 < uniform.max() <= 1
@@ -29,7 +29,7 @@ def test_priors():
 
 
 T = jnp.linspace(0, 1, 7)
-slerp = jax.jit(latents.slerp)  # compiled op by op, it takes seconds
+slerp = jax.jit(latents.slerp)  # Compiled operation by operation, it takes seconds.
 VECTORS = st.lists(st.floats(-3, 3, width=32), min_size=5, max_size=5).map(np.float32)
 
 
@@ -39,7 +39,7 @@ def test_lerp():
 
 
 def test_slerp_of_a_right_angle():
-  """A quarter of an ellipse whose length goes from 2 to 4: a third of the way is at 30 degrees."""
+  """Takes a quarter turn with lengths from 2 to 4, of which a third is at 30 degrees."""
   got = slerp(jnp.array([2.0, 0.0]), jnp.array([0.0, 4.0]), jnp.array([0.0, 1 / 3, 0.5, 1.0]))
   third = 8 / 3 * np.array([np.sqrt(3) / 2, 0.5])
   np.testing.assert_allclose(got, [[2, 0], third, 3 * np.sqrt([0.5, 0.5]), [0, 4]], atol=1e-6)
@@ -47,7 +47,7 @@ def test_slerp_of_a_right_angle():
 
 @given(a=VECTORS, b=VECTORS)
 def test_slerp_turns_evenly_and_keeps_to_the_lengths_between(a, b):
-  """In double precision by another formula, from 1 to 179 degrees."""
+  """Compares with another formula in double precision, from 1 to 179 degrees."""
   wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
   lengths = np.linalg.norm(wide_a), np.linalg.norm(wide_b)
   hypothesis.assume(min(lengths) > 0.1)
@@ -85,7 +85,7 @@ def test_slerp_of_what_has_no_direction_is_finite():
 
 
 def test_slerp_keeps_the_length_of_normal_latents_and_lerp_does_not():
-  """|z| of 100 normal numbers is 9.975; halfway between two, lerp has it over sqrt(2)."""
+  """Measures |z|, which is 9.975 for 100 normal numbers; halfway between two, lerp has it over sqrt(2)."""
   a = latents.sample(jax.random.key(0), jnp.arange(4000), 100)
   b = latents.sample(jax.random.key(1), jnp.arange(4000), 100)
   half = jnp.array([0.5])
@@ -104,7 +104,7 @@ def test_a_path_goes_through_its_points_and_back(kind):
   np.testing.assert_allclose(legs[:, 0], points, atol=1e-5)
   np.testing.assert_allclose(legs[:, -1], np.roll(points, -1, axis=0), atol=1e-5)
   np.testing.assert_array_equal(latents.path(points, T, kind, False), legs[:2])
-  # without its ends, as an animation takes it, a closed path has no jump: the last step is as the others
+  # Without its ends, as an animation takes it, a closed path has no jump: its last step is like the others.
   loop = np.concatenate(np.asarray(latents.path(points, jnp.arange(20) / 20, kind)))
   steps = np.linalg.norm(np.roll(loop, -1, axis=0) - loop, axis=1)
   np.testing.assert_allclose(steps[-1], steps[-2], rtol=0.02)
@@ -124,7 +124,7 @@ def test_neighbours_are_uniform_around():
   z = jnp.array([1.0, -2.0])
   noise = np.asarray(latents.neighbours(jax.random.key(0), z, count=20_000)) - np.asarray(z)
   assert noise.shape == (20_000, 2) and 0.2499 < abs(noise).max() <= 0.2501
-  # standard errors 0.001, 0.0006
+  # The standard errors are 0.001 and 0.0006.
   assert abs(noise.mean()) < 0.005 and abs(noise.std() - 0.25 / np.sqrt(3)) < 0.003
   assert latents.neighbours(jax.random.key(0), z).shape == (8, 2)
 

@@ -1,3 +1,4 @@
+import functools
 import importlib
 import math
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from dcgan_jax.commands import build, summary
-from dcgan_jax.models import Discriminator, Dropout, Generator
+from dcgan_jax import experiment, settings
+from dcgan_jax.analysis import summary
+from dcgan_jax.models import Discriminator, Dropout, Generator, normalize, to_pixels
 
-# trainable parameters and batch-norm statistics of generator and discriminator, from the source documents
+# Trainable parameters and batch-norm statistics of generator and discriminator, as published with the models
+# that the presets follow.
 COUNTS = {
   'cifar10': ((3_576_704, 1_920), (2_765_568, 1_792)),
   'mnist': ((2_305_472, 25_472), (212_865, 0)),
@@ -21,30 +24,26 @@ COUNTS = {
 }
 
 
-def _config(name):
-  return importlib.import_module(f'configs.{name}').get_config()
-
-
 def _layers(name):
-  """Rows of the summary: generator's, discriminator's."""
-  config = _config(name)
-  generator, discriminator = build.networks(config)
-  images = (1, *generator.image_size, generator.channels)
+  """Returns the rows of the summary, those of the generator and those of the discriminator."""
+  config = importlib.import_module(f'configs.{name}').get_config()
+  gan = experiment.build(settings.check(config)).gan
+  images = (1, *gan.generator.image_size, gan.generator.channels)
   return (
-    summary.layers(generator, jax.ShapeDtypeStruct((1, config.latent.size), jnp.float32)),
-    summary.layers(discriminator, jax.ShapeDtypeStruct(images, jnp.float32)),
+    summary.layers(gan.generator, jax.ShapeDtypeStruct((1, gan.latents.size), jnp.float32)),
+    summary.layers(gan.discriminator, jax.ShapeDtypeStruct(images, jnp.float32)),
   )
 
 
 @pytest.mark.parametrize('name', COUNTS)
-def test_presets_have_the_documents_counts(name):
+def test_presets_have_the_published_counts(name):
   for rows, (trainable, statistics) in zip(_layers(name), COUNTS[name]):
     assert sum(row[3] for row in rows) == trainable
     assert sum(row[4] for row in rows) == statistics
 
 
-def test_layers_of_seed_001():
-  """Every layer's output and count, as its model summary prints them."""
+def test_layers_of_tensorflows_tutorial():
+  """Compares every layer's output and count with the tutorial's model summary."""
   generator, discriminator = _layers('mnist')
   got = [(shape[1:], trained + statistics) for _, _, shape, trained, statistics in generator]
   assert got == [
@@ -59,6 +58,13 @@ def test_layers_of_seed_001():
   got = [(shape[1:], trained) for _, kind, shape, trained, _ in discriminator if kind != 'Dropout']
   assert got == [((14, 14, 64), 1_664), ((7, 7, 128), 204_928), ((1,), 6_273)]
   assert [kind for _, kind, *_ in discriminator] == ['Conv', 'Dropout', 'Conv', 'Dropout', 'Dense']
+
+
+def test_pixels_invert_the_normalisation():
+  every = np.arange(256)
+  np.testing.assert_array_equal(to_pixels(jnp.asarray(every.astype(np.float32) / 127.5 - 1)), every)
+  np.testing.assert_array_equal(to_pixels(normalize(jnp.asarray(every, jnp.uint8))), every)
+  np.testing.assert_array_equal(to_pixels(jnp.float32([-3.0, 3.0])), [0, 255])
 
 
 @pytest.mark.parametrize(
@@ -85,16 +91,17 @@ def test_any_size_that_the_strides_give(size, strides, upsample, channels):
 
 
 def test_images_are_in_range_and_bilinear_has_no_checkerboard():
-  """An untrained transposed convolution of a constant is uneven from pixel to pixel; resizing is not."""
+  """Upsamples a constant, of which an untrained transposed convolution makes an uneven image."""
   unevenness = {}
   for upsample in ('transposed', 'bilinear'):
     generator = Generator(
       (64,), (2,), (False,), leak=0.0, image_size=(32, 32), kernel_size=5, upsample=upsample
     )
-    variables = generator.init(jax.random.key(0), jnp.zeros((1, 10)))
+    variables = jax.jit(generator.init)(jax.random.key(0), jnp.zeros((1, 10)))
     flat = jax.tree.map(jnp.zeros_like, variables['params']['dense'])
-    flat['kernel'] = flat['kernel'].at[0].set(1.0)  # z[0] lights every unit alike
-    images = generator.apply({'params': {**variables['params'], 'dense': flat}}, jnp.eye(10)[:1] * 5)
+    flat['kernel'] = flat['kernel'].at[0].set(1.0)  # z[0] lights every unit alike.
+    variables = {'params': {**variables['params'], 'dense': flat}}
+    images = jax.jit(generator.apply)(variables, jnp.eye(10)[:1] * 5)
     assert (jnp.abs(images) <= 1).all()
     inner = np.arctanh(np.asarray(images[0, 8:24, 8:24], np.float64))
     unevenness[upsample] = np.abs(np.diff(inner, axis=0)).mean() / np.abs(inner).mean()
@@ -106,7 +113,7 @@ def test_initialisation(initializer, scale_deviation):
   generator = Generator(
     (256, 128), (2, 2), (True, True), initializer=initializer, use_bias=True, image_size=(16, 16)
   )
-  params = generator.init(jax.random.key(0), jnp.zeros((1, 100)))['params']
+  params = jax.jit(generator.init)(jax.random.key(0), jnp.zeros((1, 100)))['params']
   kernel = np.asarray(params['conv1']['kernel'])  # [4, 4, 128, 256]: 524,288 draws
   if initializer == 'normal':
     assert abs(kernel.std() - 0.02) < 1e-4 and abs(kernel.mean()) < 1e-4
@@ -120,16 +127,17 @@ def test_initialisation(initializer, scale_deviation):
 
 
 def test_batch_norm_flavours():
-  """Epsilon, momentum and per-unit statistics reach the layer: against NumPy."""
+  """Compares a layer with NumPy: epsilon, momentum and per-unit statistics reach it."""
   z = jax.random.normal(jax.random.key(1), (6, 10))
   generator = Generator(
     (3,), (2,), (True,), leak=0.0, image_size=(4, 4), dense_norm='unit', norm_epsilon=0.5, norm_momentum=0.7
   )
-  variables = generator.init(jax.random.key(0), z)
+  variables = jax.jit(generator.init)(jax.random.key(0), z)
   x = np.asarray(z @ variables['params']['dense']['kernel'])
-  _, new = generator.apply(
-    variables, z, train=True, mutable=['batch_stats', 'intermediates'], capture_intermediates=True
+  apply = functools.partial(
+    generator.apply, train=True, mutable=['batch_stats', 'intermediates'], capture_intermediates=True
   )
+  _, new = jax.jit(apply)(variables, z)
   want = (x - x.mean(0)) / np.sqrt(x.var(0) + 0.5) * variables['params']['norm0']['scale']
   np.testing.assert_allclose(new['intermediates']['norm0']['__call__'][0], want, rtol=1e-3, atol=1e-5)
   np.testing.assert_allclose(new['batch_stats']['norm0']['mean'], 0.3 * x.mean(0), rtol=1e-4, atol=1e-6)
@@ -139,8 +147,9 @@ def test_batch_norm_flavours():
 def test_a_sample_does_not_depend_on_its_batch_mates(tiny):
   generator = tiny[0]
   z = jax.random.normal(jax.random.key(1), (8, 10))
-  variables = generator.init(jax.random.key(0), z)
-  np.testing.assert_allclose(generator.apply(variables, z)[:3], generator.apply(variables, z[:3]), atol=1e-6)
+  variables = jax.jit(generator.init)(jax.random.key(0), z)
+  make = jax.jit(generator.apply)
+  np.testing.assert_allclose(make(variables, z)[:3], make(variables, z[:3]), atol=1e-6)
 
 
 def test_leak():
@@ -157,18 +166,20 @@ def test_leak():
 def test_dropout_rate_scale_and_device_independence():
   x = jnp.ones((8, 10, 10, 25))
   rngs = {'dropout': jax.random.key(0)}
-  one = Dropout(0.3).apply({}, x, rngs=rngs)
+  one = jax.jit(lambda x: Dropout(0.3).apply({}, x, rngs=rngs))(x)
   kept = np.asarray(one != 0)
   assert abs(kept.mean() - 0.7) < 0.015  # 20,000 draws, four standard deviations
   np.testing.assert_allclose(one[kept], 1 / 0.7, rtol=1e-6)
   assert (kept[0] != kept[1]).any()
   mesh = jax.make_mesh((4,), ('batch',), axis_types=(jax.sharding.AxisType.Auto,))
-  sharded = jax.shard_map(
-    lambda x: Dropout(0.3, 'batch').apply({}, x, rngs=rngs),
-    mesh=mesh,
-    in_specs=P('batch'),
-    out_specs=P('batch'),
+  sharded = jax.jit(
+    jax.shard_map(
+      lambda x: Dropout(0.3, 'batch').apply({}, x, rngs=rngs),
+      mesh=mesh,
+      in_specs=P('batch'),
+      out_specs=P('batch'),
+    )
   )
   np.testing.assert_array_equal(sharded(x), one)
-  odd = Dropout(0.3).apply({}, jnp.ones((2, 3)), rngs=rngs)  # an odd number of 16-bit draws
+  odd = Dropout(0.3).apply({}, jnp.ones((2, 3)), rngs=rngs)  # This takes an odd number of 16-bit draws.
   assert odd.shape == (2, 3)

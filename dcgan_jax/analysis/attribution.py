@@ -1,6 +1,6 @@
-"""What feature maps stand for: pictures of them (the paper's figure 5), networks without them (figure 6).
+"""What feature maps stand for: what they look for (paper, figure 5), and images without them (figure 6).
 
-The networks themselves stay as they are: flax lets their activations be intercepted.
+The networks need no changes for this, because flax can intercept their activations.
 """
 
 from collections.abc import Callable
@@ -12,20 +12,22 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from dcgan_jax.evaluation.probe import normalize
-from dcgan_jax.models import Discriminator, Generator
+from dcgan_jax.models import Discriminator, Generator, normalize
 
 
 @jax.custom_vjp
 def _guide(x: Array, y: Array) -> Array:
+  """Returns the activation y of the input x; the gradient is that of guided backpropagation."""
   return y
 
 
 def _guide_forward(x: Array, y: Array) -> tuple[Array, Array]:
+  """Returns the activation, and the input for the backward pass."""
   return y, x
 
 
 def _guide_backward(x: Array, gradient: Array) -> tuple[Array, Array]:
+  """Passes on what is positive of the gradient, where the input was positive."""
   passed = jnp.where((x > 0) & (gradient > 0), gradient, jnp.zeros((), gradient.dtype))
   return passed, jnp.zeros_like(passed)
 
@@ -34,22 +36,26 @@ _guide.defvjp(_guide_forward, _guide_backward)
 
 
 def _with_guided_activations(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
+  """Intercepts the calls of a network's methods and guides the gradients of its activations."""
   y = next_fun(*args, **kwargs)
   return _guide(args[0], y) if context.method_name == 'activate' else y
 
 
 def make_guided_gradients(discriminator: Discriminator) -> Callable[[Any, Array, Array], Array]:
-  """Guided backpropagation (Springenberg et al. 2014) from maps of D's last hidden layer to the image.
+  """Makes guided backpropagation (Springenberg et al. 2014) from maps of D's last hidden layer to the image.
 
-  Forward D is what it is. On the way back an activation passes on what is positive, to inputs that were
-  positive: the rule for ReLU, taken for leaky ones as well. It starts at the map's maximum over positions.
+  The forward pass is that of D. In the backward pass, which starts at the map's maximum over positions, an
+  activation passes on positive gradients to positive inputs alone. This is the rule for ReLU, applied to
+  leaky ones as well.
 
   Returns:
-    (variables, uint8 images [B, H, W, C], maps [B], integers) -> float32 [B, H, W, C], to be jitted.
+    The function (variables, images uint8 [B, H, W, C], maps integers [B]) -> float32 [B, H, W, C], to be
+    jitted.
   """
   module = discriminator.clone(dropout=0.0)
 
   def of_image(variables: Any, image: Array, index: Array) -> Array:
+    """Returns the maximum of one map on one image."""
     with nn.intercept_methods(_with_guided_activations):
       outputs: Any = module.apply(variables, image[None])
     return outputs[1][-1][0, :, :, index].max().astype(jnp.float32)
@@ -61,7 +67,11 @@ def make_guided_gradients(discriminator: Discriminator) -> Callable[[Any, Array,
 
 
 def make_responses(discriminator: Discriminator) -> Callable[[Any, Array], Array]:
-  """(variables, uint8 images [B, H, W, C]) -> the last hidden layer's maxima, float32 [B, maps]."""
+  """Makes the function from images to the maxima of the maps in D's last hidden layer.
+
+  Returns:
+    The function (variables, images uint8 [B, H, W, C]) -> float32 [B, maps], to be jitted.
+  """
   module = discriminator.clone(dropout=0.0)
 
   def respond(variables: Any, images: Array) -> Array:
@@ -72,24 +82,29 @@ def make_responses(discriminator: Discriminator) -> Callable[[Any, Array], Array
 
 
 def maximal(responses: np.ndarray, maps: int, images: int) -> tuple[np.ndarray, np.ndarray]:
-  """The maps with the strongest responses, and the images that give them.
+  """Finds the maps with the strongest responses, and the images that give them.
 
   Args:
-    responses: [N, C], each image's maximum in each map.
-    maps: how many.
-    images: of each map, how many.
+    responses: [N, C], the maximum of each image in each map.
+    maps: how many maps to find.
+    images: how many images to find for each map.
 
   Returns:
-    Maps [maps], the strongest first; indices of images [maps, images], the strongest first.
+    The maps [maps] and, for each of them, the indices of its images [maps, images]; the strongest come first.
   """
   chosen = np.argsort(-responses.max(0), kind='stable')[:maps]
   return chosen, np.argsort(-responses[:, chosen], axis=0, kind='stable')[:images].T
 
 
 def make_hidden(generator: Generator, layer: int) -> Callable[[Any, Array], Array]:
-  """(variables, z [B, z_size]) -> G's activations of a hidden layer, averaged over positions, [B, C].
+  """Makes the function from latents to the activations of a hidden layer of G, averaged over positions.
 
-  Layer 0 is the dense one.
+  Args:
+    generator: the network.
+    layer: number of the hidden layer; 0 is the dense one.
+
+  Returns:
+    The function (variables, z float [B, z_size]) -> float32 [B, C], to be jitted.
   """
 
   def hidden(variables: Any, z: Array) -> Array:
@@ -102,17 +117,22 @@ def make_hidden(generator: Generator, layer: int) -> Callable[[Any, Array], Arra
 
 
 def make_without(generator: Generator, layer: int) -> Callable[[Any, Array, Array], Array]:
-  """G without some maps of a hidden layer (the paper's section 6.3.1).
+  """Makes a generator without some maps of a hidden layer (section 6.3.1 of the paper).
+
+  Args:
+    generator: the network.
+    layer: number of the hidden layer; 0 is the dense one.
 
   Returns:
-    (variables, z [B, z_size], kept [C]) -> images float32 [B, H, W, channels]. Where `kept` is 0, the map is
-    0 at all positions; where it is 1, it is as it was.
+    The function (variables, z float [B, z_size], kept [C]) -> images, float32 [B, H, W, channels] in [-1, 1],
+    to be jitted. A map is 0 at all positions where `kept` is 0, and unchanged where it is 1.
   """
 
   def without(variables: Any, z: Array, kept: Array) -> Array:
     def intercept(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
       y = next_fun(*args, **kwargs)
-      if context.method_name == 'activate' and args[2] == f'dropout{layer}':  # a layer's one name of its own
+      # The name of its dropout is the only argument that tells which layer this is.
+      if context.method_name == 'activate' and args[2] == f'dropout{layer}':
         y = y * kept.astype(y.dtype)
       return y
 
@@ -124,14 +144,14 @@ def make_without(generator: Generator, layer: int) -> Callable[[Any, Array, Arra
 
 
 def responsible(features: np.ndarray, of_class: np.ndarray) -> np.ndarray:
-  """Weights of a logistic regression that tells a class by the maps' averages (the paper's section 6.3.1).
+  """Fits a logistic regression that tells a class by the averages of the maps (section 6.3.1 of the paper).
 
   Args:
-    features: [N, C]; each is scaled to deviation 1, so that weights can be compared.
-    of_class: [N], bool; both kinds among them, which count alike.
+    features: [N, C]; each is scaled to a deviation of 1, so that the weights can be compared.
+    of_class: bool [N], with both values in it, which count alike.
 
   Returns:
-    [C], positive where more of a map makes the class more likely.
+    The weights [C], positive where more of a map makes the class more likely.
   """
   from sklearn.linear_model import LogisticRegression  # slow to import
 

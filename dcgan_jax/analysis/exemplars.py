@@ -7,15 +7,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcgan_jax import cache
-from dcgan_jax.commands import build, extractors, sample, workdir
+from dcgan_jax import experiment
+from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
+from dcgan_jax.evaluation import extractors
+from dcgan_jax.journal import workdir
+from dcgan_jax.sampling import Sampler
 
 MOST = 2**31 - 1  # the largest number of an image
 
 
 class Exemplars(NamedTuple):
-  """The numbers of some images of a seed; and the class that they are of, if they were named by it."""
+  """Some images of a seed.
+
+  Attributes:
+    indices: their numbers; () for a class whose exemplars have not been chosen yet.
+    name: of their class, if they were named by it.
+  """
 
   indices: tuple[int, ...]
   name: str | None = None
@@ -25,14 +33,14 @@ def parse(flag: str, text: str) -> Exemplars:
   """Reads numbers as numbers, and all else, with or without `class:`, as the name of a class.
 
   Args:
-    flag: that the text was given to, for the error.
+    flag: that the text was given to, for the error message.
     text: '3,8,21', 'ankle boot' or 'class:7'.
 
   Returns:
-    Exemplars; of a class without indices yet, its name as it was written.
+    Exemplars; those of a class have no indices yet, and its name as it was written.
 
   Raises:
-    InputError: neither.
+    InputError: it is neither.
   """
   kind, _, name = text.partition(':')
   if kind.strip() == 'class':
@@ -51,32 +59,33 @@ def choose(
   named: Mapping[str, Exemplars],
   counts: Mapping[str, int],
   folder: Path,
-  sampler: sample.Sampler,
+  sampler: Sampler,
   num: int,
   seed: int,
 ) -> dict[str, Exemplars]:
-  """Finds exemplars of the classes, the images of the seed about which the classifier is surest.
+  """Finds exemplars of the classes: the images of the seed about which the classifier is surest.
 
   Args:
     named: by flag; those with indices are left as they are.
-    counts: by flag, how many exemplars to choose, or fewer if so few are of the class.
-    folder: of the run, whose data the classifier learns, the first time, as for `--mode=evaluate`.
+    counts: by flag, how many exemplars to choose; of a rare class there may be fewer.
+    folder: of the run. The classifier learns the run's data when it is first needed, as for
+      `--mode=evaluate`.
     sampler: of the run.
-    num: of images to choose among.
+    num: how many images to choose among.
     seed: of their latents.
 
   Raises:
-    InputError: data without classes, an unknown class, or one that none of the images is of.
+    InputError: the data has no classes, a class is unknown, or none of the images is of it.
   """
   if all(one.indices for one in named.values()):
     return dict(named)
-  config = workdir.read_config(folder)
-  source = build.source(config)
-  labels = extractors.Labels(*source.labels())
+  parts = experiment.build(workdir.read_settings(folder))
+  labels = extractors.Labels(*parts.source.labels())
   numbers = {
     flag: find_class(flag, one.name, labels.names) for flag, one in named.items() if one.name is not None
   }
-  extractor = extractors.of_classifier(source, cache.load(source, config.data.source), labels)
+  real = cache.load(parts.source, parts.settings.data.source)
+  extractor = extractors.of_classifier(parts.source, real, labels)
   probabilities = extractor.look(sampler.sample(num, seed))['probabilities']
   found = {}
   for flag, number in numbers.items():
@@ -91,10 +100,15 @@ def choose(
 
 
 def find_class(flag: str, name: str, names: tuple[str, ...]) -> int:
-  """The number of a class, by its name; capitals matter only where they tell two apart.
+  """Returns the number of a class; capitals in its name matter only where they tell two classes apart.
+
+  Args:
+    flag: that the name was given to, for the error message.
+    name: of the class.
+    names: of all classes.
 
   Raises:
-    InputError: the flag names none.
+    InputError: no class has this name.
   """
   if name in names:
     return names.index(name)
@@ -105,15 +119,15 @@ def find_class(flag: str, name: str, names: tuple[str, ...]) -> int:
 
 
 def surest(probabilities: np.ndarray, number: int, count: int) -> tuple[int, ...]:
-  """The images of a class that are so with the highest probability, at most `count`, surest first.
+  """Returns the images of a class that have the highest probabilities of it, the highest first.
 
   Args:
-    probabilities: float [N, K], of N images for K classes.
-    number: of the class. An image is of its likeliest class.
-    count: how many.
+    probabilities: float [N, K], of N images for K classes. An image is of its likeliest class.
+    number: of the class.
+    count: how many images to return at most.
 
   Returns:
-    Indices in [0, N); none if no image is of the class.
+    Indices in [0, N); () if no image is of the class.
   """
   order = np.argsort(-probabilities[:, number], kind='stable')
   of_class = order[probabilities[order].argmax(1) == number]

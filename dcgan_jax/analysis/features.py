@@ -1,4 +1,4 @@
-"""The paper's test of what D has learned (section 5): its activations as features of a linear classifier."""
+"""Activations of D as features of a linear classifier: the test of D in the paper (section 5.1)."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,23 +6,23 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from dcgan_jax.models import Discriminator
+from dcgan_jax.models import Discriminator, normalize
 
-POOLED = 4  # the paper's grid of maxima, 4x4
+POOLED = 4  # The paper pools the maps to 4x4 maxima.
 
 
 def pool(activations: Array, size: int = POOLED) -> Array:
-  """The maxima of each map in a grid of windows.
+  """Takes the maxima of each map in a grid of windows.
 
-  Window i of `size` along a side of length L reaches from floor(i L / size) to ceil((i + 1) L / size): those
-  that do not divide evenly overlap by a pixel. A side shorter than `size` is left as it is.
+  Window i of `size` along a side of length L reaches from floor(i L / size) to ceil((i + 1) L / size), so
+  windows overlap by a pixel where L is not a multiple of `size`. A side shorter than `size` is left as it is.
 
   Args:
     activations: [B, H, W, C].
     size: windows along each side.
 
   Returns:
-    [B, min(H, size) * min(W, size) * C], row by row, the C maps of a window side by side.
+    [B, min(H, size) * min(W, size) * C], row by row, with the C maps of a window side by side.
   """
   rows, columns = (_windows(length, size) for length in activations.shape[1:3])
   pooled = [activations[:, r, c].max((1, 2)) for r in rows for c in columns]
@@ -30,22 +30,18 @@ def pool(activations: Array, size: int = POOLED) -> Array:
 
 
 def _windows(length: int, size: int) -> list[slice]:
+  """Returns the windows along a side."""
   size = min(length, size)
   return [slice(i * length // size, -(-(i + 1) * length // size)) for i in range(size)]
 
 
 def to_features(activations: Iterable[Array]) -> Array:
-  """All layers' activations, [B, H, W, C] each, pooled and side by side: [B, D], the last layer last."""
+  """Pools the activations of all layers, [B, H, W, C] each, and puts them side by side: [B, D]."""
   return jnp.concatenate([pool(x) for x in activations], axis=1)
 
 
-def normalize(images: Array, dtype: Any = jnp.float32) -> Array:
-  """uint8 [B, H, W, C] -> [-1, 1], as in training."""
-  return images.astype(dtype) / 127.5 - 1.0
-
-
 def make_features(discriminator: Discriminator) -> Callable[[Any, Array], Array]:
-  """(variables, uint8 images [B, H, W, C]) -> features float16 [B, D], to be jitted."""
+  """Makes the function (variables, images uint8 [B, H, W, C]) -> features float16 [B, D], to be jitted."""
   module = discriminator.clone(dropout=0.0)
 
   def look(variables: Any, images: Array) -> Array:
@@ -55,6 +51,10 @@ def make_features(discriminator: Discriminator) -> Callable[[Any, Array], Array]
   return look
 
 
-def to_pixels(variables: Any, images: Array) -> Array:
-  """The same for the images themselves, in [-1, 1]: what D's features are compared with."""
+def pixel_features(variables: Any, images: Array) -> Array:
+  """Returns images, uint8 [B, H, W, C], as features of their own, float16 [B, H * W * C] in [-1, 1].
+
+  The features of D are compared with these. The variables are not used; they make it a function like that of
+  `make_features`.
+  """
   return normalize(images).reshape(len(images), -1).astype(jnp.float16)

@@ -1,6 +1,6 @@
-"""`--mode=forget`: G without the maps that draw a class, as the paper's without windows (section 6.3.1).
+"""Removes the maps of a generator that draw a class, as the paper does with windows (section 6.3.1).
 
-table on the terminal, forget_CLASS.json, forget_CLASS.png (the same latents before and after)
+It prints a table, and writes forget_CLASS.json and forget_CLASS.png: the same latents before and after.
 """
 
 import re
@@ -8,24 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dcgan_jax import cache, images, latents
-from dcgan_jax.commands import build, exemplars, extractors, sample, trained, workdir
+from dcgan_jax import experiment, sampling
+from dcgan_jax.analysis import attribution, exemplars
+from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import attribution
-from dcgan_jax.models import Generator
-from dcgan_jax.programs import all_devices, map_rows
+from dcgan_jax.evaluation import extractors
+from dcgan_jax.journal import pictures, plots, workdir
+from dcgan_jax.models import Generator, to_pixels
+from dcgan_jax.parallel import all_devices, map_rows
 
 LEAST = 10  # samples of the class, and of the others, for a regression
 SHOWN = 12  # images in a row of the picture
 
 
 class Samples(NamedTuple):
-  """Images uint8 [N, H, W, C] and their classes [N]."""
+  """Images, uint8 [N, H, W, C], and their classes by the classifier, integers [N]."""
 
   images: np.ndarray
   classes: np.ndarray
@@ -34,44 +34,38 @@ class Samples(NamedTuple):
 def run(
   folder: Path, num: int, seed: int, checkpoint: str, name: str | None, layer: int | None, drop: int | None
 ) -> None:
-  """Drops maps, makes the same samples again and writes what became of them to the workdir.
+  """Drops maps, makes the same samples again, and writes to the workdir what became of them.
+
+  As many maps are also dropped at random, for comparison.
 
   Args:
     folder: the workdir.
-    num: of samples.
+    num: how many samples.
     seed: of their latents.
     checkpoint: 'last', 'best' or the number of a step.
     name: of a class of the run's data.
-    layer: hidden layer of G whose maps are dropped, 0 the dense one; None for the last but one, the paper's.
-    drop: how many maps, the largest weights first; None for all of positive weight, as in the paper.
+    layer: hidden layer of the generator whose maps are dropped, 0 the dense one; None for the last but one,
+      as in the paper.
+    drop: how many maps, those of the largest weights first; None for all of positive weight, as in the paper.
 
   Raises:
     InputError: in one line.
   """
-  config, step, state = trained.open_run(folder, checkpoint)
-  generator, _ = build.networks(config)
+  parts, step, state = experiment.open_run(folder, checkpoint)
+  generator, variables = parts.gan.generator, state.sampling_variables
   layer = _check_layer(layer, drop, generator.widths)
-  source = build.source(config)
-  labels = extractors.Labels(*source.labels())
+  labels = extractors.Labels(*parts.source.labels())
   if name is None:
     raise InputError(f'--class is missing: give one of {", ".join(labels.names)}')
   index = exemplars.find_class('class', name, labels.names)
   cache.keep_compiled_programs()
-  look = extractors.of_classifier(source, cache.load(source, config.data.source), labels).look
+  real = cache.load(parts.source, parts.settings.data.source)
+  look = extractors.of_classifier(parts.source, real, labels).look
 
-  variables = state.sampling_variables
-  key, whole_batches = jax.random.key(seed), -(-num // sample.BATCH_SIZE) * sample.BATCH_SIZE
-  z = latents.sample(key, jnp.arange(whole_batches), config.latent.size, config.latent.prior)[:num]
-  make = _maker(generator, layer, variables, np.asarray(z), look)
+  z = sampling.draw(parts.gan.latents, seed, num)
+  make = _maker(generator, layer, variables, z, look)
   before = make(np.array([], int))
-  of_class = before.classes == index
-  if min(of_class.sum(), (~of_class).sum()) < LEAST:
-    raise InputError(
-      f'class={name}: {of_class.sum()} of {num} samples look like it; forgetting takes {LEAST} of it, and of '
-      'others'
-    )
-  averages = map_rows(attribution.make_hidden(generator, layer), all_devices())
-  weights = attribution.responsible(averages(variables, np.asarray(z), sample.BATCH_SIZE), of_class)
+  weights = _weights(generator, layer, variables, z, before.classes == index, name)
   count = int((weights > 0).sum()) if drop is None else drop
   after = make(np.argsort(-weights, kind='stable')[:count])
   control = make(np.random.default_rng(0).permutation(len(weights))[:count])
@@ -88,12 +82,16 @@ def run(
   print(_table(report))
   path = folder / f'forget_{re.sub("[^0-9A-Za-z]+", "_", name)}'
   workdir.write_json(path.with_suffix('.json'), report)
-  _draw(path.with_suffix('.png'), name, of_class, before.images, after.images)
+  _draw(path.with_suffix('.png'), name, before.classes == index, before.images, after.images)
   print(f'{path}.json and .png')
 
 
 def _check_layer(layer: int | None, drop: int | None, widths: tuple[int, ...]) -> int:
-  """The layer's number, that of the last but one for None."""
+  """Returns the number of the layer, which is that of the last but one for None.
+
+  Raises:
+    InputError: there is no such layer, or it has fewer maps than are to be dropped.
+  """
   layer = max(0, len(widths) - 2) if layer is None else layer
   if not 0 <= layer < len(widths):
     raise InputError(f'layer={layer}: the hidden layers of this generator are 0 to {len(widths) - 1}')
@@ -107,27 +105,70 @@ def _maker(
   layer: int,
   variables: Any,
   z: np.ndarray,
-  look: Callable[[np.ndarray], dict[str, np.ndarray]],
+  look: Callable[[np.ndarray], extractors.Features],
 ) -> Callable[[np.ndarray], Samples]:
-  """A function from the maps to drop to the samples without them."""
+  """Returns the function from the indices of maps to the samples without these maps.
+
+  Args:
+    generator: the network.
+    layer: whose maps are dropped.
+    variables: of the generator.
+    z: latents of the samples, float32 [N, Z].
+    look: of the classifier.
+  """
   without = attribution.make_without(generator, layer)
 
   def generate(variables: Any, z: Array) -> Array:
-    return images.to_uint8(without(variables['generator'], z, variables['kept']))
+    return to_pixels(without(variables['generator'], z, variables['kept']))
 
   mapped = map_rows(generate, all_devices())
 
   def make(dropped: np.ndarray) -> Samples:
     kept = np.ones(generator.widths[layer], np.float32)
     kept[dropped] = 0.0
-    made = mapped({'generator': variables, 'kept': kept}, z, sample.BATCH_SIZE)
+    made = mapped({'generator': variables, 'kept': kept}, z, sampling.BATCH_SIZE)
     return Samples(made, look(made)['probabilities'].argmax(1))
 
   return make
 
 
+def _weights(
+  generator: Generator, layer: int, variables: Any, z: np.ndarray, of_class: np.ndarray, name: str
+) -> np.ndarray:
+  """Returns how much each map of a layer is responsible for a class, [C], see `attribution.responsible`.
+
+  Args:
+    generator: the network.
+    layer: whose maps are weighed.
+    variables: of the generator.
+    z: latents of the samples, float32 [N, Z].
+    of_class: whether each sample is of the class, bool [N].
+    name: of the class.
+
+  Raises:
+    InputError: too few samples are of the class, or of the others.
+  """
+  if min(of_class.sum(), (~of_class).sum()) < LEAST:
+    raise InputError(
+      f'class={name}: {of_class.sum()} of {len(z)} samples look like it; forgetting takes {LEAST} of it, and '
+      'of others'
+    )
+  averages = map_rows(attribution.make_hidden(generator, layer), all_devices())
+  return attribution.responsible(averages(variables, z, sampling.BATCH_SIZE), of_class)
+
+
 def _shares(names: tuple[str, ...], before: Samples, changed: dict[str, Samples]) -> dict[str, Any]:
-  """Of all samples in each class; and for each class, of its samples that are still of it."""
+  """Returns what became of the samples, class by class.
+
+  Args:
+    names: of the classes.
+    before: the samples of the whole generator.
+    changed: those of the generator without maps, by what to call them.
+
+  Returns:
+    'shares': of all samples that are in each class, before and after each change. 'still': of the samples
+    that were in each class, the share that still is; None for a class without samples.
+  """
 
   def of_all(samples: Samples) -> list[float]:
     return [float((samples.classes == i).mean()) for i in range(len(names))]
@@ -143,6 +184,7 @@ def _shares(names: tuple[str, ...], before: Samples, changed: dict[str, Samples]
 
 
 def _table(report: dict[str, Any]) -> str:
+  """Returns the report as text."""
   shares, still, names = report['shares'], report['still'], report['names']
   width = max(7, *(len(name) + 3 for name in names))
   lines = [
@@ -163,16 +205,24 @@ def _table(report: dict[str, Any]) -> str:
 
 
 def _draw(path: Path, name: str, of_class: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
-  """The first samples of the class and of the others, each above what it has become."""
-  from matplotlib.figure import Figure  # no pyplot: no global state, no display
+  """Writes a figure of the first samples of the class and of the others, each above what has become of it.
+
+  Args:
+    path: of the figure.
+    name: of the class.
+    of_class: whether each sample was of it, bool [N].
+    before: the samples, uint8 [N, H, W, C].
+    after: the same without maps.
+  """
+  from matplotlib.figure import Figure  # without pyplot, which has global state and wants a display
 
   figure = Figure(figsize=(10, 4.0), layout='constrained')
   panels: Any = figure.subplots(2, 1)
   titles = (f'{name}: above before, below without its maps', 'other classes: the same')
   for panel, title, group in zip(panels, titles, (of_class, ~of_class)):
     chosen = np.flatnonzero(group)[:SHOWN]
-    picture = images.grid(np.concatenate([before[chosen], after[chosen]]), columns=len(chosen))
+    picture = pictures.grid(np.concatenate([before[chosen], after[chosen]]), columns=len(chosen))
     panel.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)
     panel.set_title(title, fontsize=10)
     panel.axis('off')
-  images.save_figure(path, figure)
+  plots.save_figure(path, figure)

@@ -1,20 +1,21 @@
-"""Linear L2-SVMs, one against the rest: the classifier of the paper's section 5, for few images and for many.
+"""Linear L2-SVMs, one against the rest: the classifier of section 5 of the paper, for few images and many.
 
-The objective is liblinear's, (|w|^2 + b^2) / 2 + C sum max(0, 1 - y (w x + b))^2.
-A model is [classes, D + 1], its biases last.
+The objective is that of liblinear, (|w|^2 + b^2) / 2 + C sum max(0, 1 - y (w x + b))^2. A model is an array
+[classes, D + 1] with the biases in the last column.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # the authors' grid, 1e-4 to 1e-2, and wider: random features need more
+# The grid of the paper's authors ends at 1e-2; features of an untrained network need a larger C.
+COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 ITERATIONS = 60
-ROWS = 2048  # of the features, that are float32 at a time
+ROWS = 2048  # of the features, which are converted to float32 together
 
 
 def draw(labels: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
-  """Indices of `count` images, all classes alike as far as they go."""
+  """Draws the indices of `count` images, evenly from all classes while these have images left."""
   order = random.permutation(len(labels))
   by_class = order[np.argsort(labels[order], kind='stable')]
   sizes = np.bincount(labels)
@@ -23,16 +24,17 @@ def draw(labels: np.ndarray, count: int, random: np.random.Generator) -> np.ndar
 
 
 def fit_few(features: np.ndarray, labels: np.ndarray, classes: int, cost: float) -> np.ndarray:
-  """By scikit-learn's LinearSVC.
+  """Fits a model with scikit-learn's LinearSVC.
 
-  The solution lies in the span of the images. So they are turned to it first, which changes nothing but the
-  time: 1,000 images have 1,000 features then, and the paper's networks 28,672.
+  The solution lies in the span of the images, so their features are first expressed in a basis of it. This
+  changes nothing but the time: 1,000 images then have 1,000 features, instead of the 28,672 of the paper's
+  networks.
 
   Args:
     features: [N, D].
-    labels: [N], in [0, classes), two classes or more among them.
-    classes: how many there are; those without images are never chosen.
-    cost: C.
+    labels: integers [N] in [0, classes), of two different classes or more.
+    classes: how many classes there are; the model never chooses one without images.
+    cost: C of the objective.
 
   Returns:
     A model, float32 [classes, D + 1].
@@ -49,15 +51,25 @@ def fit_few(features: np.ndarray, labels: np.ndarray, classes: int, cost: float)
 
 
 class _Line(NamedTuple):
-  """The objective along a line, for each column."""
+  """The objective along a line w + step * d, for each of M problems.
 
-  scores: np.ndarray  # y (w x + b)
-  change: np.ndarray  # of the scores, for a step of 1
-  linear: np.ndarray  # w d
-  quadratic: np.ndarray  # d d
+  Attributes:
+    scores: y (w x + b) at step 0, [N, M].
+    change: of the scores in a step of 1, [N, M].
+    linear: w d, [M].
+    quadratic: d d, [M].
+  """
+
+  scores: np.ndarray
+  change: np.ndarray
+  linear: np.ndarray
+  quadratic: np.ndarray
 
   def minimum(self, costs: np.ndarray) -> np.ndarray:
-    """The step there, by Newton's method: the objective is convex, and quadratic in pieces."""
+    """Returns the steps to the minima, [M], found by Newton's method.
+
+    The objective is convex and piecewise quadratic, so a few iterations are enough.
+    """
     step = np.zeros_like(self.linear)
     for _ in range(8):
       slack = np.maximum(1.0 - self.scores - step * self.change, 0.0)
@@ -78,21 +90,22 @@ def fit_many(
   iterations: int = ITERATIONS,
   tolerance: float = 1e-3,
 ) -> np.ndarray:
-  """All costs and classes at once, in two passes over the features an iteration; they may lie on a disk.
+  """Fits models for all costs and classes at once, by conjugate gradients (Polak and Ribiere).
 
-  Conjugate gradients (Polak and Ribiere), each step to the minimum along its direction. Beside the features
-  there are some ten arrays of N numbers for each cost and class.
+  Each step goes to the minimum along its direction. An iteration passes over the features twice, so they may
+  lie on a disk. Beside them there are some ten arrays of N numbers for each cost and class.
 
   Args:
-    features: float16 or float32 [N, D], an array or a mapped file; float32 are 2,048 rows of them at a time.
-    labels: [N], in [0, classes).
-    classes: how many there are.
-    costs: values of C.
-    iterations: at most. The larger C is, the more would be needed to the end; accuracies settle long before.
-    tolerance: of the gradient, by that of the start: when all are below it, it is the end.
+    features: float16 or float32 [N, D], an array or a mapped file.
+    labels: integers [N] in [0, classes).
+    classes: how many classes there are.
+    costs: values of C in the objective.
+    iterations: the most to make. A larger C takes more to converge, but accuracies settle long before.
+    tolerance: norm of the gradient, relative to that at the start, below which a problem has converged; the
+      fit ends when all have.
 
   Returns:
-    Models, float32 [len(costs), classes, D + 1].
+    The models, float32 [len(costs), classes, D + 1].
   """
   count, size = features.shape
   cost = np.repeat(np.asarray(costs, np.float32), classes)
@@ -123,13 +136,13 @@ def fit_many(
 
 
 def _apply(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
-  """features [N, D], and a 1, times weights [D + 1, M]."""
+  """Multiplies features [N, D], with a 1 appended to each row, by weights [D + 1, M]."""
   parts = [x.astype(np.float32) @ weights[:-1] + weights[-1] for x in _parts(features)]
   return np.concatenate(parts)
 
 
 def _gather(features: np.ndarray, values: np.ndarray) -> np.ndarray:
-  """features, and a 1, transposed, times values [N, M]: [D + 1, M]."""
+  """Multiplies the transpose of the features, with a 1 appended to each row, by values [N, M]: [D + 1, M]."""
   total = np.zeros((features.shape[1] + 1, values.shape[1]), np.float32)
   for x, v in zip(_parts(features), _parts(values)):
     total[:-1] += x.astype(np.float32).T @ v
@@ -138,15 +151,16 @@ def _gather(features: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _parts(x: np.ndarray) -> list[np.ndarray]:
+  """Divides an array into parts of `ROWS` rows."""
   return [x[i : i + ROWS] for i in range(0, len(x), ROWS)]
 
 
 def accuracies(features: np.ndarray, labels: np.ndarray, models: np.ndarray) -> np.ndarray:
-  """Share of images, in [0, 1], to whose class each model gives the highest score.
+  """Returns the share of images, in [0, 1], to whose class each model gives the highest score.
 
   Args:
     features: [N, D].
-    labels: [N], in [0, classes).
+    labels: integers [N] in [0, classes).
     models: [M, classes, D + 1].
 
   Returns:

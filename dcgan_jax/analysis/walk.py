@@ -1,4 +1,4 @@
-"""`--mode=walk`: the space of latents, as the paper looks at it (section 6): walks, arithmetic, a turn.
+"""Shows the latent space as the paper does (section 6): walks through it, arithmetic in it, turns.
 
 walk.png        rows of images between one latent and the next, and back to the first; or walk.gif, a loop
 sheet.png       the images of a seed with their numbers, to choose from
@@ -7,6 +7,7 @@ turn.png        images, and what becomes of them along a vector
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -14,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dcgan_jax import cache, distributed, images, latents
-from dcgan_jax.commands import exemplars, sample
-from dcgan_jax.commands.exemplars import Exemplars
+from dcgan_jax import latents, parallel, sampling
+from dcgan_jax.analysis import exemplars
+from dcgan_jax.analysis.exemplars import Exemplars
+from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
+from dcgan_jax.journal import pictures
 
 # What can be asked for, with the flags that it takes, and how many exemplars of a class each names.
 KINDS: dict[str, dict[str, int]] = {
@@ -26,54 +29,70 @@ KINDS: dict[str, dict[str, int]] = {
   'turn': {'turn_from': 4, 'turn_to': 4, 'points': 8},
   'walk': {'points': 9},
 }
-STEPS = 10  # images of a walk's row, both ends included; frames of its leg
+STEPS = 10  # images in a row of a walk, both ends included; frames of each leg in an animation
 AMOUNTS = np.linspace(-1, 1, 9)  # of the turn vector
-TILE = 64  # pixels, or so, that small images are enlarged to
+TILE = 64  # pixels that small images are enlarged to, roughly
 
 
-def run(
-  folder: Path,
-  num: int | None,
-  seed: int,
-  checkpoint: str,
-  out: str | None,
-  sheet: bool,
-  path: str | None,
-  named: Mapping[str, str | None],
-) -> None:
-  """Draws one picture, and prints the flags by which it can be had again.
+@dataclass(frozen=True)
+class Asked:
+  """What a user asks to see.
+
+  Attributes:
+    sheet: whether to draw the contact sheet.
+    path: of a walk, 'spherical' | 'linear'; None takes the one that suits the prior.
+    named: what the flags points, plus, minus, plus2, turn_from and turn_to were given, see `exemplars.parse`;
+      None for those that were not given. The three terms ask for arithmetic, the two ends for a turn, and
+      neither for a walk.
+  """
+
+  sheet: bool
+  path: str | None
+  named: Mapping[str, str | None]
+
+  @property
+  def given(self) -> dict[str, str]:
+    """Returns the texts that were given, by flag."""
+    return {flag: text for flag, text in self.named.items() if text is not None}
+
+
+def run(folder: Path, num: int | None, seed: int, checkpoint: str, out: str | None, asked: Asked) -> None:
+  """Draws one picture, and prints the flags that draw it again.
 
   Args:
     folder: the workdir of a run.
-    num: of images on a sheet, None for 64; or among which to find a class, None for 1,000.
-    seed: of the latents; image i of it is that of `--mode=sample`.
+    num: how many images a sheet has, None for 64; or among how many a class is looked for, None for 1,000.
+    seed: of the latents; image i is the one that `--mode=sample` makes of this seed.
     checkpoint: 'last', 'best' or the number of a step.
-    out: ending in .png, or in .gif for a walk; None for a .png named by what it shows.
-    sheet: whether to draw the contact sheet.
-    path: of a walk, 'spherical' | 'linear'; None for what suits the prior.
-    named: what was given to points, plus, minus, plus2, turn_from and turn_to, see `exemplars.parse`. The
-      three terms ask for arithmetic, the two ends for a turn, and neither for a walk.
+    out: ending in .png, or in .gif for a walk; None for a .png named after what it shows.
+    asked: what to draw.
 
   Raises:
-    InputError: in one line, before anything is compiled, unless it is for want of exemplars.
+    InputError: in one line, before anything is compiled, unless no exemplars of a class are found.
   """
-  given = {flag: text for flag, text in named.items() if text is not None}
-  kind = _kind(sheet, path, given)
+  kind = _kind(asked)
   target = _target(out, kind)
-  asked = {flag: exemplars.parse(flag, text) for flag, text in given.items()}
-  if 'points' in KINDS[kind] and 'points' not in asked:
-    asked['points'] = Exemplars(tuple(range(KINDS[kind]['points'])))
+  named = {flag: exemplars.parse(flag, text) for flag, text in asked.given.items()}
+  if 'points' in KINDS[kind] and 'points' not in named:
+    named['points'] = Exemplars(tuple(range(KINDS[kind]['points'])))
   cache.keep_compiled_programs()
-  sampler = sample.load(folder, checkpoint)
-  chosen = exemplars.choose(asked, KINDS[kind], folder, sampler, num or 1000, seed)
+  sampler = sampling.load(folder, checkpoint)
+  chosen = exemplars.choose(named, KINDS[kind], folder, sampler, num or 1000, seed)
   if kind == 'walk' and len(chosen['points'].indices) == 1:
-    raise InputError(f'points={given["points"]}: is one image; a walk takes two or more')
-  path = path or ('linear' if sampler.prior == 'uniform' else 'spherical')
+    raise InputError(f'points={asked.named["points"]}: is one image; a walk takes two or more')
+  path = asked.path or ('linear' if sampler.latents.prior == 'uniform' else 'spherical')
+  key = jax.random.key(seed)
+  z = {flag: sampler.latents.sample(key, jnp.array(one.indices)) for flag, one in chosen.items()}
   if kind == 'sheet':
     frames = [_draw_sheet(sampler.sample(num or 64, seed))]
+  elif kind == 'arithmetic':
+    # No image of the seed has this key: images are numbered from 0 to `exemplars.MOST`.
+    frames = [_draw_arithmetic(sampler, chosen, z, jax.random.fold_in(key, 2**32 - 1))]
+  elif kind == 'turn':
+    frames = [_draw_turn(sampler, z['points'], latents.turn(z['turn_from'], z['turn_to']))]
   else:
-    frames = _draw(kind, sampler, chosen, seed, path, moving=target.suffix == '.gif')
-  if distributed.is_main():
+    frames = (_animate if target.suffix == '.gif' else _draw_walk)(sampler, z['points'], path)
+  if parallel.is_main():
     _write(target, frames)
   for flag, one in chosen.items():
     print(f'--{flag}={",".join(map(str, one.indices))}' + (f'  ({one.name})' if one.name else ''))
@@ -81,33 +100,17 @@ def run(
   print(f'{how} of step {sampler.step} of {folder}, seed {seed}, in {target}')
 
 
-def _draw(
-  kind: str, sampler: sample.Sampler, chosen: Mapping[str, Exemplars], seed: int, path: str, moving: bool
-) -> list[np.ndarray]:
-  """The frames of what is made of the chosen images: one, unless it moves."""
-  key = jax.random.key(seed)
-  z = {
-    flag: latents.sample(key, jnp.array(one.indices), sampler.z_size, sampler.prior)
-    for flag, one in chosen.items()
-  }
-  if kind == 'arithmetic':
-    # a key that no image of the seed has
-    return [_draw_arithmetic(sampler, chosen, z, jax.random.fold_in(key, 2**32 - 1))]
-  if kind == 'turn':
-    return [_draw_turn(sampler, z['points'], latents.turn(z['turn_from'], z['turn_to']))]
-  return (_animate if moving else _draw_walk)(sampler, z['points'], path)
-
-
-def _kind(sheet: bool, path: str | None, given: Mapping[str, str]) -> str:
-  """What these flags ask for.
+def _kind(asked: Asked) -> str:
+  """Returns which of `KINDS` is asked for.
 
   Raises:
-    InputError: some are missing, or do not go together.
+    InputError: flags are missing, or do not go together.
   """
+  given = asked.given
   terms, ends = KINDS['arithmetic'], ('turn_from', 'turn_to')
-  kind = 'sheet' if sheet else 'arithmetic' if given.keys() & terms else 'walk'
+  kind = 'sheet' if asked.sheet else 'arithmetic' if given.keys() & terms else 'walk'
   kind = 'turn' if kind == 'walk' and given.keys() & ends else kind
-  flags = dict(given) | ({'path': path} if path else {})
+  flags = given | ({'path': asked.path} if asked.path else {})
   taken = [*KINDS[kind], *(['path'] if kind == 'walk' else [])]
   wanted = ', '.join(f'--{name}' for name in taken) or 'no flag that names images'
   for flag, text in flags.items():
@@ -120,6 +123,11 @@ def _kind(sheet: bool, path: str | None, given: Mapping[str, str]) -> str:
 
 
 def _target(out: str | None, kind: str) -> Path:
+  """Returns the path of the picture.
+
+  Raises:
+    InputError: its suffix is not one that this kind of picture can have.
+  """
   target = Path(out or f'{kind}.png')
   valid = ('.png', '.gif') if kind == 'walk' else ('.png',)
   if target.suffix not in valid:
@@ -128,64 +136,89 @@ def _target(out: str | None, kind: str) -> Path:
   return target
 
 
-def _make(sampler: sample.Sampler, z: Array) -> np.ndarray:
-  """Latents [..., Z] -> uint8 [..., H, W, C]."""
+def _make(sampler: sampling.Sampler, z: Array) -> np.ndarray:
+  """Makes the images uint8 [..., H, W, C] of latents [..., Z]."""
   made = sampler.from_latents(z.reshape(-1, z.shape[-1]))
   return made.reshape(*z.shape[:-1], *made.shape[1:])
 
 
 def _draw_sheet(made: np.ndarray) -> np.ndarray:
-  return images.grid(images.captioned(images.zoom(made, TILE), [str(i) for i in range(len(made))]))
+  """Draws images [N, H, W, C] with their numbers."""
+  return pictures.grid(pictures.captioned(pictures.zoom(made, TILE), [str(i) for i in range(len(made))]))
 
 
-def _draw_walk(sampler: sample.Sampler, points: Array, path: str) -> list[np.ndarray]:
-  """A row for each leg; it ends with the image that the next begins with."""
+def _draw_walk(sampler: sampling.Sampler, points: Array, path: str) -> list[np.ndarray]:
+  """Draws a row for each leg, as a single frame; a row ends with the image that the next one begins with."""
   made = _make(sampler, latents.path(points, jnp.linspace(0, 1, STEPS), path))
-  return [images.grid(images.zoom(np.concatenate(made), TILE), columns=STEPS)]
+  return [pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=STEPS)]
 
 
-def _animate(sampler: sample.Sampler, points: Array, path: str) -> list[np.ndarray]:
-  """As many images as there are points, all on the same closed way, each a leg ahead of the one before."""
+def _animate(sampler: sampling.Sampler, points: Array, path: str) -> list[np.ndarray]:
+  """Draws the frames of a loop.
+
+  Each frame has as many images as there are points. All of them go the same closed way, each one leg ahead of
+  the image before it.
+  """
   legs = latents.path(points, jnp.arange(STEPS) / STEPS, path)
-  made = images.zoom(_make(sampler, legs.reshape(-1, legs.shape[-1])), TILE)
+  made = pictures.zoom(_make(sampler, legs.reshape(-1, legs.shape[-1])), TILE)
   starts = STEPS * np.arange(len(points))
-  return [images.grid(made[(starts + i) % len(made)]) for i in range(len(made))]
+  return [pictures.grid(made[(starts + i) % len(made)]) for i in range(len(made))]
 
 
 def _draw_arithmetic(
-  sampler: sample.Sampler, chosen: Mapping[str, Exemplars], z: Mapping[str, Array], key: Array
+  sampler: sampling.Sampler, chosen: Mapping[str, Exemplars], z: Mapping[str, Array], key: Array
 ) -> np.ndarray:
-  """The paper's figure 7: columns of exemplars over the image of their mean; the result among neighbours."""
+  """Draws the paper's figure 7: columns of exemplars over the image of their mean, and the result.
+
+  The result is shown in the middle of eight neighbours.
+
+  Args:
+    sampler: makes the images.
+    chosen: the exemplars 'plus', 'minus' and 'plus2'.
+    z: their latents [N, Z].
+    key: of the neighbours.
+  """
   result = latents.arithmetic(z['plus'], z['minus'], z['plus2'])
   around = latents.neighbours(key, result)
   pieces = []
   for flag, sign in (('plus', '-'), ('minus', '+'), ('plus2', '=')):
     mean = z[flag].mean(0, keepdims=True)
-    tiles = images.zoom(_make(sampler, jnp.concatenate([z[flag], mean])), TILE)
-    column = images.grid(images.captioned(tiles, [*map(str, chosen[flag].indices), 'mean']), columns=1)
-    pieces.append(images.headed(column, [chosen[flag].name or '']))
+    tiles = pictures.zoom(_make(sampler, jnp.concatenate([z[flag], mean])), TILE)
+    column = pictures.captioned(tiles, [*map(str, chosen[flag].indices), 'mean'])
+    pieces.append(pictures.headed(pictures.grid(column, columns=1), [chosen[flag].name or '']))
     _, height, width, channels = tiles.shape
-    between = images.text(sign, height, width // 2, channels, size=24)
-    pieces.append(images.grid(images.captioned(between[None], [''])))
+    between = pictures.text(sign, height, width // 2, channels, size=24)
+    pieces.append(pictures.grid(pictures.captioned(between[None], [''])))
   block = _make(sampler, jnp.concatenate([around[:4], result[None], around[4:]]))
-  block = images.grid(images.zoom(block, TILE))
-  caption = images.text('result, and neighbours', 16, block.shape[1], block.shape[2])
-  return images.beside([*pieces, np.concatenate([block, caption])])
+  block = pictures.grid(pictures.zoom(block, TILE))
+  caption = pictures.text('result, and neighbours', 16, block.shape[1], block.shape[2])
+  return pictures.beside([*pieces, np.concatenate([block, caption])])
 
 
-def _draw_turn(sampler: sample.Sampler, points: Array, vector: Array) -> np.ndarray:
-  """A row for each image, which is in the middle; to the right with more and more of the vector added."""
+def _draw_turn(sampler: sampling.Sampler, points: Array, vector: Array) -> np.ndarray:
+  """Draws a row for each latent, from minus to plus the whole turn vector; its own image is in the middle.
+
+  Args:
+    sampler: makes the images.
+    points: the latents, [N, Z].
+    vector: [Z].
+  """
   amounts = jnp.asarray(AMOUNTS, jnp.float32)
   made = _make(sampler, points[:, None] + amounts[:, None] * vector)
-  picture = images.grid(images.zoom(np.concatenate(made), TILE), columns=len(AMOUNTS))
-  return images.headed(picture, [f'{amount:+g}' if amount else '0' for amount in AMOUNTS])
+  picture = pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=len(AMOUNTS))
+  return pictures.headed(picture, [f'{amount:+g}' if amount else '0' for amount in AMOUNTS])
 
 
 def _write(target: Path, frames: list[np.ndarray]) -> None:
+  """Writes the frames as a GIF, or the only one as a PNG.
+
+  Raises:
+    InputError: the file cannot be written.
+  """
   try:
     if target.suffix == '.gif':
-      images.save_gif(target, frames, most=len(frames), hold=100)
+      pictures.save_gif(target, frames, most=len(frames), hold=100)
     else:
-      images.save_png(target, frames[0])
+      pictures.save_png(target, frames[0])
   except OSError as error:
     raise InputError(f'out={target}: cannot be written: {error.strerror}') from error

@@ -1,1 +1,1 @@
-"""Verbs: what `main.py --mode` can do. Here alone a config is seen."""
+"""The modes: one small file each, with its flags, `define_flags`, and one call, `run`."""

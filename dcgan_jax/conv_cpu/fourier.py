@@ -1,4 +1,8 @@
-"""Convolutions of stride 1 as products of discrete Fourier transforms."""
+"""Convolutions of stride 1 as products of discrete Fourier transforms.
+
+Each complex frequency takes one complex product, which is made of three real ones. A, G and B are the
+matrices of the bilinear algorithm: of the inverse transform, of the kernel's and of the image's.
+"""
 
 import functools
 from typing import Any
@@ -7,28 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-# Fourier: each frequency is one complex product, made of three real ones.
+from dcgan_jax.conv_cpu.geometry import Geometry, Pair
 
 
-def conv(geometry: Any, image: Array, kernel: Array) -> Array:
-  """The convolution, stride 1."""
-  a, g, b = _fourier_maps(geometry, image.dtype)
+def conv(geometry: Geometry, image: Array, kernel: Array) -> Array:
+  """Computes the convolution, [B, H, W, C] -> [B, h, w, O]."""
+  a, g, b = _maps(geometry, image.dtype)
   x, w = b @ _pixels_first(image), _kernel_spectrum(g, kernel.swapaxes(2, 3))
   products = jnp.einsum('fbc,foc->fbo', x.reshape(len(b), len(image), -1), w)
   return _pixels_last(a @ products.reshape(len(g), -1), geometry.feature_size, len(image))
 
 
-def transpose(geometry: Any, features: Array, kernel: Array) -> Array:
-  """The convolution's adjoint in its image, stride 1."""
-  a, g, b = _fourier_maps(geometry, features.dtype)
+def transpose(geometry: Geometry, features: Array, kernel: Array) -> Array:
+  """Computes the convolution's adjoint in its image, [B, h, w, O] -> [B, H, W, C]."""
+  a, g, b = _maps(geometry, features.dtype)
   y, w = a.T @ _pixels_first(features), _kernel_spectrum(g, kernel)
   products = jnp.einsum('fbo,fco->fbc', y.reshape(len(g), len(features), -1), w)
   return _pixels_last(b.T @ products.reshape(len(g), -1), geometry.image_size, len(features))
 
 
-def kernel_gradient(geometry: Any, image: Array, features: Array) -> Array:
-  """The convolution's adjoint in its kernel, stride 1."""
-  a, g, b = _fourier_maps(geometry, image.dtype)
+def kernel_gradient(geometry: Geometry, image: Array, features: Array) -> Array:
+  """Computes the convolution's adjoint in its kernel, -> [kh, kw, C, O]."""
+  a, g, b = _maps(geometry, image.dtype)
   x, y = b @ _pixels_first(image.transpose(3, 1, 2, 0)), a.T @ _pixels_first(features.transpose(3, 1, 2, 0))
   batch = len(image)
   products = jnp.einsum('fcb,fob->fco', x.reshape(len(b), -1, batch), y.reshape(len(g), -1, batch))
@@ -37,50 +41,51 @@ def kernel_gradient(geometry: Any, image: Array, features: Array) -> Array:
 
 
 def _pixels_first(image: Array) -> Array:
-  """[B, H, W, C] -> [H * W, B * C]."""
+  """Lays an image out as a matrix with a row for each pixel: [B, H, W, C] -> [H * W, B * C]."""
   batch, height, width, channels = image.shape
   return image.transpose(1, 2, 0, 3).reshape(height * width, batch * channels)
 
 
-def _pixels_last(pixels: Array, size: tuple[int, int], batch: int) -> Array:
-  """[H * W, B * C] -> [B, H, W, C]."""
+def _pixels_last(pixels: Array, size: Pair, batch: int) -> Array:
+  """Inverts `_pixels_first`: [H * W, B * C] -> [B, H, W, C]."""
   return pixels.reshape(*size, batch, -1).transpose(2, 0, 1, 3)
 
 
 def _kernel_spectrum(g: Array, kernel: Array) -> Array:
-  """[kh, kw, C, O] -> [frequencies, C, O]."""
+  """Transforms a kernel: [kh, kw, C, O] -> [products, C, O]."""
   return (g @ kernel.reshape(g.shape[1], -1)).reshape(len(g), *kernel.shape[2:])
 
 
-def _fourier_maps(geometry: Any, dtype: Any) -> tuple[Array, Array, Array]:
-  a, g, b = (jnp.asarray(m, dtype) for m in _fourier_matrices(geometry))
+def _maps(geometry: Geometry, dtype: Any) -> tuple[Array, Array, Array]:
+  """Returns A, G and B as JAX arrays of a dtype."""
+  a, g, b = (jnp.asarray(m, dtype) for m in _matrices(geometry))
   return a, g, b
 
 
-def count_products(geometry: Any) -> int:
+def count_products(geometry: Geometry) -> int:
   """Returns how many products of real matrices a convolution takes: three for each complex frequency."""
-  return len(_fourier_matrices(geometry)[1])
+  return len(_matrices(geometry)[1])
 
 
 @functools.cache
-def _fourier_matrices(geometry: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """A, G and B over the pixels of both axes: the products of those over one."""
+def _matrices(geometry: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns A, G and B over the pixels of both axes: the Kronecker products of those over one axis each."""
   vertical, horizontal = (
-    _fourier_axis(*sizes)
+    _axis_matrices(*sizes)
     for sizes in zip(geometry.image_size, geometry.kernel_size, geometry.feature_size, geometry.padding)
   )
   a, g, b = (np.kron(v, h) for v, h in zip(vertical, horizontal))
   return a, g, b
 
 
-def _fourier_axis(
-  size: int, k: int, features: int, padding: tuple[int, int]
+def _axis_matrices(
+  size: int, k: int, features: int, padding: Pair
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """A [features, n], G [n, k], B [n, size] of one axis.
+  """Returns A [features, n], G [n, k] and B [n, size] of one axis.
 
-  A circular correlation of period N is the wanted one as soon as what wraps around is padding. With the
-  image's spectrum p + iq and the kernel's, conjugate, r + is, the product's parts are
-  r(p + q) - q(r + s) and r(p + q) + p(s - r).
+  A circular correlation of period N equals the wanted one as soon as only padding wraps around. If
+  p + iq is the image's spectrum and r + is the kernel's, conjugated, then their product has the real part
+  r(p + q) - q(r + s) and the imaginary part r(p + q) + p(s - r).
   """
   before = padding[0]
   period = max(before + size, features + k - 1 - before)

@@ -1,21 +1,23 @@
-"""Strided convolutions of images of a few channels as one matrix product with the pixels under the kernel."""
+"""Strided convolutions of images with few channels, as one matrix product with the pixels under the kernel.
+
+With the pixels in blocks of the stride, a kernel covers r = ceil(k / stride) blocks along each axis.
+"""
 
 import functools
-from typing import Any
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-# Patches: with pixels in blocks of the stride, a kernel covers r = ceil(k / stride) blocks along each axis.
+from dcgan_jax.conv_cpu.geometry import Geometry, Pair
 
 
-def conv(geometry: Any, image: Array, kernel: Array) -> Array:
-  """The convolution, strided."""
+def conv(geometry: Geometry, image: Array, kernel: Array) -> Array:
+  """Computes the convolution, [B, H, W, C] -> [B, h, w, O]."""
   return _patches(geometry, image) @ _patch_kernel(geometry, kernel)
 
 
-def transpose(geometry: Any, features: Array, kernel: Array) -> Array:
-  """The convolution's adjoint in its image, strided: the patches, added where they overlap."""
+def transpose(geometry: Geometry, features: Array, kernel: Array) -> Array:
+  """Computes the convolution's adjoint in its image: the sum of the patches, each in its place."""
   (sh, sw), (rows, columns), (height, width) = geometry.strides, _blocks(geometry), geometry.feature_size
   patches = features @ _patch_kernel(geometry, kernel).T
   patches = patches.reshape(*features.shape[:3], rows, sh, columns, sw * kernel.shape[2])
@@ -37,21 +39,22 @@ def transpose(geometry: Any, features: Array, kernel: Array) -> Array:
   return lax.pad(image, jnp.zeros((), image.dtype), ((0, 0, 0), (*crop[0], 0), (*crop[1], 0), (0, 0, 0)))
 
 
-def kernel_gradient(geometry: Any, image: Array, features: Array) -> Array:
-  """The convolution's adjoint in its kernel, strided."""
+def kernel_gradient(geometry: Geometry, image: Array, features: Array) -> Array:
+  """Computes the convolution's adjoint in its kernel, -> [kh, kw, C, O]."""
   patches, (kh, kw) = _patches(geometry, image), geometry.kernel_size
   kernel = patches.reshape(-1, patches.shape[-1]).T @ features.reshape(-1, features.shape[-1])
   sizes = (r * s for r, s in zip(_blocks(geometry), geometry.strides))
   return kernel.reshape(*sizes, image.shape[-1], features.shape[-1])[:kh, :kw]
 
 
-def _blocks(geometry: Any) -> tuple[int, int]:
+def _blocks(geometry: Geometry) -> Pair:
+  """Returns how many blocks of the stride a kernel covers, in height and width."""
   (kh, kw), (sh, sw) = geometry.kernel_size, geometry.strides
   return -(-kh // sh), -(-kw // sw)
 
 
-def _patches(geometry: Any, image: Array) -> Array:
-  """[B, H, W, C] -> [B, h, w, r stride r stride C]."""
+def _patches(geometry: Geometry, image: Array) -> Array:
+  """Returns the pixels under the kernel at each feature: [B, H, W, C] -> [B, h, w, r stride r stride C]."""
   (sh, sw), (rows, columns), (height, width) = geometry.strides, _blocks(geometry), geometry.feature_size
   sizes = (height + rows - 1) * sh, (width + columns - 1) * sw
   pads = [
@@ -66,7 +69,10 @@ def _patches(geometry: Any, image: Array) -> Array:
   return jnp.concatenate(parts, -1)
 
 
-def _patch_kernel(geometry: Any, kernel: Array) -> Array:
-  """[kh, kw, C, O] -> [r stride r stride C, O], with zeros where blocks reach beyond the kernel."""
+def _patch_kernel(geometry: Geometry, kernel: Array) -> Array:
+  """Returns the kernel as a matrix: [kh, kw, C, O] -> [r stride r stride C, O].
+
+  There are zeros where the blocks reach beyond the kernel.
+  """
   extra = [(0, r * s - k) for r, s, k in zip(_blocks(geometry), geometry.strides, geometry.kernel_size)]
   return jnp.pad(kernel, (*extra, (0, 0), (0, 0))).reshape(-1, kernel.shape[3])

@@ -1,4 +1,4 @@
-"""Images to learn from: sources, their order as a function of (seed, step), and the way to the devices."""
+"""Training images: their sources, their order as a function of (seed, step), and their way to the devices."""
 
 from dcgan_jax.data.decode import Fit
 from dcgan_jax.data.sources import Source, load, open_source

@@ -1,7 +1,8 @@
-"""What is kept between runs, in a folder of the user's own: decoded images, what was learned of them,
-compiled programs.
+"""The cache: decoded images, arrays computed from them, and compiled programs, kept from one run to the next.
 
-$DCGAN_JAX_CACHE, or dcgan_jax in $XDG_CACHE_HOME or ~/.cache. It may be deleted at any time.
+It is the folder $DCGAN_JAX_CACHE or, without that variable, dcgan_jax in $XDG_CACHE_HOME or ~/.cache. It may
+be deleted at any time. A cache that is broken, or on a disk without room, costs only the time to do the work
+again. Importing this module does not import JAX.
 """
 
 import hashlib
@@ -17,23 +18,25 @@ import numpy as np
 
 from dcgan_jax.data import sources
 
-VERSION = 1  # of the decoding: raised when the same source and fit give other images
+VERSION = 1  # of the decoding; raise it when the same source and fit come to give other images
 
 
 def folder() -> Path:
-  """The cache's folder; it may not exist yet."""
+  """Returns the folder of the cache, which may not exist yet."""
   chosen = os.environ.get('DCGAN_JAX_CACHE')
   base = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
   return Path(chosen).expanduser() if chosen else base / 'dcgan_jax'
 
 
 def load(source: sources.Source, title: str) -> np.ndarray:
-  """`sources.load`, done once for a source and a fit; afterwards mapped from disk.
+  """Loads all images of a source: decodes them the first time, and maps them from disk afterwards.
 
-  A cache that is broken, of other images, or on a disk without room for it, costs only the decoding.
+  Args:
+    source: the images.
+    title: what the source is called in the progress bar and in errors.
 
   Returns:
-    uint8 [N, H, W, C].
+    uint8 [N, H, W, C], without the images that cannot be decoded.
 
   Raises:
     InputError: no image could be decoded.
@@ -47,7 +50,7 @@ def load(source: sources.Source, title: str) -> np.ndarray:
     sources.report_unreadable(skipped)
     return images
   except (OSError, ValueError, EOFError, KeyError):
-    pass  # not there, or not whole
+    pass  # The file is not there, or not whole.
   images, skipped = sources.load(source, title)
   try:
     _make_private(target.parent)
@@ -63,9 +66,12 @@ def load(source: sources.Source, title: str) -> np.ndarray:
 
 
 def arrays(kind: str, description: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  """What `make` gives, made once for a description and kept in a folder for its kind.
+  """Returns the arrays that `make` returns, which is called only the first time.
 
-  A cache that is broken, or on a disk without room, costs only the making.
+  Args:
+    kind: name of the subfolder that they are kept in.
+    description: identifies them; another description stands for other arrays.
+    make: computes them.
   """
   name = hashlib.sha256(description.encode()).hexdigest()[:32]
   target = folder() / kind / f'{name}.npz'
@@ -73,7 +79,7 @@ def arrays(kind: str, description: str, make: Callable[[], dict[str, np.ndarray]
     with np.load(target) as kept:
       return dict(kept)
   except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-    pass  # not there, or not whole
+    pass  # The file is not there, or not whole.
   made = make()
   try:
     _make_private(target.parent)
@@ -87,12 +93,12 @@ def arrays(kind: str, description: str, make: Callable[[], dict[str, np.ndarray]
 
 
 def keep_compiled_programs() -> None:
-  """Lets JAX keep what it compiles, unless the user has told JAX where to.
+  """Lets JAX keep the programs that it compiles, unless the user has already told JAX where to keep them.
 
-  Programs for a CPU are of this very CPU's instructions, and are run as they are found: so the folder is
-  the user's own and one of its kind of CPU.
+  A program for a CPU contains machine code, and it is run as it is found. Therefore the folder must belong to
+  the user, and each kind of CPU has a folder of its own.
   """
-  import jax  # the rest of this module works without
+  import jax  # The rest of this module works without it.
 
   if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
     return
@@ -106,14 +112,18 @@ def keep_compiled_programs() -> None:
 
 
 def _make_private(path: Path) -> None:
-  """Raises: OSError: it cannot be made, or belongs to somebody else."""
+  """Creates a folder, with its parents, that only this user can read.
+
+  Raises:
+    OSError: it cannot be created, or belongs to another user.
+  """
   path.mkdir(mode=0o700, parents=True, exist_ok=True)
   if hasattr(os, 'getuid') and path.stat().st_uid != os.getuid():
     raise PermissionError(f'{path} belongs to another user')
 
 
 def _cpu() -> str:
-  """Tells apart kinds of CPU."""
+  """Returns a name for this kind of CPU, by its instruction sets."""
   try:
     lines = Path('/proc/cpuinfo').read_text().splitlines()
     kind = next((line for line in lines if line.startswith(('flags', 'Features'))), '')

@@ -1,15 +1,12 @@
-"""Any picture becomes a training image of one size, and a whole source becomes one array."""
+"""How a picture of any size and mode becomes a training image."""
 
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dcgan_jax.errors import InputError
-
-# What Pillow raises on a broken file: its own error, an early end, a broken chunk, a decompression bomb.
+# Pillow raises these on a broken file: its own error, an early end, a broken chunk, a decompression bomb.
 UNREADABLE = (
   UnidentifiedImageError,
   OSError,
@@ -22,13 +19,13 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class Fit:
-  """How any picture becomes a training image of one size.
+  """The rules by which a picture of any size becomes a training image of one size.
 
   Attributes:
     image_size: height and width in pixels.
     channels: 1 makes gray (luma), 3 makes RGB.
-    mode: 'crop' takes the largest centred part of the right shape; 'squash' takes the whole.
-    background: RGB, 0..255, that transparent pixels are laid on.
+    mode: 'crop' takes the largest centred part of the right shape; 'squash' takes the whole picture.
+    background: RGB in 0..255, the colour behind transparent pixels.
   """
 
   image_size: tuple[int, int]
@@ -37,7 +34,7 @@ class Fit:
   background: tuple[int, int, int] = (255, 255, 255)
 
   def __call__(self, image: Image.Image) -> np.ndarray:
-    """Any Pillow image -> uint8 [H, W, channels]; resizing is bilinear and anti-aliased."""
+    """Returns any Pillow image as uint8 [H, W, channels]; resizing is bilinear and anti-aliased."""
     image = _to_eight_bits(ImageOps.exif_transpose(image))
     if image.has_transparency_data:
       image = image.convert('RGBA')
@@ -52,7 +49,7 @@ class Fit:
     return np.asarray(image).reshape(height, width, self.channels)
 
   def _centre(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The largest centred part of the right shape: left, top, right, bottom, in pixels."""
+    """Returns the largest centred part of the right shape: left, top, right and bottom in pixels."""
     width, height = size
     scale = min(width / self.image_size[1], height / self.image_size[0])
     kept_width, kept_height = round(self.image_size[1] * scale), round(self.image_size[0] * scale)
@@ -61,7 +58,7 @@ class Fit:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-  """16-bit gray, which Pillow would clip rather than scale, to 8 bits."""
+  """Scales 16-bit gray, which Pillow would clip, to 8 bits; returns other images as they are."""
   if image.mode.startswith('I'):
     return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
   return image

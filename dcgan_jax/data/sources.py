@@ -1,4 +1,4 @@
-"""Sources: sequences of uint8 images. Nothing here imports JAX or TensorFlow."""
+"""Sources of training images: digits, folders, tfds. Nothing here imports JAX or TensorFlow."""
 
 import functools
 import hashlib
@@ -18,38 +18,46 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
 
 
 class Source(Protocol):
-  """Images by number, each made to fit."""
+  """A numbered collection of images, each made to fit."""
 
   @property
-  def fit(self) -> Fit: ...
+  def fit(self) -> Fit:
+    """Returns how the images are made to fit."""
+    ...
 
-  def __len__(self) -> int: ...
+  def __len__(self) -> int:
+    """Returns the number of images."""
+    ...
 
   def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
-    """The images [H, W, C], uint8; None for one that cannot be decoded."""
+    """Returns the images with these numbers, uint8 [H, W, C] each; None for one that cannot be decoded."""
     ...
 
   def name(self, index: int) -> str:
-    """What to call an image when it cannot be decoded."""
+    """Returns what an image is called in a message."""
     ...
 
   def identity(self) -> str:
-    """Another one for other images, before they are made to fit."""
+    """Returns a string that is different for other images; how they are made to fit is not part of it."""
     ...
 
   def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The class of each image, int32 [N], and the classes' names. Raises: InputError: it has none."""
+    """Returns the class of each image, int32 [N], and the names of the classes.
+
+    Raises:
+      InputError: the images have no classes.
+    """
     ...
 
 
 @dataclass(frozen=True)
 class Digits:
-  """The 1,797 handwritten digits, 8x8 gray, that ship with scikit-learn (UCI optdigits, test part)."""
+  """The 1,797 handwritten digits, 8x8 gray, that ship with scikit-learn (test part of UCI optdigits)."""
 
   fit: Fit
 
   def __len__(self) -> int:
-    return 1797  # without importing scikit-learn, when the images are in the cache
+    return 1797  # This need not import scikit-learn when the images are in the cache.
 
   def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
     return [self.fit(Image.fromarray(_digits()[i])) for i in indices]
@@ -68,6 +76,7 @@ class Digits:
 
 @functools.cache
 def _digits() -> np.ndarray:
+  """Returns all digits, uint8 [1797, 8, 8]."""
   from sklearn import datasets  # slow to import
 
   return (datasets.load_digits().images * (255 / 16)).astype(np.uint8)
@@ -75,7 +84,7 @@ def _digits() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Folder:
-  """A user's own image files."""
+  """The image files of a folder."""
 
   paths: tuple[Path, ...]
   fit: Fit
@@ -87,6 +96,7 @@ class Folder:
     return [self._read_one(self.paths[i]) for i in indices]
 
   def _read_one(self, path: Path) -> np.ndarray | None:
+    """Returns the image of a file, or None if it cannot be decoded."""
     try:
       with Image.open(path) as image:
         return self.fit(image)
@@ -101,7 +111,11 @@ class Folder:
     return f'folder {hashlib.sha256(repr(files).encode()).hexdigest()}'
 
   def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
-    """By the folders that the files lie in."""
+    """Takes the name of each file's folder as its class.
+
+    Raises:
+      InputError: all files are in one folder.
+    """
     names = sorted({path.parent.name for path in self.paths})
     if len(names) < 2:
       raise InputError('data.source: its images have no classes; put those of each into a folder of its own')
@@ -109,10 +123,12 @@ class Folder:
 
 
 def open_folder(folder: Path, fit: Fit) -> Folder:
-  """The images below a folder, sorted by path; files that are no image by their header are listed.
+  """Opens the images below a folder, sorted by path, and prints which files it skips.
+
+  Only the suffix and the header of a file are looked at.
 
   Raises:
-    InputError: no such folder, or no readable image in it.
+    InputError: there is no such folder, or no readable image in it.
   """
   if not folder.is_dir():
     raise InputError(f'data.source=folder:{folder}: no such folder')
@@ -134,6 +150,7 @@ def open_folder(folder: Path, fit: Fit) -> Folder:
 
 
 def _has_image_header(path: Path) -> bool:
+  """Returns whether Pillow knows the file's format."""
   try:
     with Image.open(path):
       return True
@@ -142,7 +159,7 @@ def _has_image_header(path: Path) -> bool:
 
 
 def report_unreadable(names: list[str]) -> None:
-  """Lists by name the files that are skipped, the first twenty of many."""
+  """Prints the names of the files that are skipped, at most the first twenty."""
   if names:
     shown = ', '.join(names[:20]) + (' ...' if len(names) > 20 else '')
     print(f'skipped {len(names)} unreadable: {shown}', flush=True)
@@ -151,11 +168,17 @@ def report_unreadable(names: list[str]) -> None:
 def load(source: Source, title: str) -> tuple[np.ndarray, list[str]]:
   """Decodes a whole source into memory, in threads, with a progress bar on a terminal.
 
+  Images that cannot be decoded are left out, and their names are printed.
+
+  Args:
+    source: the images.
+    title: what the source is called in the progress bar and in errors.
+
   Returns:
-    uint8 [N, H, W, C]; and the names of images that cannot be decoded, which are left out and listed.
+    The images, uint8 [N, H, W, C], and the names of those that cannot be decoded.
 
   Raises:
-    InputError: not one could be decoded.
+    InputError: not one image could be decoded.
   """
   from tqdm import tqdm
 
@@ -179,15 +202,15 @@ def load(source: Source, title: str) -> tuple[np.ndarray, list[str]]:
 
 
 def open_source(source: str, split: str, fit: Fit) -> Source:
-  """Opens a source; downloads and prepares a tfds data set that is not on this machine yet.
+  """Opens a source, and first downloads and prepares a tfds data set that is not on this machine yet.
 
   Args:
     source: 'digits' | 'tfds:NAME' | 'folder:PATH'.
-    split: of a tfds data set, in its own notation ('train', 'train[:10%]').
-    fit: what to make of each image.
+    split: which split of a tfds data set, in its own notation ('train', 'train[:10%]').
+    fit: how each image is made to fit.
 
   Raises:
-    InputError: there is no such source, or it has no images that could be used.
+    InputError: there is no such source, or it has no images that can be used.
   """
   kind, _, name = source.partition(':')
   if kind not in SOURCES or (kind == 'digits') != (name == ''):
@@ -196,18 +219,20 @@ def open_source(source: str, split: str, fit: Fit) -> Source:
 
 
 def _open_digits(name: str, split: str, fit: Fit) -> Digits:
+  """Opens scikit-learn's digits."""
   if fit.channels != 1:
     raise InputError(f'data.channels={fit.channels}: the digits are gray; set it to 1')
   return Digits(fit)
 
 
 def _open_tfds(name: str, split: str, fit: Fit) -> Source:
+  """Opens a tfds data set."""
   from dcgan_jax.data import tfds  # slow to import
 
   return tfds.open_tfds(name, split, fit)
 
 
-# The kinds of `data.source`: what stands before the colon, and (what follows it, split, fit) -> Source.
+# The kinds of `data.source`, by what is before the colon: (what is after it, split, fit) -> Source.
 SOURCES: dict[str, Callable[[str, str, Fit], Source]] = {
   'digits': _open_digits,
   'folder': lambda name, split, fit: open_folder(Path(name).expanduser(), fit),

@@ -1,4 +1,4 @@
-"""A data set that does not fit into memory: read ahead by Grain, in threads or in processes."""
+"""Streaming of a data set that does not fit into memory: Grain reads ahead, in threads or in processes."""
 
 import functools
 import sys
@@ -16,24 +16,29 @@ Batches = Generator[np.ndarray, None, None]
 def batches_streamed(
   source: Source, seed: int, step: int, batch_size: int, workers: int, rows: slice | None = None
 ) -> Batches:
-  """Rows of the images of `batch_indices` for step, step + 1, ... without end, read ahead by Grain.
+  """Yields the batches of step, step + 1 and so on without end, in the order of `batch_indices`.
+
+  An image that cannot be decoded is replaced by the next one that can.
 
   Args:
-    source: picklable when there are workers.
+    source: the images; picklable if there are workers.
     seed: of the order.
-    step: to start from.
-    batch_size: global.
-    workers: processes; 0 reads in threads of this one.
-    rows: of each global batch, which alone are read; None for all.
+    step: the step of the first batch.
+    batch_size: images of a global batch.
+    workers: how many processes read; 0 reads in threads of this one.
+    rows: the rows of each global batch that are read; None for all.
 
   Yields:
     uint8 [rows, H, W, C].
+
+  Raises:
+    InputError: no image can be decoded.
   """
   import grain
   from absl import flags
 
   if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()  # in a notebook or a test; Grain's workers insist
+    flags.FLAGS.mark_as_parsed()  # Grain's workers insist on it, and nothing else uses these.
   rows = rows or slice(0, batch_size)
   count = rows.stop - rows.start
   own = grain.MapDataset.range(step * count, sys.maxsize // 2)
@@ -50,13 +55,13 @@ def batches_streamed(
 
 
 def _global_position(batch_size: int, rows: slice, position: int) -> int:
-  """Of an image among all, from that among those of these rows of each batch."""
+  """Returns the position in the whole stream of the image at a position in the stream of these rows."""
   step, row = divmod(position, rows.stop - rows.start)
   return step * batch_size + rows.start + row
 
 
 def _read_at(source: Source, seed: int, position: int) -> np.ndarray:
-  """The image at a position; one that cannot be decoded is replaced by the next that can."""
+  """Returns the image at a position of the stream; the next one in the source if it cannot be decoded."""
   index = int(batch_indices(seed, position, 1, len(source))[0])
   for i in range(index, index + len(source)):
     image = source.read([i % len(source)])[0]

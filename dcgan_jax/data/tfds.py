@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets: opened without TensorFlow, which is imported only to prepare one."""
+"""Data sets of TensorFlow Datasets (tfds). TensorFlow itself is imported only to prepare one."""
 
 import difflib
 import io
@@ -15,16 +15,24 @@ from PIL import Image
 from dcgan_jax.data.decode import UNREADABLE, Fit
 from dcgan_jax.errors import InputError
 
-ARRAY_RECORD = 'array_record'  # tfds's format with random access, read without TensorFlow
+ARRAY_RECORD = 'array_record'  # the format of tfds that gives random access without TensorFlow
 
 
 @dataclass(frozen=True)
 class Tfds:
-  """A prepared tfds data set, read through `tfds.data_source` without TensorFlow."""
+  """A prepared tfds data set, read through `tfds.data_source` without TensorFlow.
 
-  records: Any  # random access to {image_key: encoded bytes}
+  Attributes:
+    records: give random access to dictionaries with encoded bytes at `image_key`.
+    image_key: name of the feature that is the image.
+    origin: folder of the prepared data set, and split.
+    fit: how the images are made to fit.
+    label_names: the classes that the feature "label" counts; () if there is no such feature.
+  """
+
+  records: Any
   image_key: str
-  origin: str  # folder of the prepared data set and split
+  origin: str
   fit: Fit
   label_names: tuple[str, ...] = ()
 
@@ -32,11 +40,12 @@ class Tfds:
     return len(self.records)
 
   def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
-    # read in bulk and decoded here: 10 times the speed of tfds's own record by record
+    # Reading in bulk and decoding here is 10 times as fast as tfds, which does both record by record.
     records = self.records.__getitems__([int(i) for i in indices])
     return [self._decode(record[self.image_key]) for record in records]
 
   def _decode(self, encoded: bytes) -> np.ndarray | None:
+    """Returns the image of an encoded file, or None if it cannot be decoded."""
     try:
       return self.fit(Image.open(io.BytesIO(encoded)))
     except UNREADABLE:
@@ -57,10 +66,15 @@ class Tfds:
 
 
 def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
-  """A tfds data set from `TFDS_DATA_DIR` (default ~/tensorflow_datasets), prepared there if need be.
+  """Opens a tfds data set in `TFDS_DATA_DIR` (default ~/tensorflow_datasets); prepares it if need be.
+
+  Args:
+    name: of the data set, with its config and version if wanted ('cifar10', 'cifar10:3.0.2').
+    split: in tfds's notation.
+    fit: how each image is made to fit.
 
   Raises:
-    InputError: no such data set or split, no images in it, or it could not be prepared.
+    InputError: there is no such data set or split, it has no images, or it could not be prepared.
   """
   import tensorflow_datasets as tfds
 
@@ -68,9 +82,7 @@ def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
   try:
     builder = tfds.builder(name, data_dir=os.environ.get('TFDS_DATA_DIR'), try_gcs=False)
   except tfds.core.registered.DatasetNotFoundError:
-    close = ', '.join(
-      difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), 3)
-    )
+    close = ', '.join(difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), 3))
     hint = f'did you mean {close}?' if close else 'names: tensorflow.org/datasets/catalog'
     raise InputError(f'{field}: no such tfds data set; {hint}') from None
   except (ValueError, AssertionError, TypeError) as error:
@@ -96,7 +108,13 @@ def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
 
 
 def _prepare(builder: Any, field: str) -> None:
-  """Downloads a data set, or converts one prepared as TFRecord: here alone TensorFlow is imported."""
+  """Downloads a data set that is not there yet, or converts one that was prepared as TFRecord.
+
+  Nothing else imports TensorFlow.
+
+  Raises:
+    InputError: TensorFlow is not installed, or something fails on the way.
+  """
   missing = _missing_shards(builder) if builder.is_prepared() else None
   if missing is None or missing:
     try:
@@ -119,14 +137,14 @@ def _prepare(builder: Any, field: str) -> None:
           flush=True,
         )
         builder.download_and_prepare(file_format=ARRAY_RECORD)
-    except Exception as error:  # whatever the network, the disk or a data set's own code raises
+    except Exception as error:  # The network, the disk or the data set's own code may raise anything.
       raise InputError(f'{field}: could not be prepared: {_first_line(error)}') from error
   if builder.info.file_format.value != ARRAY_RECORD:
     builder.info.add_alternative_file_format(ARRAY_RECORD)
 
 
 def _missing_shards(builder: Any) -> dict[Path, Path]:
-  """Shards of a prepared data set that are not there as ArrayRecord, to where they would be."""
+  """Returns the shards that are missing as ArrayRecord, and the path that each would have."""
   suffix = builder.info.file_format.file_suffix
   shards = [Path(path) for split in builder.info.splits.values() for path in split.filepaths]
   targets = {
@@ -136,7 +154,7 @@ def _missing_shards(builder: Any) -> dict[Path, Path]:
 
 
 def _write_array_records(shards: dict[Path, Path], file_format: Any) -> None:
-  """Beside the old shards, which stay for other projects."""
+  """Writes shards again as ArrayRecord, beside the old ones, which stay for other projects."""
   from tensorflow_datasets.core import file_adapters
 
   adapters = file_adapters.ADAPTER_FOR_FORMAT
@@ -149,5 +167,6 @@ def _write_array_records(shards: dict[Path, Path], file_format: Any) -> None:
 
 
 def _first_line(error: BaseException) -> str:
+  """Returns the first line of an error's message, or its type if it has none."""
   lines = str(error).strip().splitlines()
   return lines[0][:300] if lines else type(error).__name__

@@ -1,7 +1,7 @@
-"""A small network that learns a data set's own classes: features that make sense where Inception's do not.
+"""A small classifier of a data set's own classes, whose features make sense where Inception's do not.
 
-Its Frechet distance is no FID: it depends on the data set, and on this network. It is deterministic, so that
-figures of the same version can be compared.
+A Frechet distance of its features is no FID, because it depends on the data set and on this network. Training
+is deterministic, so figures of the same version can be compared.
 """
 
 import functools
@@ -15,34 +15,36 @@ from flax import linen as nn
 from jax import Array
 
 from dcgan_jax import conv
+from dcgan_jax.models import normalize
 
-VERSION = 2  # of the network and its training
+VERSION = 2  # of the network and its training; raise it when its features come to differ
 FEATURES = 128
-STEPS, EPOCHS, BATCH_SIZE, RATE = 1500, 50, 128, 1e-3  # steps of few images are those of 50 epochs
-HELD_OUT = 10  # each tenth image is not learned from, and tells the accuracy
-LEAST_ACCURACY = 0.6  # below it, the features are not to be trusted
+STEPS, EPOCHS = 1500, 50  # Training stops at whichever it reaches first.
+BATCH_SIZE, RATE = 128, 1e-3
+HELD_OUT = 10  # Every tenth image is kept for the accuracy.
+LEAST_ACCURACY = 0.6  # The features of a classifier below it cannot be trusted.
 
 
 class Classifier(nn.Module):
-  """Three convolutions and a dense layer. Larger images are halved once more.
+  """A network of three convolutions and two dense layers; images of 48 pixels or more are halved once more.
 
   Attributes:
-    classes: how many there are.
+    classes: how many classes there are.
   """
 
   classes: int
 
   @nn.compact
   def __call__(self, images: Array) -> tuple[Array, Array]:
-    """Looks at images.
+    """Computes features and logits.
 
     Args:
       images: uint8 [B, H, W, C].
 
     Returns:
-      Features [B, 128], and logits [B, classes].
+      Features, float32 [B, 128], and logits, float32 [B, classes].
     """
-    x = images.astype(jnp.float32) / 127.5 - 1.0
+    x = normalize(images)
     strides = (2 if x.shape[1] >= 48 else 1, 2, 2)
     for width, stride in zip((32, 64, 128), strides):
       x = nn.relu(nn.Conv(width, (3, 3), (stride, stride))(x))
@@ -52,19 +54,19 @@ class Classifier(nn.Module):
 
 
 class Trained(NamedTuple):
-  """A classifier's variables and its accuracy on images that it has not learned from, in [0, 1]."""
+  """A trained classifier: its variables, and its accuracy in [0, 1] on images that it was not trained on."""
 
   variables: Any
   accuracy: float
 
 
 def train(images: np.ndarray, labels: np.ndarray, classes: int) -> Trained:
-  """Learns with Adam, its rate falling to 0, on one device.
+  """Trains a classifier on one device, with Adam at a rate that falls linearly to 0.
 
   Args:
     images: uint8 [N, H, W, C].
     labels: [N], integers in [0, classes).
-    classes: how many there are.
+    classes: how many classes there are.
   """
   module = Classifier(classes)
   held_out = np.arange(len(images)) % HELD_OUT == 0

@@ -1,44 +1,33 @@
-"""`--mode=evaluate`: scores of a trained generator, or of given images, against the data of a run.
+"""Scores a run's generator, or images from elsewhere, against the run's data.
 
-table on the terminal, evaluation.json, evaluation.png (classes; samples beside their nearest real images)
+It prints a table, and writes evaluation.json and evaluation.png: a chart of the classes, and images beside
+the real ones nearest to them.
 """
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from dcgan_jax import cache, checkpoints, data, distributed, images
-from dcgan_jax.commands import build, extractors, sample, workdir
+from dcgan_jax import data, experiment, parallel, sampling
+from dcgan_jax.data import cache, sources
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import inception, scores
-
-LEAST = 10  # images, for ten splits and for neighbourhoods
+from dcgan_jax.evaluation import extractors, scoring
+from dcgan_jax.evaluation.scoring import LEAST
+from dcgan_jax.journal import checkpoints, pictures, plots, workdir
 
 
 def run(
-  folder: Path,
-  num: int,
-  seed: int,
-  checkpoint: str,
-  features: str,
-  weights: str | None,
-  download: bool,
-  resizer: str,
-  images_from: str | None,
+  folder: Path, num: int, seed: int, checkpoint: str, chosen: extractors.Chosen, images_from: str | None
 ) -> None:
-  """Scores images and writes what it found to the workdir.
+  """Scores images and writes the results to the workdir.
 
   Args:
-    folder: the workdir of a run, whose data the images are compared with.
-    num: of images to generate; of those given, at most.
-    seed: of their latents.
+    folder: the workdir of a run, with whose data the images are compared.
+    num: how many images to generate; of given images, how many to take at most.
+    seed: of the latents.
     checkpoint: 'last', 'best' or the number of a step.
-    features: 'classifier', of a small network that learns the data's classes first; 'inception', for FID.
-    weights: Inception's file; None for the one in the cache.
-    download: fetch it to there.
-    resizer: for Inception, see `inception.prepare`.
+    chosen: the extractor of the features.
     images_from: a folder or an .npz of images to score instead of generated ones.
 
   Raises:
@@ -46,74 +35,51 @@ def run(
   """
   if num < LEAST:
     raise InputError(f'num={num}: scores take {LEAST} images or more')
-  config = workdir.read_config(folder)
-  network = inception.read_weights(find_weights(weights, download)) if features == 'inception' else None
-  source = build.source(config)
-  labels = extractors.Labels(*source.labels()) if features == 'classifier' else None
+  parts = experiment.build(workdir.read_settings(folder))
+  labels, make_extractor = extractors.prepare(chosen, parts)
+  source, name = parts.source, parts.settings.data.source
   given = None if images_from is None else _read_images(images_from, source.fit, num)
   cache.keep_compiled_programs()
   step = checkpoints.find(folder / 'checkpoints', checkpoint) if given is None else None
-  real = cache.load(source, config.data.source)
-  check_enough(config, real)
+  real = cache.load(source, name)
+  scoring.check_enough(name, real)
   if given is None:
-    fake = sample.load(folder, str(step)).sample(num, seed)
+    fake = sampling.load(folder, str(step)).sample(num, seed)
     origin = f'step {step} of {folder}, seed {seed}'
   else:
     fake, origin = given, str(images_from)
 
-  if labels is not None:
-    extractor = extractors.of_classifier(source, real, labels)
-  else:
-    extractor = extractors.of_inception(network, resizer)
+  extractor = make_extractor(real)
   reference = extractors.reference(source, real, extractor)
   found = extractor.look(fake)
-  report = {
+  report: dict[str, Any] = {
     'images': origin,
     'num': len(fake),
-    'against': f'{len(real)} images of {config.data.source}, {config.data.split}, {source.fit.image_size}',
+    'against': f'{len(real)} images of {name}, {parts.settings.data.split}, {source.fit.image_size}',
     'features': extractor.kind,
     'protocol': extractor.protocol,
-    'scores': score(found, reference, extractor.kind),
+    'scores': scoring.score(found, reference, extractor.kind),
   }
   if labels is not None:
-    report['classes'] = classes(found['probabilities'], labels)
+    report['classes'] = scoring.classes(found['probabilities'], labels)
   print(_table(report))
-  if distributed.is_main():
-    name = 'evaluation' if extractor.kind == 'classifier' else f'evaluation_{extractor.kind}'
-    workdir.write_json(folder / f'{name}.json', report)
-    _draw(folder / f'{name}.png', report, fake, found['features'], real, reference['features'])
-    print(f'{folder / name}.json and .png')
-
-
-def check_enough(config: ConfigDict, real: np.ndarray) -> None:
-  """Raises: InputError: the data are too few for scores."""
-  if len(real) < LEAST:
-    raise InputError(f'data.source={config.data.source}: has {len(real)} images; scores take {LEAST} or more')
-
-
-def find_weights(weights: str | None, download: bool) -> Path:
-  """Inception's file, checked: as given, or in the cache, fetched to there if it may be.
-
-  Raises:
-    InputError: in one line; it is not there, or another one.
-  """
-  path = Path(weights).expanduser() if weights else cache.folder() / 'weights' / inception.WEIGHTS
-  if not path.exists() and download and not weights:
-    inception.download(path)
-  elif not path.exists() and not weights:
-    raise InputError(
-      f'features=inception: no weights in {path}; --mode=evaluate gets them by --download, or give the path '
-      f'of {inception.URL}'
-    )
-  inception.check_published(path)
-  return path
+  if parallel.is_main():
+    path = folder / ('evaluation' if extractor.kind == 'classifier' else f'evaluation_{extractor.kind}')
+    workdir.write_json(path.with_suffix('.json'), report)
+    beside_nearest = _beside_nearest(fake, found['features'], real, reference['features'])
+    _draw(path.with_suffix('.png'), report.get('classes'), beside_nearest)
+    print(f'{path}.json and .png')
 
 
 def _read_images(origin: str, fit: data.Fit, num: int) -> np.ndarray:
-  """uint8 [N, H, W, C] of an .npz, as it is, or of a folder, made to fit."""
+  """Reads the first `num` images, uint8 [N, H, W, C], of an .npz, or of a folder and makes these fit.
+
+  Raises:
+    InputError: there is neither, or the images are too few or of another shape.
+  """
   path = Path(origin).expanduser()
   if path.is_dir():
-    given, _ = data.load(data.open_folder(path, fit), origin)
+    given, _ = data.load(sources.open_folder(path, fit), origin)
   else:
     try:
       with np.load(path) as arrays:
@@ -128,38 +94,8 @@ def _read_images(origin: str, fit: data.Fit, num: int) -> np.ndarray:
   return given[:num]
 
 
-def score(found: dict[str, np.ndarray], reference: dict[str, np.ndarray], kind: str) -> dict[str, float]:
-  """By the names that the literature has for them, with Inception's features alone."""
-  ours = scores.moments(found['features'])
-  distance = scores.frechet_distance(ours, scores.Moments(reference['mean'], reference['covariance']))
-  near = scores.manifold(found['features'][: extractors.KEPT], reference['features'])._asdict()
-  if kind == 'classifier':
-    return {'classifier_frechet_distance': distance} | near
-  kernel = scores.kernel_distance(found['features'], reference['features'])
-  value = scores.inception_score(found['probabilities'])
-  return {
-    'fid': distance,
-    'kid': kernel.value,
-    'kid_error': kernel.spread,
-    'inception_score': value.value,
-    'inception_score_deviation': value.spread,
-  } | near
-
-
-def classes(probabilities: np.ndarray, labels: extractors.Labels) -> dict[str, Any]:
-  """How images, by their probabilities [N, K], are spread over the classes of the data."""
-  names, shares = labels.names, labels.shares
-  found = scores.class_coverage(probabilities.argmax(1), shares)
-  return {
-    'names': list(names),
-    'generated': [float(x) for x in found.histogram],
-    'data': [float(x) for x in shares],
-    'missing': [names[i] for i in found.missing],
-    'divergence': found.divergence,
-  }
-
-
 def _table(report: dict[str, Any]) -> str:
+  """Returns the report as text."""
   lines = [
     f'{report["num"]} images of {report["images"]}',
     f'against {report["against"]}',
@@ -178,19 +114,32 @@ def _table(report: dict[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def _draw(
-  path: Path,
-  report: dict[str, Any],
-  fake: np.ndarray,
-  features: np.ndarray,
-  real: np.ndarray,
-  reference: np.ndarray,
-) -> None:
-  """Classes of the images beside those of the data, and some images beside the nearest real ones."""
-  from matplotlib.figure import Figure  # no pyplot: no global state, no display
+def _beside_nearest(
+  fake: np.ndarray, fake_features: np.ndarray, real: np.ndarray, real_features: np.ndarray
+) -> np.ndarray:
+  """Draws a row for each of the first images: the image, and the five real ones with the nearest features.
 
-  chosen = extractors.chosen(len(real))
-  classes = report.get('classes')
+  Args:
+    fake: the images, uint8 [N, H, W, C].
+    fake_features: [N, D].
+    real: all real images, uint8 [M, H, W, C].
+    real_features: of those of them that `extractors.kept_images` selects.
+
+  Returns:
+    The grid, uint8 [h, w, C].
+  """
+  kept = extractors.kept_images(len(real))
+  shown = []
+  for i in range(min(8, len(fake))):
+    nearest = np.argsort(np.square(real_features - fake_features[i]).sum(1))[:5]
+    shown += [fake[i], *real[kept[nearest]]]
+  return pictures.grid(np.stack(shown), columns=6)
+
+
+def _draw(path: Path, classes: dict[str, Any] | None, picture: np.ndarray) -> None:
+  """Writes a figure with the classes of the images beside those of the data, if any, and with a picture."""
+  from matplotlib.figure import Figure  # without pyplot, which has global state and wants a display
+
   figure = Figure(figsize=(10 if classes else 5, 6), layout='constrained')
   panels: Any = figure.subplots(1, 2 if classes else 1, squeeze=False)[0]
   if classes:
@@ -202,12 +151,7 @@ def _draw(
     panels[0].set_xlabel('share of images')
     panels[0].spines[['top', 'right']].set_visible(False)
     panels[0].legend(frameon=False, loc='lower center', bbox_to_anchor=(0.5, 1), ncols=2)
-  shown = []
-  for i in range(min(8, len(fake))):
-    nearest = np.argsort(np.square(reference - features[i]).sum(1))[:5]
-    shown += [fake[i], *real[chosen[nearest]]]
-  picture = images.grid(np.stack(shown), columns=6)
   panels[-1].imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)
   panels[-1].set_title('left: an image; to its right: the real ones nearest in features', fontsize=10)
   panels[-1].axis('off')
-  images.save_figure(path, figure)
+  plots.save_figure(path, figure)

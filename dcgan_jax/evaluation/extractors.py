@@ -1,56 +1,130 @@
-"""Networks that look at images, made ready for a source of real ones."""
+"""The networks that scores take features from, set up for a source of real images."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax import cache, data, distributed, programs
+from dcgan_jax import data, parallel
+from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, inception, scores
+from dcgan_jax.experiment import Experiment
 
 KEPT = 10_000  # real images whose features are kept, for distances between single images
-BATCH_SIZE = {'classifier': 256, 'inception': 32}  # images a device looks at together
+BATCH_SIZE = {'classifier': 256, 'inception': 32}  # images that each device works on at a time
+
+Features = dict[str, np.ndarray]  # 'features' [N, D] and 'probabilities' [N, K], float32
 
 
 class Extractor(NamedTuple):
-  """A network that looks at images.
+  """A network that turns images into features and class probabilities.
 
   Attributes:
     kind: 'classifier' | 'inception'.
-    protocol: what a figure must be quoted with.
-    look: uint8 [N, H, W, C] -> {'features': [N, D], 'probabilities': [N, K]}, float32.
+    protocol: how the features are made; every score must be quoted with it.
+    look: takes images, uint8 [N, H, W, C], and returns their `Features`.
   """
 
   kind: str
   protocol: str
-  look: Callable[[np.ndarray], dict[str, np.ndarray]]
+  look: Callable[[np.ndarray], Features]
+
+
+@dataclass(frozen=True)
+class Chosen:
+  """The choice of an extractor.
+
+  Attributes:
+    kind: 'classifier', a small network that first learns the data's classes; or 'inception', for FID.
+    weights: Inception's file; None takes the one in the cache.
+    download: whether the file may be downloaded to the cache.
+    resizer: how images are resized for Inception, see `inception.prepare`.
+  """
+
+  kind: str
+  weights: str | None = None
+  download: bool = False
+  resizer: str = 'tf1'
 
 
 class Labels(NamedTuple):
-  """Of the real images, as `Source.labels` gives them: the class of each, [N] in [0, K), and K names."""
+  """The classes of the real images, as `Source.labels` returns them.
+
+  Attributes:
+    classes: of each image, integers [N] in [0, K).
+    names: of the K classes.
+  """
 
   classes: np.ndarray
   names: tuple[str, ...]
 
   @property
   def shares(self) -> np.ndarray:
-    """Of the classes in the data, [K]."""
+    """Returns the share of each class in the data, [K]."""
     return np.bincount(self.classes, minlength=len(self.names)) / len(self.classes)
 
 
+def prepare(
+  chosen: Chosen, experiment: Experiment
+) -> tuple[Labels | None, Callable[[np.ndarray], Extractor]]:
+  """Checks that an extractor can be had, before any image is decoded.
+
+  Args:
+    chosen: which extractor.
+    experiment: the one whose data a classifier learns.
+
+  Returns:
+    The labels of the real images, or None for Inception; and the function that makes the extractor from all
+    real images, uint8 [N, H, W, C].
+
+  Raises:
+    InputError: in one line; the data has no classes, or Inception's weights are not there.
+  """
+  if chosen.kind == 'inception':
+    variables = inception.read_weights(find_weights(chosen.weights, chosen.download))
+    return None, lambda real: of_inception(variables, chosen.resizer)
+  source = experiment.source
+  labels = Labels(*source.labels())
+  return labels, lambda real: of_classifier(source, real, labels)
+
+
+def find_weights(weights: str | None, download: bool) -> Path:
+  """Returns the path of Inception's file, whose content is checked.
+
+  Args:
+    weights: a path; None takes the file in the cache.
+    download: whether to download a file that the cache does not have.
+
+  Raises:
+    InputError: in one line; there is no such file, or it is not the published one.
+  """
+  path = Path(weights).expanduser() if weights else cache.folder() / 'weights' / inception.WEIGHTS
+  if not path.exists() and download and not weights:
+    inception.download(path)
+  elif not path.exists() and not weights:
+    raise InputError(
+      f'features=inception: no weights in {path}; --mode=evaluate gets them by --download, or give the path '
+      f'of {inception.URL}'
+    )
+  inception.check_published(path)
+  return path
+
+
 def of_classifier(source: data.Source, real: np.ndarray, labels: Labels) -> Extractor:
-  """A classifier of these images, trained the first time and kept.
+  """Returns a classifier of these images, which is trained the first time and then kept in the cache.
 
   Args:
     source: of the images.
     real: all of them, uint8 [N, H, W, C].
-    labels: theirs.
+    labels: of all of them.
 
   Raises:
-    InputError: images were left out that have labels, or it has not learned to tell the classes apart.
+    InputError: some labelled images could not be decoded, or the classifier is not accurate enough.
   """
   if len(labels.classes) != len(real):
     raise InputError('features=classifier: images that cannot be decoded have labels; remove them')
@@ -66,7 +140,7 @@ def of_classifier(source: data.Source, real: np.ndarray, labels: Labels) -> Extr
     kept = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(trained.variables))}
     return kept | {'accuracy': np.array(trained.accuracy)}
 
-  kept = distributed.agreed(cache.arrays('classifiers', f'{classifier.VERSION} {_identity(source)}', train))
+  kept = parallel.agreed(cache.arrays('classifiers', f'{classifier.VERSION} {_identity(source)}', train))
   accuracy = float(kept['accuracy'])
   if accuracy < classifier.LEAST_ACCURACY:
     raise InputError(
@@ -78,52 +152,72 @@ def of_classifier(source: data.Source, real: np.ndarray, labels: Labels) -> Extr
     f'{classifier.FEATURES} features of a classifier of the data, version {classifier.VERSION}, '
     f'{accuracy:.1%} right on held-out images; not comparable to FID'
   )
-  return Extractor('classifier', protocol, _looking(module.apply, variables, 'classifier'))
+  return Extractor('classifier', protocol, _make_look(module.apply, variables, 'classifier'))
 
 
 def of_inception(variables: Any, resizer: str) -> Extractor:
-  """Inception-v3, for FID.
+  """Returns Inception-v3, whose features FID is made of.
 
   Args:
-    variables: see `inception.read_weights`.
-    resizer: see `inception.prepare`.
+    variables: of the network, see `inception.read_weights`.
+    resizer: 'tf1' | 'pytorch', see `inception.prepare`.
   """
 
-  def look(variables: Any, images: Any) -> Any:
+  def apply(variables: Any, images: Any) -> Any:
     return inception.Inception().apply(variables, inception.prepare(images, resizer))
 
   protocol = f'Inception-v3 2015-12-05, pool features; images resized by {resizer} bilinear to 299x299'
-  return Extractor('inception', protocol, _looking(look, variables, 'inception'))
+  return Extractor('inception', protocol, _make_look(apply, variables, 'inception'))
 
 
-def _looking(apply: Callable[..., Any], variables: Any, kind: str) -> Callable[..., dict[str, np.ndarray]]:
+def _make_look(apply: Callable[..., Any], variables: Any, kind: str) -> Callable[[np.ndarray], Features]:
+  """Makes the `look` of an extractor, at work on all devices.
+
+  Args:
+    apply: takes variables and images, and returns features [B, D] and logits [B, K].
+    variables: of the network.
+    kind: 'classifier' | 'inception'.
+  """
+
   def look(variables: Any, images: Any) -> dict[str, Any]:
     features, logits = apply(variables, images)
     return {'features': features, 'probabilities': jax.nn.softmax(logits.astype(jnp.float32))}
 
-  mesh = programs.all_devices()
-  mapped = programs.map_rows(look, mesh)
-  placed = jax.device_put(variables, programs.replicated(mesh))
+  mesh = parallel.all_devices()
+  mapped = parallel.map_rows(look, mesh)
+  placed = jax.device_put(variables, parallel.replicated(mesh))
   return lambda images: mapped(placed, images, BATCH_SIZE[kind])
 
 
 def reference(source: data.Source, real: np.ndarray, extractor: Extractor) -> dict[str, np.ndarray]:
-  """Of the real images: mean and covariance of all, features of some. Kept for the next time."""
+  """Returns what scores need of the real images; in a run of one process it is kept in the cache.
+
+  Args:
+    source: of the images.
+    real: all of them, uint8 [N, H, W, C].
+    extractor: of their features.
+
+  Returns:
+    'mean' [D] and 'covariance' [D, D] of the features of all images; 'features' [M, D] of those that
+    `kept_images` selects.
+  """
 
   def make() -> dict[str, np.ndarray]:
     features = extractor.look(real)['features']
     mean, covariance = scores.moments(features)
-    return {'mean': mean, 'covariance': covariance, 'features': features[chosen(len(real))]}
+    return {'mean': mean, 'covariance': covariance, 'features': features[kept_images(len(real))]}
 
-  if jax.process_count() > 1:  # which look at them together, whoever of them has kept what
+  if jax.process_count() > 1:
+    # All processes must look together, and the caches of some may have what those of others lack.
     return make()
   return cache.arrays('statistics', f'{KEPT} {_identity(source)} {extractor.protocol}', make)
 
 
-def chosen(count: int) -> np.ndarray:
-  """The real images whose features are kept."""
+def kept_images(count: int) -> np.ndarray:
+  """Returns which of `count` real images have their features kept: ascending indices, at most `KEPT`."""
   return np.sort(np.random.default_rng(0).permutation(count)[:KEPT])
 
 
 def _identity(source: data.Source) -> str:
+  """Returns a text that tells the images of a source from all others."""
   return f'{cache.VERSION} {source.identity()} {source.fit}'

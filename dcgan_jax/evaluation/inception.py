@@ -1,8 +1,8 @@
-"""Inception-v3 as FID takes it: the network of the 2015-12-05 TensorFlow graph, in Flax.
+"""Inception-v3 as FID needs it: the network of TensorFlow's graph of 2015-12-05, in Flax.
 
-Names of layers are those of its PyTorch port, whose weights file (`WEIGHTS`) this reads. It differs from
-torchvision's Inception-v3 in average pooling without the padding's zeros, in a maximum pooling in the last
-block, and in its 1008 classes. Batch norm is folded into the convolutions.
+Layers have the names of the PyTorch port, whose weights file (`WEIGHTS`) is read here. The network differs
+from torchvision's Inception-v3 in three ways: average pooling does not count the zeros of the padding, the
+last block has a maximum pooling, and there are 1008 classes. Batch norm is folded into the convolutions.
 """
 
 import hashlib
@@ -18,20 +18,20 @@ import numpy as np
 from flax import linen as nn
 from jax import Array, lax
 
-from dcgan_jax import torch_files
 from dcgan_jax.errors import InputError
+from dcgan_jax.interop import torch_files
 
 WEIGHTS = 'pt_inception-2015-12-05-6726825d.pth'
 URL = f'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS}'
 SHA256 = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
-SIZE = 299  # pixels
+SIZE = 299  # pixels, of the images that it takes
 FEATURES, CLASSES = 2048, 1008
 RESIZERS = ('tf1', 'pytorch')
-_EPSILON = 1e-3  # of its batch norm
+_EPSILON = 1e-3  # that its batch norm adds to the variance
 
 
 class _Conv(nn.Module):
-  """Convolution, batch norm and ReLU."""
+  """A convolution with its folded batch norm, and ReLU."""
 
   features: int
   kernel: tuple[int, int] = (1, 1)
@@ -46,19 +46,22 @@ class _Conv(nn.Module):
 
 
 def _average(x: Array) -> Array:
+  """Averages over 3x3 pixels, without the zeros of the padding."""
   return nn.avg_pool(x, (3, 3), padding=((1, 1), (1, 1)), count_include_pad=False)
 
 
 def _maximum(x: Array) -> Array:
+  """Takes the maximum over 3x3 pixels."""
   return nn.max_pool(x, (3, 3), padding=((1, 1), (1, 1)))
 
 
 def _halve(x: Array) -> Array:
+  """Takes the maximum over 3x3 pixels at every second position."""
   return nn.max_pool(x, (3, 3), (2, 2))
 
 
 def _chain(x: Array, name: str, *layers: tuple[Any, ...]) -> Array:
-  """Convolutions NAME_1, NAME_2, ... one after the other."""
+  """Applies the convolutions NAME_1, NAME_2, ... one after the other."""
   for i, layer in enumerate(layers, 1):
     x = _Conv(*layer, name=f'{name}_{i}')(x)
   return x
@@ -69,6 +72,8 @@ _SQUARE = ((3, 3), 1, (1, 1))
 
 
 class _BlockA(nn.Module):
+  """A block at 35x35 pixels; `pool` is the width of its pooling branch."""
+
   pool: int
 
   @nn.compact
@@ -83,6 +88,8 @@ class _BlockA(nn.Module):
 
 
 class _BlockB(nn.Module):
+  """The block from 35x35 to 17x17 pixels."""
+
   @nn.compact
   def __call__(self, x: Array) -> Array:
     branches = [
@@ -94,6 +101,8 @@ class _BlockB(nn.Module):
 
 
 class _BlockC(nn.Module):
+  """A block at 17x17 pixels; `width` is that of the 7x7 branches."""
+
   width: int
 
   @nn.compact
@@ -109,6 +118,8 @@ class _BlockC(nn.Module):
 
 
 class _BlockD(nn.Module):
+  """The block from 17x17 to 8x8 pixels."""
+
   @nn.compact
   def __call__(self, x: Array) -> Array:
     branches = [
@@ -120,11 +131,14 @@ class _BlockD(nn.Module):
 
 
 class _BlockE(nn.Module):
+  """A block at 8x8 pixels; its pooling branch takes the 'average' or the 'maximum'."""
+
   pool: str
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
     def fork(x: Array, name: str) -> list[Array]:
+      """Applies a wide and a tall convolution side by side."""
       return [
         _Conv(384, (1, 3), 1, (0, 1), name=f'{name}a')(x),
         _Conv(384, (3, 1), 1, (1, 0), name=f'{name}b')(x),
@@ -141,18 +155,18 @@ class _BlockE(nn.Module):
 
 
 class Inception(nn.Module):
-  """Inception-v3 of the 2015-12-05 graph."""
+  """The Inception-v3 of TensorFlow's graph of 2015-12-05."""
 
   @nn.compact
   def __call__(self, x: Array) -> tuple[Array, Array]:
-    """Looks at images.
+    """Computes features and logits.
 
     Args:
-      x: [B, 299, 299, 3], float in [-1, 1], see `prepare`.
+      x: images, float [B, 299, 299, 3] in [-1, 1], see `prepare`.
 
     Returns:
-      The last pooling's features [B, 2048], for FID, and logits [B, 1008] *without bias*, as the graph's
-      Inception score takes them.
+      The features of the last pooling, float32 [B, 2048], for FID, and the logits, float32 [B, 1008],
+      *without bias*, as the graph's Inception score takes them.
     """
     x = _Conv(32, (3, 3), 2, name='Conv2d_1a_3x3')(x)
     x = _Conv(32, (3, 3), name='Conv2d_2a_3x3')(x)
@@ -172,15 +186,15 @@ class Inception(nn.Module):
 
 
 def prepare(images: Array, resizer: str = 'tf1') -> Array:
-  """What `Inception` takes, made of images.
+  """Resizes and scales images to what `Inception` takes.
 
   Args:
-    images: uint8 [B, H, W, 3], or [B, H, W, 1], which become gray RGB.
-    resizer: bilinear in both cases, and not anti-aliased: 'tf1' as TensorFlow 1 and torch-fidelity, whose
-      pixel i is taken at i H / 299; 'pytorch' as pytorch-fid, at (i + 0.5) H / 299 - 0.5.
+    images: uint8 [B, H, W, 3], or gray [B, H, W, 1].
+    resizer: 'tf1' takes pixel i at i H / 299, as TensorFlow 1 and torch-fidelity do; 'pytorch' takes it at
+      (i + 0.5) H / 299 - 0.5, as pytorch-fid does. Both are bilinear and not anti-aliased.
 
   Returns:
-    float32 [B, 299, 299, 3]: (x - 128) / 128 in the first case, 2 x / 255 - 1 in the second.
+    float32 [B, 299, 299, 3]: (x - 128) / 128 with 'tf1', 2 x / 255 - 1 with 'pytorch'.
   """
   x = jnp.broadcast_to(images, (*images.shape[:3], 3)).astype(jnp.float32)
   vertical, horizontal = (jnp.asarray(_bilinear(n, resizer)) for n in images.shape[1:3])
@@ -190,7 +204,7 @@ def prepare(images: Array, resizer: str = 'tf1') -> Array:
 
 
 def _bilinear(size: int, resizer: str) -> np.ndarray:
-  """The matrix [299, size] of one axis."""
+  """Returns the matrix [299, size] that resizes along one axis."""
   position = np.arange(SIZE) * (size / SIZE)
   if resizer == 'pytorch':
     position = np.maximum((np.arange(SIZE) + 0.5) * (size / SIZE) - 0.5, 0.0)
@@ -203,10 +217,10 @@ def _bilinear(size: int, resizer: str) -> np.ndarray:
 
 
 def check_published(path: Path) -> None:
-  """Refuses any other file than the published one, with which alone figures can be compared.
+  """Refuses any file but the published one, because figures from other weights cannot be compared.
 
   Raises:
-    InputError: in one line; it is not there, or of another SHA-256.
+    InputError: the file is not there, or has another SHA-256.
   """
   try:
     with path.open('rb') as file:
@@ -218,10 +232,10 @@ def check_published(path: Path) -> None:
 
 
 def download(path: Path) -> None:
-  """Fetches the published file, 96 MB; it is whole or not there.
+  """Downloads the published file, 96 MB. Afterwards the file is whole or not there.
 
   Raises:
-    InputError: in one line; it cannot be fetched, or is not what was published.
+    InputError: it cannot be downloaded, or is not the published one.
   """
   part = path.with_name(path.name + '.part')
   print(f'downloading {URL} to {path}', flush=True)
@@ -236,27 +250,28 @@ def download(path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-  """The variables of `Inception` from its PyTorch port's file.
+  """Reads the variables of `Inception` from the weights file of the PyTorch port.
 
   Raises:
-    InputError: in one line; not that file, or cut short.
+    InputError: it is not that file, or it is cut short.
   """
   return from_torch(torch_files.read(path), str(path))
 
 
 def from_torch(tensors: Mapping[str, np.ndarray], origin: str) -> dict[str, Any]:
-  """The variables of `Inception` from tensors by their PyTorch names.
+  """Makes the variables of `Inception` from the state dict of the PyTorch port.
 
   Args:
-    tensors: a state dict.
-    origin: what to call it in an error.
+    tensors: the state dict.
+    origin: what it is called in an error.
 
   Raises:
-    InputError: in one line; a tensor is missing or of another shape.
+    InputError: a tensor is missing or has another shape.
   """
   shapes = jax.eval_shape(Inception().init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))['params']
 
   def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a tensor in float64, after checking its shape."""
     found = tensors.get(name)
     if found is None or found.shape != shape:
       problem = 'is missing' if found is None else f'has shape {found.shape} and should have {shape}'
@@ -264,6 +279,7 @@ def from_torch(tensors: Mapping[str, np.ndarray], origin: str) -> dict[str, Any]
     return found.astype(np.float64)
 
   def layer(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    """Returns one of the variables; batch norm is folded into those of a convolution."""
     *names, kind = (key.key for key in path)
     if names == ['fc']:
       return tensor('fc.weight', leaf.shape[::-1]).T.astype(np.float32)

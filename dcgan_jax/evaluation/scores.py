@@ -1,35 +1,36 @@
-"""Scores of generated images, as functions of features [N, D] or class probabilities [N, K] alone.
+"""Scores of generated images as functions of their features [N, D] or class probabilities [N, K] alone.
 
-NumPy in float64: nothing here knows images, networks or devices. Protocols are those of the papers; where
-they leave something open, as the order of random subsets, it is done as torch-fidelity does.
+Everything is NumPy in float64 and knows nothing of images, networks or devices. Protocols are those of the
+papers; what they leave open, such as the order of random subsets, follows torch-fidelity.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-SUBSET_SEED = 2020  # torch-fidelity's, so that figures can be compared to all digits
+SUBSET_SEED = 2020  # the seed of torch-fidelity, so that figures can be compared to the last digit
 
 
 class Moments(NamedTuple):
-  """Mean [D] and covariance [D, D] (with N - 1) of features."""
+  """The mean [D] and the covariance [D, D] of features; the latter divides by N - 1."""
 
   mean: np.ndarray
   covariance: np.ndarray
 
 
 def moments(features: np.ndarray) -> Moments:
-  """Of features [N, D], N 2 or more."""
+  """Returns the mean and the covariance of features [N, D], where N is 2 or more."""
   features = np.asarray(features, np.float64)
   return Moments(features.mean(0), np.atleast_2d(np.cov(features, rowvar=False)))
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-  """Squared Frechet distance of two Gaussians (Heusel et al. 2017): FID, when features are Inception's.
+  """Computes the squared Frechet distance of two Gaussians (Heusel et al. 2017).
 
-  |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)). The last trace is the sum of the square roots of the
-  eigenvalues of A^(1/2) B A^(1/2), which is symmetric: no complex root, no epsilon on the diagonal, and
-  right for fewer samples than features, where covariances are singular.
+  It is FID if the features are Inception's: |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)). The trace of the
+  root is computed as the sum of the square roots of the eigenvalues of the symmetric matrix A^(1/2) B
+  A^(1/2). This takes no complex root and no epsilon on the diagonal, and is right for fewer samples than
+  features, where covariances are singular.
   """
   values, vectors = np.linalg.eigh(a.covariance)
   root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
@@ -40,7 +41,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 class Estimate(NamedTuple):
-  """A mean and its standard error, or the standard deviation over splits; see the function."""
+  """A mean over subsets or splits, and its spread: the standard error or deviation, as the function says."""
 
   value: float
   spread: float
@@ -49,22 +50,22 @@ class Estimate(NamedTuple):
 def kernel_distance(
   fake: np.ndarray, real: np.ndarray, subsets: int = 100, subset_size: int = 1000
 ) -> Estimate:
-  """Kernel distance (Binkowski et al. 2018): KID, when features are Inception's.
+  """Computes the kernel distance (Binkowski et al. 2018), which is KID if the features are Inception's.
 
-  The unbiased squared maximum mean discrepancy with the kernel (x y / D + 1)^3, averaged over random
+  It is the unbiased squared maximum mean discrepancy with the kernel (x y / D + 1)^3, averaged over random
   subsets.
 
   Args:
     fake: features [N, D].
     real: features [M, D].
-    subsets: to average over.
-    subset_size: of each, at most N and M.
+    subsets: how many subsets are averaged over.
+    subset_size: images of each kind in a subset, at most N and M.
 
   Returns:
     The mean, and its standard error over the subsets.
 
   Raises:
-    ValueError: fewer than 2 images of either kind.
+    ValueError: there are fewer than 2 images of either kind.
   """
   size = min(subset_size, len(fake), len(real))
   if size < 2:
@@ -83,21 +84,22 @@ def kernel_distance(
 
 
 def _kernel(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """Returns the cubic kernel of each pair of rows, [N, M]."""
   return (x @ y.T / x.shape[1] + 1.0) ** 3
 
 
 def inception_score(probabilities: np.ndarray, splits: int = 10) -> Estimate:
-  """exp of the mean divergence of p(class | image) from p(class) (Salimans et al. 2016).
+  """Computes exp of the mean divergence of p(class | image) from p(class) (Salimans et al. 2016).
 
   Args:
-    probabilities: [N, K], rows that sum to 1.
-    splits: parts of the shuffled images, each scored by itself.
+    probabilities: [N, K]; each row sums to 1.
+    splits: into how many parts the shuffled images are divided; each is scored by itself.
 
   Returns:
-    Mean and standard deviation over the splits.
+    The mean and the standard deviation over the splits.
 
   Raises:
-    ValueError: fewer images than splits.
+    ValueError: there are fewer images than splits.
   """
   count = len(probabilities)
   if count < splits:
@@ -109,33 +111,41 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> Estimate:
 
 
 def _divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-  """Kullback-Leibler, along the last axis; 0 log 0 is 0."""
+  """Returns the Kullback-Leibler divergence along the last axis, in nats; 0 log 0 is 0."""
   with np.errstate(divide='ignore', invalid='ignore'):
     return np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum(-1)
 
 
 class Manifold(NamedTuple):
-  """How fakes and real images lie in each other's neighbourhoods; all in [0, 1] but the density."""
+  """How far fakes and real images lie in each other's neighbourhoods.
 
-  precision: float  # share of fakes that are near a real image
-  recall: float  # share of real images that are near a fake
-  density: float  # real neighbourhoods that a fake lies in, by what is to be expected
-  coverage: float  # share of real images that have a fake in their neighbourhood
+  Attributes:
+    precision: share of fakes that lie in the neighbourhood of a real image, in [0, 1].
+    recall: share of real images that lie in the neighbourhood of a fake, in [0, 1].
+    density: real neighbourhoods that a fake lies in on average, divided by their k; 1 is expected of real
+      images.
+    coverage: share of real images that have a fake in their neighbourhood, in [0, 1].
+  """
+
+  precision: float
+  recall: float
+  density: float
+  coverage: float
 
 
 def manifold(fake: np.ndarray, real: np.ndarray, k: int = 3, k_density: int = 5) -> Manifold:
-  """Improved precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
+  """Computes precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-  An image's neighbourhood is the ball that reaches to its k-th nearest neighbour of its own kind.
+  The neighbourhood of an image is the ball that reaches to its k-th nearest neighbour of the same kind.
 
   Args:
     fake: features [N, D].
     real: features [M, D].
-    k: neighbours for precision and recall.
-    k_density: neighbours for density and coverage.
+    k: of the neighbourhoods for precision and recall.
+    k_density: of the neighbourhoods for density and coverage.
 
   Raises:
-    ValueError: not more than k images of either kind.
+    ValueError: there are no more than k images of either kind.
   """
   least = max(k, k_density) + 1
   if min(len(fake), len(real)) < least:
@@ -157,38 +167,44 @@ def manifold(fake: np.ndarray, real: np.ndarray, k: int = 3, k_density: int = 5)
 
 
 def _radii(x: np.ndarray, ks: list[int]) -> list[np.ndarray]:
-  """For each k the squared distance of each point to its k-th nearest other one, [N]."""
+  """Returns for each k the squared distance of each point to its k-th nearest other point, [N]."""
   nearest = np.concatenate(
     [np.partition(_distances(x[rows], x), ks, axis=1)[:, ks] for rows in _chunks(len(x))]
-  )  # of the distances in order the first is the point's own, 0
+  )  # The smallest distance, at position 0, is the 0 of the point to itself.
   return list(nearest.T)
 
 
 def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Squared, [N, M]."""
+  """Returns the squared distances of each row of x from each row of y, [N, M]."""
   squares = np.square(x).sum(1)[:, None] + np.square(y).sum(1)
   return np.maximum(squares - 2.0 * x @ y.T, 0.0)
 
 
 def _chunks(count: int, size: int = 1024) -> list[slice]:
-  """Rows to work on at a time, so that memory grows with the number of points and not with its square."""
+  """Returns slices of rows to work on in turn, so that memory does not grow with the square of `count`."""
   return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 class Coverage(NamedTuple):
-  """How generated images are spread over the classes of the data."""
+  """How generated images are spread over the classes of the data.
 
-  histogram: np.ndarray  # share of generated images in each class, [K]
-  missing: list[int]  # classes that have less than a tenth of their share of the data
-  divergence: float  # KL(generated || data), in nats
+  Attributes:
+    histogram: share of generated images in each class, [K].
+    missing: classes whose share of the generated images is less than a tenth of their share of the data.
+    divergence: KL(generated || data), in nats.
+  """
+
+  histogram: np.ndarray
+  missing: list[int]
+  divergence: float
 
 
 def class_coverage(predicted: np.ndarray, shares: np.ndarray) -> Coverage:
-  """Of generated images.
+  """Compares the classes of generated images with those of the data.
 
   Args:
-    predicted: class of each, integers [N] in [0, K).
-    shares: of the classes in the data, [K], with sum 1.
+    predicted: class of each generated image, integers [N] in [0, K).
+    shares: share of each class in the data, [K], with sum 1.
   """
   histogram = np.bincount(predicted, minlength=len(shares)) / len(predicted)
   missing = np.flatnonzero(histogram < 0.1 * shares)

@@ -1,69 +1,135 @@
-"""Scores of the generator during training: which checkpoint is the best, and whether it has collapsed."""
+"""Scores of a generator's images, and the function that takes them during training.
+
+Scores taken during training decide which checkpoint is the best, and show whether the generator has
+collapsed.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from dcgan_jax import cache, data, latents, programs
-from dcgan_jax.commands import build, evaluate, extractors, sample
+from dcgan_jax import parallel, sampling
+from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import inception
-from dcgan_jax.state import GanState
+from dcgan_jax.evaluation import extractors, scores
+from dcgan_jax.experiment import Experiment
+from dcgan_jax.train_state import GanState
 
-DISTANCE = {'classifier': 'classifier_frechet_distance', 'inception': 'fid'}  # that the best one is chosen by
+LEAST = 10  # images, for the ten splits of an Inception score, and for neighbourhoods
+# The score that ranks checkpoints, by kind of extractor; the lower the better.
+DISTANCE = {'classifier': 'classifier_frechet_distance', 'inception': 'fid'}
 
 Scorer = Callable[[GanState], dict[str, float]]
 
 
-def make(config: ConfigDict, source: data.Source, mesh: Mesh) -> Scorer:
-  """Makes the function from a state to the scores of its generator, as `--mode=evaluate` computes them.
+def make(experiment: Experiment, mesh: Mesh) -> Scorer:
+  """Makes the function from a state to the scores of its generator.
 
-  Always of the same latents. Neighbourhoods are of `eval.num` real images, so that coverage can be compared
-  over a run, and not with that of `--mode=evaluate`, which takes more.
+  They are computed as `--mode=evaluate` does, always of the same latents. Only the neighbourhoods differ:
+  they are those of `eval.num` real images, and `--mode=evaluate` takes more. So coverage can be compared over
+  a run, but not with that of `--mode=evaluate`.
+
+  Args:
+    experiment: the one whose generator is scored.
+    mesh: the devices that generate the images.
 
   Raises:
     InputError: in one line; the data has no classes, or Inception's weights are not there.
   """
-  num = config.eval.num
+  num = experiment.settings.eval.num
   try:
-    extractor, labels, reference = _prepare(config, source)
+    extractor, labels, reference = _prepare(experiment)
   except InputError as error:
     raise InputError(f'{error}; or train without scores: --config.eval.every_steps=0') from error
   kept = reference['features']
   reference['features'] = kept[np.linspace(0, len(kept) - 1, min(num, len(kept))).astype(int)]
 
-  generator, _ = build.networks(config)
-  generate = programs.map_rows(sample.make_images(generator, 'stored'), mesh)
-  indices = jnp.arange(-(-num // sample.BATCH_SIZE) * sample.BATCH_SIZE)
-  drawn = latents.sample(jax.random.key(config.seed), indices, config.latent.size, config.latent.prior)
-  z = np.asarray(drawn)[:num]
+  generate = parallel.map_rows(sampling.make_images(experiment.gan.generator, 'stored'), mesh)
+  z = sampling.draw(experiment.gan.latents, experiment.settings.seed, num)
 
-  def score(state: GanState) -> dict[str, float]:
-    found = extractor.look(generate(state.sampling_variables, z, sample.BATCH_SIZE))
-    values = evaluate.score(found, reference, extractor.kind)
+  def score_state(state: GanState) -> dict[str, float]:
+    found = extractor.look(generate(state.sampling_variables, z, sampling.BATCH_SIZE))
+    values = score(found, reference, extractor.kind)
     if labels is not None:
-      values['missing_classes'] = len(evaluate.classes(found['probabilities'], labels)['missing'])
+      values['missing_classes'] = len(classes(found['probabilities'], labels)['missing'])
     return values
 
-  return score
+  return score_state
 
 
 def _prepare(
-  config: ConfigDict, source: data.Source
+  experiment: Experiment,
 ) -> tuple[extractors.Extractor, extractors.Labels | None, dict[str, np.ndarray]]:
-  """The network that looks, labels if it is of the data's own classes, and what it sees in real images."""
-  if config.eval.features == 'inception':
-    labels = None
-    weights = inception.read_weights(evaluate.find_weights(config.eval.weights or None, download=False))
-    extractor = extractors.of_inception(weights, 'tf1')
-  else:
-    labels = extractors.Labels(*source.labels())
-  real = cache.load(source, config.data.source)
-  evaluate.check_enough(config, real)
-  if labels is not None:
-    extractor = extractors.of_classifier(source, real, labels)
-  return extractor, labels, extractors.reference(source, real, extractor)
+  """Returns the extractor, the labels if it is a classifier, and the reference that it gives."""
+  settings = experiment.settings
+  chosen = extractors.Chosen(settings.eval.features, settings.eval.weights or None)
+  labels, make_extractor = extractors.prepare(chosen, experiment)
+  real = cache.load(experiment.source, settings.data.source)
+  check_enough(settings.data.source, real)
+  extractor = make_extractor(real)
+  return extractor, labels, extractors.reference(experiment.source, real, extractor)
+
+
+def check_enough(source: str, real: np.ndarray) -> None:
+  """Refuses real images that are too few for scores.
+
+  Args:
+    source: what the setting `data.source` calls them.
+    real: the images, [N, ...].
+
+  Raises:
+    InputError: there are fewer than `LEAST`.
+  """
+  if len(real) < LEAST:
+    raise InputError(f'data.source={source}: has {len(real)} images; scores take {LEAST} or more')
+
+
+def score(found: extractors.Features, reference: dict[str, np.ndarray], kind: str) -> dict[str, float]:
+  """Scores images by their features.
+
+  Args:
+    found: features and probabilities of the images.
+    reference: of the real images, see `extractors.reference`.
+    kind: of the extractor, 'classifier' | 'inception'.
+
+  Returns:
+    The scores by name. Only those of Inception's features have the names that the literature uses.
+  """
+  ours = scores.moments(found['features'])
+  distance = scores.frechet_distance(ours, scores.Moments(reference['mean'], reference['covariance']))
+  near = scores.manifold(found['features'][: extractors.KEPT], reference['features'])._asdict()
+  if kind == 'classifier':
+    return {DISTANCE[kind]: distance} | near
+  kernel = scores.kernel_distance(found['features'], reference['features'])
+  value = scores.inception_score(found['probabilities'])
+  return {
+    DISTANCE[kind]: distance,
+    'kid': kernel.value,
+    'kid_error': kernel.spread,
+    'inception_score': value.value,
+    'inception_score_deviation': value.spread,
+  } | near
+
+
+def classes(probabilities: np.ndarray, labels: extractors.Labels) -> dict[str, Any]:
+  """Returns how images are spread over the classes of the data.
+
+  Args:
+    probabilities: of the K classes for each image, [N, K].
+    labels: of the real images.
+
+  Returns:
+    'names' of the classes; 'generated' and 'data', the share of each; 'missing', the names of those that have
+    less than a tenth of their share; and 'divergence', KL(generated || data) in nats.
+  """
+  names, shares = labels.names, labels.shares
+  found = scores.class_coverage(probabilities.argmax(1), shares)
+  return {
+    'names': list(names),
+    'generated': [float(x) for x in found.histogram],
+    'data': [float(x) for x in shares],
+    'missing': [names[i] for i in found.missing],
+    'divergence': found.divergence,
+  }

@@ -1,4 +1,4 @@
-"""`--mode=import`: weights that others trained, as a run of step 0 on which every verb works."""
+"""Turns weights that others trained into a run of step 0, which every mode can then use."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -7,29 +7,32 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from ml_collections import ConfigDict
 
-from dcgan_jax import cache, checkpoints, conv, foreign, images, latents, norm_statistics, torch_files
-from dcgan_jax.commands import build, validation, workdir
-from dcgan_jax.commands.sample import Sampler
+from dcgan_jax import conv, experiment, norm_statistics
+from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
-from dcgan_jax.foreign import Network
-from dcgan_jax.state import GanState, NetState
+from dcgan_jax.interop import newmu, pytorch, torch_files
+from dcgan_jax.interop.network import Network
+from dcgan_jax.journal import checkpoints, pictures, workdir
+from dcgan_jax.sampling import Sampler
+from dcgan_jax.settings import Settings, from_dict
+from dcgan_jax.train_state import Gan, GanState, NetState
 
-SAMPLES = 10_000  # from which batch-norm statistics are taken that the original does not have
-BATCH_SIZE = 100  # of them, at a time
+SAMPLES = 10_000  # from which missing batch-norm statistics are taken
+BATCH_SIZE = 100  # of these samples, at a time
 
 
-def run(config: ConfigDict, folder: Path, file_format: str, source: str) -> None:
+def run(settings: Settings, folder: Path, file_format: str, source: str) -> None:
   """Writes config.json, a checkpoint of step 0 and its picture.
 
-  Where the original has no running statistics of batch norm, they are those of 10,000 latents for the
-  generator, and of its images for the discriminator: no data need be at hand.
+  Running statistics of batch norm that the files do not have are measured instead: those of the generator
+  from 10,000 latents, those of the discriminator from the images that the generator makes of them. So no data
+  is needed.
 
   Args:
-    config: validated; what the weights tell (architecture, sizes, epsilon) replaces its settings.
+    settings: of the run; what the weights tell (architecture, sizes, epsilon) replaces their values.
     folder: the workdir, without a run.
-    file_format: 'pytorch' | 'newmu', see `foreign`.
+    file_format: 'pytorch' | 'newmu', see the modules of these names.
     source: PATH of a generator's file, or PATH,PATH with a discriminator's, in any order; for newmu, the
       folder of the arrays.
 
@@ -38,25 +41,29 @@ def run(config: ConfigDict, folder: Path, file_format: str, source: str) -> None
   """
   _check_free(folder)
   networks = {'pytorch': _read_pytorch, 'newmu': _read_newmu}[file_format](source)
-  config = _adopt(config, networks, source)
+  settings = _adopt(settings, networks, source)
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise InputError(f'workdir={folder}: cannot be written: {error.strerror}') from error
   cache.keep_compiled_programs()
-  state = jax.jit(build.initial_state(config))()
-  state = _with_weights(config, state, networks)
-  generator, _ = build.networks(config)
-  sampler = Sampler(generator, state.sampling_variables, 0, config.latent.size, config.latent.prior)
-  picture = images.grid(sampler.sample(config.sample.num, config.seed))
-  workdir.write_config(folder, config)
-  with checkpoints.open_for_writing(folder / 'checkpoints', config.checkpoint.keep) as saver:
+  parts = experiment.build(settings)
+  state = _with_weights(parts.gan, settings.seed, jax.jit(parts.initial_state)(), networks)
+  sampler = Sampler(parts.gan.generator, state.sampling_variables, parts.gan.latents, 0)
+  picture = pictures.grid(sampler.sample(settings.sample.num, settings.seed))
+  workdir.write_settings(folder, settings)
+  with checkpoints.open_for_writing(folder / 'checkpoints', settings.checkpoint.keep) as saver:
     checkpoints.save(saver, state)
-  images.save_png(workdir.sample(folder, 0), picture)
+  pictures.save_png(workdir.sample(folder, 0), picture)
   print(f'{folder}: imported as step 0; look at {workdir.sample(folder, 0)}')
 
 
 def _check_free(folder: Path) -> None:
+  """Refuses a workdir that is a file or holds a run.
+
+  Raises:
+    InputError: it does.
+  """
   if folder.exists() and not folder.is_dir():
     raise InputError(f'workdir={folder}: is a file; choose a folder')
   if (folder / 'config.json').exists() or (folder / 'checkpoints').exists():
@@ -64,7 +71,11 @@ def _check_free(folder: Path) -> None:
 
 
 def _read_pytorch(source: str) -> dict[str, Network]:
-  """The networks of one file or two, by kind."""
+  """Reads the networks of one file or two, by kind.
+
+  Raises:
+    InputError: a file is not a network, or there is no generator.
+  """
   networks: dict[str, Network] = {}
   for name in source.split(','):
     path = Path(name).expanduser()
@@ -72,7 +83,7 @@ def _read_pytorch(source: str) -> dict[str, Network]:
       raise InputError(f'source={name}: is a folder; format=pytorch takes files, format=newmu a folder')
     tensors = torch_files.read(path)
     try:
-      network = foreign.from_pytorch(tensors)
+      network = pytorch.from_pytorch(tensors)
     except InputError as error:
       raise InputError(f'source={name}: {error}') from error
     if network.kind in networks:
@@ -84,43 +95,53 @@ def _read_pytorch(source: str) -> dict[str, Network]:
 
 
 def _read_newmu(source: str) -> dict[str, Network]:
-  """The networks of the folder, by kind."""
+  """Reads the networks of a folder, by kind.
+
+  Raises:
+    InputError: there is no such folder, or its arrays are not those of a DCGAN.
+  """
   try:
-    arrays = foreign.read_newmu(Path(source).expanduser())
+    arrays = newmu.read_newmu(Path(source).expanduser())
     kinds = {'gen': 'generator', 'discrim': 'discriminator'}
-    return {kinds[name]: foreign.from_newmu(arrays[name], kinds[name]) for name in arrays}
+    return {kinds[name]: newmu.from_newmu(arrays[name], kinds[name]) for name in arrays}
   except InputError as error:
     raise InputError(f'source={source}: {error}') from error
 
 
-def _adopt(config: ConfigDict, networks: dict[str, Network], source: str) -> ConfigDict:
-  """The config with what the weights tell; prints that."""
-  config = config.copy_and_resolve_references()
+def _adopt(settings: Settings, networks: dict[str, Network], source: str) -> Settings:
+  """Returns the settings with what the weights tell, and prints that.
+
+  Raises:
+    InputError: the networks do not fit each other or the rest of the settings.
+  """
   generator = networks['generator']
+  values = dataclasses.asdict(settings)
   for kind, network in networks.items():
     if _images(network) != _images(generator):
       raise InputError(
         f'source={source}: the generator makes images of {_images(generator)} pixels and channels, the '
         f'discriminator takes {_images(network)}'
       )
-    config[kind].update(network.settings)
-  config.latent.size = generator.z_size
-  config.data.image_size, config.data.channels = generator.image_size, generator.channels
+    values[kind] |= network.settings
+  values['latent']['size'] = generator.z_size
+  values['data'] |= {'image_size': generator.image_size, 'channels': generator.channels}
   try:
-    validation.check(config)
+    adopted = from_dict(values)
   except InputError as error:
     raise InputError(f'source={source}: does not go with the config: {error}') from error
-  print(f'images {_images(generator)}, latents of {generator.z_size} numbers, prior {config.latent.prior}')
+  print(f'images {_images(generator)}, latents of {generator.z_size} numbers, prior {adopted.latent.prior}')
   for kind in ('generator', 'discriminator'):
     print(f'{kind}: {_describe(networks[kind]) if kind in networks else "none there; a new one, untrained"}')
-  return config
+  return adopted
 
 
 def _images(network: Network) -> str:
+  """Returns the height, width and channels of a network's images as text."""
   return f'{network.image_size[0]}x{network.image_size[1]}x{network.channels}'
 
 
 def _describe(network: Network) -> str:
+  """Returns in one line what the weights tell about a network."""
   settings, size = network.settings, network.settings['kernel_size']
   norms = [name for name in network.params if name.startswith('norm')]
   statistics = 'as stored there'
@@ -132,13 +153,21 @@ def _describe(network: Network) -> str:
   )
 
 
-def _with_weights(config: ConfigDict, state: GanState, networks: dict[str, Network]) -> GanState:
-  """The initial state with the imported parameters and statistics; Adam's averages stay new."""
-  generator, discriminator = (module.clone(dtype='float32') for module in build.networks(config))
+def _with_weights(gan: Gan, seed: int, state: GanState, networks: dict[str, Network]) -> GanState:
+  """Returns a state with the imported parameters and statistics in place of its own.
+
+  Args:
+    gan: the parts that are trained.
+    seed: of the latents that missing statistics are measured with.
+    state: the initial one, whose Adam averages stay.
+    networks: the imported ones, by kind; a discriminator may be missing.
+  """
+  # Statistics are measured in full precision, whatever the run computes in.
+  generator, discriminator = gan.generator.clone(dtype='float32'), gan.discriminator.clone(dtype='float32')
 
   def z() -> Iterator[jax.Array]:
     for indices in jnp.arange(SAMPLES).reshape(-1, BATCH_SIZE):
-      yield latents.sample(jax.random.key(config.seed), indices, config.latent.size, config.latent.prior)
+      yield gan.latents.sample(jax.random.key(seed), indices)
 
   def generated() -> Iterator[jax.Array]:
     return (make(made.variables, x) for x in z())
@@ -155,7 +184,14 @@ def _with_weights(config: ConfigDict, state: GanState, networks: dict[str, Netwo
 def _filled(
   module: nn.Module, net: NetState, network: Network, batches: Callable[[], Iterator[jax.Array]]
 ) -> NetState:
-  """A network with the weights of another, and statistics of what is fed to it where that has none."""
+  """Returns a network's state with imported weights, and with measured statistics where the file has none.
+
+  Args:
+    module: the network.
+    net: its state so far.
+    network: the imported one.
+    batches: the inputs that statistics are measured with, see `norm_statistics.estimate`.
+  """
   stats = norm_statistics.estimate(module, network.params, network.batch_stats, batches)
   params, stats = jax.tree.map(jnp.asarray, (network.params, stats))
   return dataclasses.replace(net, params=params, batch_stats=stats)

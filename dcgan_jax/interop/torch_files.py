@@ -1,7 +1,7 @@
-"""PyTorch's files of tensors, read without PyTorch and without running anything that they contain.
+"""Reads PyTorch's files of tensors without PyTorch, and without running anything that they contain.
 
-Both of its formats are pickles: programs. Here a pickle may name tensors, their element types and
-dictionaries; the first other name ends the reading.
+Both of PyTorch's formats are pickles, and a pickle is a program that may call any function it names. Here it
+may name tensors, their element types and dictionaries; reading stops at the first other name.
 """
 
 import collections
@@ -15,7 +15,7 @@ import numpy as np
 
 from dcgan_jax.errors import InputError
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # what files from before PyTorch 1.6 start with
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first object in files from before PyTorch 1.6
 DTYPES = {
   'DoubleStorage': '<f8',
   'FloatStorage': '<f4',
@@ -30,27 +30,31 @@ DTYPES = {
 
 
 class _Storage(NamedTuple):
-  """Numbers that tensors are views of; filled when all is read, in the legacy format after the pickle."""
+  """A reference to the numbers that tensors are views of, which the file has outside the pickle."""
 
   dtype: np.dtype
   key: str
 
 
 class _Tensor(NamedTuple):
+  """A view of a storage."""
+
   storage: _Storage
-  offset: int
+  offset: int  # in elements
   shape: tuple[int, ...]
   strides: tuple[int, ...]  # in elements
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+  """Stands in for PyTorch's function that rebuilds a tensor."""
   return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
 class _Unpickler(pickle.Unpickler):
-  """Reads a pickle of tensors in dictionaries and lists."""
+  """A reader of pickles that hold nothing but tensors in dictionaries and lists."""
 
   def find_class(self, module: str, name: str) -> Any:
+    """Returns what a name in the pickle stands for, if it is one of the few that are allowed."""
     if (module, name) == ('collections', 'OrderedDict'):
       return collections.OrderedDict
     if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
@@ -62,6 +66,7 @@ class _Unpickler(pickle.Unpickler):
     raise pickle.UnpicklingError(f'it names {module}.{name}, which is no tensor; nothing of it was run')
 
   def persistent_load(self, pid: Any) -> _Storage:
+    """Returns the storage that the pickle refers to."""
     kind, dtype, key = pid[:3]
     if kind != 'storage' or not isinstance(dtype, np.dtype):
       raise pickle.UnpicklingError('a storage is expected')
@@ -69,12 +74,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-  """The tensors of a file that `torch.save` made of a state dict, by name.
+  """Reads the tensors of a state dict that `torch.save` wrote, by their names.
 
-  Those of nested dictionaries have names with dots. Whatever else is in it, as numbers, is left out.
+  Tensors in nested dictionaries get names with dots. Other objects, such as numbers, are left out.
 
   Raises:
-    InputError: in one line; no such file, cut short, not of tensors, or with code in it.
+    InputError: there is no such file, it is cut short, it holds no tensors, or it names anything else.
   """
   try:
     if zipfile.is_zipfile(path):
@@ -85,7 +90,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     tensors = dict(_flatten(content, data))
   except OSError as error:
     _refuse(path, error.strerror or str(error))
-  except Exception as error:  # a broken pickle may raise anything
+  except Exception as error:  # A broken pickle may raise anything.
     _refuse(path, f'cannot be read as PyTorch tensors: {error or type(error).__name__}')
   if not tensors:
     _refuse(path, 'has no tensors in it')
@@ -93,10 +98,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 
 def _refuse(path: Path, reason: str) -> NoReturn:
+  """Raises an InputError about a file, in one line."""
   raise InputError(f'{path}: {" ".join(reason.split())[:300]}')
 
 
 def _read_zip(path: Path) -> tuple[Any, dict[str, bytes]]:
+  """Reads the format since PyTorch 1.6; returns the content and the bytes of each storage by its key."""
   with zipfile.ZipFile(path) as archive:
     names = archive.namelist()
     (pickled,) = (name for name in names if name.endswith('/data.pkl'))
@@ -110,13 +117,14 @@ def _read_zip(path: Path) -> tuple[Any, dict[str, bytes]]:
 
 
 def _read_legacy(file: IO[bytes]) -> tuple[Any, dict[str, bytes]]:
+  """Reads the format before PyTorch 1.6; returns what `_read_zip` does."""
   if file.read(2) == b'PK':
     raise ValueError('it is a zip file that is cut short')
   file.seek(0)
   if _Unpickler(file).load() != LEGACY_MAGIC:
     raise ValueError('it is no file of torch.save')
-  _Unpickler(file).load()  # version of the protocol
-  _Unpickler(file).load()  # sizes of the writing machine's types
+  _Unpickler(file).load()  # the version of the protocol
+  _Unpickler(file).load()  # the sizes of types on the machine that wrote the file
   unpickler = _Unpickler(file)
   content = unpickler.load()
   sizes = {tensor.storage.key: tensor.storage for _, tensor in _tensors(content)}
@@ -129,6 +137,7 @@ def _read_legacy(file: IO[bytes]) -> tuple[Any, dict[str, bytes]]:
 
 
 def _tensors(content: Any, path: str = '') -> Any:
+  """Yields the name and the reference of each tensor."""
   if isinstance(content, _Tensor):
     yield path, content
   elif isinstance(content, dict):
@@ -137,6 +146,7 @@ def _tensors(content: Any, path: str = '') -> Any:
 
 
 def _flatten(content: Any, data: dict[str, bytes]) -> Any:
+  """Yields the name and the array of each tensor."""
   for name, tensor in _tensors(content):
     numbers = np.frombuffer(data[tensor.storage.key], tensor.storage.dtype)
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides))

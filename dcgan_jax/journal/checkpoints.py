@@ -1,4 +1,4 @@
-"""Checkpoints of the whole training state, by Orbax: written in the background, whole or not at all."""
+"""Checkpoints of the whole training state. Orbax writes them in the background, whole or not at all."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from dcgan_jax.train_state import GanState
 
 
 def open_for_writing(folder: Path, keep: int) -> ocp.training.Checkpointer:
-  """Opens a folder of checkpoints that keeps the last `keep` and the one of the best score.
+  """Opens a folder of checkpoints for a run, which must close it or may lose its last checkpoint.
 
-  Close it, or the last may be lost.
+  Args:
+    folder: of the checkpoints.
+    keep: how many of the last checkpoints are kept, in addition to the one with the best score.
   """
   keeping = ocp.training.preservation_policies
   best = keeping.BestN(
@@ -28,34 +30,35 @@ def open_for_writing(folder: Path, keep: int) -> ocp.training.Checkpointer:
 
 
 class _Always:
-  """When to save is the training loop's decision."""
+  """A policy that saves whenever it is asked to, because the training loop decides when to save."""
 
   def should_save(self, step: Any, previous_steps: Any, *, context: Any) -> bool:
+    """Returns True."""
     return True
 
 
 def steps(folder: Path) -> list[int]:
-  """The steps of the finished checkpoints, ascending."""
+  """Returns the steps of the finished checkpoints in ascending order."""
   if not folder.is_dir():
     return []
   return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
 
 
 def best(checkpointer: ocp.training.Checkpointer) -> tuple[int, float] | None:
-  """Step and score of the finished checkpoint with the lowest score; None where none has one."""
+  """Returns step and score of the finished checkpoint with the lowest score; None if none has a score."""
   scored = [(c.metrics['score'], c.step) for c in checkpointer.checkpoints if c.metrics]
   return min(scored)[::-1] if scored else None
 
 
 def find(folder: Path, which: str) -> int:
-  """The step of a checkpoint.
+  """Returns the step of the checkpoint that a user asks for.
 
   Args:
     folder: of the checkpoints.
     which: 'last', 'best' by score, or the number of a step.
 
   Raises:
-    InputError: in one line, with those there are.
+    InputError: there is no such checkpoint; the message tells which there are.
   """
   known = steps(folder)
   if which not in ('last', 'best') and not which.isdigit():
@@ -78,12 +81,12 @@ def find(folder: Path, which: str) -> int:
 
 
 def save(checkpointer: ocp.training.Checkpointer, state: GanState, score: float | None = None) -> None:
-  """Starts to save a state under its step; waits for the copy off the device, not for the disk.
+  """Starts to save a state under its step; waits until it is copied off the device, not until it is on disk.
 
   Args:
-    checkpointer: of `open_for_writing`.
-    state: what to save.
-    score: of its generator, the lower the better; None if it was not scored.
+    checkpointer: from `open_for_writing`.
+    state: the state to save.
+    score: of its generator, where lower is better; None if it was not scored.
   """
   checkpointer.save_async(int(state.step), state, metrics=None if score is None else {'score': score})
 
@@ -96,11 +99,12 @@ def restore(
   Args:
     folder: of the checkpoints.
     step: of the checkpoint.
-    like: a state of the same shape, concrete or abstract (`jax.eval_shape`).
-    sharding: of its arrays, whatever it was saved from; None for the first device of this process.
+    like: a state with the same shapes, concrete or abstract (`jax.eval_shape`).
+    sharding: of the arrays that are read, whatever they were saved from; None for the first device of this
+      process.
 
   Raises:
-    InputError: a checkpoint of other networks.
+    InputError: the checkpoint is of other networks.
   """
   path = folder.absolute() / str(step)
   _check_shapes(path, like)
@@ -110,7 +114,11 @@ def restore(
 
 
 def _check_shapes(path: Path, like: GanState) -> None:
-  """Compares names and shapes before any array is read: Orbax's own complaint is pages long."""
+  """Compares names and shapes before any array is read, because Orbax's own error is pages long.
+
+  Raises:
+    InputError: they differ.
+  """
   wanted, stored = _shapes(like), _shapes(ocp.metadata(path).metadata)
   for name in sorted(wanted.keys() | stored.keys()):
     if wanted.get(name) != stored.get(name):
@@ -121,5 +129,6 @@ def _check_shapes(path: Path, like: GanState) -> None:
 
 
 def _shapes(tree: object) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of the arrays in a tree, by their paths."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape) for path, leaf in leaves}

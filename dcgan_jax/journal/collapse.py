@@ -1,6 +1,6 @@
-"""Signs, in the metrics of a run, that a GAN has stopped learning: in plain words.
+"""Signs that a GAN has stopped learning, found in the metrics of its run and put in plain words.
 
-Collapse, also late, is the rule for GANs of this kind, and no loss tells it: scores of samples do.
+GANs of this kind usually collapse sooner or later. Losses do not tell it, but scores of samples do.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,22 +8,25 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 Row = Mapping[str, float]
-Signs = dict[str, str]  # a sentence for each sign there is, by a short name
+Signs = dict[str, str]  # a sentence for each sign that was found, by a short name
 
-WINDOW = 10  # rows of losses that a sign must last for: one batch says little
-SATURATED = 0.9  # mean of D(x) - D(G(z)) from which on D is hardly ever wrong: 0.8 is usual in a good run
+WINDOW = 10  # rows of losses that a sign is averaged over, because one batch says little
+SATURATED = 0.9  # D(x) - D(G(z)) above which D is hardly ever wrong; 0.8 is usual in a good run
 LEAST = 0.05  # coverage below which there is nothing yet that could collapse
-PATIENCE = 5  # scores by which there should be
-FALL = 0.5  # of the best coverage so far
-RISE = 1.5  # times the best distance so far
+PATIENCE = 5  # scores after which the coverage should be above `LEAST`
+FALL = 0.5  # share of the best coverage so far; less than it is a collapse
+RISE = 1.5  # multiple of the best distance so far; more than it is reported
 
 
 def of_outputs(rows: Sequence[Row]) -> Signs:
-  """Whether D has won.
+  """Finds out whether D has won, so that G can no longer learn from it.
 
   Args:
-    rows: of metrics in the order of their steps, some with `d_real` and `d_fake`, D's mean outputs as
+    rows: of metrics, in the order of their steps; some have `d_real` and `d_fake`, the mean outputs of D as
       probabilities.
+
+  Returns:
+    The sign 'saturated', or none.
   """
   outputs = [row for row in rows[-2 * WINDOW :] if 'd_real' in row][-WINDOW:]
   if len(outputs) < WINDOW:
@@ -39,12 +42,15 @@ def of_outputs(rows: Sequence[Row]) -> Signs:
 
 
 def of_scores(rows: Sequence[Row], distance: str) -> Signs:
-  """Whether samples have become worse than they were.
+  """Finds out whether samples have become worse than they were.
 
   Args:
-    rows: of metrics in the order of their steps, some with scores: `coverage` in [0, 1], a distance and,
+    rows: of metrics, in the order of their steps; some have scores: `coverage` in [0, 1], a distance and,
       where the data has classes, `missing_classes`.
-    distance: name of the one that tells the best checkpoint, the lower the better.
+    distance: name of the distance that tells the best checkpoint; lower is better.
+
+  Returns:
+    Those of the signs 'coverage', 'classes' and 'distance' that are there.
   """
   scored = [row for row in rows if distance in row]
   if not scored:

@@ -1,119 +1,255 @@
-"""What a run writes and says on its way: metrics, scores, pictures, signs of collapse."""
+"""The journal of a run in training: it logs, draws, scores and saves when each is due."""
 
+import contextlib
 import datetime
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from dcgan_jax import collapse, conv, images, latents, losses, metrics
-from dcgan_jax.commands import build, scoring, workdir
-from dcgan_jax.commands.sample import make_images
-from dcgan_jax.state import GanState
+from dcgan_jax import parallel
+from dcgan_jax.journal import checkpoints, collapse, metrics, pictures, plots, workdir
+from dcgan_jax.journal.timing import Clock, Tracer
+from dcgan_jax.train_state import GanState
+
+Score = Callable[[GanState], dict[str, float]]
+Draw = Callable[[GanState], np.ndarray]  # -> a grid of samples, uint8 [H, W, C]
 
 
-class Diary:
-  """To be kept by one process of the run, and closed.
+@dataclass(frozen=True)
+class Plan:
+  """What a run does, and when.
 
-  Args:
-    config: of the run.
-    folder: its workdir.
+  Attributes:
     start: step that it goes on from.
-    bar: of its progress, shown on a terminal only.
+    num_steps: step that it ends with.
+    images_per_step: real images that a step learns from.
+    log_every: steps between rows of metrics.
+    draw_every: steps between pictures, 0 for none.
+    score_every: steps between scores, 0 for none.
+    save_every: steps between checkpoints.
+    keep: how many of the last checkpoints are kept, beside the best.
+    tensorboard: whether TensorBoard events are written too.
+    profile: whether some steps are traced for a profiler.
+    distance: name of the score that tells the best checkpoint, the lower the better.
+    probabilities: whether D's outputs in the metrics are probabilities, so that they tell when D has won.
   """
 
-  def __init__(self, config: ConfigDict, folder: Path, start: int, bar: tqdm):
-    self._config, self._folder, self._bar = config, folder, bar
-    self._writer = metrics.MetricsWriter(folder, start, config.log.tensorboard)
+  start: int
+  num_steps: int
+  images_per_step: int
+  log_every: int
+  draw_every: int
+  score_every: int
+  save_every: int
+  keep: int
+  tensorboard: bool
+  profile: bool
+  distance: str
+  probabilities: bool
+
+  def is_due(self, every: int, step: int) -> bool:
+    """Returns whether something that happens every so many steps, and after the last one, is due."""
+    return every > 0 and (step % every == 0 or step == self.num_steps)
+
+
+class Journal:
+  """Keeps the record of a run; each process has one, of which that of process 0 writes.
+
+  Attributes:
+    clock: tells the speed in the metrics.
+    healthy: whether all numbers of the state were finite when they were last looked at.
+  """
+
+  def __init__(self, folder: Path, plan: Plan, draw: Draw, score: Score | None):
+    self.plan, self.clock, self.healthy = plan, Clock(plan.start), True
+    self._folder, self._score = folder, score
+    self._saver = checkpoints.open_for_writing(folder / 'checkpoints', plan.keep)
+    best = checkpoints.best(self._saver)
+    self._least = best[1] if best else math.inf  # the best score so far
+    self._saved = self._step = plan.start
+    self._writer = Writer(folder, plan, draw) if parallel.is_main() else None
+    self._tracer = Tracer(folder / 'profile', plan.start) if plan.profile and parallel.is_main() else None
+
+  def begin(self, state: GanState) -> None:
+    """Draws the first picture of a run that has not begun before."""
+    if self._writer and self.plan.start == 0:
+      self._writer.picture(0, state)
+    self.clock = Clock(self.plan.start)
+
+  def record(self, step: int, state: GanState, values: dict[str, Array]) -> None:
+    """Does what is due after a program of steps.
+
+    Args:
+      step: the steps done.
+      state: that they led to.
+      values: the metrics of each step of the program, [steps] each.
+    """
+    plan, self._step = self.plan, step
+    if self._tracer:
+      self._tracer.step(step, state)
+    if self._writer:
+      self._writer.advance(step)
+    logs, draws, scores, saves = (
+      plan.is_due(every, step)
+      for every in (plan.log_every, plan.draw_every, plan.score_every, plan.save_every)
+    )
+    if logs or scores or saves:
+      self.healthy = bool(_is_finite(state))
+      if not self.healthy:
+        return  # Nothing of it is written.
+    if self._writer and logs:
+      self._writer.progress(step, values, self.clock.lap(step, plan.images_per_step))
+    if self._writer and draws:
+      self._writer.picture(step, state)
+    distance = self._score_now(step, state) if scores else None
+    better = distance is not None and bool(parallel.agreed(distance < self._least))
+    if saves or better:
+      checkpoints.save(self._saver, state, distance)
+      self._saved = step
+    if distance is not None:
+      self._least = min(self._least, distance)
+
+  def _score_now(self, step: int, state: GanState) -> float | None:
+    """Scores the generator; returns the distance that tells the best checkpoint."""
+    if self._score is None:
+      return None
+    with self.clock.paused():
+      row = self._score(state)
+    if self._writer:
+      self._writer.scores(step, row)
+    return row[self.plan.distance]
+
+  def finish(self, state: GanState) -> None:
+    """Saves the last step, unless it is saved already or not finite."""
+    if self.healthy and self._step > self._saved:
+      self.healthy = bool(_is_finite(state))
+      if self.healthy:
+        checkpoints.save(self._saver, state)
+
+  def close(self) -> None:
+    """Waits until everything is on disk."""
+    if self._writer:
+      self._writer.close()
+    self._saver.close()
+
+  def summarize(self) -> None:
+    """Ends the trace, if one was asked for, and draws the pictures of the whole run."""
+    if self._tracer:
+      self._tracer.close(self._step)
+    if self._writer:
+      draw_run(self._folder, self.plan.distance)
+
+  def divergence(self, state: GanState) -> str:
+    """Returns what to say of a run whose numbers are no longer finite."""
+    networks = ('generator', 'discriminator')
+    broken = ' and '.join(name for name in networks if not _is_finite(getattr(state, name)))
+    done = checkpoints.steps(self._folder / 'checkpoints')
+    kept = f'the last good checkpoint is of step {done[-1]}' if done else 'there is no checkpoint yet'
+    return (
+      f'workdir={self._folder}: training has diverged: at step {self._step} numbers of {broken} are not '
+      f'finite; {kept}; try lower learning rates, with --allow_config_change or in another --workdir'
+    )
+
+
+class Writer:
+  """Writes the metrics, scores and pictures of a run, and says how it goes; for process 0 alone."""
+
+  def __init__(self, folder: Path, plan: Plan, draw: Draw):
+    self._folder, self._plan, self._draw = folder, plan, draw
+    self._metrics = metrics.MetricsWriter(folder, plan.start, plan.tensorboard)
     self._signs: collapse.Signs = {}
-    self._draw = _picture_of(config)
+    # shown on a terminal only
+    self._bar = tqdm(total=plan.num_steps, initial=plan.start, unit='step', disable=None)
+
+  def advance(self, step: int) -> None:
+    """Moves the progress bar."""
+    self._bar.update(step - self._bar.n)
 
   def progress(self, step: int, values: dict[str, Array], speed: dict[str, float]) -> None:
-    """Writes a row of metrics, of the last of some steps, and shows it."""
+    """Writes a row of metrics, those of the last step, and shows it."""
     row = {name: float(value[-1]) for name, value in jax.device_get(values).items()} | speed
-    self._writer.write(step, row)
+    self._metrics.write(step, row)
     self._report(step, row)
     self._warn(step)
 
   def scores(self, step: int, row: dict[str, float]) -> None:
     """Writes a row of scores, and says what they tell."""
-    self._writer.write(step, row)
-    distance = scoring.DISTANCE[self._config.eval.features]
-    names = (distance, 'precision', 'recall', 'coverage')
+    self._metrics.write(step, row)
+    names = (self._plan.distance, 'precision', 'recall', 'coverage')
     self._say(f'step {step}  ' + '  '.join(f'{name.replace("_", " ")} {row[name]:.4g}' for name in names))
     self._warn(step)
 
   def picture(self, step: int, state: GanState) -> None:
     """Draws samples, if the run has pictures."""
-    if not self._config.sample.every_steps:
+    if not self._plan.draw_every:
       return
     made = self._draw(state)
-    images.save_png(workdir.sample(self._folder, step), images.zoom(made))
-    self._writer.add_image(step, made)
+    pictures.save_png(workdir.sample(self._folder, step), pictures.zoom(made))
+    self._metrics.add_image(step, made)
 
   def close(self) -> None:
-    self._writer.close()
+    """Closes the files and the progress bar."""
+    self._metrics.close()
+    self._bar.close()
 
   def _warn(self, step: int) -> None:
-    """Says what signs of collapse are new."""
-    rows, config = self._writer.rows, self._config
-    signs = collapse.of_scores(rows, scoring.DISTANCE[config.eval.features])
-    if losses.LOSSES[config.train.loss].output is jax.nn.sigmoid:  # D's outputs are probabilities
-      signs |= collapse.of_outputs(rows)
+    """Says which signs of collapse are new."""
+    signs = collapse.of_scores(self._metrics.rows, self._plan.distance)
+    if self._plan.probabilities:
+      signs |= collapse.of_outputs(self._metrics.rows)
     for name in sorted(signs.keys() - self._signs.keys()):
       self._say(f'step {step}: {signs[name]}')
     self._signs = signs
 
   def _say(self, line: str) -> None:
-    self._bar.write(line)  # above the bar, if there is one
+    """Prints a line above the progress bar, if there is one."""
+    self._bar.write(line)
     sys.stdout.flush()
 
   def _report(self, step: int, row: dict[str, float]) -> None:
-    """On a terminal in the progress bar, elsewhere as a line."""
+    """Shows losses and speed: on a terminal in the progress bar, elsewhere as a line."""
     told = f'loss_d {row["loss_d"]:.3f}  loss_g {row["loss_g"]:.3f}'
     speed = f'{row["images_per_second"]:.0f} images/s'
     if not self._bar.disable:
       self._bar.set_postfix_str(f'{told}  {speed}', refresh=False)
       return
-    train, num_steps = self._config.train, self._bar.total
-    seconds = (num_steps - step) * train.batch_size * train.d_steps / row['images_per_second']
-    print(
-      f'step {step}/{num_steps}  {told}  {speed}  {datetime.timedelta(seconds=round(seconds))} left',
-      flush=True,
-    )
+    plan = self._plan
+    seconds = round((plan.num_steps - step) * plan.images_per_step / row['images_per_second'])
+    left = datetime.timedelta(seconds=seconds)
+    print(f'step {step}/{plan.num_steps}  {told}  {speed}  {left} left', flush=True)
 
 
-def _picture_of(config: ConfigDict) -> Callable[[GanState], np.ndarray]:
-  """Makes the function from a state to its grid of samples: always of the latents that `--mode=sample`
-  draws for the same seed."""
-  generate = jax.jit(
-    make_images(build.networks(config)[0], 'stored'), compiler_options=conv.compiler_options()
-  )
-  indices = jnp.arange(config.sample.num)
-  z = latents.sample(jax.random.key(config.seed), indices, config.latent.size, config.latent.prior)
-
-  def draw(state: GanState) -> np.ndarray:
-    # on one device, which has the whole state: the same picture however many there are
-    variables = jax.tree.map(lambda x: x.addressable_data(0), state.sampling_variables)
-    return images.grid(np.asarray(generate(variables, z)))
-
-  return draw
+@contextlib.contextmanager
+def opened(folder: Path, plan: Plan, draw: Draw, score: Score | None) -> Iterator[Journal]:
+  """Opens a journal, closes it at the end of the block, and then draws the pictures of the whole run."""
+  with contextlib.closing(Journal(folder, plan, draw, score)) as journal:
+    yield journal
+  journal.summarize()
 
 
-def draw_run(folder: Path, config: ConfigDict) -> None:
-  """The pictures of the whole run."""
+def draw_run(folder: Path, distance: str) -> None:
+  """Draws the pictures of the whole run: losses, scores and the GIF of its samples."""
   rows = metrics.read(folder / 'metrics.jsonl')
   if any('loss_d' in row for row in rows):
-    metrics.plot_losses(folder / 'losses.png', rows)
-  distance = scoring.DISTANCE[config.eval.features]
+    plots.plot_losses(folder / 'losses.png', rows)
   if any(distance in row for row in rows):
-    metrics.plot_scores(folder / 'scores.png', rows, distance)
+    plots.plot_scores(folder / 'scores.png', rows, distance)
   frames = workdir.samples(folder)
   if frames:
-    images.save_gif(folder / 'samples.gif', frames)
+    pictures.save_gif(folder / 'samples.gif', frames)
+
+
+@jax.jit
+def _is_finite(tree: Any) -> Array:
+  """Returns whether every number in the tree is finite."""
+  numbers = (x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating))
+  return jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()

@@ -1,16 +1,21 @@
-"""Metrics of a run: `metrics.jsonl`, TensorBoard events, plots of losses and scores."""
+"""The metrics of a run, in `metrics.jsonl` and as TensorBoard events."""
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from dcgan_jax import images
-
 
 def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
-  """The rows of a metrics file, up to a step; a last line cut short by a crash is left out."""
+  """Reads the rows of a metrics file, up to a step; a last line that a crash has cut short is left out.
+
+  Args:
+    path: of the file; one that does not exist has no rows.
+    last_step: the last step to read, None for all.
+
+  Returns:
+    The rows in the order of their steps, each with its 'step' and some metrics.
+  """
   rows: list[dict[str, float]] = []
   if not path.exists():
     return rows
@@ -26,17 +31,22 @@ def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
 
 
 class MetricsWriter:
-  """Appends rows to `metrics.jsonl` and TensorBoard events in a folder.
+  """A writer that appends rows to `metrics.jsonl` in the folder of a run, and TensorBoard events.
 
-  Args:
-    folder: of the run.
-    step: that the run continues from; rows after it, of a run that was killed, are dropped.
-    tensorboard: whether to write events too.
+  Attributes:
+    rows: all rows of the run, also those of earlier starts.
   """
 
   def __init__(self, folder: Path, step: int, tensorboard: bool):
+    """Opens the files.
+
+    Args:
+      folder: of the run.
+      step: that the run continues from; later rows, from a run that was killed, are dropped.
+      tensorboard: whether to write TensorBoard events too.
+    """
     path = folder / 'metrics.jsonl'
-    self.rows = read(path, step)  # all rows, those of earlier starts too
+    self.rows = read(path, step)
     part = path.with_name(path.name + '.part')
     part.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
     part.replace(path)
@@ -48,7 +58,7 @@ class MetricsWriter:
       self._events = SummaryWriter(str(folder / 'tensorboard'), purge_step=step + 1)
 
   def write(self, step: int, values: dict[str, float]) -> None:
-    """Writes one row."""
+    """Writes one row of metrics."""
     self.rows.append({'step': step, **values})
     self._file.write(json.dumps(self.rows[-1]) + '\n')
     if self._events is not None:
@@ -61,82 +71,7 @@ class MetricsWriter:
       self._events.add_image('samples', image, step, dataformats='HWC')
 
   def close(self) -> None:
-    """Flushes both."""
+    """Writes what is still buffered and closes the files."""
     self._file.close()
     if self._events is not None:
       self._events.close()
-
-
-def plot_losses(path: Path, rows: list[dict[str, float]]) -> None:
-  """Draws both losses, and D's opinion of real images and fakes, over the steps of a run.
-
-  Args:
-    path: of the picture.
-    rows: of metrics; those without losses are left out.
-  """
-  from matplotlib.figure import Figure  # no pyplot: no global state, no display
-
-  rows = [row for row in rows if 'loss_d' in row]
-  steps = [row['step'] for row in rows]
-  figure = Figure(figsize=(8, 5.5), layout='constrained')
-  losses, outputs = figure.subplots(2, 1, sharex=True)
-  curves = (
-    (losses, 'loss_d', 'discriminator', 'tab:blue'),
-    (losses, 'loss_g', 'generator', 'tab:orange'),
-    (outputs, 'd_real', 'D(x), real images', 'tab:blue'),
-    (outputs, 'd_fake', 'D(G(z)), fakes', 'tab:orange'),
-  )
-  for axes, key, label, color in curves:
-    values = np.array([row[key] for row in rows])
-    axes.plot(steps, values, color=color, alpha=0.3, linewidth=0.8)
-    axes.plot(steps, _smooth(values), color=color, label=label, linewidth=1.5)
-  losses.set_ylabel('loss')
-  outputs.set_ylabel('output of D')
-  outputs.set_xlabel('step')
-  _finish(figure, path)
-
-
-def plot_scores(path: Path, rows: list[dict[str, float]], distance: str) -> None:
-  """Draws the scores over the steps of a run.
-
-  Args:
-    path: of the picture.
-    rows: of metrics; those without scores are left out.
-    distance: name of the score that tells the best checkpoint, the lower the better.
-  """
-  from matplotlib.figure import Figure
-
-  rows = [row for row in rows if distance in row]
-  steps = [row['step'] for row in rows]
-  best = min(rows, key=lambda row: row[distance])
-  figure = Figure(figsize=(8, 5.5), layout='constrained')
-  distances, shares = figure.subplots(2, 1, sharex=True)
-  name = 'FID' if distance == 'fid' else distance.replace('_', ' ').replace('frechet', 'Fréchet')
-  distances.plot(steps, [row[distance] for row in rows], marker='.', color='tab:blue', label=name)
-  label = f'best: {best[distance]:.1f} at step {best["step"]}'
-  distances.plot(best['step'], best[distance], 'o', color='tab:red', fillstyle='none', label=label)
-  distances.set_yscale('log')
-  distances.set_ylabel('distance')
-  for key, color in (('precision', 'tab:green'), ('recall', 'tab:orange'), ('coverage', 'tab:purple')):
-    shares.plot(steps, [row[key] for row in rows], marker='.', color=color, label=key)
-  shares.set_ylim(0, 1)
-  shares.set_ylabel('share of images')
-  shares.set_xlabel('step')
-  _finish(figure, path)
-
-
-def _finish(figure: Any, path: Path) -> None:
-  """Legends above the curves; then writes the picture, whole or not at all."""
-  for axes in figure.axes:
-    axes.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=3, frameon=False)
-    axes.spines[['top', 'right']].set_visible(False)
-  images.save_figure(path, figure)
-
-
-def _smooth(values: np.ndarray) -> np.ndarray:
-  """Centred running mean over about a thirtieth of the curve, its window cut at the ends."""
-  half = len(values) // 60
-  sums = np.concatenate([[0.0], np.cumsum(values)])
-  low = np.maximum(np.arange(len(values)) - half, 0)
-  high = np.minimum(np.arange(len(values)) + half + 1, len(values))
-  return (sums[high] - sums[low]) / (high - low)

@@ -1,31 +1,20 @@
-"""Pictures for people: uint8, grids, captions, PNG, GIF."""
+"""Pictures made of images: grids, captions, PNG and GIF files. All are uint8 in 0..255."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from PIL import Image, ImageDraw, ImageFont
-
-if TYPE_CHECKING:  # slow to import
-  from matplotlib.figure import Figure
-
-
-def to_uint8(images: Array) -> Array:
-  """float [..., C] in [-1, 1] -> uint8, rounded; the inverse of the train step's normalisation."""
-  return jnp.clip(jnp.rint((images + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
 
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
-  """Lays images out in rows on white.
+  """Lays images out in rows on a white ground.
 
   Args:
     images: uint8 [N, H, W, C], N at least 1.
-    columns: default the square root of N, rounded up.
-    gap: pixels between images and around them.
+    columns: how many images a row has; by default the square root of N, rounded up.
+    gap: pixels between the images and around them.
 
   Returns:
     uint8 [rows * (H + gap) + gap, columns * (W + gap) + gap, C].
@@ -41,13 +30,20 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
 
 
 def zoom(image: np.ndarray, least: int = 512) -> np.ndarray:
-  """Enlarges small pictures [..., H, W, C] by a whole factor, pixels kept square, to `least` pixels or so."""
+  """Enlarges a small picture, uint8 [..., H, W, C], by a whole factor, to about `least` pixels."""
   factor = max(1, round(least / max(image.shape[-3:-1])))
   return image.repeat(factor, -3).repeat(factor, -2)
 
 
 def text(words: str, height: int, width: int, channels: int, size: int = 13) -> np.ndarray:
-  """Black words in the middle of white, smaller than `size` pixels if they are too long for it.
+  """Writes black words in the middle of a white picture.
+
+  Args:
+    words: the text, a single line.
+    height: of the picture, in pixels.
+    width: of the picture, in pixels.
+    channels: of the picture.
+    size: of the font, in pixels; it is made smaller, down to 7, for words that are too long.
 
   Returns:
     uint8 [height, width, channels].
@@ -66,7 +62,7 @@ def captioned(images: np.ndarray, captions: Sequence[str], height: int = 16) -> 
 
   Args:
     images: uint8 [N, H, W, C].
-    captions: N.
+    captions: N lines.
     height: of a line, in pixels.
 
   Returns:
@@ -78,7 +74,17 @@ def captioned(images: np.ndarray, captions: Sequence[str], height: int = 16) -> 
 
 
 def headed(picture: np.ndarray, titles: Sequence[str], height: int = 16, gap: int = 2) -> np.ndarray:
-  """Writes a line over a `grid` [H, W, C] of that gap, each title over one of its columns."""
+  """Writes a title over each column of a `grid`.
+
+  Args:
+    picture: the grid, uint8 [H, W, C].
+    titles: one for each column.
+    height: of the line of titles, in pixels.
+    gap: of the grid, in pixels.
+
+  Returns:
+    uint8 [height + H, W, C].
+  """
   width = (picture.shape[1] - gap) // len(titles)
   lines = [text(title, height, width, picture.shape[-1]) for title in titles]
   rest = np.full((height, picture.shape[1] - width * len(titles), picture.shape[-1]), 255, np.uint8)
@@ -86,7 +92,7 @@ def headed(picture: np.ndarray, titles: Sequence[str], height: int = 16, gap: in
 
 
 def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
-  """Puts pictures [H, W, C] of any heights and widths side by side, their feet level, on white."""
+  """Puts pictures, uint8 [H, W, C] of any sizes, side by side on white, with their lower edges level."""
   tallest = max(len(picture) for picture in pictures)
   level = [
     np.pad(picture, ((tallest - len(picture), 0), (0, 0), (0, 0)), constant_values=255)
@@ -96,17 +102,13 @@ def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
-  """Writes uint8 [H, W, 1 or 3]; the file is whole or not there, even if the process is killed."""
+  """Writes a picture, uint8 [H, W, 1 or 3], as PNG.
+
+  The file is whole or not there, even if the process is killed.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(path.name + '.part')
   _to_pillow(image).save(part, 'PNG')
-  part.replace(path)
-
-
-def save_figure(path: Path, figure: 'Figure') -> None:
-  """Writes a matplotlib figure as PNG, whole or not at all."""
-  part = path.with_name(path.name + '.part')
-  figure.savefig(part, format='png', dpi=110)
   part.replace(path)
 
 
@@ -117,18 +119,18 @@ def save_gif(
   milliseconds: int = 100,
   hold: int = 2000,
 ) -> None:
-  """Makes a looping GIF; the file is whole or not there.
+  """Writes a looping GIF. The file is whole or not there, even if the process is killed.
 
   Args:
     path: of the GIF.
-    frames: PNG files, or uint8 [H, W, 1 or 3]; all are shown in the size of the last.
-    most: of more, so many are taken, evenly.
-    milliseconds: each is shown.
-    hold: milliseconds that the last is shown.
+    frames: PNG files or arrays, uint8 [H, W, 1 or 3]; all are shown in the size of the last one.
+    most: how many frames the GIF has at most; of more, so many are chosen evenly.
+    milliseconds: how long each frame is shown.
+    hold: how long the last frame is shown, in milliseconds.
   """
   chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, most).round().astype(int))]
   opened = [_open(frame) if isinstance(frame, Path) else _to_pillow(frame) for frame in chosen]
-  # a run may have gone on with another number of samples
+  # The sizes differ if the run has gone on with another number of samples.
   pictures = [picture.resize(opened[-1].size, Image.Resampling.NEAREST) for picture in opened]
   durations = [milliseconds] * (len(pictures) - 1) + [hold]
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,9 +142,11 @@ def save_gif(
 
 
 def _open(path: Path) -> Image.Image:
+  """Reads a picture file as gray or RGB."""
   with Image.open(path) as picture:
     return picture.convert('L' if picture.mode == 'L' else 'RGB')
 
 
 def _to_pillow(image: np.ndarray) -> Image.Image:
+  """Returns a picture, uint8 [H, W, 1 or 3], as a Pillow image."""
   return Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image)

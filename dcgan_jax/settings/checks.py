@@ -179,9 +179,7 @@ def differences(old: Settings, new: Settings) -> list[str]:
   """Returns what the settings of a run must not change and yet changes: 'KEY was A and is B', sorted."""
   before, after = _flat(old), _flat(new)
   fixed = sorted(name for name, field in _keys(Settings) if not field.metadata['free'])
-  return [
-    f'{name} was {before[name]} and is {after[name]}' for name in fixed if before[name] != after[name]
-  ]
+  return [f'{name} was {before[name]} and is {after[name]}' for name in fixed if before[name] != after[name]]
 
 
 def _keys(kind: type, path: str = '') -> Iterator[tuple[str, dataclasses.Field]]:

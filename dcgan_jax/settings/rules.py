@@ -70,5 +70,3 @@ COLOUR = Rule(
   lambda v: len(v) == 3 and all(_is_int(x, 0) and x <= 255 for x in v),
   "must be red, green and blue from 0 to 255, e.g. '(255, 255, 255)'",
 )
-
-

@@ -1,7 +1,8 @@
 """The table of all keys: for each its default, what is valid, and one line of help.
 
-A new key is a line here and its use; the config, its checks, config.json and `--mode=train --help` follow. A key
-that the config.json of an earlier run lacks was added since: its default must be what such a run was trained with.
+A new key is a line here and its use; configs, their checks, config.json and `--mode=train --help` follow. A
+key that the config.json of an earlier run lacks was added since, and gets its default: that must be what such
+a run was trained with.
 """
 
 from dataclasses import dataclass
@@ -40,16 +41,14 @@ class Data:
   fit: str = key(
     'crop', one_of('crop', 'squash'), 'crop (largest centred part of the right shape) | squash (the whole)'
   )
-  background: tuple[int, ...] = key(
+  background: tuple[int, int, int] = key(
     (255, 255, 255), COLOUR, 'RGB, 0..255, that transparent pixels are laid on'
   )
   flip: bool = key(False, FLAG, 'mirror each image left to right with probability 1/2')
   memory_limit: int = key(
     4096, NATURAL, 'MiB of each device; a data set that takes more decoded is streamed', free=True
   )
-  workers: int = key(
-    0, NATURAL, 'processes that read a streamed data set; 0 reads in threads', free=True
-  )
+  workers: int = key(0, NATURAL, 'processes that read a streamed data set; 0 reads in threads', free=True)
 
   @property
   def size(self) -> tuple[int, int]:
@@ -62,9 +61,7 @@ class Latent:
   """The generator's input."""
 
   size: int = key(100, COUNT, 'numbers in each z')
-  prior: str = key(
-    'normal', one_of('normal', 'uniform'), 'normal (N(0, 1)) | uniform (U[-1, 1], the paper)'
-  )
+  prior: str = key('normal', one_of('normal', 'uniform'), 'normal (N(0, 1)) | uniform (U[-1, 1], the paper)')
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,7 @@ class Network:
   widths: tuple[int, ...] = key(
     (512, 256, 128, 64), COUNTS, 'channels of each hidden layer, from input to output'
   )
-  strides: tuple[int, ...] = key(
-    (2, 2, 2, 2), COUNTS, 'pixels, of each convolution, from input to output'
-  )
+  strides: tuple[int, ...] = key((2, 2, 2, 2), COUNTS, 'pixels, of each convolution, from input to output')
   norm: tuple[bool, ...] = key((True,) * 4, FLAGS, 'for each hidden layer, whether batch norm follows it')
   kernel_size: int = key(4, COUNT, 'pixels, of every convolution')
   padding: str = key(
@@ -86,9 +81,7 @@ class Network:
   norm_epsilon: float = key(
     1e-5, POSITIVE, 'added to the variance: 1e-5 PyTorch, 1e-3 Keras, 1e-8 the authors'
   )
-  norm_momentum: float = key(
-    0.9, FRACTION, 'of the running statistics, in [0, 1): 0.9 PyTorch, 0.99 Keras'
-  )
+  norm_momentum: float = key(0.9, FRACTION, 'of the running statistics, in [0, 1): 0.9 PyTorch, 0.99 Keras')
   leak: float = key(0.2, FRACTION, 'slope of the leaky ReLU below zero, in [0, 1); 0 is the plain ReLU')
   dropout: float = key(0.0, FRACTION, 'rate after each hidden layer, in [0, 1)')
   initializer: str = key(
@@ -118,9 +111,7 @@ class Optimizer:
   b1: float = key(0.5, FRACTION, "decay of the gradient's average, in [0, 1)")
   b2: float = key(0.999, FRACTION, "decay of the squared gradient's average, in [0, 1)")
   epsilon: float = key(1e-8, POSITIVE, 'added to its root, > 0: 1e-8 PyTorch, 1e-7 Keras')
-  l2: float = key(
-    0.0, NOT_NEGATIVE, 'times the parameters is added to the gradients, >= 0: 1e-5 the authors'
-  )
+  l2: float = key(0.0, NOT_NEGATIVE, 'times the parameters is added to the gradients, >= 0: 1e-5 the authors')
   decay_after: int = key(0, NATURAL, 'steps with the constant rate before it falls')
   decay_steps: int = key(0, NATURAL, 'steps over which it falls linearly to 0; 0 keeps it constant')
 
@@ -135,7 +126,7 @@ class Train:
   order: str = key(
     'alternating',
     one_of('alternating', 'simultaneous', 'one_per_batch'),
-    "alternating (D learns, then G through it) | simultaneous (both from the same pass, TensorFlow's tutorial)"
+    "alternating (D learns, then G through it) | simultaneous (both from one pass, TensorFlow's tutorial)"
     " | one_per_batch (a batch trains G or D in turn, the paper's authors)",
   )
   d_steps: int = key(1, COUNT, "D's updates for each of G's, each on its own batch; > 1 needs alternating")
@@ -148,15 +139,9 @@ class Train:
   real_label: float = key(
     1.0, REAL_LABEL, "D's target for real images, in (0.5, 1]; 0.9 is one-sided smoothing"
   )
-  ema_decay: float = key(
-    0.0, FRACTION, 'of a moving average of G to sample from, in [0, 1); 0 keeps none'
-  )
-  accumulate: int = key(
-    1, COUNT, 'parts of a batch that are worked on one after the other, to save memory'
-  )
-  sync_norm: bool = key(
-    True, FLAG, "batch norm by all devices' images; False by each device's own, faster"
-  )
+  ema_decay: float = key(0.0, FRACTION, 'of a moving average of G to sample from, in [0, 1); 0 keeps none')
+  accumulate: int = key(1, COUNT, 'parts of a batch that are worked on one after the other, to save memory')
+  sync_norm: bool = key(True, FLAG, "batch norm by all devices' images; False by each device's own, faster")
   dtype: str = key(
     'float32',
     one_of('float32', 'bfloat16'),

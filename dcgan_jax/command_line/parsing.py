@@ -1,0 +1,131 @@
+"""Finds the command of a mode, parses its flags and prints its help; whatever is wrong is one line."""
+
+import difflib
+import importlib
+import pkgutil
+import re
+import textwrap
+from types import ModuleType
+
+from absl import flags
+
+from dcgan_jax import commands, settings
+from dcgan_jax.errors import InputError
+
+HELP = re.compile('--?(help|helpshort|helpfull)')
+WIDTH = 110
+KINDS = {'bool': ['true', 'false'], 'int': ['N'], 'config_file': ['FILE']}  # what a flag of a type takes
+
+
+def modes() -> list[str]:
+  """Returns the names of all modes: a file in `dcgan_jax/commands/` each ('import_' is the mode 'import')."""
+  return sorted(module.name.rstrip('_') for module in pkgutil.iter_modules(commands.__path__))
+
+
+def find_mode(argv: list[str]) -> tuple[str | None, list[str]]:
+  """Returns the mode that the arguments name, None for none, and the arguments without it.
+
+  Raises:
+    InputError: there is no such mode.
+  """
+  mode, rest = None, []
+  arguments = iter(argv)
+  for argument in arguments:
+    if match := re.fullmatch('--?mode(?:=(.*))?', argument):
+      mode = match[1] if match[1] is not None else next(arguments, '')
+    else:
+      rest.append(argument)
+  if mode is not None and mode not in modes():
+    close = difflib.get_close_matches(mode, modes(), 1)
+    hint = f'did you mean {close[0]}? ' if close else ''
+    raise InputError(f'--mode={mode}: {hint}choose {", ".join(modes())}')
+  return mode, rest
+
+
+def find_command(mode: str) -> ModuleType:
+  """Imports the file of a mode; it declares the flags by `define_flags` and does the work by `run`."""
+  name = mode + '_' * (f'{mode}_' in {module.name for module in pkgutil.iter_modules(commands.__path__)})
+  return importlib.import_module(f'{commands.__name__}.{name}')
+
+
+def define_flags(mode: str) -> flags.FlagValues:
+  """Returns the flags of a mode, not yet parsed."""
+  values = flags.FlagValues()
+  find_command(mode).define_flags(values)
+  return values
+
+
+def parse(mode: str, argv: list[str]) -> flags.FlagValues:
+  """Parses the flags of a mode.
+
+  Args:
+    mode: whose flags are taken.
+    argv: the command line without --mode; argv[0] is the program.
+
+  Raises:
+    InputError: in one line; a flag that the mode does not have, a value or a key that cannot be.
+  """
+  for argument in argv[1:]:
+    if override := re.match(r'--?(?:no)?config\.([^=]+)', argument):
+      settings.check_key(override[1])
+  values = define_flags(mode)
+  try:
+    rest = values(argv)
+  except flags.UnrecognizedFlagError as error:
+    raise InputError(_unknown_flag(mode, error)) from error
+  except Exception as error:  # absl's, or what ml_collections and the value's type make of it
+    if wrong := re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL):
+      settings.refuse(wrong[1], wrong[2])
+    raise InputError(one_line(error)) from error
+  if len(rest) > 1:
+    raise InputError(f'{rest[1]}: unexpected; every argument is a --flag=value')
+  return values
+
+
+def _unknown_flag(mode: str, error: flags.UnrecognizedFlagError) -> str:
+  """Returns what to say of a flag that a mode does not have: which modes take it, or what absl says."""
+  name = error.flagname.partition('.')[0]
+  takers = [other for other in modes() if {name, name.removeprefix('no')} & set(define_flags(other))]
+  if not takers:
+    return one_line(error)
+  given = error.flagvalue or f'--{error.flagname}'
+  return f'{given}: is not a flag of --mode={mode}; it belongs to {", ".join(f"--mode={t}" for t in takers)}'
+
+
+def one_line(error: BaseException) -> str:
+  """Returns an error in one line, without a traceback, and with its type where the message needs it."""
+  text = str(error).strip()
+  text = text.splitlines()[-1] if 'Traceback' in text else ' '.join(text.split())
+  return text if isinstance(error, flags.Error) else f'{type(error).__name__}: {text}'
+
+
+def help_of_all() -> str:
+  """Returns the list of the modes, each with a line and an example."""
+  lines = []
+  for mode in modes():
+    summary, _, examples = (find_command(mode).__doc__ or '').partition('\n\n')
+    lines += [f'  {mode:10}{summary}', f'  {"":10}  {examples.splitlines()[0]}']
+  return '\n'.join(['modes:', *lines, '', 'python main.py --mode=NAME --help shows the flags of a mode.'])
+
+
+def help_of(mode: str) -> str:
+  """Returns what a mode does, its flags and, where it takes a config, the config's keys."""
+  values = define_flags(mode)
+  lines = [(find_command(mode).__doc__ or '').strip(), '', f'flags of --mode={mode}:']
+  for name in sorted(values):
+    flag = values[name]
+    choices = getattr(flag.parser, 'enum_values', None) or KINDS.get(flag.flag_type())
+    default = '' if flag.default in (None, False) else f' Default: {flag.default}.'
+    lines += _wrapped(f'--{name}={"|".join(choices or ["TEXT"])}', flag.help.rpartition('>: ')[2] + default)
+  if mode == 'train':
+    lines += ['', 'keys of a config, with their defaults in configs/base.py:']
+    for line in settings.help_lines():
+      lines += _wrapped(*line.split(': ', 1))
+  return '\n'.join(lines)
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+  """Returns a flag and its help, beside it or, where the flag is long, in the lines below."""
+  lines = textwrap.wrap(text, WIDTH - 36)
+  first = [f'  {head}'] if len(head) > 32 else [f'  {head:34}{lines.pop(0)}']
+  return first + [f'  {"":34}{line}' for line in lines]

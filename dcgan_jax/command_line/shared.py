@@ -1,0 +1,108 @@
+"""The flags that several modes share, and what they say: a config and a workdir."""
+
+import importlib
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from dcgan_jax import settings
+from dcgan_jax.command_line.parsing import one_line
+from dcgan_jax.errors import InputError
+from dcgan_jax.journal import workdir
+from dcgan_jax.settings import Settings
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+
+
+def define_config(into: flags.FlagValues) -> None:
+  """Declares --config, and with it --config.KEY=VALUE."""
+  config_flags.DEFINE_config_file(
+    'config',
+    None,
+    'A file of configs/; --config.KEY=VALUE changes one of its keys.',
+    flag_values=into,
+  )
+
+
+def define_workdir(into: flags.FlagValues, help: str = 'Folder of the run.') -> None:
+  """Declares --workdir."""
+  flags.DEFINE_string('workdir', None, help, flag_values=into)
+
+
+def define_checkpoint(into: flags.FlagValues) -> None:
+  """Declares --checkpoint."""
+  flags.DEFINE_string(
+    'checkpoint', 'last', 'Which checkpoint: last, best (by score) or a step.', flag_values=into
+  )
+
+
+def define_seed(into: flags.FlagValues) -> None:
+  """Declares --seed."""
+  flags.DEFINE_integer(
+    'seed', 0, 'Seed of the latents.', lower_bound=0, upper_bound=2**32 - 1, flag_values=into
+  )
+
+
+def define_num(into: flags.FlagValues, default: int | None, help: str) -> None:
+  """Declares --num, a number of images."""
+  flags.DEFINE_integer('num', default, help, lower_bound=1, flag_values=into)
+
+
+def required(values: flags.FlagValues, mode: str, name: str) -> str:
+  """Returns the value of a flag that a mode cannot do without.
+
+  Raises:
+    InputError: it was not given.
+  """
+  value = values[name].value
+  if not value:
+    raise InputError(f'--{name} is missing: --mode={mode} takes {values[name].help}')
+  return value
+
+
+def folder(values: flags.FlagValues) -> Path:
+  """Returns the workdir: as given or, with a config, runs/NAME for configs/NAME.py.
+
+  Raises:
+    InputError: neither is given.
+  """
+  if values.workdir:
+    return Path(values.workdir).expanduser()
+  if 'config' not in values or values.config is None:
+    raise InputError('--workdir is missing: give the folder of a run, e.g. --workdir=runs/digits')
+  return Path('runs') / Path(_config_path(values)).stem
+
+
+def chosen_settings(values: flags.FlagValues) -> Settings:
+  """Returns the settings of --config or, without one, those of the run in the workdir.
+
+  Raises:
+    InputError: neither is given, or the settings could not be trained.
+  """
+  if values.config is None and values.workdir is not None:
+    return workdir.read_settings(folder(values))
+  if values.config is None:
+    raise InputError(f'--config is missing: {_known_configs()}')
+  if not Path(_config_path(values)).is_file():
+    raise InputError(f'--config={_config_path(values)}: no such file; {_known_configs()}')
+  try:
+    values.config.lock()  # An error in the file comes up when its config is first touched.
+  except Exception as error:
+    raise InputError(f'--config={_config_path(values)}: {one_line(error)}') from error
+  return settings.check(values.config)
+
+
+def preset(name: str) -> Settings:
+  """Returns the settings of configs/NAME.py."""
+  config: ConfigDict = importlib.import_module(f'configs.{name}').get_config()
+  return settings.check(config)
+
+
+def _config_path(values: flags.FlagValues) -> str:
+  return config_flags.get_config_filename(values['config'])
+
+
+def _known_configs() -> str:
+  names = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem not in ('base', '__init__'))
+  return f'choose --config=configs/NAME.py, NAME one of {", ".join(names)}'

@@ -1,0 +1,53 @@
+"""Scores a trained generator, or given images, against the data of a run.
+
+python main.py --mode=evaluate --workdir=runs/mnist
+python main.py --mode=evaluate --workdir=runs/cifar10 --features=inception --download
+python main.py --mode=evaluate --workdir=runs/mnist --images=PATH
+"""
+
+from absl import flags
+
+from dcgan_jax.command_line import processes, shared
+
+
+def define_flags(into: flags.FlagValues) -> None:
+  """Declares the flags of this mode."""
+  shared.define_workdir(into)
+  shared.define_checkpoint(into)
+  shared.define_num(into, 10_000, 'How many images.')
+  shared.define_seed(into)
+  flags.DEFINE_enum(
+    'features',
+    'classifier',
+    ['classifier', 'inception'],
+    'Features of a small network that learns the classes of the data first, or of Inception-v3, for FID.',
+    flag_values=into,
+  )
+  flags.DEFINE_string(
+    'weights', None, 'File of Inception-v3; the one in the cache if it is not given.', flag_values=into
+  )
+  flags.DEFINE_bool('download', False, 'Get that file, 96 MB, from its public release.', flag_values=into)
+  flags.DEFINE_enum(
+    'resizer',
+    'tf1',
+    ['tf1', 'pytorch'],
+    'For Inception-v3: as torch-fidelity or as pytorch-fid.',
+    flag_values=into,
+  )
+  flags.DEFINE_string(
+    'images', None, 'A folder or an .npz of images, instead of generated ones.', flag_values=into
+  )
+  processes.define_flags(into)
+
+
+def run(values: flags.FlagValues) -> None:
+  """Scores."""
+  folder = shared.folder(values)
+
+  def evaluate() -> None:
+    from dcgan_jax.evaluation import evaluate, extractors
+
+    chosen = extractors.Chosen(values.features, values.weights, values.download, values.resizer)
+    evaluate.run(folder, values.num, values.seed, values.checkpoint, chosen, values.images)
+
+  processes.run_together(values, evaluate)

@@ -1,0 +1,35 @@
+"""Trains a DCGAN, and goes on where it was stopped.
+
+python main.py --config=configs/digits.py
+python main.py --config=configs/cifar10.py --config.train.num_steps=500 --workdir=runs/short
+"""
+
+from absl import flags
+
+from dcgan_jax.command_line import processes, shared
+
+
+def define_flags(into: flags.FlagValues) -> None:
+  """Declares the flags of this mode."""
+  shared.define_config(into)
+  shared.define_workdir(into, 'Folder of the run; runs/NAME for configs/NAME.py if it is not given.')
+  flags.DEFINE_bool(
+    'allow_config_change',
+    False,
+    'Go on with a run that was started with other hyper-parameters.',
+    flag_values=into,
+  )
+  flags.DEFINE_bool('profile', False, 'Write a trace of ten steps to WORKDIR/profile.', flag_values=into)
+  processes.define_flags(into)
+
+
+def run(values: flags.FlagValues) -> None:
+  """Trains."""
+  chosen, folder = shared.chosen_settings(values), shared.folder(values)
+
+  def train() -> None:
+    from dcgan_jax import training
+
+    training.run(chosen, folder, values.allow_config_change, values.profile)
+
+  processes.run_together(values, train)

@@ -1,0 +1,66 @@
+"""Walks through the latent space: walks, arithmetic and turns, as in the paper (section 6).
+
+python main.py --mode=walk --workdir=runs/mnist --out=walk.gif
+python main.py --mode=walk --workdir=runs/mnist --sheet --num=100
+python main.py --mode=walk --workdir=runs/mnist --plus=3,8,21 --minus=4,9,33 --plus2=1,2,5
+python main.py --mode=walk --workdir=runs/fashion --turn_from=t-shirt/top --turn_to=pullover --points=dress
+"""
+
+from absl import flags
+
+from dcgan_jax.command_line import processes, shared
+
+NAMED = {
+  'points': 'The images to walk through, and back to the first: their numbers, by default 0 to 8; or a '
+  'class, by its name, or by class:NAME where that is a number, for those that a classifier is surest of. '
+  '--plus, --minus, --plus2, --turn_from and --turn_to take the same. With --turn_to: the images to turn, by '
+  'default the first 8.',
+  'plus': 'Some images, three in the paper: show mean(plus) - mean(minus) + mean(plus2).',
+  'minus': 'The images to subtract; with --plus.',
+  'plus2': 'The images to add; with --plus.',
+  'turn_from': 'Some images, four in the paper: add parts of mean(turn_to) - mean(turn_from).',
+  'turn_to': 'The images to turn to; with --turn_from.',
+}
+
+
+def define_flags(into: flags.FlagValues) -> None:
+  """Declares the flags of this mode."""
+  shared.define_workdir(into)
+  shared.define_checkpoint(into)
+  shared.define_num(
+    into,
+    None,
+    'How many images are on the sheet, by default 64; or among how many the exemplars of a class are sought, '
+    'by default 1,000.',
+  )
+  shared.define_seed(into)
+  flags.DEFINE_string(
+    'out',
+    None,
+    'A .png, or a .gif for a loop; by default walk.png, sheet.png, arithmetic.png or turn.png.',
+    flag_values=into,
+  )
+  flags.DEFINE_bool('sheet', False, 'Only show the images of the seed, with their numbers.', flag_values=into)
+  flags.DEFINE_enum(
+    'path',
+    None,
+    ['spherical', 'linear'],
+    'How to go from image to image; by default spherical, and linear if z is uniform.',
+    flag_values=into,
+  )
+  for name, help in NAMED.items():
+    flags.DEFINE_string(name, None, help, flag_values=into)
+  processes.define_flags(into)
+
+
+def run(values: flags.FlagValues) -> None:
+  """Walks."""
+  folder = shared.folder(values)
+
+  def walk() -> None:
+    from dcgan_jax.analysis import walk
+
+    asked = walk.Asked(values.sheet, values.path, {name: values[name].value for name in NAMED})
+    walk.run(folder, values.num, values.seed, values.checkpoint, values.out, asked)
+
+  processes.run_together(values, walk)

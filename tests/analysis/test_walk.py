@@ -1,0 +1,215 @@
+"""Walks, arithmetic, turns and sheets, and the exemplars of classes in them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from dcgan_jax import data, latents, sampling
+from dcgan_jax.analysis import walk
+from dcgan_jax.data.sources import Digits
+from dcgan_jax.errors import InputError
+from dcgan_jax.evaluation import classifier, extractors
+from dcgan_jax.journal import pictures
+from dcgan_jax.latents import Latents
+
+FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
+
+
+@pytest.fixture(scope='module')
+def sampler(untrained):
+  return sampling.load(untrained)
+
+
+@pytest.fixture
+def run(untrained, sampler, monkeypatch, tmp_path):
+  """A function that draws with a generator compiled once for all tests; it returns the frames."""
+  monkeypatch.setattr(sampling, 'load', lambda folder, checkpoint: sampler)
+
+  def call(out='x.png', sheet=False, path=None, seed=3, num=None, **named):
+    arguments = {flag: named.get(flag) for flag in FLAGS}
+    walk.run(untrained, num, seed, 'last', str(tmp_path / out), walk.Asked(sheet, path, arguments))
+    with Image.open(tmp_path / out) as picture:
+      return [np.asarray(frame.convert('L'))[..., None] for frame in ImageSequence.Iterator(picture)]
+
+  return call
+
+
+def _shown(picture):
+  """Returns the images of a grid without captions, back in their own 8x8 pixels."""
+  rows, columns = ((n - 2) // 66 for n in picture.shape[:2])
+  cells = [picture[2 + 66 * r :, 2 + 66 * c :][:64:8, :64:8] for r in range(rows) for c in range(columns)]
+  return np.stack(cells).reshape(rows, columns, 8, 8, 1)
+
+
+def test_a_walk_begins_each_row_with_its_image_and_ends_it_with_the_next(run, sampler, capsys):
+  shown = _shown(*run(points='4,0,7'))
+  assert shown.shape == (3, 10, 8, 8, 1)
+  want = sampler.sample(8, seed=3)[[4, 0, 7]]
+  np.testing.assert_array_equal(shown[:, 0], want)
+  assert abs(shown[:, -1].astype(int) - np.roll(want, -1, axis=0)).max() <= 1  # It differs by rounding.
+  z = latents.sample(jax.random.key(3), jnp.array([4, 0]), 10)
+  between = sampler.from_latents(latents.slerp(z[0], z[1], jnp.array([4 / 9])))
+  assert abs(shown[0, 4].astype(int) - between[0]).max() <= 1
+  assert not np.array_equal(shown[0, 4], _shown(*run(points='4,0,7', path='linear'))[0, 4])
+  printed = capsys.readouterr().out
+  assert '--points=4,0,7\n' in printed and 'spherical walk of step 0' in printed and 'linear walk' in printed
+
+
+def test_the_default_walk_is_through_nine(run, capsys):
+  assert _shown(*run()).shape[:2] == (9, 10)
+  assert '--points=0,1,2,3,4,5,6,7,8\n' in capsys.readouterr().out
+
+
+def test_an_animation_is_the_walk_and_loops(run, sampler):
+  frames = [_shown(frame).reshape(4, 8, 8, 1)[:3] for frame in run('x.gif', points='4,0,7')]
+  assert len(frames) == 30
+  points = sampler.sample(8, seed=3)[[4, 0, 7]]
+  for leg in range(3):
+    np.testing.assert_array_equal(frames[10 * leg], np.roll(points, -leg, axis=0))
+  z = latents.sample(jax.random.key(3), jnp.array([7, 4]), 10)
+  before_last = sampler.from_latents(latents.slerp(z[0], z[1], jnp.array([0.9])))[0]
+  assert abs(frames[-1][0].astype(int) - before_last).max() <= 1
+
+
+def test_a_sheet_is_the_sample_numbered(run, sampler):
+  (picture,) = run(sheet=True, num=5)
+  tiles = pictures.captioned(pictures.zoom(sampler.sample(5, seed=3), 64), list('01234'))
+  np.testing.assert_array_equal(picture, pictures.grid(tiles))
+
+
+def test_arithmetic(run, sampler, capsys):
+  (picture,) = run(plus='3,8,21', minus='4', plus2='9,5')
+  assert '--plus=3,8,21\n--minus=4\n--plus2=9,5\n' in capsys.readouterr().out
+  key = jax.random.key(3)
+  z = [latents.sample(key, jnp.array(i), 10) for i in ([3, 8, 21], [4], [9, 5])]
+  shown = _shown(picture[-16 - 200 : -16, -200:])
+  means = [np.asarray(x).mean(0) for x in z]
+  result = sampler.from_latents((means[0] - means[1] + means[2])[None])[0]
+  assert abs(shown[1, 1].astype(int) - result).max() <= 1
+  others = np.delete(shown.reshape(9, 8, 8, 1), 4, axis=0)
+  assert all((other != result).any() for other in others)
+  assert np.abs(others.astype(float).mean(0) - result).mean() < 8  # They are around it.
+  column = picture[2 + 16 : -18, 2:66]  # It has a title, then images, each with a line under it.
+  first = sampler.from_latents(np.concatenate([z[0], means[:1]]))
+  for i, image in enumerate(first):
+    tile = column[i * 82 : i * 82 + 64][::8, ::8]
+    assert abs(tile.astype(int) - image).max() <= 1
+
+
+def test_a_turn(run, sampler, capsys):
+  (picture,) = run(turn_from='10,11,12,13', turn_to='14,15', points='6,2')
+  assert '--points=6,2\n--turn_from=10,11,12,13\n--turn_to=14,15\n' in capsys.readouterr().out
+  shown = _shown(picture[16:])
+  assert shown.shape[:2] == (2, 9)
+  np.testing.assert_array_equal(shown[:, 4], sampler.sample(7, seed=3)[[6, 2]])
+  z = np.asarray(latents.sample(jax.random.key(3), jnp.arange(16), 10))
+  for column, amount in ((0, -1), (6, 0.5), (8, 1)):
+    turned = z[[6, 2]] + amount * (z[14:16].mean(0) - z[10:14].mean(0))
+    assert abs(shown[:, column].astype(int) - sampler.from_latents(turned)).max() <= 1
+
+
+def test_latents_beyond_the_uniform_prior_are_not_clipped(run, sampler, monkeypatch):
+  monkeypatch.setattr(sampler, 'latents', Latents(10, 'uniform'))
+  seen = []
+  make = sampler.from_latents
+  monkeypatch.setattr(sampler, 'from_latents', lambda z: seen.append(np.asarray(z)) or make(z))
+  run(plus='1', minus='2', plus2='3')
+  z = np.asarray(latents.sample(jax.random.key(3), jnp.arange(4), 10, 'uniform'))
+  np.testing.assert_allclose(seen[-1][4], z[1] - z[2] + z[3], atol=1e-6)
+  assert abs(seen[-1][4]).max() > 1
+
+
+def test_the_default_path_suits_the_prior(run, sampler, monkeypatch, capsys):
+  monkeypatch.setattr(sampler, 'latents', Latents(10, 'uniform'))
+  run(points='1,2')
+  assert 'linear walk' in capsys.readouterr().out
+
+
+@pytest.fixture
+def brightness(monkeypatch):
+  """A stand-in for the classifier of the digits: the brightest are surely a 7, the darkest a 2."""
+
+  def look(made):
+    x = made.astype(np.float64).mean((1, 2, 3)) / 255
+    return {'probabilities': np.eye(10)[7] * x[:, None] + np.eye(10)[2] * (1 - x)[:, None]}
+
+  monkeypatch.setattr(extractors, 'of_classifier', lambda *_: extractors.Extractor('classifier', '', look))
+
+
+def test_exemplars_of_a_class_are_as_if_named_by_number(run, sampler, brightness, capsys):
+  by_class = run(turn_from='class:7', turn_to='class:2', points='0,1', num=50)
+  order = np.argsort(sampler.sample(50, seed=3).mean((1, 2, 3)), kind='stable')
+  numbers = {'turn_to': order[:4].tolist(), 'turn_from': order[::-1][:4].tolist()}
+  printed = capsys.readouterr().out
+  for flag, name in (('turn_from', '7'), ('turn_to', '2')):
+    assert f'--{flag}={",".join(map(str, numbers[flag]))}  ({name})\n' in printed
+  by_number = run(**{flag: ','.join(map(str, found)) for flag, found in numbers.items()}, points='0,1')
+  np.testing.assert_array_equal(by_class, by_number)
+
+
+@pytest.mark.slow
+def test_exemplars_are_by_the_classifier_of_the_data(run, sampler, monkeypatch, tmp_path, capsys):
+  """Asks a classifier that has hardly learned, and finds in what is printed what it says."""
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path))
+  monkeypatch.setattr(classifier, 'STEPS', 2)
+  monkeypatch.setattr(classifier, 'LEAST_ACCURACY', 0)
+  source = Digits(data.Fit((8, 8), 1))
+  digits, _ = data.load(source, 'digits')
+  with jax.numpy_dtype_promotion('standard'):  # Adam mixes int32 with float32.
+    extractor = extractors.of_classifier(source, digits, extractors.Labels(*source.labels()))
+    probabilities = extractor.look(sampler.sample(50, seed=3))['probabilities']
+    number = np.bincount(probabilities.argmax(1)).argmax()
+    run(points=f'class:{number}', num=50)
+  printed = capsys.readouterr().out
+  indices = [int(i) for i in printed.split('--points=')[1].split()[0].split(',')]
+  assert f'  ({number})\n' in printed and (probabilities[indices].argmax(1) == number).all()
+  others = [i for i in range(50) if probabilities[i].argmax() == number and i not in indices]
+  assert len(indices) == 9 or not others
+  assert all(probabilities[i, number] <= probabilities[indices, number].min() for i in others)
+
+
+TERMS = {'plus': '1', 'minus': '2', 'plus2': '3'}
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'text'),
+  [
+    ({'plus': '1,2'}, r'^--minus and --plus2 missing: arithmetic takes --plus, --minus, --plus2: numbers'),
+    ({'turn_to': '1'}, '^--turn_from missing: turn takes'),
+    (TERMS | {'turn_to': '1'}, '^turn_to=1: does not go with the rest; arithmetic takes --plus'),
+    (TERMS | {'path': 'linear'}, '^path=linear: does not go'),
+    ({'sheet': True, 'points': '1'}, '^points=1: does not go with the rest; sheet takes no flag'),
+    ({'points': '5'}, '^points=5: is one image; a walk takes two or more'),
+    ({'points': '1,,5'}, '^points=1,,5: give numbers of images, like 3,8,21, from 0, or a class'),
+    ({'points': '-1,5'}, '^points=-1,5: give numbers'),
+    ({'points': '1.5,5'}, '^points=1.5,5: give numbers'),
+    ({'points': ''}, '^points=: give numbers'),
+    ({'points': '1,4294967296'}, '^points=1,4294967296: images are numbered from 0 to 2147483647'),
+    ({'out': 'x.mp4'}, r'x\.mp4: must end in \.png \(rows\) or \.gif \(a loop\)'),
+    (TERMS | {'out': 'x.gif'}, r'x\.gif: must end in \.png'),
+    ({'points': 'shoe'}, '^points=shoe: no such class; the classes of the data are: 0, 1, 2, 3,'),
+    ({'points': 'class:'}, '^points=: no such class'),
+    ({'points': 'class:5'}, '^points=5: the classifier sees it in none of the first 1000 images of seed 3;'),
+  ],
+)
+def test_bad_input_is_one_line(run, brightness, arguments, text):
+  with pytest.raises(InputError, match=text) as error:
+    run(**arguments)
+  assert '\n' not in str(error.value)
+
+
+def test_data_without_classes_is_refused(run, monkeypatch):
+  def refuse(self):
+    raise InputError('data.source: its images have no classes')
+
+  monkeypatch.setattr(Digits, 'labels', refuse)
+  with pytest.raises(InputError, match='have no classes'):
+    run(points='class:1')
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(run, tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(InputError, match='cannot be written'):
+    run('file/x.png', sheet=True, num=4)

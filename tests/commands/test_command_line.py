@@ -1,0 +1,131 @@
+"""The command line: its help, and what it refuses, each in one line and before anything is compiled."""
+
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, TINY
+
+import main
+from dcgan_jax import commands, settings
+
+MODES = sorted(module.name.rstrip('_') for module in pkgutil.iter_modules(commands.__path__))
+
+BAD = [
+  ([], '--config is missing'),
+  (['--config=configs/nope.py'], 'no such file'),
+  (['--config=configs/digits.py', '--config.train.batchsize=3'], 'did you mean batch_size'),
+  (
+    ['--config=configs/digits.py', '--config.train.batch_size=abc'],
+    'train.batch_size=abc: must be a whole number',
+  ),
+  (['--config=configs/digits.py', '--config.train.batch_size=3.5'], 'whole number'),
+  (['--config=configs/digits.py', '--config.data.image_size=big'], 'height and width'),
+  (['--config=configs/digits.py', '--config.data.flip=maybe'], 'choose True or False'),
+  (['--config=configs/digits.py', '--config.train=3'], 'set one of its keys'),
+  (['--config=configs/digits.py', '--mode=trian'], f'did you mean train? choose {", ".join(MODES)}'),
+  (['--mode', 'nothing'], f'--mode=nothing: choose {", ".join(MODES)}'),
+  (['--config=configs/digits.py', '--nosuchflag=1'], 'nosuchflag'),
+  (['--config=configs/digits.py', 'extra'], 'unexpected'),
+  (['--config=configs/image_folder.py'], 'choose digits, tfds:NAME or folder:PATH'),
+  (
+    ['--config=configs/digits.py', '--config.data.source=folder:/nonexistent', '--workdir=/nonexistent/run'],
+    'no such folder',
+  ),
+  (['--config=configs/digits.py', '--workdir=main.py'], 'is a file'),
+  (['--config=configs/digits.py', '--num_processes=2'], 'is given without --coordinator, --process_id'),
+  (['--mode=sample'], '--workdir is missing'),
+  (['--mode=sample', '--workdir=/nonexistent'], 'no run here'),
+  (['--mode=sample', '--workdir=/nonexistent', '--num=0'], 'positive'),
+  (
+    ['--mode=sample', '--drop=3', '--plus=1'],
+    'error: --drop=3: is not a flag of --mode=sample; it belongs to --mode=forget\n',
+  ),
+  (
+    ['--mode=train', '--statistics=batch'],
+    'error: --statistics=batch: is not a flag of --mode=train; it belongs to --mode=sample\n',
+  ),
+  (['--mode=sample', '--nosheet'], 'is not a flag of --mode=sample; it belongs to --mode=walk\n'),
+  (
+    ['--mode=sample', '--config=configs/digits.py'],
+    'it belongs to --mode=import, --mode=summary, --mode=train',
+  ),
+  (['--mode=sample', '--config.train.batch_size=3'], 'is not a flag of --mode=sample'),
+  (['--mode=probe', '--checkpoint'], 'checkpoint'),
+  (['--mode=import'], '--format is missing'),
+  (['--mode=import', '--format=newmu', '--workdir=x'], '--source is missing'),
+]
+
+
+@pytest.mark.parametrize(('arguments', 'text'), BAD, ids=lambda x: x if isinstance(x, str) else None)
+def test_bad_input_is_one_line(refused, arguments, text):
+  assert text in refused(*arguments)
+
+
+def test_a_broken_config_file_is_one_line(refused, tmp_path):
+  for content in ('def get_config(:', 'def get_config(): return undefined', ''):
+    (tmp_path / 'x.py').write_text(content)
+    assert 'Traceback' not in refused(f'--config={tmp_path}/x.py')
+
+
+def test_help_lists_every_mode_with_a_line_and_an_example(call_main):
+  status, printed, error = call_main('--help')
+  assert (status, error) == (0, '') and printed.startswith(main.__doc__)
+  lines = printed.splitlines()
+  for mode in MODES:
+    (found,) = (i for i, line in enumerate(lines) if re.match(rf'  {mode} +[A-Z].*\.$', line))
+    assert lines[found + 1].strip().startswith('python main.py ')
+    command = f'--mode={mode}' if mode != 'train' else '--config='
+    assert command in lines[found + 1]
+  assert call_main('--helpfull') == call_main('-help') == (status, printed, error)
+
+
+def _flags(printed):
+  return set(re.findall(r'^  --(\w+)=', printed, re.MULTILINE))
+
+
+def test_help_of_a_mode_shows_its_flags_and_no_others(call_main):
+  status, printed, error = call_main('--mode=sample', '--help')
+  assert (status, error) == (0, '')
+  shared = {'workdir', 'checkpoint', 'num', 'seed'}
+  together = {'distributed', 'coordinator', 'num_processes', 'process_id'}
+  assert _flags(printed) == shared | together | {'out', 'latents', 'statistics'}
+  assert '--drop' not in printed and '--config' not in printed
+  assert '--statistics=stored|batch' in printed and 'Default: samples.png.' in printed
+  assert max(map(len, printed.splitlines())) <= 110
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_help_of_every_mode(call_main, mode):
+  status, printed, error = call_main('--help', f'--mode={mode}')
+  summary = importlib.import_module(f'dcgan_jax.commands.{mode}{"_" * (mode == "import")}').__doc__
+  assert (status, error) == (0, '') and printed.startswith(summary.strip()) and 'workdir' in _flags(printed)
+
+
+def test_help_of_training_has_every_key(call_main):
+  _, printed, _ = call_main('--mode=train', '--help')
+  words = ' '.join(printed.split())
+  for line in settings.help_lines():
+    assert ' '.join(line.replace(': ', ' ', 1).split()) in words
+
+
+def test_ctrl_c_is_one_line(call_main, monkeypatch):
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(main.parsing, 'parse', interrupt)
+  assert call_main('--mode=sample') == (130, '', 'interrupted\n')
+
+
+@pytest.mark.slow
+def test_help_and_errors_do_not_import_jax():
+  names = ('jax', 'tensorflow', 'sklearn', 'tensorflow_datasets')
+  code = f'import sys, main; print(main.main(), *(name in sys.modules for name in {names}))'
+  bad = ([*TINY, '--config.train.batch_size=0'], ['--mode=sample', '--drop=3'], ['--mode=sample'])
+  for arguments, status in ((['--help'], 0), (['--mode=train', '--help'], 0), *((each, 2) for each in bad)):
+    command = [sys.executable, '-c', code, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f'{status} False False False False'

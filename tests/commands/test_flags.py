@@ -1,0 +1,113 @@
+"""Which function of the library each mode calls, and with what."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from configs import cifar10, digits, svhn
+from dcgan_jax import settings
+from dcgan_jax.evaluation.extractors import Chosen
+
+DIGITS = settings.check(digits.get_config())
+CIFAR10, SVHN = (settings.check(config.get_config()) for config in (cifar10, svhn))
+W = Path('w')
+
+CALLS = [
+  (['--config=configs/digits.py'], 'training', (DIGITS, Path('runs/digits'), False, False)),
+  (
+    ['--mode=train', '--config=configs/digits.py', '--workdir=w', '--allow_config_change', '--profile'],
+    'training',
+    (DIGITS, W, True, True),
+  ),
+  (['--mode', 'summary', '--config', 'configs/digits.py'], 'analysis.summary', (DIGITS,)),
+  (
+    ['--mode=sample', '--workdir=w'],
+    'sampling',
+    (W, 64, 0, 'samples.png', None, 'stored', 'last'),
+  ),
+  (
+    [
+      '-mode=sample',
+      '-workdir=w',
+      '-num=3',
+      '-seed=5',
+      '-out=x',
+      '-latents=z',
+      '-statistics=batch',
+      '-checkpoint=7',
+    ],
+    'sampling',
+    (W, 3, 5, 'x', 'z', 'batch', '7'),
+  ),
+  (['--mode=probe', '--workdir=w'], 'analysis.probe', (W, None, 'last', None)),
+  (
+    ['--mode=probe', '--workdir=w', '--num=9', '--checkpoint=best', '--data=tfds:mnist'],
+    'analysis.probe',
+    (W, 9, 'best', 'tfds:mnist'),
+  ),
+  (['--mode=forget', '--workdir=w', '--class=0'], 'analysis.forget', (W, 2000, 0, 'last', '0', None, None)),
+  (
+    ['--mode=forget', '--workdir=w', '--class=a b', '--layer=1', '--drop=2', '--num=3', '--seed=4'],
+    'analysis.forget',
+    (W, 3, 4, 'last', 'a b', 1, 2),
+  ),
+  (
+    ['--mode=evaluate', '--workdir=w'],
+    'evaluation.evaluate',
+    (W, 10_000, 0, 'last', Chosen('classifier'), None),
+  ),
+  (
+    [
+      '--mode=evaluate',
+      '--workdir=w',
+      '--features=inception',
+      '--weights=p',
+      '--resizer=pytorch',
+      '--images=i',
+    ],
+    'evaluation.evaluate',
+    (W, 10_000, 0, 'last', Chosen('inception', 'p', False, 'pytorch'), 'i'),
+  ),
+  (
+    ['--mode=evaluate', '--workdir=w', '--features=inception', '--download', '--num=50', '--checkpoint=best'],
+    'evaluation.evaluate',
+    (W, 50, 0, 'best', Chosen('inception', None, True), None),
+  ),
+  (
+    ['--mode=import', '--workdir=w', '--format=pytorch', '--source=a,b'],
+    'interop.importing',
+    (CIFAR10, W, 'pytorch', 'a,b'),
+  ),
+  (
+    ['--mode=import', '--workdir=w', '--format=newmu', '--source=a'],
+    'interop.importing',
+    (SVHN, W, 'newmu', 'a'),
+  ),
+  (
+    ['--mode=import', '--config=configs/digits.py', '--format=newmu', '--source=a'],
+    'interop.importing',
+    (DIGITS, Path('runs/digits'), 'newmu', 'a'),
+  ),
+]
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'module', 'want'), CALLS, ids=lambda x: x if isinstance(x, str) else ''
+)
+def test_flags_reach_the_library(call_main, monkeypatch, arguments, module, want):
+  called = []
+  library = importlib.import_module(f'dcgan_jax.{module}')
+  monkeypatch.setattr(library, 'run', lambda *given: called.append(given))
+  assert call_main(*arguments) == (0, '', '')
+  assert called == [want]
+
+
+def test_without_a_config_the_settings_are_those_of_the_run(call_main, monkeypatch, untrained):
+  called = []
+  from dcgan_jax import training
+
+  monkeypatch.setattr(training, 'run', lambda *given: called.append(given))
+  assert call_main(f'--workdir={untrained}') == (0, '', '')
+  chosen, folder, *_ = called[0]
+  assert folder == untrained and chosen.latent.size == 10 and chosen.generator.widths == (8, 6)

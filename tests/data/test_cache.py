@@ -1,0 +1,118 @@
+import collections
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcgan_jax import data
+from dcgan_jax.data import cache, sources
+
+keep_compiled_programs = cache.keep_compiled_programs  # as it is without the fixture of conftest.py
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+  """Two images and a broken one, with a cache beside them."""
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path / 'cache'))
+  pictures = tmp_path / 'pictures'
+  pictures.mkdir()
+  for i in range(2):
+    Image.fromarray(np.full((9, 9, 3), 100 * i, np.uint8)).save(pictures / f'{i}.png')
+  noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+  Image.fromarray(noise).save(pictures / 'cut.png')
+  (pictures / 'cut.png').write_bytes((pictures / 'cut.png').read_bytes()[:2000])
+  return sources.open_folder(pictures, data.Fit((8, 8), 3))
+
+
+def _refuse_to_decode(monkeypatch):
+  def load(*_):
+    raise AssertionError('decoded again')
+
+  monkeypatch.setattr(sources, 'load', load)
+
+
+def test_decodes_once(source, monkeypatch, capsys):
+  first = cache.load(source, 'folder')
+  assert 'skipped 1 unreadable' in capsys.readouterr().out
+  _refuse_to_decode(monkeypatch)
+  second = cache.load(source, 'folder')
+  np.testing.assert_array_equal(first, second)
+  assert second.shape == (2, 8, 8, 3) and second.dtype == np.uint8
+  assert 'cut.png' in capsys.readouterr().out  # It is still said.
+  assert not list(cache.folder().rglob('*.part'))
+
+
+def test_other_images_or_another_fit_are_decoded_anew(source):
+  first = cache.load(source, 'folder')
+  Image.fromarray(np.full((9, 9, 3), 50, np.uint8)).save(source.paths[0])
+  assert not np.array_equal(cache.load(source, 'folder'), first)
+  assert cache.load(sources.Folder(source.paths, data.Fit((4, 4), 1)), 'folder').shape == (2, 4, 4, 1)
+
+
+@pytest.mark.parametrize('content', [b'', b'no array'])
+def test_a_broken_cache_is_made_again(source, content):
+  first = np.array(cache.load(source, 'folder'))
+  (kept,) = cache.folder().rglob('*.npy')
+  for broken in (content, kept.read_bytes()[:-7]):
+    kept.write_bytes(broken)
+    np.testing.assert_array_equal(cache.load(source, 'folder'), first)
+
+
+def test_without_room_or_permission_nothing_is_kept(source, monkeypatch, capsys):
+  usage = collections.namedtuple('usage', 'total used free')
+  with monkeypatch.context() as patch:
+    patch.setattr(cache.shutil, 'disk_usage', lambda _: usage(100, 99, 1))
+    assert len(cache.load(source, 'folder')) == 2
+  assert not list(cache.folder().rglob('*.npy'))
+  with monkeypatch.context() as patch:
+    patch.setattr(os, 'getuid', lambda: -1)
+    assert len(cache.load(source, 'folder')) == 2
+  assert 'belongs to another user' in capsys.readouterr().out
+
+
+def test_where_it_is(monkeypatch):
+  monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
+  monkeypatch.delenv('DCGAN_JAX_CACHE')
+  assert cache.folder() == pathlib.Path('/somewhere/dcgan_jax')
+  monkeypatch.delenv('XDG_CACHE_HOME')
+  assert cache.folder() == pathlib.Path.home() / '.cache' / 'dcgan_jax'
+
+
+# NumPy leaves a broken .npz open.
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_what_was_made_is_kept(monkeypatch, tmp_path):
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path))
+  made = []
+
+  def make():
+    made.append(1)
+    return {'a': np.arange(3), 'b': np.float32(0.5)}
+
+  for _ in range(2):
+    kept = cache.arrays('things', 'of one kind', make)
+    np.testing.assert_array_equal(kept['a'], [0, 1, 2])
+    assert kept['b'] == 0.5 and len(made) == 1
+  cache.arrays('things', 'of another kind', make)
+  (path, _) = (tmp_path / 'things').iterdir()
+  path.write_bytes(path.read_bytes()[:-40])
+  cache.arrays('things', 'of one kind', make), cache.arrays('things', 'of another kind', make)
+  assert len(made) == 3 and not list(tmp_path.rglob('*.part'))
+
+
+def test_compiled_programs_are_kept_where_the_user_says(monkeypatch, tmp_path):
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path))
+  before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
+  try:
+    jax.config.update('jax_compilation_cache_dir', '/elsewhere')
+    keep_compiled_programs()
+    assert jax.config.jax_compilation_cache_dir == '/elsewhere'
+    jax.config.update('jax_compilation_cache_dir', None)
+    keep_compiled_programs()
+    folder = pathlib.Path(jax.config.jax_compilation_cache_dir)
+    assert folder.parent == tmp_path / 'programs' and folder.stat().st_mode & 0o777 == 0o700
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before[0])
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', before[1])

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from dcgan_jax import data
+from dcgan_jax.data import sources
+from dcgan_jax.errors import InputError
+
+GREEN = (0, 255, 0)
+FIT = data.Fit((8, 8), 1)
+
+
+def test_folder_names_what_it_skips(pictures_folder, capfd):
+  source = data.open_source(f'folder:{pictures_folder}', 'train', data.Fit((8, 8), 3))
+  images, skipped = data.load(source, 'folder')
+  assert [name.rsplit('/', 1)[1] for name in skipped] == ['truncated.png']
+  printed = capfd.readouterr().out
+  assert images.shape == (8, 8, 8, 3) and images.dtype == np.uint8
+  assert 'notes.txt' in printed and 'text.jpg' in printed and 'empty.png' in printed
+  assert 'skipped 2 unreadable' in printed and 'skipped 1 unreadable' in printed
+  assert 'truncated.png' in printed.splitlines()[-1]
+  green = [np.abs(image.astype(int) - GREEN).max() < 90 for image in images]
+  assert sum(green) == 6  # They are all formats of the bands, of which JPEG and CMYK are near.
+
+
+def test_folder_without_images(tmp_path, bands):
+  fit = data.Fit((8, 8), 3)
+  with pytest.raises(InputError, match='no such folder'):
+    data.open_source(f'folder:{tmp_path}/missing', 'train', fit)
+  with pytest.raises(InputError, match='no readable image among its 0 files'):
+    data.open_source(f'folder:{tmp_path}', 'train', fit)
+  (tmp_path / 'x.png').write_text('no image')
+  with pytest.raises(InputError, match='no readable image among its 1 files'):
+    data.open_source(f'folder:{tmp_path}', 'train', fit)
+  bands.save(tmp_path / 'x.png')
+  whole = (tmp_path / 'x.png').read_bytes()
+  (tmp_path / 'x.png').write_bytes(whole[:50])  # a good header, no pixels
+  with pytest.raises(InputError, match='none of its 1 images can be decoded'):
+    data.load(data.open_source(f'folder:{tmp_path}', 'train', fit), 'folder')
+
+
+def test_digits():
+  images, _ = data.load(data.open_source('digits', 'train', data.Fit((16, 16), 1)), 'digits')
+  assert images.shape == (1797, 16, 16, 1) and images.min() == 0 and images.max() > 200
+  with pytest.raises(InputError, match='gray'):
+    data.open_source('digits', 'train', data.Fit((16, 16), 3))
+  with pytest.raises(InputError, match='choose digits'):
+    data.open_source('mnist', 'train', data.Fit((16, 16), 1))
+
+
+def test_labels():
+  labels, names = sources.Digits(FIT).labels()
+  assert len(labels) == 1797 and names == tuple('0123456789') and set(labels) == set(range(10))
+
+
+def test_labels_of_a_folder_are_its_folders(tmp_path):
+  for name in ('cats', 'dogs'):
+    (tmp_path / name).mkdir()
+    Image.new('L', (8, 8)).save(tmp_path / name / 'a.png')
+  labels, names = sources.open_folder(tmp_path, FIT).labels()
+  assert names == ('cats', 'dogs') and list(labels) == [0, 1]
+  with pytest.raises(InputError, match='have no classes'):
+    sources.open_folder(tmp_path / 'cats', FIT).labels()

@@ -1,0 +1,53 @@
+import jax
+import numpy as np
+import pytest
+
+from configs import digits
+from dcgan_jax import data, experiment, settings
+from dcgan_jax.data.sources import Digits
+from dcgan_jax.errors import InputError
+from dcgan_jax.evaluation import classifier, extractors, inception
+
+FIT = data.Fit((8, 8), 1)
+
+
+@pytest.mark.slow
+def test_a_classifier_that_has_learned_nothing_is_refused(monkeypatch, tmp_path):
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path))
+  monkeypatch.setattr(classifier, 'STEPS', 2)
+  source = Digits(FIT)
+  images, _ = data.load(source, 'digits')
+  refused = pytest.raises(InputError, match=r'of the held-out images; below 60%')
+  with refused, jax.numpy_dtype_promotion('standard'):  # Adam mixes int32 with float32.
+    extractors.of_classifier(source, images, extractors.Labels(*source.labels()))
+
+
+def test_shares_of_classes():
+  labels = extractors.Labels(np.array([0, 0, 2, 0]), ('a', 'b', 'c'))
+  np.testing.assert_array_equal(labels.shares, [0.75, 0, 0.25])
+
+
+def test_kept_images_are_those_of_the_data_alone():
+  assert extractors.kept_images(5).tolist() == [0, 1, 2, 3, 4]
+  kept = extractors.kept_images(2 * extractors.KEPT)
+  assert len(set(kept)) == extractors.KEPT and (np.diff(kept) > 0).all()
+  np.testing.assert_array_equal(kept, extractors.kept_images(2 * extractors.KEPT))
+
+
+def test_weights_are_found(monkeypatch, tmp_path):
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path))
+  parts = experiment.build(settings.check(digits.get_config()))
+  for chosen, text in (
+    (extractors.Chosen('inception'), 'gets them by --download'),
+    (extractors.Chosen('inception', str(tmp_path / 'x')), 'No such file'),
+  ):
+    with pytest.raises(InputError, match=text) as error:
+      extractors.prepare(chosen, parts)
+    assert '\n' not in str(error.value)
+  path = tmp_path / 'weights' / inception.WEIGHTS
+  path.parent.mkdir()
+  path.write_bytes(b'not the weights')
+  with pytest.raises(InputError, match='SHA-256'):
+    extractors.find_weights(None, download=True)
+  monkeypatch.setattr(inception, 'check_published', lambda path: None)
+  assert extractors.find_weights(None, download=False) == path

@@ -1,0 +1,109 @@
+import io
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from dcgan_jax.errors import InputError
+from dcgan_jax.interop import torch_files
+
+torch = pytest.importorskip('torch')
+
+
+def _tensors():
+  generator = torch.Generator().manual_seed(0)
+  base = torch.randn(6, 5, generator=generator)
+  return {
+    'weight': base,
+    'transposed': base.t(),  # These are views of one storage.
+    'part': base[2:4, 1:],
+    'scalar': torch.tensor(3.5),
+    'empty': torch.zeros(0, 3),
+    'count': torch.tensor([2**40, -1]),
+    'half': base.half(),
+    'flags': torch.tensor([True, False]),
+    'parameter': torch.nn.Parameter(base[0].clone()),
+  }
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_tensors_are_read_as_torch_reads_them(tmp_path, zipped):
+  path, tensors = tmp_path / 'x.pth', _tensors()
+  torch.save(tensors, path, _use_new_zipfile_serialization=zipped)
+  found = torch_files.read(path)
+  assert found.keys() == tensors.keys()
+  for name, tensor in tensors.items():
+    want = tensor.detach().numpy()
+    assert found[name].dtype == want.dtype
+    np.testing.assert_array_equal(found[name], want)
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_a_modules_state_and_what_is_nested(tmp_path, zipped):
+  path = tmp_path / 'x.pth'
+  module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 2), torch.nn.BatchNorm2d(4))
+  content = {'epoch': 3, 'model': module.state_dict(), 'names': ['a']}
+  torch.save(content, path, _use_new_zipfile_serialization=zipped)
+  found = torch_files.read(path)
+  assert set(found) == {f'model.{name}' for name in module.state_dict()}
+  np.testing.assert_array_equal(found['model.0.weight'], module[0].weight.detach().numpy())
+
+
+class _Evil:
+  def __reduce__(self):
+    return os.system, ('touch pwned',)
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_code_in_a_file_is_not_run(tmp_path, monkeypatch, zipped):
+  monkeypatch.chdir(tmp_path)
+  path = tmp_path / 'x.pth'
+  torch.save({'weight': torch.zeros(3), 'evil': _Evil()}, path, _use_new_zipfile_serialization=zipped)
+  with pytest.raises(InputError, match=r'system, which is no tensor; nothing of it was run') as error:
+    torch_files.read(path)
+  assert not (tmp_path / 'pwned').exists() and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_broken_files_are_one_line(tmp_path, zipped):
+  path, cut = tmp_path / 'x.pth', tmp_path / 'cut.pth'
+  torch.save(_tensors(), path, _use_new_zipfile_serialization=zipped)
+  whole = path.read_bytes()
+  for share in (0.0, 0.1, 0.5, 0.9):
+    cut.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(InputError, match=r'cut\.pth: ') as error:
+      torch_files.read(cut)
+    assert '\n' not in str(error.value)
+
+
+def test_other_files_are_one_line(tmp_path):
+  path = tmp_path / 'x.pth'
+  with pytest.raises(InputError, match='No such file'):
+    torch_files.read(path)
+  for content in (b'hello', pickle.dumps({'a': 1}), pickle.dumps(_Evil())):
+    path.write_bytes(content)
+    with pytest.raises(InputError, match='cannot be read'):
+      torch_files.read(path)
+  buffer = io.BytesIO()
+  with zipfile.ZipFile(buffer, 'w') as archive:
+    archive.writestr('readme', 'x')
+  path.write_bytes(buffer.getvalue())
+  with pytest.raises(InputError, match='cannot be read'):
+    torch_files.read(path)
+  torch.save({'epoch': 3}, path)
+  with pytest.raises(InputError, match='no tensors'):
+    torch_files.read(path)
+
+
+def test_a_tensor_beyond_its_storage_is_refused(tmp_path):
+  path = tmp_path / 'x.pth'
+  torch.save({'weight': torch.zeros(1000)}, path)
+  with zipfile.ZipFile(path) as archive:
+    files = {name: archive.read(name) for name in archive.namelist()}
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name, content in files.items():
+      archive.writestr(name, content[:100] if '/data/' in name else content)
+  with pytest.raises(InputError, match='weight is cut short'):
+    torch_files.read(path)

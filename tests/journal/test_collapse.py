@@ -1,0 +1,72 @@
+"""Signs of collapse, in rows made up for each."""
+
+import pytest
+
+from dcgan_jax.journal import collapse
+
+DISTANCE = 'fid'
+
+
+def _outputs(gaps):
+  return [{'step': 50 * i, 'd_real': (1 + gap) / 2, 'd_fake': (1 - gap) / 2} for i, gap in enumerate(gaps, 1)]
+
+
+def _scores(distances, coverages, missing):
+  columns = zip(distances, coverages, missing)
+  return [
+    {'step': 1000 * i, DISTANCE: d, 'coverage': c, 'missing_classes': m}
+    for i, (d, c, m) in enumerate(columns, 1)
+  ]
+
+
+@pytest.mark.parametrize(
+  ('gaps', 'saturated'),
+  [
+    ([0.99] * 10, True),
+    ([0.99] * 9, False),  # It has not lasted for long enough.
+    ([0.2] + [0.99] * 10, True),
+    ([0.99] * 10 + [0.2] * 3, False),  # D has recovered.
+    ([0.85] * 30, False),
+  ],
+)
+def test_d_has_won(gaps, saturated):
+  signs = collapse.of_outputs(_outputs(gaps))
+  assert ('saturated' in signs) == saturated
+  if saturated:
+    assert f'D(x) - D(G(z)) is 0.990 on average since step {50 * (len(gaps) - 9)}' in signs['saturated']
+
+
+def test_rows_of_scores_between_those_of_losses_do_not_count():
+  rows = _outputs([0.99] * 10)
+  assert collapse.of_outputs([*rows, *_scores([5.0], [0.5], [0])]) == collapse.of_outputs(rows) != {}
+
+
+@pytest.mark.parametrize(
+  ('distances', 'coverages', 'missing', 'names'),
+  [
+    ([], [], [], set()),
+    ([90, 60, 50], [0.1, 0.3, 0.4], [3, 0, 0], set()),
+    ([90, 60, 74], [0.1, 0.4, 0.3], [3, 0, 0], set()),  # Scores vary so much from one time to the next.
+    ([90, 60, 200], [0.1, 0.4, 0.3], [3, 0, 0], {'distance'}),
+    ([90, 60, 60], [0.1, 0.4, 0.19], [3, 0, 0], {'coverage'}),
+    ([90, 60, 60], [0.1, 0.4, 0.4], [3, 0, 2], {'classes'}),
+    ([90, 60, 400], [0.1, 0.4, 0.0], [3, 0, 9], {'distance', 'coverage', 'classes'}),
+    ([900, 901], [0.04, 0.0], [9, 9], set()),  # There is nothing yet that could collapse.
+    ([900] * 4, [0.04, 0.0, 0.01, 0.0], [9] * 4, set()),
+    ([900] * 5, [0.04, 0.0, 0.01, 0.0, 0.0], [9] * 5, {'coverage'}),  # There should be something by now.
+  ],
+)
+def test_samples_have_become_worse(distances, coverages, missing, names):
+  assert set(collapse.of_scores(_scores(distances, coverages, missing), DISTANCE)) == names
+
+
+def test_signs_are_sentences_with_their_figures():
+  signs = collapse.of_scores(_scores([60, 400], [0.4, 0.0], [0, 9]), DISTANCE)
+  assert 'fallen from 0.400 at step 1000 to 0.000' in signs['coverage']
+  assert 'stopped making 9 of the classes' in signs['classes']
+  assert 'fid has grown to 400.0 from 60.0 at step 1000' in signs['distance']
+
+
+def test_data_without_classes():
+  rows = [{'step': 1, DISTANCE: 5.0, 'coverage': 0.5}, {'step': 2, DISTANCE: 9.0, 'coverage': 0.5}]
+  assert set(collapse.of_scores(rows, DISTANCE)) == {'distance'}

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from dcgan_jax.journal import pictures
+
+
+@given(count=st.integers(1, 12), height=st.integers(1, 4), width=st.integers(1, 4), gap=st.integers(0, 2))
+def test_grid_places_every_image(count, height, width, gap):
+  made = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+  sheet = pictures.grid(made, gap=gap)
+  columns = (sheet.shape[1] - gap) // (width + gap)
+  assert columns == int(np.ceil(np.sqrt(count)))
+  for i, image in enumerate(made):
+    top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+    np.testing.assert_array_equal(sheet[top : top + height, left : left + width], image)
+  assert sheet.shape[0] == -(-count // columns) * (height + gap) + gap
+
+
+def test_zoom_keeps_pixels_square():
+  small = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+  large = pictures.zoom(small, 9)
+  assert large.shape == (6, 9, 1)
+  np.testing.assert_array_equal(large[::3, ::3], small)
+
+
+def test_zoom_of_many_is_that_of_each():
+  small = np.arange(12, dtype=np.uint8).reshape(2, 2, 3, 1)
+  np.testing.assert_array_equal(pictures.zoom(small, 9), [pictures.zoom(image, 9) for image in small])
+
+
+def _ink(picture):
+  """Returns the first and last row, and the first and last column, that are not white."""
+  dark = (picture < 128).any(2)
+  rows, columns = np.flatnonzero(dark.any(1)), np.flatnonzero(dark.any(0))
+  return rows[0], rows[-1], columns[0], columns[-1]
+
+
+def test_text_is_in_the_middle_and_within():
+  top, bottom, left, right = _ink(pictures.text('88', 20, 60, 3))
+  assert abs(top + bottom - 19) <= 4 and abs(left + right - 59) <= 3 and 6 <= bottom - top <= 12
+  long = pictures.text('T-shirt/top', 20, 40, 1)
+  assert long.shape == (20, 40, 1) and (long[:, [0, -1]] == 255).all()  # It is made smaller, not cut.
+
+
+def test_captions_are_under_the_images_and_their_own():
+  made = np.full((3, 30, 40, 3), 77, np.uint8)
+  got = pictures.captioned(made, ['7', '', '7'], 16)
+  assert got.shape == (3, 46, 40, 3)
+  np.testing.assert_array_equal(got[:, :30], made)
+  np.testing.assert_array_equal(got[0], got[2])
+  assert (got[1, 30:] == 255).all() and (got[0, 30:] < 128).any()
+
+
+def test_titles_are_over_their_columns():
+  picture = pictures.grid(np.full((4, 20, 20, 1), 200, np.uint8), columns=2)
+  got = pictures.headed(picture, ['', '1'])
+  np.testing.assert_array_equal(got[16:], picture)
+  _, bottom, left, right = _ink(got)
+  assert bottom < 16 and 22 < left < right < 44
+
+
+def test_pictures_beside_each_other_stand_on_one_line():
+  low, high = np.full((2, 3, 1), 10, np.uint8), np.full((4, 1, 1), 20, np.uint8)
+  got = pictures.beside([low, high])[:, :, 0]
+  np.testing.assert_array_equal(got, [[255] * 3 + [20]] * 2 + [[10] * 3 + [20]] * 2)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_a_gif_of_arrays(tmp_path, channels):
+  frames = [np.full((6, 8, channels), 50 * i, np.uint8) for i in range(5)]
+  pictures.save_gif(tmp_path / 'new' / 'loop.gif', frames, milliseconds=60, hold=60)
+  with Image.open(tmp_path / 'new' / 'loop.gif') as gif:
+    assert gif.n_frames == 5 and gif.info['loop'] == 0 and gif.size == (8, 6)
+    for i in range(5):
+      gif.seek(i)
+      assert gif.info['duration'] == 60
+      np.testing.assert_allclose(np.asarray(gif.convert('L')), 50 * i, atol=2)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_png_and_gif(tmp_path, channels):
+  frames = []
+  for i in range(5):
+    frames.append(tmp_path / f'{i}.png')
+    side = 4 if i == 0 else 8  # This run went on with more samples.
+    pictures.save_png(frames[-1], np.full((side, side, channels), 50 * i, np.uint8))
+  np.testing.assert_array_equal(np.asarray(Image.open(frames[3])), 150)
+  pictures.save_gif(tmp_path / 'all.gif', frames)
+  pictures.save_gif(tmp_path / 'some.gif', frames, most=3)
+  with Image.open(tmp_path / 'all.gif') as gif, Image.open(tmp_path / 'some.gif') as thinned:
+    assert (gif.n_frames, thinned.n_frames) == (5, 3) and gif.info['loop'] == 0
+    assert gif.size == (8, 8)
+    for picture, value in ((gif, 200), (thinned, 200)):
+      picture.seek(picture.n_frames - 1)
+      np.testing.assert_allclose(np.asarray(picture.convert('L')), value, atol=2)
+  assert not list(tmp_path.glob('*.part'))

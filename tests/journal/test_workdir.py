@@ -1,0 +1,73 @@
+import json
+
+import pytest
+
+from configs import digits
+from dcgan_jax import settings
+from dcgan_jax.errors import InputError
+from dcgan_jax.journal import workdir
+
+
+def test_settings_are_written_and_read(tmp_path):
+  chosen = settings.check(digits.get_config())
+  workdir.write_settings(tmp_path / 'new' / 'run', chosen)
+  assert workdir.read_settings(tmp_path / 'new' / 'run') == chosen
+  assert [path.name for path in (tmp_path / 'new' / 'run').iterdir()] == ['config.json']
+
+
+@pytest.mark.parametrize(
+  ('content', 'text'),
+  [
+    ('{', 'is not JSON'),
+    ('[1]', 'is not a config'),
+    ('{"train": 3}', 'train=3: is a section'),
+    ('{"seed": -1}', 'seed=-1: must be'),
+    ('{"lr": 1}', 'lr: unknown key'),
+  ],
+)
+def test_a_broken_config_is_one_line(tmp_path, content, text):
+  (tmp_path / 'config.json').write_text(content)
+  with pytest.raises(InputError, match=text) as error:
+    workdir.read_settings(tmp_path)
+  assert '\n' not in str(error.value)
+
+
+def test_no_run_and_a_run_without_a_config_are_refused(tmp_path):
+  chosen = settings.check(digits.get_config())
+  workdir.check_unchanged(tmp_path, chosen, allow_change=False)
+  with pytest.raises(InputError, match='no run here'):
+    workdir.read_settings(tmp_path)
+  (tmp_path / 'checkpoints').mkdir()
+  with pytest.raises(InputError, match=r'has checkpoints and no config\.json'):
+    workdir.check_unchanged(tmp_path, chosen, allow_change=True)
+  (tmp_path / 'file').touch()
+  for act in (
+    lambda: workdir.check_unchanged(tmp_path / 'file', chosen, allow_change=True),
+    lambda: workdir.write_settings(tmp_path / 'file', chosen),
+  ):
+    with pytest.raises(InputError, match=r'is a file|cannot be written'):
+      act()
+
+
+def test_pictures_are_in_the_order_of_their_steps(tmp_path):
+  (tmp_path / 'samples').mkdir()
+  for step in (100, 20, 0):
+    workdir.sample(tmp_path, step).touch()
+  (tmp_path / 'samples' / 'other.png').touch()
+  assert [path.name for path in workdir.samples(tmp_path)] == [f'step_{s:08d}.png' for s in (0, 20, 100)]
+
+
+def test_runs_from_before_a_key_was_added(tmp_path):
+  """Opens a run that lacks keys, which goes on as it was trained."""
+  config = digits.get_config()
+  workdir.write_settings(tmp_path, settings.check(config))
+  path = tmp_path / 'config.json'
+  old = json.loads(path.read_text())
+  for key in ('accumulate', 'sync_norm', 'steps_per_dispatch'):
+    del old['train'][key]
+  path.write_text(json.dumps(old))
+  workdir.check_unchanged(tmp_path, settings.check(config), allow_change=False)
+  assert workdir.read_settings(tmp_path).train.accumulate == 1
+  config.train.accumulate = 2
+  with pytest.raises(InputError, match=r'train\.accumulate was 1 and is 2'):
+    workdir.check_unchanged(tmp_path, settings.check(config), allow_change=False)

@@ -1,0 +1,179 @@
+"""Comparisons with PyTorch: the same weights and the same batch give the same images, logits and updates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import gan_of, lenient
+
+from configs import base, cifar10_32, mnist
+from dcgan_jax import experiment, latents, settings, train_state
+from dcgan_jax.losses import LOSSES
+from dcgan_jax.train_step import Recipe, make_train_step
+
+torch = pytest.importorskip('torch')
+pytestmark = pytest.mark.slow
+nn = torch.nn
+from benchmarks import torch_dcgan  # noqa: E402  It imports torch.
+
+B, Z, F = 6, 10, 4  # batch size, latent size, width
+CONFIG = cifar10_32.get_config()
+CONFIG.latent.size = Z
+CONFIG.generator.widths = (4 * F, 2 * F, F)
+CONFIG.discriminator.widths = (F, 2 * F, 4 * F)
+OURS = experiment.build(settings.check(CONFIG)).gan
+
+
+def _torch_networks():
+  """Returns generator and discriminator of PyTorch's DCGAN example at 32x32, narrow."""
+  return torch_dcgan.generator(CONFIG), torch_dcgan.discriminator(CONFIG)
+
+
+def _numpy(tensor):
+  return tensor.detach().numpy().astype(np.float32)
+
+
+def _norm(layer):
+  return {'scale': _numpy(layer.weight), 'bias': _numpy(layer.bias)}
+
+
+def _generator_params(g):
+  """Turns transposed kernels [in, out, h, w] into ours [h, w, out, in], and the first into a dense layer."""
+  params = {
+    'dense': {'kernel': _numpy(g[0].weight).transpose(0, 2, 3, 1).reshape(Z, -1)},
+    'norm0': _norm(g[1]),
+  }
+  for i, layer in enumerate((3, 6, 9), 1):
+    params[f'conv{i}'] = {'kernel': _numpy(g[layer].weight).transpose(2, 3, 1, 0)}
+  return params | {'norm1': _norm(g[4]), 'norm2': _norm(g[7])}
+
+
+def _discriminator_params(d):
+  """Turns kernels [out, in, h, w] into ours [h, w, in, out], and the last into a dense layer."""
+  params = {'dense': {'kernel': _numpy(d[8].weight).transpose(2, 3, 1, 0).reshape(-1, 1)}}
+  for i, layer in enumerate((0, 2, 5), 1):
+    params[f'conv{i}'] = {'kernel': _numpy(d[layer].weight).transpose(2, 3, 1, 0)}
+  return params | {'norm2': _norm(d[3]), 'norm3': _norm(d[6])}
+
+
+def _assert_trees_close(got, want, atol):
+  assert jax.tree.structure(got) == jax.tree.structure(want)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=atol), got, want)
+
+
+def test_two_steps_of_pytorchs_example():
+  torch.manual_seed(0)
+  g, d = _torch_networks()
+  gan = gan_of((OURS.generator, OURS.discriminator), lenient(train_state.make_optimizer(2e-4, b1=0.5)), Z)
+  now = jax.jit(lambda: train_state.create(gan, 0))()
+  now = now.replace(
+    generator=now.generator.replace(params=_generator_params(g)),
+    discriminator=now.discriminator.replace(params=_discriminator_params(d)),
+  )
+  step = jax.jit(make_train_step(gan, Recipe(LOSSES['non_saturating'])))
+  optimizers = [torch.optim.Adam(m.parameters(), 2e-4, betas=(0.5, 0.999)) for m in (g, d)]
+  bce = nn.BCEWithLogitsLoss()
+  for i in range(2):
+    images = np.random.default_rng(i).integers(0, 256, (B, 32, 32, 3), np.uint8)
+    keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(now.key), i), 6)
+    z = latents.sample(jax.random.fold_in(keys[0], 0), jnp.arange(B), Z)
+    now, metrics = step(now, jnp.asarray(images))
+
+    # This is the example's loop: D on real, on fake; then G through the updated D.
+    real = torch.tensor(images.astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1)
+    optimizers[1].zero_grad()
+    loss_real = bce(d(real), torch.ones(B))
+    fake = g(torch.tensor(np.asarray(z))[:, :, None, None])
+    loss_fake = bce(d(fake.detach()), torch.zeros(B))
+    (loss_real + loss_fake).backward()
+    optimizers[1].step()
+    statistics = {'norm2': d[3].running_mean.clone(), 'norm3': d[6].running_mean.clone()}
+    optimizers[0].zero_grad()
+    loss_g = bce(d(fake), torch.ones(B))
+    loss_g.backward()
+    optimizers[0].step()
+    # Ours leaves D's statistics alone in G's update; the example's loop does not.
+    d[3].running_mean, d[6].running_mean = statistics['norm2'], statistics['norm3']
+
+    np.testing.assert_allclose(metrics['loss_d'], (loss_real + loss_fake).item(), rtol=1e-4)
+    np.testing.assert_allclose(metrics['loss_g'], loss_g.item(), rtol=1e-4)
+    for name, mean in statistics.items():
+      np.testing.assert_allclose(now.discriminator.batch_stats[name]['mean'], mean, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+      now.generator.batch_stats['norm2']['mean'], g[7].running_mean, rtol=1e-3, atol=1e-5
+    )
+  # Adam's first steps are of the size of the learning rate, of which 2e-5 is a tenth.
+  _assert_trees_close(now.generator.params, _generator_params(g), atol=2e-5)
+  _assert_trees_close(now.discriminator.params, _discriminator_params(d), atol=2e-5)
+
+
+@pytest.mark.parametrize('order', ['alternating', 'simultaneous'])
+def test_the_benchmarks_contender_takes_our_step(order):
+  """Compares losses before and after an update of both networks."""
+  torch.manual_seed(2)
+  config = CONFIG.copy_and_resolve_references()
+  config.train.order = order
+  theirs = torch_dcgan.TrainStep(config, torch.channels_last)
+  gan = gan_of((OURS.generator, OURS.discriminator), lenient(train_state.make_optimizer(2e-4, b1=0.5)), Z)
+  now = jax.jit(lambda: train_state.create(gan, 0))()
+  now = now.replace(
+    generator=now.generator.replace(params=_generator_params(theirs.generator)),
+    discriminator=now.discriminator.replace(params=_discriminator_params(theirs.discriminator)),
+  )
+  step = jax.jit(make_train_step(gan, Recipe(LOSSES['non_saturating'], order)))
+  for i in range(2):
+    images = np.random.default_rng(i).integers(0, 256, (B, 32, 32, 3), np.uint8)
+    keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(now.key), i), 6)
+    z = latents.sample(jax.random.fold_in(keys[0], 0), jnp.arange(B), Z)
+    now, metrics = step(now, jnp.asarray(images))
+    want = theirs(torch.tensor(images.transpose(0, 3, 1, 2)), torch.tensor(np.asarray(z))[:, :, None, None])
+    for name, value in want.items():
+      np.testing.assert_allclose(metrics[name], value, rtol=1e-4)
+
+
+@pytest.mark.parametrize('config', [base, cifar10_32, mnist], ids=lambda c: c.__name__)
+def test_the_benchmarks_contender_is_of_our_size(config):
+  """Allows for the batch norm of Keras' first layer, per unit: 2 * 7 * 7 * 256 numbers, not 2 * 256."""
+  config = config.get_config()
+  config.data.source = 'folder:anywhere'  # The digits, base's default, would be gray.
+  shapes = jax.eval_shape(experiment.build(settings.check(config)).initial_state)
+  for net, made in (
+    (shapes.generator, torch_dcgan.generator),
+    (shapes.discriminator, torch_dcgan.discriminator),
+  ):
+    ours = sum(leaf.size for leaf in jax.tree.leaves(net.params))
+    theirs = sum(parameter.numel() for parameter in made(config).parameters())
+    by_unit = made is torch_dcgan.generator and config.generator.dense_norm == 'unit'
+    assert ours - theirs == (2 * (7 * 7 - 1) * 256 if by_unit else 0)
+
+
+def test_same_weights_same_images_and_logits():
+  torch.manual_seed(1)
+  g, d = (net.eval() for net in _torch_networks())
+  z = np.random.default_rng(0).standard_normal((B, Z)).astype(np.float32)
+  want = g(torch.tensor(z)[:, :, None, None])
+  statistics = {
+    f'norm{i}': {'mean': np.zeros(w, np.float32), 'var': np.ones(w, np.float32)}
+    for i, w in enumerate((4 * F, 2 * F, F))
+  }
+  got = OURS.generator.apply({'params': _generator_params(g), 'batch_stats': statistics}, z)
+  np.testing.assert_allclose(got, _numpy(want).transpose(0, 2, 3, 1), atol=1e-5)
+  statistics = {f'norm{i + 1}': v for i, v in enumerate((None, *list(statistics.values())[1::-1])) if v}
+  logits, _ = OURS.discriminator.apply({'params': _discriminator_params(d), 'batch_stats': statistics}, got)
+  np.testing.assert_allclose(logits, _numpy(d(want)), atol=1e-5)
+
+
+def test_adam_is_pytorchs():
+  x = torch.tensor([1.0, -2.0], requires_grad=True)
+  theirs = torch.optim.Adam([x], 1e-2, betas=(0.5, 0.999))
+  ours = lenient(train_state.make_optimizer(1e-2))
+  params = jnp.float32([1.0, -2.0])
+  opt_state = ours.init(params)
+  for _ in range(5):
+    theirs.zero_grad()
+    (x**4).sum().backward()
+    theirs.step()
+    updates, opt_state = ours.update(4.0 * params**3, opt_state, params)
+    params = optax.apply_updates(params, updates)
+  np.testing.assert_allclose(params, _numpy(x), rtol=1e-6)

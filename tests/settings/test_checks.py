@@ -1,0 +1,164 @@
+import dataclasses
+import importlib
+import inspect
+import re
+
+import pytest
+from conftest import ROOT
+
+from configs import base
+from dcgan_jax import data, latents, losses, models, settings, train_state, train_step
+from dcgan_jax.errors import InputError
+from dcgan_jax.settings import Settings, checks
+
+NAMES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem not in ('base', '__init__'))
+
+
+def _get(name):
+  return importlib.import_module(f'configs.{name}').get_config()
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_config_is_valid(name):
+  config = _get(name)
+  if name.startswith('image_folder'):
+    config.data.source = 'folder:somewhere'
+  settings.check(config)
+
+
+def _leaves(values, path=''):
+  """Yields the dotted names of all keys of a config."""
+  for name, value in values.items():
+    if isinstance(value, dict):
+      yield from _leaves(value, f'{path}{name}.')
+    else:
+      yield path + name
+
+
+def test_every_key_of_base_has_a_line_of_help():
+  lines = dict(line.split('=', 1) for line in settings.help_lines())
+  keys = list(_leaves(base.get_config().to_dict()))
+  assert list(lines) == [f'--config.{key}' for key in _leaves(dataclasses.asdict(Settings()))]
+  assert set(lines) == {f'--config.{key}' for key in keys} and len(keys) > 60
+  for name, line in lines.items():
+    default, _, help = line.partition(': ')
+    assert len(help) > 8 and '\n' not in help, name
+    assert default == str(_value(Settings(), name.removeprefix('--config.')))
+
+
+def _value(chosen, path):
+  for name in path.split('.'):
+    chosen = getattr(chosen, name)
+  return chosen
+
+
+def test_settings_are_the_values_of_the_config():
+  config = _get('mnist')
+  assert dataclasses.asdict(settings.check(config)) == config.to_dict()
+  assert settings.from_dict(config.to_dict()) == settings.check(config)
+
+
+def _choices(path):
+  return set(checks.rule_of(path).choices.removeprefix('choose ').split(' or '))
+
+
+def test_choices_are_the_tables_of_the_nouns():
+  """Compares both: the table must not import JAX, so it names the choices again."""
+  assert _choices('train.loss') == set(losses.LOSSES)
+  assert _choices('train.order') == set(train_step.ORDERS)
+  assert _choices('latent.prior') == set(latents.PRIORS)
+  assert _choices('generator.upsample') == set(models.UPSAMPLE)
+
+
+def test_keys_are_the_arguments_of_the_nouns():
+  config = base.get_config()
+  assert set(config.discriminator) <= set(models.Discriminator.__dataclass_fields__)
+  assert set(config.generator) <= set(models.Generator.__dataclass_fields__)
+  assert set(config.latent) == set(latents.Latents.__dataclass_fields__)
+  assert set(config.train) >= set(train_step.Recipe.__dataclass_fields__) - {'flip'}
+  for name in ('generator_optimizer', 'discriminator_optimizer'):
+    assert set(config[name]) == set(inspect.signature(train_state.make_optimizer).parameters)
+  assert {'image_size', 'channels', 'background'} <= set(data.Fit.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'text'),
+  [
+    ('seed', -1, 'seed=-1: must be'),
+    ('data.source', 'mnist', 'choose digits, tfds:NAME or folder:PATH'),
+    ('data.source', 'folder:', 'choose digits'),
+    ('data.image_size', (30,), 'reach multiples of 4 only; choose such a size, e.g. 32'),
+    ('data.image_size', (16, 18), 'reach multiples of 4'),
+    ('data.image_size', (1, 2, 3), 'height and width'),
+    ('data.channels', 2, 'choose 1 or 3'),
+    ('data.channels', 3, 'the digits are gray'),
+    ('data.background', (0, 0, 256), 'from 0 to 255'),
+    ('latent.size', 0, '1 or more'),
+    ('latent.prior', 'gaussian', 'choose normal or uniform'),
+    ('generator.widths', (), 'whole numbers'),
+    ('generator.widths', (8, 0), 'whole numbers'),
+    ('generator.norm', (True,), 'has 1 entries'),
+    ('discriminator.strides', (2, 2, 2), 'has 3 entries'),
+    ('discriminator.dropout', 1.0, 'below 1'),
+    ('discriminator_optimizer.learning_rate', 0.0, 'above 0'),
+    ('generator_optimizer.b1', 1.0, 'below 1'),
+    ('train.batch_size', 0, '1 or more'),
+    ('train.loss', 'bce', 'choose non_saturating'),
+    ('train.accumulate', 0, '1 or more'),
+    ('train.dtype', 'float16', 'choose float32 or bfloat16'),
+    ('train.real_label', 0.5, 'above 0.5'),
+    ('checkpoint.keep', 0, '1 or more'),
+  ],
+)
+def test_bad_values_are_refused_by_field_value_and_choices(field, value, text):
+  config = _get('digits')
+  *path, key = field.split('.')
+  section = config
+  for part in path:
+    section = section[part]
+  section[key] = value
+  with pytest.raises(InputError) as error:
+    settings.check(config)
+  message = str(error.value)
+  assert message.startswith(field) or field == 'data.image_size', message
+  assert text in message and '\n' not in message
+
+
+@pytest.mark.parametrize(
+  ('changes', 'text'),
+  [
+    ({'order': 'simultaneous', 'd_steps': 2}, 'train.d_steps=2'),
+    ({'order': 'one_per_batch', 'fresh_z': True}, 'train.fresh_z'),
+    ({'order': 'one_per_batch', 'accumulate': 2}, 'train.accumulate=2'),
+    ({'loss': 'hinge', 'real_label': 0.9}, 'no labels'),
+    ({'num_steps': 0, 'num_epochs': 0}, 'one of them'),
+  ],
+)
+def test_impossible_combinations(changes, text):
+  config = _get('digits')
+  config.train.update(changes)
+  with pytest.raises(InputError, match=re.escape(text)):
+    settings.check(config)
+
+
+def test_devices_must_share_the_batch():
+  config = _get('digits')
+  settings.check_devices(settings.check(config), 8)
+  with pytest.raises(InputError, match=r'not divisible by the 6 devices; choose e\.g\. 66'):
+    settings.check_devices(settings.check(config), 6)
+  config.train.accumulate = 4
+  settings.check_devices(settings.check(config), 8)
+  with pytest.raises(InputError, match=r'by the 32 devices times train\.accumulate=4; choose e\.g\. 128'):
+    settings.check_devices(settings.check(config), 32)
+
+
+def test_unknown_keys():
+  with pytest.raises(InputError, match='did you mean batch_size'):
+    settings.check_key('train.batchsize')
+  with pytest.raises(InputError, match='config has seed, data'):
+    settings.check_key('lr')
+  config = _get('digits')
+  with config.unlocked():
+    config.train.extra = 1
+  with pytest.raises(InputError, match='extra: unknown key'):
+    settings.check(config)

@@ -1,0 +1,32 @@
+import jax
+import numpy as np
+import pytest
+
+from dcgan_jax import norm_statistics
+from dcgan_jax.models import Discriminator, Generator
+
+
+@pytest.mark.parametrize('known', [(), ('norm0',)])
+def test_statistics_are_those_of_one_batch_of_all(known):
+  """Compares images by the statistics of a batch with those by statistics that were taken in parts of it."""
+  generator = Generator(
+    (5, 4), (2, 2), (True, True), image_size=(8, 8), channels=1, initializer='glorot', norm_momentum=0.0
+  )
+  z = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
+  variables = jax.jit(generator.init)(jax.random.key(0), z)
+  whole = jax.jit(lambda v, z: generator.apply(v, z, train=True, mutable=['batch_stats']))
+  images, updated = whole(variables, z)
+  given = {name: updated['batch_stats'][name] for name in known}
+  stats = norm_statistics.estimate(generator, variables['params'], given, lambda: [z[:5], z[5:7], z[7:]])
+  assert set(stats) == {'norm0', 'norm1'}
+  made = jax.jit(generator.apply)({'params': variables['params'], 'batch_stats': stats}, z)
+  np.testing.assert_allclose(made, images, atol=1e-5)
+  want = jax.tree.map(np.asarray, updated['batch_stats'])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), stats, want)
+
+
+def test_a_network_without_batch_norm_has_none():
+  images = np.zeros((2, 8, 8, 1), np.float32)
+  discriminator = Discriminator((4,), (2,), (False,))
+  params = jax.jit(discriminator.init)(jax.random.key(0), images)['params']
+  assert norm_statistics.estimate(discriminator, params, {}, lambda: [images]) == {}

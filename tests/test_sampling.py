@@ -1,0 +1,99 @@
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import dcgan_jax
+from dcgan_jax import experiment, sampling
+from dcgan_jax.errors import InputError
+from dcgan_jax.journal import pictures, workdir
+from dcgan_jax.latents import Latents
+
+
+@pytest.mark.slow
+def test_sample_from_python(trained, tmp_path):
+  folder, _ = trained
+  run = dcgan_jax.load(folder)
+  made = run.sample(70, seed=3)
+  assert made.shape == (70, 8, 8, 1) and run.step == 24
+  np.testing.assert_array_equal(made[:3], run.sample(3, seed=3))
+  z = np.random.default_rng(0).standard_normal((5, 10)).astype(np.float32)
+  given = run.from_latents(z)
+  np.testing.assert_array_equal(given[2:3], run.from_latents(z[2:3]))
+  assert (run.from_latents(z, 'batch') != given).any()
+  np.save(tmp_path / 'z.npy', z)
+  sampling.run(folder, 1, 0, str(tmp_path / 'z.npz'), str(tmp_path / 'z.npy'), 'stored', 'last')
+  np.testing.assert_array_equal(np.load(tmp_path / 'z.npz')['x'], given)
+  fixed = np.asarray(Image.open(workdir.sample(folder, 24)))  # The run's pictures are of its own seed.
+  factor = round(512 / 32)
+  np.testing.assert_array_equal(
+    fixed[2 * factor : 10 * factor : factor, 2 * factor : 10 * factor : factor], run.sample(1)[0, ..., 0]
+  )
+
+
+def test_sample_refuses_bad_latents(untrained, tmp_path):
+  np.save(tmp_path / 'shape.npy', np.zeros((4, 11)))
+  np.save(tmp_path / 'nan.npy', np.full((4, 10), np.nan))
+  np.save(tmp_path / 'objects.npy', np.array([{}], dtype=object))
+  (tmp_path / 'text.npy').write_text('no array')
+  for name, text in (
+    ('shape', r'shape \(4, 11\); this generator takes \(N, 10\)'),
+    ('nan', 'finite'),
+    ('objects', 'cannot be read'),
+    ('text', 'cannot be read'),
+    ('missing', 'cannot be read'),
+  ):
+    with pytest.raises(InputError, match=text) as error:
+      sampling.run(untrained, 1, 0, str(tmp_path / 'o.npz'), str(tmp_path / f'{name}.npy'), 'stored', 'last')
+    assert '\n' not in str(error.value)
+
+
+@pytest.fixture
+def sampler(untrained, monkeypatch):
+  """A sampler that makes few images at a time, so that a few are several batches."""
+  monkeypatch.setattr(sampling, 'BATCH_SIZE', 4)
+  return dcgan_jax.load(untrained)
+
+
+def test_images_are_those_of_the_generator(untrained, sampler):
+  assert sampler.step == 0 and sampler.latents == Latents(10, 'normal')
+  run = experiment.open_run(untrained, 'last')
+  z = sampling.draw(sampler.latents, 3, 9)
+  assert z.shape == (9, 10) and z.dtype == np.float32
+  want = jax.jit(run.experiment.gan.generator.apply)(run.state.sampling_variables, z)
+  made = sampler.sample(9, seed=3)
+  assert made.shape == (9, 8, 8, 1) and made.dtype == np.uint8 and made.std() > 1
+  assert np.abs(made - (np.asarray(want) + 1) * 127.5).max() < 0.51
+  np.testing.assert_array_equal(made, sampler.from_latents(z))
+  np.testing.assert_array_equal(made[:5], sampler.sample(5, seed=3))
+  assert (sampler.sample(5, seed=4) != made[:5]).any()
+
+
+def test_statistics_are_those_of_each_batch(sampler):
+  z = sampling.draw(sampler.latents, 3, 8)
+  made = sampler.from_latents(z, 'batch')
+  assert (made != sampler.from_latents(z)).any()
+  np.testing.assert_array_equal(made[4:], sampler.from_latents(z[4:], 'batch'))  # a batch of its own
+  np.testing.assert_array_equal(made[:5], sampler.sample(5, seed=3, statistics='batch'))
+
+
+@pytest.mark.parametrize('out', ['x.txt', 'file', 'file/x.png'])
+def test_targets_that_cannot_be_are_one_line(untrained, tmp_path, out):
+  (tmp_path / 'file').touch()
+  with pytest.raises(InputError, match=r'must end in|is a file|cannot be written') as error:
+    sampling.run(untrained, 1, 0, str(tmp_path / out), None, 'stored', 'last')
+  assert '\n' not in str(error.value)
+
+
+def test_a_grid_an_array_and_a_folder(untrained, sampler, monkeypatch, tmp_path, capsys):
+  monkeypatch.setattr(sampling, 'load', lambda *_: sampler)
+  made = sampler.sample(5, seed=2)
+  for out in ('grid.png', 'new/x.npz', 'pictures'):
+    sampling.run(untrained, 5, 2, str(tmp_path / out), None, 'stored', 'last')
+    assert capsys.readouterr().out == f'5 images of step 0 in {tmp_path / out}\n'
+  np.testing.assert_array_equal(np.load(tmp_path / 'new' / 'x.npz')['x'], made)
+  with Image.open(tmp_path / 'grid.png') as picture:
+    np.testing.assert_array_equal(np.asarray(picture), pictures.zoom(pictures.grid(made))[..., 0])
+  names = sorted(path.name for path in (tmp_path / 'pictures').iterdir())
+  assert names == [f'{i:05d}.png' for i in range(5)]
+  np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'pictures' / names[4])), made[4, ..., 0])

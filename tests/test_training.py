@@ -1,0 +1,59 @@
+"""The pieces around the training loop; the loop itself runs in `commands/test_mode_train.py`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import gan_of, lenient
+from jax.sharding import Mesh
+
+from configs import base, cifar10, digits
+from dcgan_jax import data, experiment, parallel, settings, train_state, training
+from dcgan_jax.data.order import batch_indices
+from dcgan_jax.losses import LOSSES
+from dcgan_jax.train_step import Recipe, make_train_step
+
+
+def test_how_many_steps_are_one_program(monkeypatch):
+  small, large = digits.get_config(), cifar10.get_config()
+
+  def steps_per_dispatch(config):
+    return training.steps_per_dispatch(settings.check(config))
+
+  assert steps_per_dispatch(small) == 1  # on CPU
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  assert steps_per_dispatch(small) == 10
+  assert steps_per_dispatch(large) == 1
+  small.log.every_steps = 4  # with pictures every 100 and checkpoints every 1000
+  assert steps_per_dispatch(small) == 4
+  large.train.steps_per_dispatch = 20
+  assert steps_per_dispatch(large) == 10  # It divides the 50 steps between lines of metrics.
+  assert base.get_config().train.steps_per_dispatch == 0
+
+
+def _learn(config, num_steps=60):
+  """Returns the mean losses of the last 20 of some steps on the digits, and D's loss in all steps."""
+  made = experiment.build(settings.check(config)).gan
+  gan = gan_of((made.generator, made.discriminator), lenient(train_state.make_optimizer(5e-4)), 10)
+  step = make_train_step(gan, Recipe(LOSSES['non_saturating']))
+  now = jax.jit(lambda: train_state.create(gan, 0))()
+  images, _ = data.load(data.open_source('digits', 'train', data.Fit((8, 8), 1)), 'digits')
+  indices = np.stack([batch_indices(0, i, 32, len(images)) for i in range(num_steps)])
+  mesh = Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
+  _, metrics = parallel.compile_steps(step, mesh)(now, parallel.Batches(jnp.asarray(images), indices))
+  return np.array([metrics['loss_d'][-20:].mean(), metrics['loss_g'][-20:].mean()]), metrics['loss_d']
+
+
+@pytest.mark.slow
+def test_bfloat16_and_plain_convolutions_learn_alike():
+  """Compares falls of D's loss, the same in any arithmetic; `benchmarks/curves.py` does this at length."""
+  config = digits.get_config()
+  config.data.image_size = (8, 8)
+  config.generator.widths, config.discriminator.widths = (16, 32), (32, 32)
+  want, losses = _learn(config)
+  assert want[0] < losses[0] - 0.08
+  with jax.numpy_dtype_promotion('standard'):  # Flax's batch norm mixes float32 statistics with bfloat16.
+    for key, value in (('fast_conv', False), ('dtype', 'bfloat16')):
+      other = config.copy_and_resolve_references()
+      other.train[key] = value
+      np.testing.assert_allclose(_learn(other)[0], want, rtol=0.01)
