@@ -10,7 +10,8 @@ from dcgan_jax.losses import LOSSES
 from dcgan_jax.train_step import Recipe, make_train_step
 
 
-@pytest.mark.parametrize('devices', [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('devices', [1, 4])
 def test_several_steps_in_one_program_are_those_steps(tiny, devices):
   """Gathers batches from the whole data set on the devices, or is given them, with the same metrics."""
   mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))

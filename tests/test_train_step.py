@@ -127,13 +127,14 @@ def test_step_is_the_textbooks(tiny, order):
   _assert_close(metrics, want, rtol=1e-4)
 
 
-CHOSEN = [
+# The first order alone is quick.
+EVERY_ORDER = [
   pytest.param(i, marks=pytest.mark.slow if i else (), id='-'.join(map(str, order.values())))
   for i, order in enumerate(ORDERS)
 ]
 
 
-@pytest.fixture(scope='module', params=CHOSEN)
+@pytest.fixture(scope='module', params=EVERY_ORDER)
 def one_device(request, tiny):
   """Three steps by each order on one device: arguments, images, states and last metrics."""
   arguments = ORDERS[request.param] | {'flip': True, 'ema_decay': 0.5}
@@ -147,13 +148,10 @@ def one_device(request, tiny):
 
 
 # pmap takes the first order and the one that has everything, because the step is the same.
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('one_device', 'wrapper'),
-  [
-    (0, 'shard_map'),
-    *(pytest.param(i, 'shard_map', marks=pytest.mark.slow) for i in range(1, len(ORDERS))),
-    *(pytest.param(i, 'pmap', marks=pytest.mark.slow) for i in (0, 3)),
-  ],
+  [(i, 'shard_map') for i in range(len(ORDERS))] + [(i, 'pmap') for i in (0, 3)],
   indirect=['one_device'],
 )
 def test_four_devices_equal_one(tiny, one_device, wrapper):

@@ -21,7 +21,7 @@ def test_as_a_user_starts_it(untrained, tmp_path):
     assert picture.size > (300, 200)
 
 
-def test_flags_reach_the_verb(call_main, monkeypatch):
+def test_flags_reach_the_command(call_main, monkeypatch):
   """Gives flags with a space, and with `=`."""
   called = []
   monkeypatch.setattr(walk, 'run', lambda *arguments: called.append(arguments))

@@ -119,6 +119,7 @@ def _assert_same_as_theirs(source, g, g_variables, d, d_variables):
     np.testing.assert_allclose(judged, logits, atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_authors_format(tmp_path):
   source = _narrow_authors(tmp_path)
   importing.run(settings.check(svhn.get_config()), tmp_path / 'run', 'newmu', str(source))
