@@ -4,6 +4,7 @@ import atexit
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -84,6 +85,32 @@ def succeed(*arguments, **options):
   return done.stdout
 
 
+def start_together(arguments, processes=2, devices=1):
+  """Starts the processes of a run, as one would by hand on each host."""
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    port = free.getsockname()[1]
+  command = [sys.executable, 'main.py', *arguments]
+  if processes > 1:
+    command += [f'--coordinator=127.0.0.1:{port}', f'--num_processes={processes}']
+  ids = [[f'--process_id={i}'] if processes > 1 else [] for i in range(processes)]
+  pipe = subprocess.PIPE
+  return [
+    subprocess.Popen(
+      command + own, cwd=ROOT, env=environment(devices), stdout=pipe, stderr=subprocess.STDOUT, text=True
+    )
+    for own in ids
+  ]
+
+
+def succeed_together(*arguments, **topology):
+  """Runs the processes, which must succeed; returns what each printed."""
+  started = start_together(arguments, **topology)
+  printed = [process.communicate(timeout=240)[0] for process in started]
+  assert [process.returncode for process in started] == [0] * len(started), printed
+  return printed
+
+
 def state_of(folder, step):
   """Returns the state in a checkpoint of a run."""
   shapes = jax.eval_shape(experiment.build(workdir.read_settings(folder)).initial_state)
@@ -133,6 +160,14 @@ def lenient(optimizer: optax.GradientTransformation) -> optax.GradientTransforma
 def gan_of(networks, optimizer: optax.GradientTransformation, z_size: int = 5) -> Gan:
   """Returns a Gan whose networks learn with the same optimizer, from normal latents."""
   return Gan(*networks, optimizer, optimizer, Latents(z_size))
+
+
+def pytest_sessionfinish(session, exitstatus):
+  """Fails the session if a test was skipped and FAIL_ON_SKIP is set, as it is where all must run."""
+  reporter = session.config.pluginmanager.get_plugin('terminalreporter')
+  if exitstatus == 0 and os.environ.get('FAIL_ON_SKIP') and reporter and reporter.stats.get('skipped'):
+    reporter.write_line('FAIL_ON_SKIP is set, and tests were skipped')
+    session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope='session')

@@ -50,7 +50,7 @@ def test_a_walk_begins_each_row_with_its_image_and_ends_it_with_the_next(run, sa
   np.testing.assert_array_equal(shown[:, 0], want)
   assert abs(shown[:, -1].astype(int) - np.roll(want, -1, axis=0)).max() <= 1  # It differs by rounding.
   z = latents.sample(jax.random.key(3), jnp.array([4, 0]), 10)
-  between = sampler.from_latents(latents.slerp(z[0], z[1], jnp.array([4 / 9])))
+  between = sampler.from_latents(jax.jit(latents.slerp)(z[0], z[1], jnp.array([4 / 9])))
   assert abs(shown[0, 4].astype(int) - between[0]).max() <= 1
   assert not np.array_equal(shown[0, 4], _shown(*run(points='4,0,7', path='linear'))[0, 4])
   printed = capsys.readouterr().out
@@ -69,7 +69,7 @@ def test_an_animation_is_the_walk_and_loops(run, sampler):
   for leg in range(3):
     np.testing.assert_array_equal(frames[10 * leg], np.roll(points, -leg, axis=0))
   z = latents.sample(jax.random.key(3), jnp.array([7, 4]), 10)
-  before_last = sampler.from_latents(latents.slerp(z[0], z[1], jnp.array([0.9])))[0]
+  before_last = sampler.from_latents(jax.jit(latents.slerp)(z[0], z[1], jnp.array([0.9])))[0]
   assert abs(frames[-1][0].astype(int) - before_last).max() <= 1
 
 
