@@ -14,6 +14,7 @@ from dcgan_jax.latents import Latents
 from dcgan_jax.losses import LOSSES
 from dcgan_jax.models import Discriminator, Generator
 from dcgan_jax.settings import Settings
+from dcgan_jax.settings.table import Train
 from dcgan_jax.train_state import Gan, GanState
 from dcgan_jax.train_step import Recipe
 
@@ -45,7 +46,7 @@ class Experiment:
 
   def initial_state(self) -> GanState:
     """Makes the state before the first step; to be jitted, or asked for its shapes by `jax.eval_shape`."""
-    return train_state.create(self.gan, self.settings.seed, ema=self.settings.train.ema_decay > 0)
+    return train_state.create(self.gan, self.settings.seed, ema=self.recipe.ema_decay > 0)
 
   def train_step(self, axis_name: str | None) -> train_step.TrainStep:
     """Makes the train step, not yet compiled, see `train_step.make_train_step`."""
@@ -65,9 +66,24 @@ def build(settings: Settings) -> Experiment:
     Latents(**vars(settings.latent)),
   )
   chosen = {key: value for key, value in vars(settings.train).items() if key in _RECIPE_KEYS}
-  recipe = Recipe(**chosen | {'loss': LOSSES[settings.train.loss], 'flip': settings.data.flip})
+  chosen |= {
+    'loss': LOSSES[settings.train.loss],
+    'flip': settings.data.flip,
+    'augment': tuple(filter(None, settings.train.augment.split(','))),
+    'ema_decay': _ema_decay(settings.train),
+  }
+  recipe = Recipe(**chosen)
   fit = data.Fit(settings.data.size, settings.data.channels, settings.data.fit, settings.data.background)
   return Experiment(settings, gan, recipe, fit)
+
+
+def _ema_decay(train: Train) -> float:
+  """Returns the decay of the moving average in a step, also where its half-life is given in images."""
+  if not train.ema_half_life:
+    return train.ema_decay
+  # With one_per_batch G learns from every second batch.
+  images = train.batch_size / 2 if train.order == 'one_per_batch' else train.batch_size
+  return 0.5 ** (images / train.ema_half_life)
 
 
 _RECIPE_KEYS = {field.name for field in dataclasses.fields(Recipe)}

@@ -14,13 +14,15 @@ class Loss(NamedTuple):
 
   Attributes:
     discriminator: (logits of real images [B], logits of fakes [B], label of real images) -> scalar.
-    generator: (logits of fakes [B]) -> scalar.
+    generator: (logits of fakes [B]) -> scalar; relativistic ones take the logits of real images [B] as well.
     output: logits -> D(x) as metrics report it under this loss, a probability or the raw output.
+    relativistic: whether the generator's loss compares fakes with real images, too.
   """
 
   discriminator: Callable[[Array, Array, float], Array]
-  generator: Callable[[Array], Array]
+  generator: Callable[..., Array]
   output: Callable[[Array], Array]
+  relativistic: bool = False
 
 
 def cross_entropy_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
@@ -59,9 +61,9 @@ def hinge_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
 
 
 def wasserstein_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
-  """Computes D(G(z)) - D(x) (Arjovsky et al. 2017), here without a Lipschitz constraint.
+  """Computes D(G(z)) - D(x) (Arjovsky et al. 2017); it has no labels to smooth.
 
-  It has no labels to smooth.
+  D must be Lipschitz continuous for it to mean something: by a gradient penalty or spectral normalisation.
   """
   del real_label
   return jnp.mean(fake) - jnp.mean(real)
@@ -70,6 +72,21 @@ def wasserstein_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
 def raise_output_g(fake: Array) -> Array:
   """Computes -D(G(z)), the generator's loss in the hinge and Wasserstein pairs."""
   return -jnp.mean(fake)
+
+
+def relativistic_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
+  """Computes -log sigmoid(D(x) - D(G(z))) over pairs of a real image and a fake one.
+
+  This is the pairing loss of Jolicoeur-Martineau 2018, which R3GAN takes (Huang et al. 2024, equation 2). It
+  has no labels to smooth.
+  """
+  del real_label
+  return jnp.mean(softplus(fake - real))
+
+
+def relativistic_g(fake: Array, real: Array) -> Array:
+  """Computes -log sigmoid(D(G(z)) - D(x)) over the same pairs."""
+  return jnp.mean(softplus(real - fake))
 
 
 def _raw(logits: Array) -> Array:
@@ -82,4 +99,5 @@ LOSSES = {
   'least_squares': Loss(least_squares_d, least_squares_g, _raw),
   'hinge': Loss(hinge_d, raise_output_g, _raw),
   'wasserstein': Loss(wasserstein_d, raise_output_g, _raw),
+  'relativistic': Loss(relativistic_d, relativistic_g, _raw, relativistic=True),
 }

@@ -103,7 +103,7 @@ def create(gan: Gan, seed: int, ema: bool = False) -> GanState:
   """
   key = jax.random.key(seed)
   generator_key, discriminator_key, training_key = jax.random.split(key, 3)
-  images = jnp.zeros((1, *gan.generator.image_size, gan.generator.channels))
+  images = jnp.zeros((gan.discriminator.packing, *gan.generator.image_size, gan.generator.channels))
   z = jnp.zeros((1, gan.latents.size))
   generator = _create_network(gan.generator, gan.generator_optimizer, generator_key, z)
   return GanState(
@@ -122,3 +122,11 @@ def _create_network(
   variables = module.init(key, x)
   params = variables['params']
   return NetState(params, variables.get('batch_stats', {}), optimizer.init(params))
+
+
+def moving_average(ema: PyTree, variables: PyTree, step: Array, decay: float) -> PyTree:
+  """Returns the exponential moving average of G's variables after a step."""
+  # A younger average forgets faster, or its first thousands of pictures would be those of the untrained G.
+  step = step.astype(jnp.float32)
+  share = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+  return jax.tree.map(lambda old, new: share * old + (1.0 - share) * new, ema, variables)

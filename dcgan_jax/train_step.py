@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,13 +12,14 @@ from flax import linen as nn
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
+from dcgan_jax import augmentation, regularizers, train_state
+from dcgan_jax.accumulation import Gradient, accumulated
 from dcgan_jax.losses import LOSSES, Loss
 from dcgan_jax.models import normalize
 from dcgan_jax.train_state import Gan, GanState, NetState, PyTree
 
 Metrics = dict[str, Array]
 TrainStep = Callable[[GanState, Array], tuple[GanState, Metrics]]
-Gradient = tuple[PyTree, PyTree, Metrics]  # of a network's parameters; its new statistics; metrics
 Updated = tuple[NetState, NetState, Metrics]  # generator, discriminator
 
 
@@ -37,6 +39,10 @@ class Recipe:
     accumulate: parts of the batch that both networks go through one after the other before each update, so
       that only one part's activations are in memory. Gradients are the mean over the parts; batch norm sees
       each part as a batch of its own. More than 1 not with 'one_per_batch'.
+    r1: gamma of the zero-centred gradient penalty on real images, see `regularizers`; 0 for none.
+    r2: gamma of the same on fakes.
+    gradient_penalty: lambda of WGAN-GP's penalty, between real images and fakes; 0 for none.
+    augment: kinds of `augmentation.KINDS` that all images go through before D judges them.
   """
 
   loss: Loss = LOSSES['non_saturating']
@@ -47,6 +53,10 @@ class Recipe:
   flip: bool = False
   ema_decay: float = 0.0
   accumulate: int = 1
+  r1: float = 0.0
+  r2: float = 0.0
+  gradient_penalty: float = 0.0
+  augment: tuple[str, ...] = ()
 
 
 class Fakes(NamedTuple):
@@ -100,9 +110,9 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> T
   Returns:
     (state, images) -> (state, metrics), to be compiled by the caller. images: uint8
     [d_steps * B, H, W, C], B divisible by `accumulate` on each device. metrics: float32 scalars `loss_d`,
-    `loss_g`; `d_real` and `d_fake`, the mean of D(x) and D(G(z)) before D's update; `d_fake_after`, D(G(z))
-    as G's update saw it; `grad_norm_d`, `grad_norm_g`, global L2 norms. With 'one_per_batch' the network
-    whose turn it is not has gradient norm 0.
+    `loss_g`; `penalty`, if D's gradient is penalized; `d_real` and `d_fake`, the mean of D(x) and D(G(z))
+    before D's update; `d_fake_after`, D(G(z)) as G's update saw it; `grad_norm_d`, `grad_norm_g`, global L2
+    norms. With 'one_per_batch' the network whose turn it is not has gradient norm 0.
 
   Raises:
     ValueError: an unknown order, or d_steps or accumulate with an order that has no use for it.
@@ -121,11 +131,11 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> T
     keys = Keys(*jax.random.split(jax.random.fold_in(key, state.step), 6))
     real = normalize(images)
     if recipe.flip:
-      real = mirror(real, _global_keys(keys.flip, len(real), axis_name))
+      real = augmentation.mirror(real, _global_keys(keys.flip, len(real), axis_name))
     g, d, metrics = train(gan, recipe, state, real, keys)
     ema = state.ema
     if ema is not None:
-      ema = moving_average(ema, g.variables, state.step, recipe.ema_decay)
+      ema = train_state.moving_average(ema, g.variables, state.step, recipe.ema_decay)
     return GanState(state.step + 1, g, d, ema, state.key), _average(metrics, axis_name)
 
   return train_step
@@ -186,11 +196,23 @@ def discriminator_update(
     real_key, fake_key = jax.random.split(part.discriminator_key)
 
     def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-      real, new_stats = _judge(gan.discriminator, params, stats, part.real, real_key)
-      fake, new_stats = _judge(gan.discriminator, params, new_stats, fakes.images, fake_key)
-      loss = recipe.loss.discriminator(real, fake, recipe.real_label)
-      output = recipe.loss.output
-      return loss, (new_stats, {'loss_d': loss, 'd_real': output(real).mean(), 'd_fake': output(fake).mean()})
+      critic = partial(_judge, gan, recipe, params)
+      real, new_stats, r1 = regularizers.judge(partial(critic, stats, real_key), part.real, recipe.r1 > 0)
+      critic = partial(critic, new_stats, fake_key)
+      fake, new_stats, r2 = regularizers.judge(critic, fakes.images, recipe.r2 > 0)
+      loss, output = recipe.loss.discriminator(real, fake, recipe.real_label), recipe.loss.output
+      metrics = {'loss_d': loss, 'd_real': output(real).mean(), 'd_fake': output(fake).mean()}
+      if recipe.r1 or recipe.r2 or recipe.gradient_penalty:
+        penalty = recipe.r1 * regularizers.zero_centred(r1) + recipe.r2 * regularizers.zero_centred(r2)
+        if recipe.gradient_penalty:
+          key = jax.random.fold_in(part.discriminator_key, 2)
+          keys = _global_keys(key, len(part.real), gan.generator.axis_name)
+          between = regularizers.between(part.real, fakes.images, keys)
+          _, _, norms = regularizers.judge(critic, between)
+          penalty += recipe.gradient_penalty * regularizers.one_centred(norms)
+        metrics['penalty'] = penalty
+        loss += penalty
+      return loss, (new_stats, metrics)
 
     grads, (new_stats, metrics) = jax.grad(loss_fn, has_aux=True)(d.params)
     return grads, new_stats, metrics
@@ -206,11 +228,13 @@ def generator_update(
 
   def gradient(stats: PyTree, part: Batch) -> Gradient:
     fakes = part.fakes or generate(gan, g, stats, part)
-    _, fake_key = jax.random.split(part.discriminator_key)
+    real_key, fake_key = jax.random.split(part.discriminator_key)
 
     def loss_fn(images: Array) -> tuple[Array, Metrics]:
-      fake, _ = _judge(gan.discriminator, d.params, d.batch_stats, images, fake_key)
-      loss = recipe.loss.generator(fake)
+      critic = partial(_judge, gan, recipe, d.params, d.batch_stats)
+      fake, _ = critic(fake_key, images)
+      real = (critic(real_key, part.real)[0],) if recipe.loss.relativistic else ()
+      loss = recipe.loss.generator(fake, *real)
       return loss, {'loss_g': loss, 'd_fake_after': recipe.loss.output(fake).mean()}
 
     image_grads, metrics = jax.grad(loss_fn, has_aux=True)(fakes.images)
@@ -219,32 +243,6 @@ def generator_update(
 
   gradients = accumulated(gradient, g.batch_stats, batch, recipe.accumulate)
   return _apply(gan, gan.generator_optimizer, g, gradients, 'g')
-
-
-def accumulated(
-  gradient: Callable[[PyTree, Any], Gradient], stats: PyTree, batch: Any, parts: int
-) -> Gradient:
-  """Returns the mean gradient and metrics over the parts of a batch; the statistics move with each in turn.
-
-  Args:
-    gradient: (batch-norm statistics, one part) -> the gradient, new statistics and metrics of the part.
-    stats: the statistics before the first part.
-    batch: the only part, or a tree of arrays with a leading axis, the parts.
-    parts: how many there are.
-  """
-  if parts == 1:
-    return gradient(stats, batch)
-
-  def one(carry: tuple[PyTree, PyTree], part: Any) -> tuple[tuple[PyTree, PyTree], None]:
-    sums, stats = carry
-    grads, stats, metrics = gradient(stats, part)
-    return (jax.tree.map(jnp.add, sums, (grads, metrics)), stats), None
-
-  grads, _, metrics = jax.eval_shape(gradient, stats, jax.tree.map(lambda x: x[0], batch))
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
-  (sums, stats), _ = lax.scan(one, (zeros, stats), batch)
-  grads, metrics = jax.tree.map(lambda x: x / parts, sums)
-  return grads, stats, metrics
 
 
 def make_batch(gan: Gan, g: NetState, real: Array, keys: Keys) -> Batch:
@@ -273,20 +271,6 @@ def generate(gan: Gan, g: NetState, stats: PyTree, part: Batch) -> Fakes:
     return _forward(gan.generator, params, stats, part.z, part.generator_key)
 
   return Fakes(*jax.vjp(forward, g.params, has_aux=True))
-
-
-def mirror(images: Array, keys: Array) -> Array:
-  """Returns the images [B, H, W, C], each mirrored left to right or not, by its key in `keys` [B]."""
-  mirrored = jax.vmap(jax.random.bernoulli)(keys)[:, None, None, None]
-  return jnp.where(mirrored, images[:, :, ::-1], images)
-
-
-def moving_average(ema: PyTree, variables: PyTree, step: Array, decay: float) -> PyTree:
-  """Returns the exponential moving average of G's variables after a step."""
-  # A younger average forgets faster, or its first thousands of pictures would be those of the untrained G.
-  step = step.astype(jnp.float32)
-  share = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-  return jax.tree.map(lambda old, new: share * old + (1.0 - share) * new, ema, variables)
 
 
 def _apply(
@@ -322,15 +306,18 @@ def _global_keys(key: Array, count: int, axis_name: str | None) -> Array:
 
 
 def _of_parts(key: Array, parts: int) -> Array:
-  """Returns a key for each part of accumulation, [parts]; the key itself where there is but one part."""
+  """Returns a key for each part of accumulation, [parts]; the key itself where there is one part."""
   return key if parts == 1 else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(parts))
 
 
 def _judge(
-  module: nn.Module, params: PyTree, stats: PyTree, images: Array, key: Array
+  gan: Gan, recipe: Recipe, params: PyTree, stats: PyTree, key: Array, images: Array
 ) -> tuple[Array, PyTree]:
-  """Runs D in training mode; returns its logits [B] and its new batch-norm statistics."""
-  (logits, _), stats = _forward(module, params, stats, images, key)
+  """Runs D in training mode on images, augmented or not; returns its logits and new batch-norm statistics."""
+  if recipe.augment:
+    keys = _global_keys(jax.random.fold_in(key, 1), len(images), gan.generator.axis_name)
+    images = augmentation.augment(images, keys, recipe.augment)
+  (logits, _), stats = _forward(gan.discriminator, params, stats, images, key)
   return logits, stats
 
 

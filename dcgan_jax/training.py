@@ -62,7 +62,7 @@ def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profi
   mesh = parallel.all_devices()
   score = scoring.make(parts, mesh) if plan.score_every else None
   state = _first_state(parts, folder, mesh, begun)
-  _announce(folder, plan)
+  _announce(folder, plan, chosen)
   with contextlib.closing(_feed(parts).batches(mesh, plan.start, num_steps)) as batches:
     # Whatever is wrong with the images is said before anything is compiled or written.
     first = next(batches)
@@ -179,9 +179,16 @@ def _draw(parts: Experiment) -> Callable[[GanState], np.ndarray]:
   return draw
 
 
-def _announce(folder: Path, plan: Plan) -> None:
+def _announce(folder: Path, plan: Plan, chosen: Settings) -> None:
   """Prints what is about to be trained, and on what."""
   devices = f'{jax.device_count()} {jax.default_backend()} device{"s" * (jax.device_count() > 1)}'
   processes = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
   steps = f'steps {plan.start} to {plan.num_steps} of {plan.images_per_step} images'
   print(f'{folder}: {steps}, on {devices}{processes}', flush=True)
+  lipschitz = chosen.train.gradient_penalty or chosen.discriminator.spectral_norm
+  if chosen.train.loss == 'wasserstein' and not lipschitz:
+    print(
+      'train.loss=wasserstein: nothing keeps D Lipschitz continuous, without which this loss means little; '
+      'set train.gradient_penalty=10 or discriminator.spectral_norm=True',
+      flush=True,
+    )

@@ -30,6 +30,7 @@ def _reference(name, real, fake, label):
     ),
     'hinge': (np.mean(np.maximum(0, 1 - real)) + np.mean(np.maximum(0, 1 + fake)), -np.mean(fake)),
     'wasserstein': (np.mean(fake) - np.mean(real), -np.mean(fake)),
+    'relativistic': (-np.mean(np.log(_sigmoid(real - fake))), -np.mean(np.log(_sigmoid(fake - real)))),
   }[name]
 
 
@@ -40,13 +41,18 @@ def test_losses_are_the_papers(name, real, fake, label):
   want_d, want_g = _reference(name, real, fake, label)
   got_d = loss.discriminator(jnp.float32(real), jnp.float32(fake), label)
   np.testing.assert_allclose(got_d, want_d, rtol=1e-5, atol=1e-5)
-  np.testing.assert_allclose(loss.generator(jnp.float32(fake)), want_g, rtol=1e-5, atol=1e-5)
+  others = (jnp.float32(real),) if loss.relativistic else ()
+  np.testing.assert_allclose(loss.generator(jnp.float32(fake), *others), want_g, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('name', LOSSES)
 def test_finite_at_extreme_logits(name):
   loss, extreme = LOSSES[name], jnp.float32([-1e4, 1e4])
-  gradient = jax.grad(lambda x: loss.discriminator(x, x, 1.0) + loss.generator(x))(extreme)
+
+  def both(x):
+    return loss.discriminator(x, x[::-1], 1.0) + loss.generator(x, *([x[::-1]] if loss.relativistic else []))
+
+  gradient = jax.grad(both)(extreme)
   assert np.isfinite(loss.discriminator(extreme, extreme, 1.0)) and np.isfinite(gradient).all()
 
 

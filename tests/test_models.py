@@ -10,7 +10,8 @@ from jax.sharding import PartitionSpec as P
 
 from dcgan_jax import experiment, settings
 from dcgan_jax.analysis import summary
-from dcgan_jax.models import Discriminator, Dropout, Generator, normalize, to_pixels
+from dcgan_jax.layers import Dropout
+from dcgan_jax.models import Discriminator, Generator, normalize, to_pixels
 
 # Trainable parameters and batch-norm statistics of generator and discriminator, as published with the models
 # that the presets follow.

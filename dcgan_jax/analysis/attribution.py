@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from dcgan_jax.models import Discriminator, Generator, normalize
+from dcgan_jax.models import Discriminator, Generator, alone, normalize
 
 
 @jax.custom_vjp
@@ -57,7 +57,7 @@ def make_guided_gradients(discriminator: Discriminator) -> Callable[[Any, Array,
   def of_image(variables: Any, image: Array, index: Array) -> Array:
     """Returns the maximum of one map on one image."""
     with nn.intercept_methods(_with_guided_activations):
-      outputs: Any = module.apply(variables, image[None])
+      outputs: Any = module.apply(variables, alone(image[None], module))
     return outputs[1][-1][0, :, :, index].max().astype(jnp.float32)
 
   def gradients(variables: Any, images: Array, maps: Array) -> Array:
@@ -75,7 +75,7 @@ def make_responses(discriminator: Discriminator) -> Callable[[Any, Array], Array
   module = discriminator.clone(dropout=0.0)
 
   def respond(variables: Any, images: Array) -> Array:
-    outputs: Any = module.apply(variables, normalize(images))
+    outputs: Any = module.apply(variables, alone(normalize(images), module))
     return outputs[1][-1].max((1, 2)).astype(jnp.float32)
 
   return respond

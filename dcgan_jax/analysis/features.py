@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from dcgan_jax.models import Discriminator, normalize
+from dcgan_jax.models import Discriminator, alone, normalize
 
 POOLED = 4  # The paper pools the maps to 4x4 maxima.
 
@@ -45,7 +45,7 @@ def make_features(discriminator: Discriminator) -> Callable[[Any, Array], Array]
   module = discriminator.clone(dropout=0.0)
 
   def look(variables: Any, images: Array) -> Array:
-    outputs: Any = module.apply(variables, normalize(images))
+    outputs: Any = module.apply(variables, alone(normalize(images), module))
     return to_features(outputs[1]).astype(jnp.float16)
 
   return look

@@ -4,12 +4,13 @@ It prints a table, and writes probe.json and features.png: what the maps of D's 
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from dcgan_jax import experiment, norm_statistics
 from dcgan_jax.analysis import attribution, features, labelled, svm
@@ -17,7 +18,7 @@ from dcgan_jax.analysis.labelled import Part, Split
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import pictures, plots, workdir
-from dcgan_jax.models import Discriminator
+from dcgan_jax.models import Discriminator, alone
 from dcgan_jax.parallel import all_devices, map_rows
 
 LABELS, DRAWS = 1000, 10  # the paper's few labels, and how often they are drawn
@@ -44,12 +45,17 @@ def run(folder: Path, num: int | None, checkpoint: str, data_name: str | None) -
   cache.keep_compiled_programs()
   discriminator = parts.gan.discriminator
   random = jax.jit(parts.initial_state)().discriminator
-  networks = {f'D, step {step}': state.discriminator.params, 'D, random': random.params}
+  networks = {f'D, step {step}': state.discriminator, 'D, random': random}
   rows, drawn = {}, {}
-  for name, params in networks.items():
+
+  def inputs() -> Iterator[Array]:
+    return (alone(batch, discriminator) for batch in split.train.inputs(BATCH_SIZE))
+
+  for name, net in networks.items():
     # The paper re-estimates the statistics over the training images; the running ones are of the fakes, too.
-    stats = norm_statistics.estimate(discriminator, params, {}, lambda: split.train.inputs(BATCH_SIZE))
-    variables = {'params': params, 'batch_stats': stats}
+    others = {key: value for key, value in net.batch_stats.items() if not key.startswith('norm')}
+    stats = norm_statistics.estimate(discriminator, net.params, others, inputs)
+    variables = {'params': net.params, 'batch_stats': stats}
     rows[name] = _measure(name, features.make_features(discriminator), variables, split)
     drawn[name] = _picture(discriminator, variables, split.train)
   rows['pixels'] = _measure('pixels', features.pixel_features, {}, split)

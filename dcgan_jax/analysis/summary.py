@@ -43,7 +43,8 @@ def run(settings: Settings) -> None:
   check_devices(settings, jax.device_count())
   parts = experiment.build(settings)
   z = jax.ShapeDtypeStruct((1, settings.latent.size), jnp.float32)
-  images = jax.ShapeDtypeStruct((1, *settings.data.size, settings.data.channels), jnp.float32)
+  packing = parts.gan.discriminator.packing
+  images = jax.ShapeDtypeStruct((packing, *settings.data.size, settings.data.channels), jnp.float32)
   print(table('Generator', parts.gan.generator, z))
   print()
   print(table('Discriminator', parts.gan.discriminator, images))

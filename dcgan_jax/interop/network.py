@@ -109,6 +109,8 @@ def convert(
   }
   if is_generator:
     arguments |= {'dense_norm': 'unit' if norm_by_unit else 'channel', 'upsample': 'transposed'}
+  else:
+    arguments |= {'packing': 1, 'spectral_norm': False}
   height, width = named['dense'].kernel.array.shape[2:]
   params, batch_stats = _variables(named, arguments, is_generator, norm_by_unit)
   return Network(

@@ -111,24 +111,39 @@ def _check_combinations(settings: Settings) -> None:
     raise InputError(f'train.fresh_z=True: train.order={train.order} has one z a step; set it to False')
   if train.accumulate > 1 and train.order == 'one_per_batch':
     raise InputError(f'train.accumulate={train.accumulate}: train.order=one_per_batch takes only 1')
-  if train.real_label < 1 and train.loss in ('hinge', 'wasserstein'):
+  if train.ema_decay and train.ema_half_life:
+    raise InputError(
+      f'train.ema_half_life={train.ema_half_life}: is train.ema_decay={train.ema_decay} in another unit; '
+      'set one of them to 0'
+    )
+  if train.real_label < 1 and train.loss in ('hinge', 'wasserstein', 'relativistic'):
     raise InputError(
       f'train.real_label={train.real_label}: the {train.loss} loss has no labels; set it to 1.0'
     )
+  for name in ('r1', 'r2', 'gradient_penalty'):
+    value, norm = getattr(train, name), settings.discriminator.norm
+    if value and any(norm):
+      raise InputError(
+        f'train.{name}={value}: the penalty is of each image by itself, and batch norm in D mixes images; '
+        f'set discriminator.norm to {(False,) * len(norm)}'
+      )
   if settings.data.source == 'digits' and settings.data.channels != 1:
     raise InputError(f'data.channels={settings.data.channels}: the digits are gray; set it to 1')
 
 
 def check_devices(settings: Settings, devices: int) -> None:
-  """Refuses a batch that cannot be divided evenly among the devices and the parts of accumulation.
+  """Refuses a batch that cannot be divided evenly among devices, parts of accumulation and packs of images.
 
   Raises:
     InputError: in one line.
   """
   batch_size, parts = settings.train.batch_size, settings.train.accumulate
-  if batch_size % (devices * parts):
-    fitting = max(1, round(batch_size / devices / parts)) * devices * parts
+  packing = settings.discriminator.packing
+  unit = devices * parts * packing
+  if batch_size % unit:
+    fitting = max(1, round(batch_size / unit)) * unit
     each = f' times train.accumulate={parts}' if parts > 1 else ''
+    each += f' times discriminator.packing={packing}' if packing > 1 else ''
     raise InputError(
       f'train.batch_size={batch_size}: not divisible by the {devices} devices{each}; choose e.g. {fitting}'
     )

@@ -56,6 +56,10 @@ REAL_LABEL = Rule(lambda v: 0.5 < v <= 1, 'must be a number above 0.5 and at mos
 FLAG = Rule(lambda v: isinstance(v, bool), 'choose True or False')
 COUNTS = all_of(lambda x: _is_int(x, 1), 'must be whole numbers of 1 or more, one a layer')
 FLAGS = all_of(lambda x: isinstance(x, bool), 'must be True or False, one a layer')
+AUGMENT = Rule(
+  lambda v: set(v.split(',')) <= {'', 'color', 'translation', 'cutout'},
+  'choose any of color, translation, cutout, with commas between, or nothing',
+)
 SPLIT = Rule(bool, 'must name a split, e.g. train')
 PATH = Rule(lambda v: isinstance(v, str), 'must be a path, or empty for the file in the cache')
 SOURCE = Rule(

@@ -8,6 +8,7 @@ a run was trained with.
 from dataclasses import dataclass
 
 from dcgan_jax.settings.rules import (
+  AUGMENT,
   COLOUR,
   COUNT,
   COUNTS,
@@ -104,6 +105,14 @@ class Generator(Network):
 
 
 @dataclass(frozen=True)
+class Discriminator(Network):
+  """The discriminator's keys."""
+
+  packing: int = key(1, COUNT, 'images that it judges together, side by side in the channels (PacGAN)')
+  spectral_norm: bool = key(False, FLAG, 'divide each kernel by its largest singular value')
+
+
+@dataclass(frozen=True)
 class Optimizer:
   """Adam, for one network."""
 
@@ -133,13 +142,28 @@ class Train:
   fresh_z: bool = key(False, FLAG, 'G learns from a new z rather than from the fakes that D just saw')
   loss: str = key(
     'non_saturating',
-    one_of('non_saturating', 'minimax', 'least_squares', 'hinge', 'wasserstein'),
-    'non_saturating | minimax | least_squares | hinge | wasserstein',
+    one_of('non_saturating', 'minimax', 'least_squares', 'hinge', 'wasserstein', 'relativistic'),
+    'non_saturating | minimax | least_squares | hinge | wasserstein | relativistic',
   )
   real_label: float = key(
     1.0, REAL_LABEL, "D's target for real images, in (0.5, 1]; 0.9 is one-sided smoothing"
   )
+  r1: float = key(0.0, NOT_NEGATIVE, 'gamma of the gradient penalty on real images, e.g. 1; 0 for none')
+  r2: float = key(0.0, NOT_NEGATIVE, 'gamma of the gradient penalty on fakes, e.g. 1; 0 for none')
+  gradient_penalty: float = key(
+    0.0,
+    NOT_NEGATIVE,
+    "factor of WGAN-GP's gradient penalty between real images and fakes, e.g. 10; 0 for none",
+  )
+  augment: str = key(
+    '',
+    AUGMENT,
+    'augmentation of all images that D judges: any of color,translation,cutout; empty for none',
+  )
   ema_decay: float = key(0.0, FRACTION, 'of a moving average of G to sample from, in [0, 1); 0 keeps none')
+  ema_half_life: int = key(
+    0, NATURAL, 'images after which half of the moving average is new; instead of ema_decay; 0 for none'
+  )
   accumulate: int = key(1, COUNT, 'parts of a batch that are worked on one after the other, to save memory')
   sync_norm: bool = key(True, FLAG, "batch norm by all devices' images; False by each device's own, faster")
   dtype: str = key(
@@ -212,7 +236,9 @@ class Settings:
   data: Data = section(Data)
   latent: Latent = section(Latent)
   generator: Generator = section(Generator, leak=0.0)
-  discriminator: Network = section(Network, widths=(64, 128, 256, 512), norm=(False, True, True, True))
+  discriminator: Discriminator = section(
+    Discriminator, widths=(64, 128, 256, 512), norm=(False, True, True, True)
+  )
   generator_optimizer: Optimizer = section(Optimizer)
   discriminator_optimizer: Optimizer = section(Optimizer)
   train: Train = section(Train)

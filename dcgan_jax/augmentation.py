@@ -1,0 +1,88 @@
+"""Augmentation: mirroring of real images, and differentiable augmentation of all that D judges.
+
+With the latter (DiffAugment, Zhao et al. 2020, section 3.3) D sees real images and fakes augmented alike, in
+both networks' updates, so that G does not learn the augmentations themselves. The strengths are those of the
+paper's code. Each image's draws are a function of its own key.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+TRANSLATION = 1 / 8  # of height and width, at most
+CUTOUT = 1 / 2  # side of the square that is set to 0, as a share of the image's
+
+
+def mirror(images: Array, keys: Array) -> Array:
+  """Returns the images [B, H, W, C], each mirrored left to right or not, by its key in `keys` [B]."""
+  mirrored = jax.vmap(jax.random.bernoulli)(keys)[:, None, None, None]
+  return jnp.where(mirrored, images[:, :, ::-1], images)
+
+
+def augment(images: Array, keys: Array, kinds: Sequence[str]) -> Array:
+  """Augments each image by each kind, in their order.
+
+  Args:
+    images: float [B, H, W, C] in [-1, 1]; the results may leave that range.
+    keys: random keys [B].
+    kinds: names of `KINDS`.
+
+  Returns:
+    float [B, H, W, C], differentiable in the images.
+  """
+  for i, kind in enumerate(kinds):
+    kind_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+    images = jax.vmap(KINDS[kind])(images, kind_keys)
+  return images
+
+
+def color(image: Array, key: Array) -> Array:
+  """Changes brightness by at most 0.5, saturation by a factor of 0 to 2 and contrast by one of 0.5 to 1.5."""
+  brightness, saturation, contrast = jax.random.uniform(key, (3,), image.dtype)
+  image = image + (brightness - 0.5)
+  gray = image.mean(-1, keepdims=True)
+  image = (image - gray) * (2.0 * saturation) + gray
+  mean = image.mean()
+  return (image - mean) * (contrast + 0.5) + mean
+
+
+def translation(image: Array, key: Array) -> Array:
+  """Shifts the image by up to an eighth of its height and width; what comes in from outside is 0 (gray)."""
+  shifts = [
+    jax.random.randint(k, (), -_rounded(size * TRANSLATION), _rounded(size * TRANSLATION) + 1)
+    for k, size in zip(jax.random.split(key), image.shape)
+  ]
+  # Shifts as products with 0-1 matrices: a gather's gradient would be a scatter, slow on CPU and TPU.
+  rows, columns = (_shift_matrix(n, shift, image.dtype) for n, shift in zip(image.shape, shifts))
+  return jnp.einsum('ih,hwc,jw->ijc', rows, image, columns)
+
+
+def _shift_matrix(size: int, shift: Array, dtype: jnp.dtype) -> Array:
+  """Returns the matrix [size, size] that moves the entry at i to i + shift, or out."""
+  index = jnp.arange(size)
+  return (index[:, None] - shift == index).astype(dtype)
+
+
+def cutout(image: Array, key: Array) -> Array:
+  """Sets a square of half the image's side, anywhere, also partly outside, to 0 (gray)."""
+  inside = []
+  for k, size in zip(jax.random.split(key), image.shape):
+    side = _rounded(size * CUTOUT)
+    centre = jax.random.randint(k, (), 0, size + 1 - side % 2)
+    index = jnp.arange(size)
+    inside.append((index >= centre - side // 2) & (index < centre - side // 2 + side))
+  hole = inside[0][:, None] & inside[1]
+  return jnp.where(hole[:, :, None], jnp.zeros((), image.dtype), image)
+
+
+def _rounded(value: float) -> int:
+  return int(value + 0.5)
+
+
+KINDS: dict[str, Callable[[Array, Array], Array]] = {
+  'color': color,
+  'translation': translation,
+  'cutout': cutout,
+}
