@@ -56,6 +56,7 @@ def _assert_close(a, b, rtol, atol):
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=rtol, atol=atol), a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ADDITIONS)
 def test_four_devices_equal_one(name):
   state, step = _make(name)
@@ -70,6 +71,7 @@ def test_four_devices_equal_one(name):
   assert ('penalty' in metrics) == (name in ('r1 and r2', 'gradient penalty', 'all'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['r1 and r2', 'gradient penalty', 'packing'])
 def test_bfloat16_and_accumulation(name):
   """In bfloat16 losses stay near; in two parts, without batch norm, the update of D is that of the whole."""

@@ -65,6 +65,7 @@ def test_symmetric_padding_is_pytorchs():
   assert conv.padding_pairs('valid', (8, 8), (5, 5), (2, 2)) == ((0, 0), (0, 0))
 
 
+@pytest.mark.slow
 @given(
   k=st.integers(1, 5),
   s=st.integers(1, 3),
