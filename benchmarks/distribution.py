@@ -49,6 +49,7 @@ def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
   import jax
 
   from dcgan_jax import parallel
+  from dcgan_jax.accumulation import Examples
   from dcgan_jax.data import cache
   from dcgan_jax.data.order import batch_indices
 
@@ -71,7 +72,7 @@ def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
   rows, losses = parallel.own_rows(mesh, config.train.batch_size), []
   for step in range(steps):
     indices = batch_indices(config.seed, step, config.train.batch_size, len(images))[None, rows]
-    state, metrics = run(state, parallel.put_batches(mesh, resident, indices))
+    state, metrics = run(state, parallel.put_batches(mesh, Examples(resident), indices))
     losses.append([float(metrics[key][0]) for key in ('loss_d', 'loss_g')])
   parameters = jax.tree.leaves((state.generator.params, state.discriminator.params))
   if parallel.is_main():
@@ -147,10 +148,11 @@ def collectives(config: ConfigDict) -> dict[str, Any]:
   import jax
 
   from dcgan_jax import parallel
+  from dcgan_jax.accumulation import Examples
 
   mesh, built = parallel.all_devices(), build(config)
   shape = (1, config.train.batch_size, *built.settings.data.size, config.data.channels)
-  batches = parallel.Batches(None, jax.ShapeDtypeStruct(shape, np.uint8))
+  batches = parallel.Batches(None, Examples(jax.ShapeDtypeStruct(shape, np.uint8)))
   state = jax.eval_shape(built.initial_state)
   step = parallel.compile_steps(built.train_step(parallel.mesh_axis(mesh)), mesh)
   text = step.lower(state, batches).compile().as_text()
@@ -182,6 +184,7 @@ def cost(config: ConfigDict, rounds: int) -> float:
   import jax
 
   from dcgan_jax import conv, parallel
+  from dcgan_jax.accumulation import Examples
 
   mesh, built = parallel.all_devices(), build(config)
   shape = (config.train.batch_size, *built.settings.data.size, config.data.channels)
@@ -190,7 +193,7 @@ def cost(config: ConfigDict, rounds: int) -> float:
   ours = parallel.compile_steps(built.train_step(parallel.mesh_axis(mesh)), mesh)
   steps = {
     'plain': (plain, jax.device_put(images)),
-    'ours': (ours, parallel.put_batches(mesh, None, images[None])),
+    'ours': (ours, parallel.put_batches(mesh, None, Examples(images[None]))),
   }
   states = {name: jax.jit(built.initial_state)() for name in steps}
   seconds: dict[str, list[float]] = {name: [] for name in steps}

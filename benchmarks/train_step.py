@@ -36,12 +36,13 @@ def run_ours(config: ConfigDict) -> None:
   import jax
 
   from dcgan_jax import experiment, parallel
+  from dcgan_jax.accumulation import Examples
   from dcgan_jax.data import cache
 
   cache.keep_compiled_programs()
   mesh, built = parallel.all_devices(), experiment.build(settings.check(config))
   images = jax.device_put(random_images(config), parallel.replicated(mesh))
-  batches = parallel.put_batches(mesh, images, np.arange(len(images), dtype=np.int32)[None])
+  batches = parallel.put_batches(mesh, Examples(images), np.arange(len(images), dtype=np.int32)[None])
   now = jax.jit(built.initial_state, out_shardings=parallel.replicated(mesh))()
   run = parallel.compile_steps(built.train_step(parallel.mesh_axis(mesh)), mesh)
 

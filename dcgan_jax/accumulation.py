@@ -1,7 +1,7 @@
 """Gradient accumulation: one part's activations are in memory at a time."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,21 @@ from jax import lax
 
 PyTree = Any
 Gradient = tuple[PyTree, PyTree, PyTree]  # of a network's parameters; its new statistics; metrics
+
+
+class Examples(NamedTuple):
+  """Real images, and their classes if the networks are told them."""
+
+  images: Any  # [B, H, W, C]
+  classes: Any = None  # int32 [B]; in the train step one-hot, float32 [B, classes]
+
+  def divided(self, updates: int, parts: int) -> list['Examples']:
+    """Returns the examples of each update, [B / updates / parts, parts, ...].
+
+    Image i of the global batch goes to update (i // parts) % updates, on any number of devices.
+    """
+    whole = [None if x is None else x.reshape(-1, updates, parts, *x.shape[1:]) for x in self]
+    return [Examples(*(x if x is None else x[:, i] for x in whole)) for i in range(updates)]
 
 
 def accumulated(

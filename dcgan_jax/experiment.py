@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from dcgan_jax import data, parallel, train_state, train_step
+from dcgan_jax.errors import InputError
 from dcgan_jax.journal import checkpoints, workdir
 from dcgan_jax.latents import Latents
 from dcgan_jax.losses import LOSSES
@@ -44,6 +46,21 @@ class Experiment:
     """
     return data.open_source(self.settings.data.source, self.settings.data.split, self.fit)
 
+  @functools.cached_property
+  def classes(self) -> tuple[np.ndarray, tuple[str, ...]] | None:
+    """The class of each training image, int32 [N], and their names; None if the networks are told no class.
+
+    Raises:
+      InputError: the images have no classes, or another number of them than `data.classes` says.
+    """
+    count = self.settings.data.classes
+    if not count:
+      return None
+    numbers, names = self.source.labels()
+    if len(names) != count:
+      raise InputError(f'data.classes={count}: the data has {len(names)}: {", ".join(names[:20])}')
+    return numbers, names
+
   def initial_state(self) -> GanState:
     """Makes the state before the first step; to be jitted, or asked for its shapes by `jax.eval_shape`."""
     return train_state.create(self.gan, self.settings.seed, ema=self.recipe.ema_decay > 0)
@@ -56,6 +73,7 @@ class Experiment:
 def build(settings: Settings) -> Experiment:
   """Returns the parts of a run with these settings."""
   shared = {key: getattr(settings.train, key) for key in ('dtype', 'fast_conv', 'sync_norm')}
+  shared['classes'] = settings.data.classes
   gan = Gan(
     Generator(
       **vars(settings.generator), image_size=settings.data.size, channels=settings.data.channels, **shared
@@ -63,7 +81,7 @@ def build(settings: Settings) -> Experiment:
     Discriminator(**vars(settings.discriminator), **shared),
     train_state.make_optimizer(**vars(settings.generator_optimizer)),
     train_state.make_optimizer(**vars(settings.discriminator_optimizer)),
-    Latents(**vars(settings.latent)),
+    Latents(**vars(settings.latent), classes=settings.data.classes),
   )
   chosen = {key: value for key, value in vars(settings.train).items() if key in _RECIPE_KEYS}
   chosen |= {

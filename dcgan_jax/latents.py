@@ -39,14 +39,40 @@ class Latents:
   Attributes:
     size: how many numbers each z has.
     prior: the distribution that z is drawn from, 'normal' | 'uniform'.
+    classes: how many classes the generator is told apart; 0 for none. A one-hot vector then follows each z.
   """
 
   size: int = 100
   prior: str = 'normal'
+  classes: int = 0
+
+  @property
+  def width(self) -> int:
+    """Returns how many numbers the generator takes for an image."""
+    return self.size + self.classes
+
+  def noise(self, key: Array, indices: Array) -> Array:
+    """Draws z alone, float32 [N, size]; see the function `sample`."""
+    return sample(key, indices, self.size, self.prior)
 
   def sample(self, key: Array, indices: Array) -> Array:
-    """Draws latents z, float32 [N, size]; see the function `sample`."""
-    return sample(key, indices, self.size, self.prior)
+    """Draws z and a class for each, uniformly, float32 [N, width]; each is a function of its index alone."""
+    z = self.noise(key, indices)
+    if not self.classes:
+      return z
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 2**32 - 1), jnp.asarray(indices))
+    return self.of_classes(z, jax.vmap(lambda k: jax.random.randint(k, (), 0, self.classes))(keys))
+
+  def of_classes(self, z: Array, classes: Array) -> Array:
+    """Puts the class of each, integers [N], after z, float32 [N, size or width]: float32 [N, width]."""
+    return jnp.concatenate([z[:, : self.size], jax.nn.one_hot(classes, self.classes)], 1)
+
+  def path(self, points: Array, t: Array, kind: str = 'spherical', closed: bool = True) -> Array:
+    """Interpolates as the function `path` does, and between classes linearly."""
+    z = path(points[:, : self.size], t, kind, closed)
+    if not self.classes:
+      return z
+    return jnp.concatenate([z, path(points[:, self.size :], t, 'linear', closed)], -1)
 
 
 def lerp(a: Array, b: Array, t: Array) -> Array:

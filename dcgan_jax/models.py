@@ -26,6 +26,10 @@ class _Network(nn.Module):
     strides: stride of each convolution, from input to output; the image size is the base size times their
       product.
     norm: for each hidden layer, whether batch norm follows it.
+    dense_widths: units of fully connected hidden layers, before the dense layer of G and that of D. They have
+      batch norm if the hidden layer beside them has, which is G's first and D's last.
+    classes: how many classes there are to be told apart; 0 for none.
+    condition: how a network is told the class, see the subclasses.
     kernel_size: pixels, of every convolution.
     padding: 'same' | 'symmetric', see `conv.padding_pairs`.
     use_bias: whether the layers have a bias, also those whose batch norm absorbs it.
@@ -45,6 +49,9 @@ class _Network(nn.Module):
   widths: tuple[int, ...]
   strides: tuple[int, ...]
   norm: tuple[bool, ...]
+  dense_widths: tuple[int, ...] = ()
+  classes: int = 0
+  condition: str = ''
   kernel_size: int = 4
   padding: str = 'same'
   use_bias: bool = False
@@ -93,6 +100,27 @@ class _Network(nn.Module):
       name=name,
     )
 
+  def hidden(self, x: Array, y: Array | None, norm: bool, train: bool) -> Array:
+    """Applies the fully connected hidden layers: [B, I] -> [B, units], with the class beside the units."""
+    for i, units in enumerate(self.dense_widths, 1):
+      x = self.normalized(self.dense(units, units, f'hidden{i}'), train)(x)
+      if norm:
+        x = self.batch_norm(train, f'hidden_norm{i}')(x)
+      x = self.beside(self.activate(x, train, f'hidden_dropout{i}'), y)
+    return x
+
+  def beside(self, x: Array, y: Array | None) -> Array:
+    """Puts the class beside x, [B, ..., C] -> [B, ..., C + classes], if `condition` is 'concat'."""
+    if y is None or self.condition != 'concat':
+      return x
+    y = y.reshape(len(y), *(1,) * (x.ndim - 2), -1)
+    return jnp.concatenate([x, jnp.broadcast_to(y, (*x.shape[:-1], y.shape[-1]))], -1)
+
+  def normalized(self, layer: nn.Module, train: bool) -> Callable[[Array], Array]:
+    """Returns the layer; D may normalise its kernel."""
+    del train
+    return layer
+
   def activate(self, x: Array, train: bool, dropout_name: str) -> Array:
     """Applies the ReLU, leaky or plain, and in training dropout."""
     x = nn.leaky_relu(x, self.leak) if self.leak else nn.relu(x)
@@ -119,19 +147,30 @@ class Generator(_Network):
     dense_norm: 'channel' normalises the dense layer's output, and adds its bias, per channel, as PyTorch
       does; 'unit' does so per unit, before the reshape, as Keras and the paper's authors do.
     upsample: 'transposed' convolution | 'bilinear' resize and convolution.
+    condition: 'embedding' puts a learned vector for each class, as long as z, beside z; 'concat' puts the
+      class itself beside the input of every layer, as the paper's authors do for MNIST.
   """
 
   image_size: Pair = (64, 64)
   channels: int = 3
   dense_norm: str = 'channel'
   upsample: str = 'transposed'
+  condition: str = 'embedding'
+
+  @property
+  def norms(self) -> tuple[tuple[str, str], ...]:
+    """Returns each batch norm, in the order of the layers, and the layer whose output it normalises."""
+    hidden = [(f'hidden_norm{i}', f'hidden{i}') for i in range(1, 1 + len(self.dense_widths)) if self.norm[0]]
+    layers = ['dense', *(f'conv{i}' for i in range(1, len(self.norm)))]
+    return (*hidden, *((f'norm{i}', layer) for i, layer in enumerate(layers) if self.norm[i]))
 
   @nn.compact
   def __call__(self, z: Array, train: bool = False) -> Array:
     """Makes images from latents.
 
     Args:
-      z: latents, float [B, z_size].
+      z: latents, float [B, z_size]; with classes [B, z_size + classes], where the class as a one-hot vector
+        follows z. Any weights of the classes do, so that one can go from class to class.
       train: whether to normalise by the batch's statistics and update the running ones (collection
         'batch_stats'), and to apply dropout with the key 'dropout'.
 
@@ -141,7 +180,9 @@ class Generator(_Network):
     height, width = (size // math.prod(self.strides) for size in self.image_size)
     units = height * width * self.widths[0]
     by_channel = self.dense_norm == 'channel'
-    x = self.dense(units, self.widths[0] if by_channel else units, 'dense')(z.astype(self.dtype))
+    x, y = self.told(z.astype(self.dtype))
+    x = self.hidden(x, y, self.norm[0], train)
+    x = self.dense(units, self.widths[0] if by_channel else units, 'dense')(x)
     if by_channel:
       x = x.reshape(-1, height, width, self.widths[0])
     if self.norm[0]:
@@ -150,12 +191,22 @@ class Generator(_Network):
     x = self.activate(x, train, 'dropout0')
     features = (*self.widths[1:], self.channels)
     for i, stride in enumerate(self.strides, 1):
-      x = self.conv(UPSAMPLE[self.upsample], features[i - 1], stride, f'conv{i}')(x)
+      x = self.conv(UPSAMPLE[self.upsample], features[i - 1], stride, f'conv{i}')(self.beside(x, y))
       if i < len(self.strides):
         if self.norm[i]:
           x = self.batch_norm(train, f'norm{i}')(x)
         x = self.activate(x, train, f'dropout{i}')
     return jnp.tanh(x.astype(jnp.promote_types(self.dtype, jnp.float32)))
+
+  def told(self, z: Array) -> tuple[Array, Array | None]:
+    """Returns the input of the first layer, [B, I], and the class for the other layers, [B, classes]."""
+    if not self.classes:
+      return z, None
+    z, y = jnp.split(z, [z.shape[1] - self.classes], 1)
+    if self.condition == 'concat':
+      return self.beside(z, y), y
+    embedding = Dense(z.shape[1], 0, nn.initializers.normal(1.0), self.dtype, name='embedding')
+    return jnp.concatenate([z, embedding(y)], 1), None
 
 
 class Discriminator(_Network):
@@ -168,17 +219,31 @@ class Discriminator(_Network):
       3): a generator that makes few different images is then easily found out.
     spectral_norm: whether each layer's kernel is divided by its largest singular value (Miyato et al. 2018,
       section 2.1), of which a step of power iteration is taken in each pass in training.
+    condition: 'projection' adds to the logit a linear function of the last features, one for each class
+      (Miyato and Koyama 2018, equation 4); 'concat' puts the class beside the input of every layer.
   """
 
   packing: int = 1
   spectral_norm: bool = False
+  condition: str = 'projection'
+
+  @property
+  def norms(self) -> tuple[tuple[str, str], ...]:
+    """Returns each batch norm, in the order of the layers, and the layer whose output it normalises."""
+    hidden = [
+      (f'hidden_norm{i}', f'hidden{i}') for i in range(1, 1 + len(self.dense_widths)) if self.norm[-1]
+    ]
+    return (*((f'norm{i}', f'conv{i}') for i, norm in enumerate(self.norm, 1) if norm), *hidden)
 
   @nn.compact
-  def __call__(self, images: Array, train: bool = False) -> tuple[Array, tuple[Array, ...]]:
+  def __call__(
+    self, images: Array, y: Array | None = None, train: bool = False
+  ) -> tuple[Array, tuple[Array, ...]]:
     """Judges images.
 
     Args:
       images: float [B, H, W, C] in [-1, 1].
+      y: the class of each image as a one-hot vector, float [B, classes]; None tells no class.
       train: whether to normalise by the batch's statistics and update the running ones (collection
         'batch_stats'), and to apply dropout with the key 'dropout'.
 
@@ -187,14 +252,21 @@ class Discriminator(_Network):
       [B / packing, h, w, width], which serve as features in section 5.1 of the paper.
     """
     x = pack(images, self.packing).astype(self.dtype)
+    if self.classes:
+      y = jnp.zeros((len(images), self.classes)) if y is None else y
+      y = y.reshape(len(x), self.packing * self.classes).astype(self.dtype)
     activations = []
     for i, (features, stride, norm) in enumerate(zip(self.widths, self.strides, self.norm), 1):
-      x = self.normalized(self.conv(Conv, features, stride, f'conv{i}'), train)(x)
+      x = self.normalized(self.conv(Conv, features, stride, f'conv{i}'), train)(self.beside(x, y))
       if norm:
         x = self.batch_norm(train, f'norm{i}')(x)
       x = self.activate(x, train, f'dropout{i}')
       activations.append(x)
-    logits = self.normalized(self.dense(1, 1, 'dense'), train)(x.reshape(x.shape[0], -1))
+    x = self.hidden(self.beside(x.reshape(len(x), -1), y), y, self.norm[-1], train)
+    logits = self.normalized(self.dense(1, 1, 'dense'), train)(x)
+    if y is not None and self.condition == 'projection':
+      of_classes = Dense(y.shape[1], 0, self.kernel_init, self.dtype, name='projection')
+      logits += (self.normalized(of_classes, train)(x) * y).sum(1, keepdims=True)
     return logits[:, 0].astype(jnp.promote_types(self.dtype, jnp.float32)), tuple(activations)
 
   def normalized(self, layer: nn.Module, train: bool) -> Callable[[Array], Array]:

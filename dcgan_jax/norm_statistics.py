@@ -1,20 +1,39 @@
 """Batch-norm statistics of a whole population, for networks without running averages of them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax import Array
 
 from dcgan_jax import conv
+from dcgan_jax.latents import Latents
+from dcgan_jax.models import Discriminator, Generator
 
 PyTree = Any
+SAMPLES, BATCH_SIZE = 10_000, 100  # latents of a population, and how many are worked on at a time
+
+
+def of_latents(generator: Generator, params: PyTree, latents: Latents, seed: int = 0) -> dict[str, PyTree]:
+  """Measures the statistics of a generator as it is, over 10,000 latents of a seed; see `estimate`."""
+  generator = generator.clone(dtype='float32')  # whatever the run computes in
+
+  return estimate(generator, params, {}, lambda: population(latents, seed))
+
+
+def population(latents: Latents, seed: int) -> Iterator[Array]:
+  """Yields 10,000 latents of a seed in batches."""
+  for indices in jnp.arange(SAMPLES).reshape(-1, BATCH_SIZE):
+    yield latents.sample(jax.random.key(seed), indices)
 
 
 def estimate(
-  module: nn.Module, params: PyTree, known: dict[str, PyTree], batches: Callable[[], Iterable[Any]]
+  module: Generator | Discriminator,
+  params: PyTree,
+  known: dict[str, PyTree],
+  batches: Callable[[], Iterable[Any]],
 ) -> dict[str, PyTree]:
   """Measures the mean and variance of the input of each batch norm, layer by layer.
 
@@ -33,13 +52,12 @@ def estimate(
   Returns:
     The 'batch_stats' of all batch norms, float32.
   """
-  norms = sorted((n for n in params if n.startswith('norm')), key=lambda n: int(n.removeprefix('norm')))
-  zeros = {name: np.zeros_like(params[name]['bias']) for name in norms}
-  stats: dict[str, PyTree] = {name: {'mean': zeros[name], 'var': zeros[name] + 1} for name in norms} | known
-  for name in norms:
+  zeros = {name: np.zeros_like(params[name]['bias']) for name, _ in module.norms}
+  stats: dict[str, PyTree] = {name: {'mean': zero, 'var': zero + 1} for name, zero in zeros.items()} | known
+  for name, layer in module.norms:
     if name in known:
       continue
-    measure = jax.jit(_moments(module, name, len(zeros[name])), compiler_options=conv.compiler_options())
+    measure = jax.jit(_moments(module, layer, len(zeros[name])), compiler_options=conv.compiler_options())
     found = [(len(x), *measure({'params': params, 'batch_stats': stats}, x)) for x in batches()]
     weights, means, variances = (np.asarray(values, np.float64) for values in zip(*jax.device_get(found)))
     mean = np.average(means, 0, weights)
@@ -48,15 +66,16 @@ def estimate(
   return stats
 
 
-def _moments(module: nn.Module, norm: str, size: int) -> Callable[[PyTree, Any], tuple[Array, Array]]:
-  """Returns the function (variables, inputs [B, ...]) -> mean and variance [size] of a batch norm's input."""
-  before = 'dense' if norm == 'norm0' else norm.replace('norm', 'conv')
+def _moments(
+  module: Generator | Discriminator, layer: str, size: int
+) -> Callable[[PyTree, Any], tuple[Array, Array]]:
+  """Returns the function (variables, inputs [B, ...]) -> mean and variance [size] of a layer's output."""
 
   def measure(variables: PyTree, inputs: Any) -> tuple[Array, Array]:
     _, kept = module.apply(
-      variables, inputs, capture_intermediates=lambda m, _: m.name == before, mutable=['intermediates']
+      variables, inputs, capture_intermediates=lambda m, _: m.name == layer, mutable=['intermediates']
     )
-    (output,) = kept['intermediates'][before]['__call__']
+    (output,) = kept['intermediates'][layer]['__call__']
     output = output.reshape(-1, size)  # The last axis holds channels, or units.
     return output.mean(0), output.var(0)  # The compiler drops the later layers.
 

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
-from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dcgan_jax import conv
+from dcgan_jax.accumulation import Examples
 from dcgan_jax.errors import InputError
 from dcgan_jax.train_state import GanState
 from dcgan_jax.train_step import TrainStep
@@ -118,13 +118,19 @@ class Batches(NamedTuple):
   """The input of one program of steps, on the devices.
 
   Attributes:
-    images: the whole data set, uint8 [N, H, W, C], which every device has; None for a streamed one.
-    xs: the batch of each step: indices into `images`, int32 [steps, batch], or the images themselves, uint8
-      [steps, batch, H, W, C].
+    examples: the whole data set, images uint8 [N, H, W, C] and maybe classes int32 [N], which every device
+      has; None for a streamed one.
+    xs: the batch of each step: indices into `examples`, int32 [steps, batch], or `Examples` themselves, uint8
+      [steps, batch, H, W, C] and maybe int32 [steps, batch].
   """
 
-  images: Any
+  examples: Any
   xs: Any
+
+  @property
+  def steps(self) -> int:
+    """Returns how many steps there are."""
+    return len(jax.tree.leaves(self.xs)[0])
 
 
 def own_rows(mesh: Mesh, batch_size: int) -> slice:
@@ -134,16 +140,16 @@ def own_rows(mesh: Mesh, batch_size: int) -> slice:
   return slice(own[0] * each, (own[-1] + 1) * each)
 
 
-def put_batches(mesh: Mesh, images: Any, rows: np.ndarray) -> Batches:
+def put_batches(mesh: Mesh, examples: Examples | None, rows: Any) -> Batches:
   """Returns `Batches` of which each process puts its own rows on its devices.
 
   Args:
     mesh: all devices.
-    images: the whole data set on every device, or None.
-    rows: this process's part of `xs`, [steps, own batch, ...].
+    examples: the whole data set on every device, or None.
+    rows: this process's part of `xs`, NumPy arrays [steps, own batch, ...].
   """
   sharding = NamedSharding(mesh, P(None, AXIS))
-  return Batches(images, jax.make_array_from_process_local_data(sharding, rows))
+  return Batches(examples, jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), rows))
 
 
 def compile_steps(train_step: TrainStep, mesh: Mesh) -> jax.stages.Wrapped:
@@ -154,17 +160,20 @@ def compile_steps(train_step: TrainStep, mesh: Mesh) -> jax.stages.Wrapped:
     mesh: all devices.
 
   Returns:
-    The jitted function (state, batches) -> (state, metrics), which takes `len(batches.xs)` steps. The new
+    The jitted function (state, batches) -> (state, metrics), which takes `batches.steps` steps. The new
     state takes over the buffers of the old one. Each metric is an array [steps].
   """
 
   def steps(state: GanState, batches: Batches) -> tuple[GanState, Any]:
-    def one(state: GanState, x: Array) -> tuple[GanState, Any]:
-      return train_step(state, x if batches.images is None else batches.images[x])
+    def one(state: GanState, x: Any) -> tuple[GanState, Any]:
+      examples = x if batches.examples is None else jax.tree.map(lambda all: all[x], batches.examples)
+      return train_step(state, *examples)
 
-    if len(batches.xs) > 1:
+    if batches.steps > 1:
       return jax.lax.scan(one, state, batches.xs)
-    state, metrics = one(state, batches.xs[0])  # XLA optimises a step better outside a loop.
+    state, metrics = one(
+      state, jax.tree.map(lambda x: x[0], batches.xs)
+    )  # XLA optimises a step better outside a loop.
     return state, jax.tree.map(lambda x: x[None], metrics)
 
   if mesh.size > 1:

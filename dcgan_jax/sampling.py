@@ -1,6 +1,9 @@
 """Images from a trained generator: in Python, as a grid, as files or as an array."""
 
-from collections.abc import Callable
+import functools
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dcgan_jax import experiment, parallel
+from dcgan_jax import experiment, norm_statistics, parallel
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
-from dcgan_jax.journal import pictures
+from dcgan_jax.journal import pictures, workdir
 from dcgan_jax.latents import Latents
 from dcgan_jax.models import Generator, to_pixels
 
 # Images that a device makes at a time. It is constant, so that one program serves any number of images and
 # the images do not depend on the number of devices.
 BATCH_SIZE = 64
-STATISTICS = ('stored', 'batch')
+STATISTICS = ('stored', 'batch', 'population')
+
+Label = str | int | Sequence[int] | np.ndarray
 
 
 class Sampler:
@@ -28,38 +33,79 @@ class Sampler:
   Attributes:
     latents: size and prior of z.
     step: of training that its checkpoint is from.
+    classes: names of those that the generator is told; () if it is told none.
+    folder: workdir in which population statistics are kept once they are measured; None keeps them in memory.
   """
 
-  def __init__(self, generator: Generator, variables: Any, latents: Latents, step: int):
-    self.latents = latents
-    self.step = step
+  def __init__(
+    self,
+    generator: Generator,
+    variables: Any,
+    latents: Latents,
+    step: int,
+    classes: Sequence[str] = (),
+    folder: Path | None = None,
+  ):
+    self.latents, self.step, self._folder = latents, step, folder
+    self.classes = tuple(classes) or tuple(map(str, range(latents.classes)))
     mesh = parallel.all_devices()
+    self._generator = generator
     self._variables = jax.device_put(variables, parallel.replicated(mesh))
     self._generate = {s: parallel.map_rows(make_images(generator, s), mesh) for s in STATISTICS}
 
-  def sample(self, num: int, seed: int = 0, statistics: str = 'stored') -> np.ndarray:
+  def sample(
+    self,
+    num: int,
+    seed: int = 0,
+    statistics: str = 'stored',
+    label: str | int | Sequence[int] | np.ndarray | None = None,
+  ) -> np.ndarray:
     """Draws images; image i of a seed is the same whatever their number (with stored statistics).
 
     Args:
       num: how many images, 1 or more.
       seed: of the latents; the run's own seed gives the latents of its pictures.
       statistics: see `from_latents`.
+      label: class of all images, by name or number, or the number of one for each, integers [num]; None draws
+        them uniformly.
 
     Returns:
       uint8 [num, H, W, C].
+
+    Raises:
+      InputError: the generator is not told classes, or not this one.
     """
     # Whole batches are drawn, so that the last images are not normalised with copies of themselves ('batch').
     whole_batches = -(-num // BATCH_SIZE) * BATCH_SIZE
-    return self.from_latents(draw(self.latents, seed, whole_batches), statistics)[:num]
+    z = draw(self.latents, seed, whole_batches)
+    if label is not None:
+      numbers = self.find_classes(label) if isinstance(label, str) else np.atleast_1d(label)
+      if not all(0 <= number < len(self.classes) for number in numbers):
+        raise InputError(f'label={label}: this generator has {len(self.classes)} classes, numbered from 0')
+      z = np.asarray(self.latents.of_classes(jnp.asarray(z), jnp.asarray(np.resize(numbers, len(z)))))
+    return self.from_latents(z, statistics)[:num]
+
+  def find_classes(self, text: str) -> list[int]:
+    """Returns the numbers of the classes that a text names, with commas between, or of 'all'.
+
+    Raises:
+      InputError: the generator is told no classes, or not these.
+    """
+    if not self.classes:
+      raise InputError(f'class={text}: this generator is told no classes; train one with data.classes')
+    if text == 'all':
+      return list(range(len(self.classes)))
+    return [find_class('class', name.strip(), self.classes) for name in text.split(',')]
 
   def from_latents(self, z: Array | np.ndarray, statistics: str = 'stored') -> np.ndarray:
     """Makes the images of given latents.
 
     Args:
-      z: float [N, z_size].
+      z: float [N, z_size]; for a generator that is told classes [N, z_size + classes], see `Latents`.
       statistics: of batch norm: 'stored' takes the running averages of training, so that an image depends
         on its own z alone; 'batch' takes those of each 64 images (the last ones filled up by
-        repetition), as the paper's authors do.
+        repetition), as the paper's authors do; 'population' takes those of 10,000 latents through the
+        generator as it is, so that again an image depends on its own z alone.
 
     Returns:
       uint8 [N, H, W, C].
@@ -67,12 +113,36 @@ class Sampler:
     Raises:
       InputError: the latents have another shape, or are not finite.
     """
-    z, size = np.asarray(z), self.latents.size
+    z, size = np.asarray(z), self.latents.width
     if z.ndim != 2 or z.shape[1] != size or not len(z):
       raise InputError(f'latents: of shape {z.shape}; this generator takes (N, {size}), N 1 or more')
     if z.dtype.kind not in 'fiu' or not np.isfinite(z).all():
       raise InputError('latents: must be finite numbers')
-    return self._generate[statistics](self._variables, z.astype(np.float32), BATCH_SIZE)
+    variables = self._population if statistics == 'population' else self._variables
+    return self._generate[statistics](variables, z.astype(np.float32), BATCH_SIZE)
+
+  @functools.cached_property
+  def _population(self) -> Any:
+    """The variables with population statistics, which are measured when they are first asked for."""
+    params = jax.tree.map(lambda x: x.addressable_data(0), self._variables['params'])
+
+    def measure() -> dict[str, np.ndarray]:
+      stats = norm_statistics.of_latents(self._generator, params, self.latents)
+      return {f'{norm}/{key}': array for norm, both in stats.items() for key, array in both.items()}
+
+    if self._folder is None:
+      flat = measure()
+    else:
+      # Another generator has another file, also if it is of the same step of a run that was begun anew.
+      hashed = hashlib.sha256(b''.join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)))
+      name = f'{self.step}-{hashed.hexdigest()[:16]}.npz'
+      flat = parallel.agreed(cache.arrays_in(self._folder / 'statistics' / name, measure))
+    stats: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in flat.items():
+      norm, key = name.split('/')
+      stats.setdefault(norm, {})[key] = array
+    everywhere = parallel.replicated(parallel.all_devices())
+    return self._variables | {'batch_stats': jax.device_put(stats, everywhere)}
 
 
 def draw(latents: Latents, seed: int, num: int) -> np.ndarray:
@@ -80,12 +150,37 @@ def draw(latents: Latents, seed: int, num: int) -> np.ndarray:
   return np.asarray(latents.sample(jax.random.key(seed), jnp.arange(num)))
 
 
+def draw_classes(latents: Latents, seed: int, num: int, classes: Iterable[int]) -> np.ndarray:
+  """Draws the first `num` z of a seed and puts each class after them, float32 [classes * num, width]."""
+  z = latents.noise(jax.random.key(seed), jnp.arange(num))
+  return np.concatenate([latents.of_classes(z, jnp.full(num, number)) for number in classes])
+
+
+def find_class(flag: str, name: str, names: tuple[str, ...]) -> int:
+  """Returns the number of a class; capitals in its name matter only where they tell two classes apart.
+
+  Args:
+    flag: that the name was given to, for the error message.
+    name: of the class.
+    names: of all classes.
+
+  Raises:
+    InputError: no class has this name.
+  """
+  if name in names:
+    return names.index(name)
+  lower = [known.casefold() for known in names]
+  if lower.count(name.casefold()) != 1:
+    raise InputError(f'{flag}={name}: no such class; the classes of the data are: {", ".join(names)}')
+  return lower.index(name.casefold())
+
+
 def make_images(generator: Generator, statistics: str) -> Callable[[Any, Any], Array]:
   """Returns the function (variables, z [B, z_size]) -> uint8 [B, H, W, C], to be jitted."""
 
   def generate(variables: Any, z: Array) -> Array:
     made: Any
-    if statistics == 'stored':
+    if statistics != 'batch':
       made = generator.apply(variables, z)
     else:
       rngs = {'dropout': jax.random.key(0)}
@@ -107,23 +202,39 @@ def load(folder: str | Path, checkpoint: str | int = 'last') -> Sampler:
   """
   run = experiment.open_run(Path(folder), str(checkpoint))
   gan = run.experiment.gan
-  return Sampler(gan.generator, run.state.sampling_variables, gan.latents, run.step)
+  folder = Path(folder)
+  names = workdir.read_classes(folder)
+  return Sampler(gan.generator, run.state.sampling_variables, gan.latents, run.step, names, folder)
 
 
-def run(
-  folder: Path, num: int, seed: int, out: str, latents_file: str | None, statistics: str, checkpoint: str
-) -> None:
+@dataclass(frozen=True)
+class Asked:
+  """Which images a user asks for.
+
+  Attributes:
+    num: how many; with classes, of each; None for 64, or for 8 of each class.
+    seed: of their latents.
+    latents_file: .npy with float [N, z_size], instead of random latents.
+    classes: names of classes with commas between, or 'all'; None for any images.
+    statistics: 'stored' | 'batch' | 'population', see `Sampler.from_latents`.
+  """
+
+  num: int | None
+  seed: int
+  latents_file: str | None
+  classes: str | None
+  statistics: str
+
+
+def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
   """Writes images of a run's generator.
 
   Args:
     folder: the workdir.
-    num: how many images; unused with latents given.
-    seed: of their latents.
-    out: ending in .png for a grid, in .npz for an array 'x' uint8 [N, H, W, C]; else a folder for one
-      PNG each.
-    latents_file: .npy with float [N, z_size], instead of random latents.
-    statistics: 'stored' | 'batch', see `Sampler.from_latents`.
     checkpoint: 'last', 'best' or the number of a step.
+    out: ending in .png for a grid, in .npz for an array 'x' uint8 [N, H, W, C]; else a folder for one
+      PNG each. Of classes, a grid has a row for each.
+    asked: which images.
 
   Raises:
     InputError: in one line, before anything is compiled.
@@ -133,14 +244,21 @@ def run(
     raise InputError(f'out={out}: must end in .png (a grid), .npz (an array) or be a folder')
   if target.suffix == '' and target.exists() and not target.is_dir():
     raise InputError(f'out={out}: is a file; choose a folder, a .png or an .npz')
+  if asked.latents_file is not None and asked.classes is not None:
+    raise InputError(f'class={asked.classes}: the latents of a file say the classes; give one of the two')
   cache.keep_compiled_programs()
   sampler = load(folder, checkpoint)
-  if latents_file is None:
-    made = sampler.sample(num, seed, statistics)
+  columns = None
+  if asked.latents_file is not None:
+    made = sampler.from_latents(_read_latents(asked.latents_file), asked.statistics)
+  elif asked.classes is not None:
+    columns = asked.num or 8
+    z = draw_classes(sampler.latents, asked.seed, columns, sampler.find_classes(asked.classes))
+    made = sampler.from_latents(z, asked.statistics)
   else:
-    made = sampler.from_latents(_read_latents(latents_file), statistics)
+    made = sampler.sample(asked.num or 64, asked.seed, asked.statistics)
   if parallel.is_main():
-    _write(target, made)
+    _write(target, made, columns)
   print(f'{len(made)} images of step {sampler.step} in {target}')
 
 
@@ -154,12 +272,12 @@ def _read_latents(path: str) -> np.ndarray:
   return z
 
 
-def _write(target: Path, made: np.ndarray) -> None:
+def _write(target: Path, made: np.ndarray, columns: int | None) -> None:
   """Writes a grid, an array or a folder of images, by the target's suffix."""
   try:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == '.png':
-      pictures.save_png(target, pictures.zoom(pictures.grid(made)))
+      pictures.save_png(target, pictures.zoom(pictures.grid(made, columns)))
     elif target.suffix == '.npz':
       part = target.with_name(target.name + '.part.npz')
       np.savez_compressed(part, x=made)

@@ -104,7 +104,7 @@ def create(gan: Gan, seed: int, ema: bool = False) -> GanState:
   key = jax.random.key(seed)
   generator_key, discriminator_key, training_key = jax.random.split(key, 3)
   images = jnp.zeros((gan.discriminator.packing, *gan.generator.image_size, gan.generator.channels))
-  z = jnp.zeros((1, gan.latents.size))
+  z = jnp.zeros((1, gan.latents.width))
   generator = _create_network(gan.generator, gan.generator_optimizer, generator_key, z)
   return GanState(
     step=jnp.zeros((), jnp.int32),

@@ -13,13 +13,13 @@ from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
 from dcgan_jax import augmentation, regularizers, train_state
-from dcgan_jax.accumulation import Gradient, accumulated
+from dcgan_jax.accumulation import Examples, Gradient, accumulated
 from dcgan_jax.losses import LOSSES, Loss
 from dcgan_jax.models import normalize
 from dcgan_jax.train_state import Gan, GanState, NetState, PyTree
 
 Metrics = dict[str, Array]
-TrainStep = Callable[[GanState, Array], tuple[GanState, Metrics]]
+TrainStep = Callable[..., tuple[GanState, Metrics]]  # see make_train_step
 Updated = tuple[NetState, NetState, Metrics]  # generator, discriminator
 
 
@@ -71,7 +71,8 @@ class Batch(NamedTuple):
   """What one update of a network learns from. With accumulation, arrays have a leading axis: the parts."""
 
   real: Array  # float32 [B, H, W, C] in [-1, 1]
-  z: Array  # float32 [B, z_size]
+  y: Array | None  # classes of real images and of fakes alike, one-hot, float32 [B, classes]
+  z: Array  # latents, float32 [B, z_size + classes]
   generator_key: Array  # of dropout in G
   discriminator_key: Array  # of dropout in D
   fakes: Fakes | None  # None with accumulation, where each part is generated when its turn has come
@@ -108,8 +109,9 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> T
       metrics are averaged over the axis. None on one device.
 
   Returns:
-    (state, images) -> (state, metrics), to be compiled by the caller. images: uint8
-    [d_steps * B, H, W, C], B divisible by `accumulate` on each device. metrics: float32 scalars `loss_d`,
+    (state, images, classes=None) -> (state, metrics), to be compiled by the caller. images: uint8
+    [d_steps * B, H, W, C], B divisible by `accumulate` on each device. classes: int32 [d_steps * B], if
+    the networks are told them. metrics: float32 scalars `loss_d`,
     `loss_g`; `penalty`, if D's gradient is penalized; `d_real` and `d_fake`, the mean of D(x) and D(G(z))
     before D's update; `d_fake_after`, D(G(z)) as G's update saw it; `grad_norm_d`, `grad_norm_g`, global L2
     norms. With 'one_per_batch' the network whose turn it is not has gradient norm 0.
@@ -126,13 +128,14 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> T
   gan = gan.along(axis_name)
   train = ORDERS[recipe.order]
 
-  def train_step(state: GanState, images: Array) -> tuple[GanState, Metrics]:
+  def train_step(state: GanState, images: Array, classes: Array | None = None) -> tuple[GanState, Metrics]:
     key = jax.random.wrap_key_data(state.key)
     keys = Keys(*jax.random.split(jax.random.fold_in(key, state.step), 6))
     real = normalize(images)
     if recipe.flip:
       real = augmentation.mirror(real, _global_keys(keys.flip, len(real), axis_name))
-    g, d, metrics = train(gan, recipe, state, real, keys)
+    y = None if classes is None else jax.nn.one_hot(classes, gan.latents.classes)
+    g, d, metrics = train(gan, recipe, state, Examples(real, y), keys)
     ema = state.ema
     if ema is not None:
       ema = train_state.moving_average(ema, g.variables, state.step, recipe.ema_decay)
@@ -141,35 +144,35 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> T
   return train_step
 
 
-def alternating(gan: Gan, recipe: Recipe, state: GanState, real: Array, keys: Keys) -> Updated:
+def alternating(gan: Gan, recipe: Recipe, state: GanState, real: Examples, keys: Keys) -> Updated:
   """Trains D, `d_steps` times, then G through the D that has just learned (Goodfellow et al. 2014)."""
   g, d = state.generator, state.discriminator
-  # Image i of the global batch goes to D's update (i // accumulate) % d_steps, on any number of devices.
-  real = real.reshape(-1, recipe.d_steps, recipe.accumulate, *real.shape[1:])
+  examples = real.divided(recipe.d_steps, recipe.accumulate)
   for i in range(recipe.d_steps):
-    batch = make_batch(gan, g, real[:, i], keys.of_update(i))
+    batch = make_batch(gan, g, examples[i], keys.of_update(i))
     d, d_metrics = discriminator_update(gan, recipe, g, d, batch)
   if recipe.fresh_z:
-    batch = make_batch(gan, g, real[:, -1], keys._replace(z=keys.fresh_z))
+    batch = make_batch(gan, g, examples[-1], keys._replace(z=keys.fresh_z))
   batch = batch._replace(discriminator_key=_of_parts(keys.opponent_dropout, recipe.accumulate))
   g, g_metrics = generator_update(gan, recipe, g, d, batch)
   return g, d, d_metrics | g_metrics
 
 
-def simultaneous(gan: Gan, recipe: Recipe, state: GanState, real: Array, keys: Keys) -> Updated:
+def simultaneous(gan: Gan, recipe: Recipe, state: GanState, real: Examples, keys: Keys) -> Updated:
   """Trains both from the same forward pass, which XLA computes once (TensorFlow's DCGAN tutorial)."""
   g, d = state.generator, state.discriminator
-  real = real.reshape(-1, recipe.accumulate, *real.shape[1:])
-  batch = make_batch(gan, g, real, keys.of_update(0))
+  (examples,) = real.divided(1, recipe.accumulate)
+  batch = make_batch(gan, g, examples, keys.of_update(0))
   new_d, d_metrics = discriminator_update(gan, recipe, g, d, batch)
   new_g, g_metrics = generator_update(gan, recipe, g, d, batch)
   return new_g, new_d, d_metrics | g_metrics
 
 
-def one_per_batch(gan: Gan, recipe: Recipe, state: GanState, real: Array, keys: Keys) -> Updated:
+def one_per_batch(gan: Gan, recipe: Recipe, state: GanState, real: Examples, keys: Keys) -> Updated:
   """Trains one network on each mini-batch, in turn and G first, as the paper's authors' code does."""
   g, d = state.generator, state.discriminator
-  batch = make_batch(gan, g, real[:, None], keys)
+  (examples,) = real.divided(1, 1)
+  batch = make_batch(gan, g, examples, keys)
 
   def train(generators_turn: bool) -> Updated:
     new_g, g_metrics = generator_update(gan, recipe, g, d, batch)
@@ -196,7 +199,7 @@ def discriminator_update(
     real_key, fake_key = jax.random.split(part.discriminator_key)
 
     def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-      critic = partial(_judge, gan, recipe, params)
+      critic = partial(_judge, gan, recipe, params, part.y)
       real, new_stats, r1 = regularizers.judge(partial(critic, stats, real_key), part.real, recipe.r1 > 0)
       critic = partial(critic, new_stats, fake_key)
       fake, new_stats, r2 = regularizers.judge(critic, fakes.images, recipe.r2 > 0)
@@ -231,7 +234,7 @@ def generator_update(
     real_key, fake_key = jax.random.split(part.discriminator_key)
 
     def loss_fn(images: Array) -> tuple[Array, Metrics]:
-      critic = partial(_judge, gan, recipe, d.params, d.batch_stats)
+      critic = partial(_judge, gan, recipe, d.params, part.y, d.batch_stats)
       fake, _ = critic(fake_key, images)
       real = (critic(real_key, part.real)[0],) if recipe.loss.relativistic else ()
       loss = recipe.loss.generator(fake, *real)
@@ -245,22 +248,26 @@ def generator_update(
   return _apply(gan, gan.generator_optimizer, g, gradients, 'g')
 
 
-def make_batch(gan: Gan, g: NetState, real: Array, keys: Keys) -> Batch:
+def make_batch(gan: Gan, g: NetState, real: Examples, keys: Keys) -> Batch:
   """Returns the batch of one update, divided into the parts of accumulation.
 
   Args:
     gan: whose latents are drawn.
     g: the generator's state.
-    real: float32 [B, parts, H, W, C]: image i of the global batch belongs to part i % parts.
+    real: [B, parts, ...], see `Examples.divided`: image i of the global batch belongs to part i % parts. The
+      fakes are of the same classes.
     keys: of the latents and of dropout.
   """
-  count, parts = real.shape[:2]
-  z = gan.latents.sample(keys.z, _global_indices(count * parts, gan.generator.axis_name))
+  count, parts = real.images.shape[:2]
+  z = gan.latents.noise(keys.z, _global_indices(count * parts, gan.generator.axis_name))
   z = z.reshape(count, parts, gan.latents.size)
+  z = z if real.classes is None else jnp.concatenate([z, real.classes], -1)
   in_g, in_d = (_of_parts(key, parts) for key in (keys.generator_dropout, keys.discriminator_dropout))
   if parts > 1:
-    return Batch(jnp.moveaxis(real, 1, 0), jnp.moveaxis(z, 1, 0), in_g, in_d, None)
-  batch = Batch(real[:, 0], z[:, 0], in_g, in_d, None)
+    images, y, z = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (*real, z))
+    return Batch(images, y, z, in_g, in_d, None)
+  images, y, z = jax.tree.map(lambda x: x[:, 0], (*real, z))
+  batch = Batch(images, y, z, in_g, in_d, None)
   return batch._replace(fakes=generate(gan, g, g.batch_stats, batch))
 
 
@@ -268,7 +275,7 @@ def generate(gan: Gan, g: NetState, stats: PyTree, part: Batch) -> Fakes:
   """Runs G in training mode on the latents of one part of a batch."""
 
   def forward(params: PyTree) -> tuple[Array, PyTree]:
-    return _forward(gan.generator, params, stats, part.z, part.generator_key)
+    return _forward(gan.generator, params, stats, part.generator_key, part.z)
 
   return Fakes(*jax.vjp(forward, g.params, has_aux=True))
 
@@ -311,18 +318,22 @@ def _of_parts(key: Array, parts: int) -> Array:
 
 
 def _judge(
-  gan: Gan, recipe: Recipe, params: PyTree, stats: PyTree, key: Array, images: Array
+  gan: Gan, recipe: Recipe, params: PyTree, y: Array | None, stats: PyTree, key: Array, images: Array
 ) -> tuple[Array, PyTree]:
-  """Runs D in training mode on images, augmented or not; returns its logits and new batch-norm statistics."""
+  """Runs D in training mode on images of the classes y; returns its logits and new batch-norm statistics."""
   if recipe.augment:
     keys = _global_keys(jax.random.fold_in(key, 1), len(images), gan.generator.axis_name)
     images = augmentation.augment(images, keys, recipe.augment)
-  (logits, _), stats = _forward(gan.discriminator, params, stats, images, key)
+  (logits, _), stats = _forward(gan.discriminator, params, stats, key, images, y)
   return logits, stats
 
 
-def _forward(module: nn.Module, params: PyTree, stats: PyTree, x: Array, key: Array) -> tuple[Any, PyTree]:
+def _forward(
+  module: nn.Module, params: PyTree, stats: PyTree, key: Array, *inputs: Array | None
+) -> tuple[Any, PyTree]:
   """Runs a network in training mode; returns its output and its new batch-norm statistics."""
   variables = {'params': params, 'batch_stats': stats}
-  output, updated = module.apply(variables, x, train=True, mutable=['batch_stats'], rngs={'dropout': key})
+  output, updated = module.apply(
+    variables, *inputs, train=True, mutable=['batch_stats'], rngs={'dropout': key}
+  )
   return output, updated.get('batch_stats', {})

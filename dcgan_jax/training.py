@@ -47,7 +47,8 @@ def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profi
   parts = experiment.build(chosen)
   with parallel.main_first():  # What is downloaded or written at the start is done by process 0 alone.
     source = parts.source
-    workdir.write_settings(folder, chosen)
+    names = parts.classes[1] if parts.classes else ()
+    workdir.write_settings(folder, chosen, names)
 
   done = checkpoints.steps(folder / 'checkpoints')
   begun = int(parallel.agreed(done[-1] if done else -1))  # A run of step 0 has weights from elsewhere.
@@ -91,7 +92,7 @@ def _train(
     log.begin(state)
     while step < log.plan.num_steps and log.healthy and not (stopped := stop()):
       state, new_values = run_steps(state, batch)
-      step += len(batch.xs)
+      step += batch.steps
       if step < log.plan.num_steps:  # The next batch is made ready while the devices work on this one.
         with log.clock.waiting(new_values):
           batch = next(batches)
@@ -149,6 +150,7 @@ def _feed(parts: Experiment) -> Feed:
     data.memory_limit,
     data.workers,
     steps_per_dispatch(parts.settings),
+    parts.classes[0] if parts.classes else None,
   )
 
 
@@ -164,17 +166,23 @@ def _first_state(parts: Experiment, folder: Path, mesh: Mesh, begun: int) -> Gan
 def _draw(parts: Experiment) -> Callable[[GanState], np.ndarray]:
   """Returns the function from a state to its grid of samples, uint8 [H, W, C].
 
-  They are always of the latents that `--mode=sample` draws for the run's seed.
+  They are always of the latents that `--mode=sample` draws for the run's seed, with a row for each class if
+  the generator is told classes.
   """
   make_images: Any = jax.jit(
     sampling.make_images(parts.gan.generator, 'stored'), compiler_options=conv.compiler_options()
   )
-  z = sampling.draw(parts.gan.latents, parts.settings.seed, parts.settings.sample.num)
+  latents, seed, num = parts.gan.latents, parts.settings.seed, parts.settings.sample.num
+  columns = max(1, num // latents.classes) if latents.classes else None
+  if columns is None:
+    z = sampling.draw(latents, seed, num)
+  else:
+    z = sampling.draw_classes(latents, seed, columns, range(min(num, latents.classes)))
 
   def draw(state: GanState) -> np.ndarray:
     # A single device, which has the whole state, makes them: pictures do not depend on how many there are.
     variables = jax.tree.map(lambda x: x.addressable_data(0), state.sampling_variables)
-    return pictures.grid(np.asarray(make_images(variables, z)))
+    return pictures.grid(np.asarray(make_images(variables, z)), columns if columns != 1 else None)
 
   return draw
 

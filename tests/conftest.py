@@ -157,9 +157,9 @@ def lenient(optimizer: optax.GradientTransformation) -> optax.GradientTransforma
   return optax.GradientTransformation(optimizer.init, update)
 
 
-def gan_of(networks, optimizer: optax.GradientTransformation, z_size: int = 5) -> Gan:
+def gan_of(networks, optimizer: optax.GradientTransformation, z_size: int = 5, classes: int = 0) -> Gan:
   """Returns a Gan whose networks learn with the same optimizer, from normal latents."""
-  return Gan(*networks, optimizer, optimizer, Latents(z_size))
+  return Gan(*networks, optimizer, optimizer, Latents(z_size, classes=classes))
 
 
 def pytest_sessionfinish(session, exitstatus):

@@ -6,6 +6,7 @@ from conftest import gan_of, lenient
 from jax.sharding import Mesh
 
 from dcgan_jax import parallel, train_state
+from dcgan_jax.accumulation import Examples
 from dcgan_jax.losses import LOSSES
 from dcgan_jax.train_step import Recipe, make_train_step
 
@@ -22,11 +23,11 @@ def test_several_steps_in_one_program_are_those_steps(tiny, devices):
   images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8))
   indices = np.random.default_rng(1).integers(0, 20, (3, 8), np.int32)
 
-  together, metrics = run(create(), parallel.Batches(images, indices))
+  together, metrics = run(create(), parallel.Batches(Examples(images), indices))
   assert int(together.step) == 3 and metrics['loss_d'].shape == (3,)
   single = create()
   for i in range(3):
-    single, values = run(single, parallel.Batches(None, images[indices[i]][None]))
+    single, values = run(single, parallel.Batches(None, Examples(images[indices[i]][None])))
     np.testing.assert_allclose(values['loss_d'][0], metrics['loss_d'][i], rtol=1e-4)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4),
@@ -59,7 +60,7 @@ def test_rows_of_a_batch_are_those_of_its_devices():
   alone = Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
   assert parallel.mesh_axis(alone) is None
   batches = parallel.put_batches(mesh, None, np.arange(24).reshape(2, 12))
-  assert batches.images is None and batches.xs.shape == (2, 12)
+  assert batches.examples is None and batches.steps == 2 and batches.xs.shape == (2, 12)
   shards = sorted(batches.xs.addressable_shards, key=lambda shard: shard.device.id)
   np.testing.assert_array_equal([shard.data[0] for shard in shards], np.arange(12).reshape(4, 3))
 

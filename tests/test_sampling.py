@@ -1,10 +1,11 @@
 import jax
 import numpy as np
 import pytest
+from conftest import untrained_run
 from PIL import Image
 
 import dcgan_jax
-from dcgan_jax import experiment, sampling
+from dcgan_jax import experiment, norm_statistics, sampling
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import pictures, workdir
 from dcgan_jax.latents import Latents
@@ -22,7 +23,8 @@ def test_sample_from_python(trained, tmp_path):
   np.testing.assert_array_equal(given[2:3], run.from_latents(z[2:3]))
   assert (run.from_latents(z, 'batch') != given).any()
   np.save(tmp_path / 'z.npy', z)
-  sampling.run(folder, 1, 0, str(tmp_path / 'z.npz'), str(tmp_path / 'z.npy'), 'stored', 'last')
+  asked = sampling.Asked(1, 0, str(tmp_path / 'z.npy'), None, 'stored')
+  sampling.run(folder, 'last', str(tmp_path / 'z.npz'), asked)
   np.testing.assert_array_equal(np.load(tmp_path / 'z.npz')['x'], given)
   fixed = np.asarray(Image.open(workdir.sample(folder, 24)))  # The run's pictures are of its own seed.
   factor = round(512 / 32)
@@ -44,7 +46,8 @@ def test_sample_refuses_bad_latents(untrained, tmp_path):
     ('missing', 'cannot be read'),
   ):
     with pytest.raises(InputError, match=text) as error:
-      sampling.run(untrained, 1, 0, str(tmp_path / 'o.npz'), str(tmp_path / f'{name}.npy'), 'stored', 'last')
+      asked = sampling.Asked(1, 0, str(tmp_path / f'{name}.npy'), None, 'stored')
+      sampling.run(untrained, 'last', str(tmp_path / 'o.npz'), asked)
     assert '\n' not in str(error.value)
 
 
@@ -81,7 +84,7 @@ def test_statistics_are_those_of_each_batch(sampler):
 def test_targets_that_cannot_be_are_one_line(untrained, tmp_path, out):
   (tmp_path / 'file').touch()
   with pytest.raises(InputError, match=r'must end in|is a file|cannot be written') as error:
-    sampling.run(untrained, 1, 0, str(tmp_path / out), None, 'stored', 'last')
+    sampling.run(untrained, 'last', str(tmp_path / out), sampling.Asked(1, 0, None, None, 'stored'))
   assert '\n' not in str(error.value)
 
 
@@ -89,7 +92,7 @@ def test_a_grid_an_array_and_a_folder(untrained, sampler, monkeypatch, tmp_path,
   monkeypatch.setattr(sampling, 'load', lambda *_: sampler)
   made = sampler.sample(5, seed=2)
   for out in ('grid.png', 'new/x.npz', 'pictures'):
-    sampling.run(untrained, 5, 2, str(tmp_path / out), None, 'stored', 'last')
+    sampling.run(untrained, 'last', str(tmp_path / out), sampling.Asked(5, 2, None, None, 'stored'))
     assert capsys.readouterr().out == f'5 images of step 0 in {tmp_path / out}\n'
   np.testing.assert_array_equal(np.load(tmp_path / 'new' / 'x.npz')['x'], made)
   with Image.open(tmp_path / 'grid.png') as picture:
@@ -97,3 +100,34 @@ def test_a_grid_an_array_and_a_folder(untrained, sampler, monkeypatch, tmp_path,
   names = sorted(path.name for path in (tmp_path / 'pictures').iterdir())
   assert names == [f'{i:05d}.png' for i in range(5)]
   np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'pictures' / names[4])), made[4, ..., 0])
+
+
+def test_capitals_matter_only_where_they_tell_two_apart():
+  assert sampling.find_class('plus', 'ankle boot', ('Bag', 'Ankle boot')) == 1
+  assert sampling.find_class('plus', 'a', ('A', 'a')) == 1
+  with pytest.raises(InputError, match='no such class'):
+    sampling.find_class('plus', 'SS', ('ss', 'Ss'))
+
+
+def test_population_statistics_are_those_of_the_generator_as_it_is(tmp_path, monkeypatch):
+  """They are measured once and kept with the run, and an image depends on its own latent alone."""
+  folder = untrained_run(tmp_path / 'run')
+  monkeypatch.setattr(norm_statistics, 'SAMPLES', 400)
+  run = dcgan_jax.load(folder)
+  made = run.sample(5, seed=3, statistics='population')
+  np.testing.assert_array_equal(made[:2], run.sample(2, seed=3, statistics='population'))
+  assert (made != run.sample(5, seed=3)).any()
+  opened = experiment.open_run(folder, 'last')
+  generator, variables = opened.experiment.gan.generator, opened.state.sampling_variables
+  z = sampling.draw(run.latents, 0, 400)
+  whole = jax.jit(
+    lambda v, z: generator.clone(norm_momentum=0.0).apply(v, z, True, mutable=['batch_stats'])[1]
+  )
+  want = jax.jit(generator.apply)(variables | whole(variables, z), sampling.draw(run.latents, 3, 5))
+  assert np.abs(made - (np.asarray(want) + 1) * 127.5).max() < 0.6
+  (kept,) = (folder / 'statistics').iterdir()
+  monkeypatch.setattr(norm_statistics, 'of_latents', None)  # They are not measured again.
+  np.testing.assert_array_equal(dcgan_jax.load(folder).sample(5, 3, 'population'), made)
+  kept.write_bytes(b'broken')
+  monkeypatch.undo()
+  assert dcgan_jax.load(folder).sample(5, 3, 'population').shape == made.shape

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from configs import base, cifar10, digits
 from dcgan_jax import data, experiment, parallel, settings, train_state, training
+from dcgan_jax.accumulation import Examples
 from dcgan_jax.data.order import batch_indices
 from dcgan_jax.losses import LOSSES
 from dcgan_jax.train_step import Recipe, make_train_step
@@ -40,7 +41,9 @@ def _learn(config, num_steps=60):
   images, _ = data.load(data.open_source('digits', 'train', data.Fit((8, 8), 1)), 'digits')
   indices = np.stack([batch_indices(0, i, 32, len(images)) for i in range(num_steps)])
   mesh = Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
-  _, metrics = parallel.compile_steps(step, mesh)(now, parallel.Batches(jnp.asarray(images), indices))
+  _, metrics = parallel.compile_steps(step, mesh)(
+    now, parallel.Batches(Examples(jnp.asarray(images)), indices)
+  )
   return np.array([metrics['loss_d'][-20:].mean(), metrics['loss_g'][-20:].mean()]), metrics['loss_d']
 
 

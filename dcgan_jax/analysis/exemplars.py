@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcgan_jax import experiment
+from dcgan_jax import experiment, sampling
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors
@@ -82,7 +82,9 @@ def choose(
   parts = experiment.build(workdir.read_settings(folder))
   labels = extractors.Labels(*parts.source.labels())
   numbers = {
-    flag: find_class(flag, one.name, labels.names) for flag, one in named.items() if one.name is not None
+    flag: sampling.find_class(flag, one.name, labels.names)
+    for flag, one in named.items()
+    if one.name is not None
   }
   real = cache.load(parts.source, parts.settings.data.source)
   extractor = extractors.of_classifier(parts.source, real, labels)
@@ -97,25 +99,6 @@ def choose(
       )
     found[flag] = Exemplars(indices, name)
   return dict(named) | found
-
-
-def find_class(flag: str, name: str, names: tuple[str, ...]) -> int:
-  """Returns the number of a class; capitals in its name matter only where they tell two classes apart.
-
-  Args:
-    flag: that the name was given to, for the error message.
-    name: of the class.
-    names: of all classes.
-
-  Raises:
-    InputError: no class has this name.
-  """
-  if name in names:
-    return names.index(name)
-  lower = [known.casefold() for known in names]
-  if lower.count(name.casefold()) != 1:
-    raise InputError(f'{flag}={name}: no such class; the classes of the data are: {", ".join(names)}')
-  return lower.index(name.casefold())
 
 
 def surest(probabilities: np.ndarray, number: int, count: int) -> tuple[int, ...]:

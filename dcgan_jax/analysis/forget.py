@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from dcgan_jax import experiment, sampling
-from dcgan_jax.analysis import attribution, exemplars
+from dcgan_jax.analysis import attribution
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors
@@ -57,7 +57,7 @@ def run(
   labels = extractors.Labels(*parts.source.labels())
   if name is None:
     raise InputError(f'--class is missing: give one of {", ".join(labels.names)}')
-  index = exemplars.find_class('class', name, labels.names)
+  index = sampling.find_class('class', name, labels.names)
   cache.keep_compiled_programs()
   real = cache.load(parts.source, parts.settings.data.source)
   look = extractors.of_classifier(parts.source, real, labels).look

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dcgan_jax import experiment, parallel
+from dcgan_jax.accumulation import Examples
 from dcgan_jax.data import cache
 from dcgan_jax.experiment import Experiment
 from dcgan_jax.settings import Settings, check_devices
@@ -42,7 +43,7 @@ def run(settings: Settings) -> None:
   """
   check_devices(settings, jax.device_count())
   parts = experiment.build(settings)
-  z = jax.ShapeDtypeStruct((1, settings.latent.size), jnp.float32)
+  z = jax.ShapeDtypeStruct((1, parts.gan.latents.width), jnp.float32)
   packing = parts.gan.discriminator.packing
   images = jax.ShapeDtypeStruct((packing, *settings.data.size, settings.data.channels), jnp.float32)
   print(table('Generator', parts.gan.generator, z))
@@ -62,7 +63,9 @@ def memory(parts: Experiment) -> str:
   settings, mesh = parts.settings, parallel.all_devices()
   count, shape = settings.train.images_per_step, (*settings.data.size, settings.data.channels)
   state = jax.eval_shape(parts.initial_state)
-  batches = parallel.Batches(None, jax.ShapeDtypeStruct((1, count, *shape), jnp.uint8))
+  images = jax.ShapeDtypeStruct((1, count, *shape), jnp.uint8)
+  classes = jax.ShapeDtypeStruct((1, count), jnp.int32) if settings.data.classes else None
+  batches = parallel.Batches(None, Examples(images, classes))
   step = parallel.compile_steps(parts.train_step(parallel.mesh_axis(mesh)), mesh)
   analysis = step.lower(state, batches).compile().memory_analysis()
   if analysis is None:

@@ -27,6 +27,7 @@ KINDS: dict[str, dict[str, int]] = {
   'sheet': {},
   'arithmetic': {'plus': 3, 'minus': 3, 'plus2': 3},
   'turn': {'turn_from': 4, 'turn_to': 4, 'points': 8},
+  'classes': {'points': 8},
   'walk': {'points': 9},
 }
 STEPS = 10  # images in a row of a walk, both ends included; frames of each leg in an animation
@@ -41,6 +42,7 @@ class Asked:
   Attributes:
     sheet: whether to draw the contact sheet.
     path: of a walk, 'spherical' | 'linear'; None takes the one that suits the prior.
+    classes: names of classes with commas between, or 'all', to walk between; None for no such walk.
     named: what the flags points, plus, minus, plus2, turn_from and turn_to were given, see `exemplars.parse`;
       None for those that were not given. The three terms ask for arithmetic, the two ends for a turn, and
       neither for a walk.
@@ -48,6 +50,7 @@ class Asked:
 
   sheet: bool
   path: str | None
+  classes: str | None
   named: Mapping[str, str | None]
 
   @property
@@ -88,6 +91,12 @@ def run(folder: Path, num: int | None, seed: int, checkpoint: str, out: str | No
   elif kind == 'arithmetic':
     # No image of the seed has this key: images are numbered from 0 to `exemplars.MOST`.
     frames = [_draw_arithmetic(sampler, chosen, z, jax.random.fold_in(key, 2**32 - 1))]
+  elif kind == 'classes':
+    assert asked.classes is not None
+    numbers = sampler.find_classes(asked.classes)
+    if len(numbers) < 2:
+      raise InputError(f'class={asked.classes}: is one class; a walk takes two or more')
+    frames = (_animate_classes if target.suffix == '.gif' else _draw_classes)(sampler, z['points'], numbers)
   elif kind == 'turn':
     frames = [_draw_turn(sampler, z['points'], latents.turn(z['turn_from'], z['turn_to']))]
   else:
@@ -110,7 +119,9 @@ def _kind(asked: Asked) -> str:
   terms, ends = KINDS['arithmetic'], ('turn_from', 'turn_to')
   kind = 'sheet' if asked.sheet else 'arithmetic' if given.keys() & terms else 'walk'
   kind = 'turn' if kind == 'walk' and given.keys() & ends else kind
+  kind = 'classes' if kind == 'walk' and asked.classes is not None else kind
   flags = given | ({'path': asked.path} if asked.path else {})
+  flags |= {} if asked.classes is None or kind == 'classes' else {'class': asked.classes}
   taken = [*KINDS[kind], *(['path'] if kind == 'walk' else [])]
   wanted = ', '.join(f'--{name}' for name in taken) or 'no flag that names images'
   for flag, text in flags.items():
@@ -129,9 +140,10 @@ def _target(out: str | None, kind: str) -> Path:
     InputError: its suffix is not one that this kind of picture can have.
   """
   target = Path(out or f'{kind}.png')
-  valid = ('.png', '.gif') if kind == 'walk' else ('.png',)
+  walks = kind in ('walk', 'classes')
+  valid = ('.png', '.gif') if walks else ('.png',)
   if target.suffix not in valid:
-    meaning = '.png (rows) or .gif (a loop)' if kind == 'walk' else f'.png, being a picture: {kind}.png'
+    meaning = '.png (rows) or .gif (a loop)' if walks else f'.png, being a picture: {kind}.png'
     raise InputError(f'out={out}: must end in {meaning}')
   return target
 
@@ -149,7 +161,7 @@ def _draw_sheet(made: np.ndarray) -> np.ndarray:
 
 def _draw_walk(sampler: sampling.Sampler, points: Array, path: str) -> list[np.ndarray]:
   """Draws a row for each leg, as a single frame; a row ends with the image that the next one begins with."""
-  made = _make(sampler, latents.path(points, jnp.linspace(0, 1, STEPS), path))
+  made = _make(sampler, sampler.latents.path(points, jnp.linspace(0, 1, STEPS), path))
   return [pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=STEPS)]
 
 
@@ -159,10 +171,33 @@ def _animate(sampler: sampling.Sampler, points: Array, path: str) -> list[np.nda
   Each frame has as many images as there are points. All of them go the same closed way, each one leg ahead of
   the image before it.
   """
-  legs = latents.path(points, jnp.arange(STEPS) / STEPS, path)
+  legs = sampler.latents.path(points, jnp.arange(STEPS) / STEPS, path)
   made = pictures.zoom(_make(sampler, legs.reshape(-1, legs.shape[-1])), TILE)
   starts = STEPS * np.arange(len(points))
   return [pictures.grid(made[(starts + i) % len(made)]) for i in range(len(made))]
+
+
+def _between_classes(sampler: sampling.Sampler, points: Array, numbers: list[int], closed: bool) -> Array:
+  """Returns the latents [N, steps, Z] on the way from class to class, on which each z stays the same."""
+  weights = jnp.eye(len(sampler.classes))[jnp.array(numbers)]
+  t = jnp.arange(STEPS) / STEPS if closed or len(numbers) > 2 else jnp.linspace(0, 1, STEPS)
+  weights = latents.path(weights, t, 'linear', closed).reshape(-1, len(sampler.classes))
+  z = points[:, None, : sampler.latents.size]
+  shape = (len(points), len(weights))
+  z, y = (jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in (z, weights[None]))
+  return jnp.concatenate([z, y], -1)
+
+
+def _draw_classes(sampler: sampling.Sampler, points: Array, numbers: list[int]) -> list[np.ndarray]:
+  """Draws a row for each latent, from the first class to the last, as a single frame."""
+  made = _make(sampler, _between_classes(sampler, points, numbers, closed=False))
+  return [pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=made.shape[1])]
+
+
+def _animate_classes(sampler: sampling.Sampler, points: Array, numbers: list[int]) -> list[np.ndarray]:
+  """Draws the frames of a loop, in which each latent goes through all classes and back to the first."""
+  made = pictures.zoom(_make(sampler, _between_classes(sampler, points, numbers, closed=True)), TILE)
+  return [pictures.grid(made[:, i]) for i in range(made.shape[1])]
 
 
 def _draw_arithmetic(
@@ -179,7 +214,9 @@ def _draw_arithmetic(
     key: of the neighbours.
   """
   result = latents.arithmetic(z['plus'], z['minus'], z['plus2'])
-  around = latents.neighbours(key, result)
+  size = sampler.latents.size
+  near = latents.neighbours(key, result[:size])
+  around = jnp.concatenate([near, jnp.broadcast_to(result[size:], (len(near), len(result) - size))], 1)
   pieces = []
   for flag, sign in (('plus', '-'), ('minus', '+'), ('plus2', '=')):
     mean = z[flag].mean(0, keepdims=True)

@@ -49,6 +49,17 @@ def define_num(into: flags.FlagValues, default: int | None, help: str) -> None:
   flags.DEFINE_integer('num', default, help, lower_bound=1, flag_values=into)
 
 
+def define_statistics(into: flags.FlagValues) -> None:
+  """Declares --statistics."""
+  flags.DEFINE_enum(
+    'statistics',
+    'stored',
+    ['stored', 'batch', 'population'],
+    'Batch-norm statistics: of training, of each 64 images, or of 10,000 latents.',
+    flag_values=into,
+  )
+
+
 def required(values: flags.FlagValues, mode: str, name: str) -> str:
   """Returns the value of a flag that a mode cannot do without.
 

@@ -34,6 +34,7 @@ def define_flags(into: flags.FlagValues) -> None:
     'For Inception-v3: as torch-fidelity or as pytorch-fid.',
     flag_values=into,
   )
+  shared.define_statistics(into)
   flags.DEFINE_string(
     'images', None, 'A folder or an .npz of images, instead of generated ones.', flag_values=into
   )
@@ -48,6 +49,6 @@ def run(values: flags.FlagValues) -> None:
     from dcgan_jax.evaluation import evaluate, extractors
 
     chosen = extractors.Chosen(values.features, values.weights, values.download, values.resizer)
-    evaluate.run(folder, values.num, values.seed, values.checkpoint, chosen, values.images)
+    evaluate.run(folder, values.num, values.seed, values.checkpoint, chosen, values.images, values.statistics)
 
   processes.run_together(values, evaluate)

@@ -3,6 +3,7 @@
 python main.py --mode=sample --workdir=runs/mnist --num=64 --seed=1 --out=grid.png
 python main.py --mode=sample --workdir=runs/mnist --num=10000 --out=images.npz
 python main.py --mode=sample --workdir=runs/mnist --latents=z.npy --checkpoint=best --out=pictures
+python main.py --mode=sample --workdir=runs/mnist_conditional --class=3,8 --num=10 --out=rows.png
 """
 
 from absl import flags
@@ -14,7 +15,7 @@ def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_workdir(into)
   shared.define_checkpoint(into)
-  shared.define_num(into, 64, 'How many images.')
+  shared.define_num(into, None, 'How many images, by default 64; with --class, of each class, by default 8.')
   shared.define_seed(into)
   flags.DEFINE_string(
     'out',
@@ -25,13 +26,13 @@ def define_flags(into: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'latents', None, 'An .npy of latents [N, z_size], instead of random ones.', flag_values=into
   )
-  flags.DEFINE_enum(
-    'statistics',
-    'stored',
-    ['stored', 'batch'],
-    'Batch-norm statistics: those of training, or those of the samples.',
+  flags.DEFINE_string(
+    'class',
+    None,
+    'A class, several with commas between, or all, each a row of the grid. It needs a run with data.classes.',
     flag_values=into,
   )
+  shared.define_statistics(into)
   processes.define_flags(into)
 
 
@@ -42,8 +43,8 @@ def run(values: flags.FlagValues) -> None:
   def sample() -> None:
     from dcgan_jax import sampling
 
-    sampling.run(
-      folder, values.num, values.seed, values.out, values.latents, values.statistics, values.checkpoint
-    )
+    classes = values['class'].value
+    asked = sampling.Asked(values.num, values.seed, values.latents, classes, values.statistics)
+    sampling.run(folder, values.checkpoint, values.out, asked)
 
   processes.run_together(values, sample)

@@ -3,6 +3,7 @@
 python main.py --mode=walk --workdir=runs/mnist --out=walk.gif
 python main.py --mode=walk --workdir=runs/mnist --sheet --num=100
 python main.py --mode=walk --workdir=runs/mnist --plus=3,8,21 --minus=4,9,33 --plus2=1,2,5
+python main.py --mode=walk --workdir=runs/mnist_conditional --class=3,8 --out=classes.gif
 python main.py --mode=walk --workdir=runs/fashion --turn_from=t-shirt/top --turn_to=pullover --points=dress
 """
 
@@ -48,6 +49,12 @@ def define_flags(into: flags.FlagValues) -> None:
     'How to go from image to image; by default spherical, and linear if z is uniform.',
     flag_values=into,
   )
+  flags.DEFINE_string(
+    'class',
+    None,
+    'Walk between these classes, with commas between, or all, of a run with data.classes.',
+    flag_values=into,
+  )
   for name, help in NAMED.items():
     flags.DEFINE_string(name, None, help, flag_values=into)
   processes.define_flags(into)
@@ -60,7 +67,9 @@ def run(values: flags.FlagValues) -> None:
   def walk() -> None:
     from dcgan_jax.analysis import walk
 
-    asked = walk.Asked(values.sheet, values.path, {name: values[name].value for name in NAMED})
+    asked = walk.Asked(
+      values.sheet, values.path, values['class'].value, {name: values[name].value for name in NAMED}
+    )
     walk.run(folder, values.num, values.seed, values.checkpoint, values.out, asked)
 
   processes.run_together(values, walk)

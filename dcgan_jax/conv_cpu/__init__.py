@@ -11,6 +11,7 @@ fourier   Convolutions of stride 1 on small images become products of discrete F
           small, well-conditioned matrices.
 patches   Strided convolutions of images with few channels put the pixels under the kernel side by side and
           take one matrix product.
+canonical   All others: the gradient of the kernel in the layout that XLA:CPU is fast for.
 
 Winograd's and Fourier's are bilinear algorithms, features = A((G kernel) * (B image)) with linear maps A, G
 and B along each axis; the other two operators are the same maps transposed. Images are [B, H, W, C], features
@@ -22,7 +23,7 @@ from collections.abc import Callable
 
 from jax import Array
 
-from dcgan_jax.conv_cpu import fourier, patches, phases, winograd
+from dcgan_jax.conv_cpu import canonical, fourier, patches, phases, winograd
 from dcgan_jax.conv_cpu.geometry import Geometry
 
 Operator = Callable[..., Array]  # (geometry, image or features, kernel or features) -> the third
@@ -37,17 +38,18 @@ def operators(geometry: Geometry, channels: int) -> dict[str, Operator]:
   """
   if channels < 32:
     # The products of the other forms would be too thin, and patches of five channels or more are too large.
-    return PATCHES if channels <= 4 and min(geometry.strides) > 1 else {}
+    return PATCHES if channels <= 4 and min(geometry.strides) > 1 else CANONICAL
   if geometry.strides == (1, 1):
     if max(geometry.image_size) > 12:  # The cost of a transform grows with the square of its pixels.
-      return {}
+      return CANONICAL
     direct = math.prod((*geometry.feature_size, *geometry.kernel_size))
-    return FOURIER if 3 * fourier.count_products(geometry) < direct else {}
+    return FOURIER if 3 * fourier.count_products(geometry) < direct else CANONICAL
   twice = tuple(2 * s for s in geometry.strides)
   return WINOGRAD if geometry.kernel_size == twice else PHASES
 
 
-PHASES: dict[str, Operator] = {'transpose': phases.transpose}
+CANONICAL: dict[str, Operator] = {'kernel_gradient': canonical.kernel_gradient}
+PHASES: dict[str, Operator] = CANONICAL | {'transpose': phases.transpose}
 WINOGRAD: dict[str, Operator] = {
   'conv': winograd.conv,
   'transpose': winograd.transpose,

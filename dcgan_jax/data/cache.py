@@ -74,15 +74,30 @@ def arrays(kind: str, description: str, make: Callable[[], dict[str, np.ndarray]
     make: computes them.
   """
   name = hashlib.sha256(description.encode()).hexdigest()[:32]
-  target = folder() / kind / f'{name}.npz'
+  return arrays_in(folder() / kind / f'{name}.npz', make, _make_private)
+
+
+def arrays_in(
+  target: Path, make: Callable[[], dict[str, np.ndarray]], make_folder: Callable[[Path], None] | None = None
+) -> dict[str, np.ndarray]:
+  """Returns the arrays of a file or, where it is not there or not whole, makes them and tries to write it.
+
+  Args:
+    target: the file, an .npz.
+    make: computes the arrays.
+    make_folder: creates its folder, if that is to be done in a special way.
+  """
   try:
     with np.load(target) as kept:
       return dict(kept)
   except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-    pass  # The file is not there, or not whole.
+    pass
   made = make()
   try:
-    _make_private(target.parent)
+    if make_folder is None:
+      target.parent.mkdir(parents=True, exist_ok=True)
+    else:
+      make_folder(target.parent)
     part = target.with_name(f'{target.name}.{os.getpid()}.part')
     with part.open('wb') as file:
       np.savez(file, **made)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Sources of training images: digits, folders, tfds. Nothing here imports JAX or TensorFlow."""
 
+import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
@@ -122,6 +123,55 @@ class Folder:
     return np.array([names.index(path.parent.name) for path in self.paths], np.int32), tuple(names)
 
 
+@dataclass(frozen=True)
+class Stacked:
+  """Triples of gray images as the channels of colour images; each triple of classes is a class.
+
+  Of MNIST this is Stacked MNIST, the benchmark for mode collapse (Metz et al. 2017; Lin et al. 2018, section
+  4.1). The triples are always the same.
+
+  Attributes:
+    gray: the images.
+    count: how many triples are drawn.
+  """
+
+  gray: Source
+  count: int = 128_000
+
+  @property
+  def fit(self) -> Fit:
+    return dataclasses.replace(self.gray.fit, channels=3)
+
+  def __len__(self) -> int:
+    return self.count
+
+  @functools.cached_property
+  def triples(self) -> np.ndarray:
+    """The numbers of the gray images of each triple, [count, 3]."""
+    return np.random.default_rng(0).integers(len(self.images), size=(self.count, 3))
+
+  @functools.cached_property
+  def images(self) -> np.ndarray:
+    """All gray images, uint8 [N, H, W, 1]."""
+    return load(self.gray, 'gray images')[0]
+
+  def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
+    return [np.moveaxis(self.images[self.triples[i], ..., 0], 0, -1) for i in indices]
+
+  def name(self, index: int) -> str:
+    return f'triple {index}'
+
+  def identity(self) -> str:
+    return f'stacked {self.count} {self.gray.identity()}'
+
+  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    classes, names = self.gray.labels()
+    if len(classes) != len(self.images):
+      raise InputError('data.source: images that cannot be decoded have labels; remove them')
+    numbers = classes[self.triples] @ np.array([len(names) ** 2, len(names), 1])
+    return numbers.astype(np.int32), tuple(f'{a}-{b}-{c}' for a in names for b in names for c in names)
+
+
 def open_folder(folder: Path, fit: Fit) -> Folder:
   """Opens the images below a folder, sorted by path, and prints which files it skips.
 
@@ -205,7 +255,7 @@ def open_source(source: str, split: str, fit: Fit) -> Source:
   """Opens a source, and first downloads and prepares a tfds data set that is not on this machine yet.
 
   Args:
-    source: 'digits' | 'tfds:NAME' | 'folder:PATH'.
+    source: 'digits' | 'tfds:NAME' | 'folder:PATH' | 'stacked:' and one of these.
     split: which split of a tfds data set, in its own notation ('train', 'train[:10%]').
     fit: how each image is made to fit.
 
@@ -225,6 +275,15 @@ def _open_digits(name: str, split: str, fit: Fit) -> Digits:
   return Digits(fit)
 
 
+def _open_stacked(name: str, split: str, fit: Fit) -> Stacked:
+  """Opens a source as gray images, to be stacked."""
+  if fit.channels != 3:
+    raise InputError(
+      f'data.channels={fit.channels}: stacked images have a channel for each of three; set it to 3'
+    )
+  return Stacked(open_source(name, split, dataclasses.replace(fit, channels=1)))
+
+
 def _open_tfds(name: str, split: str, fit: Fit) -> Source:
   """Opens a tfds data set."""
   from dcgan_jax.data import tfds  # slow to import
@@ -236,5 +295,6 @@ def _open_tfds(name: str, split: str, fit: Fit) -> Source:
 SOURCES: dict[str, Callable[[str, str, Fit], Source]] = {
   'digits': _open_digits,
   'folder': lambda name, split, fit: open_folder(Path(name).expanduser(), fit),
+  'stacked': _open_stacked,
   'tfds': _open_tfds,
 }

@@ -10,11 +10,17 @@ from dcgan_jax.data.order import batch_indices
 from dcgan_jax.data.sources import Source, report_unreadable
 from dcgan_jax.errors import InputError
 
-Batches = Generator[np.ndarray, None, None]
+Batches = Generator[tuple[np.ndarray, ...], None, None]
 
 
 def batches_streamed(
-  source: Source, seed: int, step: int, batch_size: int, workers: int, rows: slice | None = None
+  source: Source,
+  seed: int,
+  step: int,
+  batch_size: int,
+  workers: int,
+  rows: slice | None = None,
+  classes: np.ndarray | None = None,
 ) -> Batches:
   """Yields the batches of step, step + 1 and so on without end, in the order of `batch_indices`.
 
@@ -27,9 +33,10 @@ def batches_streamed(
     batch_size: images of a global batch.
     workers: how many processes read; 0 reads in threads of this one.
     rows: the rows of each global batch that are read; None for all.
+    classes: of all images, int32 [N], if they are wanted.
 
   Yields:
-    uint8 [rows, H, W, C].
+    Images, uint8 [rows, H, W, C], and their classes, int32 [rows], if they are wanted.
 
   Raises:
     InputError: no image can be decoded.
@@ -43,7 +50,7 @@ def batches_streamed(
   count = rows.stop - rows.start
   own = grain.MapDataset.range(step * count, sys.maxsize // 2)
   positions = own.map(functools.partial(_global_position, batch_size, rows))
-  images = positions.map(functools.partial(_read_at, source, seed)).batch(count)
+  images = positions.map(functools.partial(_read_at, source, classes, seed)).batch(count)
   stream = images.to_iter_dataset(grain.ReadOptions(num_threads=8, prefetch_buffer_size=8))
   if workers:
     stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
@@ -60,12 +67,15 @@ def _global_position(batch_size: int, rows: slice, position: int) -> int:
   return step * batch_size + rows.start + row
 
 
-def _read_at(source: Source, seed: int, position: int) -> np.ndarray:
-  """Returns the image at a position of the stream; the next one in the source if it cannot be decoded."""
+def _read_at(source: Source, classes: np.ndarray | None, seed: int, position: int) -> tuple[np.ndarray, ...]:
+  """Returns the image at a position of the stream; the next one in the source if it cannot be decoded.
+
+  Its class follows it, if classes are wanted.
+  """
   index = int(batch_indices(seed, position, 1, len(source))[0])
   for i in range(index, index + len(source)):
     image = source.read([i % len(source)])[0]
     if image is not None:
-      return image
+      return (image,) if classes is None else (image, classes[i % len(source)])
     report_unreadable([source.name(i % len(source))])
   raise InputError('data.source: none of its images can be decoded')

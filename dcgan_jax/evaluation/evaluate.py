@@ -12,13 +12,19 @@ import numpy as np
 from dcgan_jax import data, experiment, parallel, sampling
 from dcgan_jax.data import cache, sources
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import extractors, scoring
+from dcgan_jax.evaluation import extractors, scores, scoring
 from dcgan_jax.evaluation.scoring import LEAST
 from dcgan_jax.journal import checkpoints, pictures, plots, workdir
 
 
 def run(
-  folder: Path, num: int, seed: int, checkpoint: str, chosen: extractors.Chosen, images_from: str | None
+  folder: Path,
+  num: int,
+  seed: int,
+  checkpoint: str,
+  chosen: extractors.Chosen,
+  images_from: str | None,
+  statistics: str = 'stored',
 ) -> None:
   """Scores images and writes the results to the workdir.
 
@@ -29,6 +35,7 @@ def run(
     checkpoint: 'last', 'best' or the number of a step.
     chosen: the extractor of the features.
     images_from: a folder or an .npz of images to score instead of generated ones.
+    statistics: of batch norm, see `sampling.Sampler.from_latents`.
 
   Raises:
     InputError: in one line.
@@ -43,32 +50,64 @@ def run(
   step = checkpoints.find(folder / 'checkpoints', checkpoint) if given is None else None
   real = cache.load(source, name)
   scoring.check_enough(name, real)
+  asked = scoring.classes_like_data(parts, num, seed) if given is None else None
   if given is None:
-    fake = sampling.load(folder, str(step)).sample(num, seed)
-    origin = f'step {step} of {folder}, seed {seed}'
+    fake = sampling.load(folder, str(step)).sample(num, seed, statistics, asked)
+    origin = f'step {step} of {folder}, seed {seed}, {statistics} statistics'
   else:
     fake, origin = given, str(images_from)
 
   extractor = make_extractor(real)
   reference = extractors.reference(source, real, extractor)
   found = extractor.look(fake)
-  report: dict[str, Any] = {
+  report = {
     'images': origin,
     'num': len(fake),
     'against': f'{len(real)} images of {name}, {parts.settings.data.split}, {source.fit.image_size}',
     'features': extractor.kind,
     'protocol': extractor.protocol,
-    'scores': scoring.score(found, reference, extractor.kind),
+    **_results(found, reference, extractor.kind, labels, isinstance(source, sources.Stacked)),
   }
-  if labels is not None:
-    report['classes'] = scoring.classes(found['probabilities'], labels)
+  if asked is not None and 'classes' in report and labels is not None:
+    moments = extractors.class_moments(source, real, extractor, labels)
+    report['asked'] = scoring.by_class(found, asked, moments, labels.names)
   print(_table(report))
   if parallel.is_main():
-    path = folder / ('evaluation' if extractor.kind == 'classifier' else f'evaluation_{extractor.kind}')
-    workdir.write_json(path.with_suffix('.json'), report)
     beside_nearest = _beside_nearest(fake, found['features'], real, reference['features'])
-    _draw(path.with_suffix('.png'), report.get('classes'), beside_nearest)
-    print(f'{path}.json and .png')
+    _write(folder, report, beside_nearest)
+
+
+def _write(folder: Path, report: dict[str, Any], beside_nearest: np.ndarray) -> None:
+  """Writes the report and its figure to the workdir."""
+  kind = report['features']
+  path = folder / ('evaluation' if kind == 'classifier' else f'evaluation_{kind}')
+  workdir.write_json(path.with_suffix('.json'), report)
+  _draw(path.with_suffix('.png'), report.get('classes'), beside_nearest)
+  print(f'{path}.json and .png')
+
+
+def _results(
+  found: extractors.Features,
+  reference: dict[str, np.ndarray],
+  kind: str,
+  labels: extractors.Labels | None,
+  stacked: bool,
+) -> dict[str, Any]:
+  """Returns the scores of images and, if the classes are known, how the images are spread over them.
+
+  Args:
+    found: features and probabilities of the images.
+    reference: of the real images, see `extractors.reference`.
+    kind: of the extractor.
+    labels: of the real images.
+    stacked: whether the classes are triples, which are counted and not listed.
+  """
+  results: dict[str, Any] = {'scores': scoring.score(found, reference, kind)}
+  if labels is not None and stacked:
+    results['scores'] |= scores.modes(found['probabilities'])._asdict()
+  elif labels is not None:
+    results['classes'] = scoring.classes(found['probabilities'], labels)
+  return results
 
 
 def _read_images(origin: str, fit: data.Fit, num: int) -> np.ndarray:
@@ -111,6 +150,13 @@ def _table(report: dict[str, Any]) -> str:
     for name, made, real in zip(classes['names'], classes['generated'], classes['data']):
       lines.append(f'{name:{width}}{made:10.1%}{real:10.1%}  {"#" * round(100 * made)}')
     lines.append(f'missing: {", ".join(classes["missing"]) or "none"}')
+  if 'asked' in report:
+    asked = report['asked']
+    lines += ['', f'{"of the class that was asked for":32}{asked["agreement"]:12.1%}', '']
+    lines.append(f'{"asked for":{width}}{"of it":>10}{"distance within":>18}')
+    for name, agreement, distance in zip(asked['names'], asked['agreements'], asked['distances']):
+      if agreement is not None:
+        lines.append(f'{name:{width}}{agreement:10.1%}{distance:18.1f}')
   return '\n'.join(lines)
 
 

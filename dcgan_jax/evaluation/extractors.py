@@ -11,6 +11,7 @@ import numpy as np
 
 from dcgan_jax import data, parallel
 from dcgan_jax.data import cache
+from dcgan_jax.data.sources import Stacked
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, inception, scores
 from dcgan_jax.experiment import Experiment
@@ -90,6 +91,9 @@ def prepare(
     return None, lambda real: of_inception(variables, chosen.resizer)
   source = experiment.source
   labels = Labels(*source.labels())
+  if isinstance(source, Stacked):
+    stacked = source
+    return labels, lambda real: of_stacked(stacked)
   return labels, lambda real: of_classifier(source, real, labels)
 
 
@@ -155,6 +159,26 @@ def of_classifier(source: data.Source, real: np.ndarray, labels: Labels) -> Extr
   return Extractor('classifier', protocol, _make_look(module.apply, variables, 'classifier'))
 
 
+def of_stacked(source: Stacked) -> Extractor:
+  """Returns the classifier of the gray images at work on each channel of stacked ones.
+
+  Features are those of the three channels side by side, and the probability of a class, which is a triple, is
+  the product of those of its members.
+
+  Raises:
+    InputError: see `of_classifier`.
+  """
+  gray = of_classifier(source.gray, source.images, Labels(*source.gray.labels()))
+
+  def look(images: np.ndarray) -> Features:
+    found = [gray.look(images[..., i : i + 1]) for i in range(3)]
+    a, b, c = (one['probabilities'] for one in found)
+    probabilities = np.einsum('na,nb,nc->nabc', a, b, c).reshape(len(images), -1)
+    return {'features': np.concatenate([one['features'] for one in found], 1), 'probabilities': probabilities}
+
+  return gray._replace(protocol=f'for each channel {gray.protocol}', look=look)
+
+
 def of_inception(variables: Any, resizer: str) -> Extractor:
   """Returns Inception-v3, whose features FID is made of.
 
@@ -211,6 +235,24 @@ def reference(source: data.Source, real: np.ndarray, extractor: Extractor) -> di
     # All processes must look together, and the caches of some may have what those of others lack.
     return make()
   return cache.arrays('statistics', f'{KEPT} {_identity(source)} {extractor.protocol}', make)
+
+
+def class_moments(
+  source: data.Source, real: np.ndarray, extractor: Extractor, labels: Labels
+) -> dict[str, np.ndarray]:
+  """Returns 'mean' [K, D] and 'covariance' [K, D, D] of the features of each class of real images.
+
+  It takes the same arguments as `reference`, and the classes of the images.
+  """
+
+  def make() -> dict[str, np.ndarray]:
+    features = extractor.look(real)['features']
+    found = [scores.moments(features[labels.classes == number]) for number in range(len(labels.names))]
+    return {'mean': np.stack([m.mean for m in found]), 'covariance': np.stack([m.covariance for m in found])}
+
+  if jax.process_count() > 1:
+    return make()
+  return cache.arrays('statistics', f'classes {_identity(source)} {extractor.protocol}', make)
 
 
 def kept_images(count: int) -> np.ndarray:

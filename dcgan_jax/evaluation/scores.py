@@ -209,3 +209,22 @@ def class_coverage(predicted: np.ndarray, shares: np.ndarray) -> Coverage:
   histogram = np.bincount(predicted, minlength=len(shares)) / len(predicted)
   missing = np.flatnonzero(histogram < 0.1 * shares)
   return Coverage(histogram, [int(i) for i in missing], float(_divergence(histogram, np.asarray(shares))))
+
+
+class Modes(NamedTuple):
+  """How many of the classes images reach, as benchmarks of mode collapse count them.
+
+  Attributes:
+    modes: classes of which there is at least one image.
+    kl_to_uniform: KL(classes of the images || all classes alike), in nats (Lin et al. 2018, section 4.1).
+  """
+
+  modes: int
+  kl_to_uniform: float
+
+
+def modes(probabilities: np.ndarray) -> Modes:
+  """Counts the classes of images by their probabilities, [N, K]."""
+  count = probabilities.shape[1]
+  histogram = np.bincount(probabilities.argmax(1), minlength=count) / len(probabilities)
+  return Modes(int((histogram > 0).sum()), float(_divergence(histogram, np.full(count, 1 / count))))

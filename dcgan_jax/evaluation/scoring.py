@@ -4,14 +4,16 @@ Scores taken during training decide which checkpoint is the best, and show wheth
 collapsed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from dcgan_jax import parallel, sampling
 from dcgan_jax.data import cache
+from dcgan_jax.data.sources import Stacked
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors, scores
 from dcgan_jax.experiment import Experiment
@@ -47,12 +49,20 @@ def make(experiment: Experiment, mesh: Mesh) -> Scorer:
   reference['features'] = kept[np.linspace(0, len(kept) - 1, min(num, len(kept))).astype(int)]
 
   generate = parallel.map_rows(sampling.make_images(experiment.gan.generator, 'stored'), mesh)
-  z = sampling.draw(experiment.gan.latents, experiment.settings.seed, num)
+  seed, latents = experiment.settings.seed, experiment.gan.latents
+  asked = classes_like_data(experiment, num, seed)
+  z = sampling.draw(latents, seed, num)
+  if asked is not None:
+    z = np.asarray(latents.of_classes(jnp.asarray(z), jnp.asarray(asked)))
 
   def score_state(state: GanState) -> dict[str, float]:
     found = extractor.look(generate(state.sampling_variables, z, sampling.BATCH_SIZE))
     values = score(found, reference, extractor.kind)
-    if labels is not None:
+    if labels is not None and asked is not None:
+      values['agreement'] = float((found['probabilities'].argmax(1) == asked).mean())
+    if labels is not None and isinstance(experiment.source, Stacked):
+      values |= scores.modes(found['probabilities'])._asdict()
+    elif labels is not None:
       values['missing_classes'] = len(classes(found['probabilities'], labels)['missing'])
     return values
 
@@ -70,6 +80,47 @@ def _prepare(
   check_enough(settings.data.source, real)
   extractor = make_extractor(real)
   return extractor, labels, extractors.reference(experiment.source, real, extractor)
+
+
+def classes_like_data(experiment: Experiment, num: int, seed: int) -> np.ndarray | None:
+  """Draws a class for each of `num` images with the shares of the data, int32 [num]; None without classes."""
+  if experiment.classes is None:
+    return None
+  shares = extractors.Labels(*experiment.classes).shares
+  return np.random.default_rng(seed).choice(len(shares), num, p=shares).astype(np.int32)
+
+
+def by_class(
+  found: extractors.Features, asked: np.ndarray, real: dict[str, np.ndarray], names: Sequence[str]
+) -> dict[str, Any]:
+  """Returns how well images are of the classes that G was asked for.
+
+  Args:
+    found: features and probabilities of the images.
+    asked: their classes, integers [N].
+    real: of the real images, see `extractors.class_moments`.
+    names: of the classes.
+
+  Returns:
+    'names'; 'agreement', the share of the images that the classifier puts in the asked class; 'agreements',
+    the same for each class; and 'distances', for each class, the Frechet distance between its images and the
+    real ones of it. A class of fewer than two images has None.
+  """
+  right = found['probabilities'].argmax(1) == asked
+  agreements, distances = [], []
+  for number in range(len(names)):
+    of_class = asked == number
+    enough = of_class.sum() >= 2
+    agreements.append(float(right[of_class].mean()) if enough else None)
+    ours = scores.moments(found['features'][of_class]) if enough else None
+    theirs = scores.Moments(real['mean'][number], real['covariance'][number])
+    distances.append(None if ours is None else scores.frechet_distance(ours, theirs))
+  return {
+    'names': list(names),
+    'agreement': float(right.mean()),
+    'agreements': agreements,
+    'distances': distances,
+  }
 
 
 def check_enough(source: str, real: np.ndarray) -> None:

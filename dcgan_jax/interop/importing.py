@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from dcgan_jax import conv, experiment, norm_statistics
 from dcgan_jax.data import cache
@@ -14,12 +13,10 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.interop import newmu, pytorch, torch_files
 from dcgan_jax.interop.network import Network
 from dcgan_jax.journal import checkpoints, pictures, workdir
+from dcgan_jax.models import Discriminator, Generator
 from dcgan_jax.sampling import Sampler
 from dcgan_jax.settings import Settings, from_dict
 from dcgan_jax.train_state import Gan, GanState, NetState
-
-SAMPLES = 10_000  # from which missing batch-norm statistics are taken
-BATCH_SIZE = 100  # of these samples, at a time
 
 
 def run(settings: Settings, folder: Path, file_format: str, source: str) -> None:
@@ -146,7 +143,7 @@ def _describe(network: Network) -> str:
   norms = [name for name in network.params if name.startswith('norm')]
   statistics = 'as stored there'
   if len(network.batch_stats) < len(norms):
-    statistics = f'of {SAMPLES:,} samples, since none are stored there'
+    statistics = f'of {norm_statistics.SAMPLES:,} samples, since none are stored there'
   return (
     f'widths {", ".join(map(str, settings["widths"]))}, kernels {size}x{size}, '
     f'{"" if settings["use_bias"] else "no "}biases, batch-norm statistics {statistics}'
@@ -166,8 +163,7 @@ def _with_weights(gan: Gan, seed: int, state: GanState, networks: dict[str, Netw
   generator, discriminator = gan.generator.clone(dtype='float32'), gan.discriminator.clone(dtype='float32')
 
   def z() -> Iterator[jax.Array]:
-    for indices in jnp.arange(SAMPLES).reshape(-1, BATCH_SIZE):
-      yield gan.latents.sample(jax.random.key(seed), indices)
+    return norm_statistics.population(gan.latents, seed)
 
   def generated() -> Iterator[jax.Array]:
     return (make(made.variables, x) for x in z())
@@ -182,7 +178,10 @@ def _with_weights(gan: Gan, seed: int, state: GanState, networks: dict[str, Netw
 
 
 def _filled(
-  module: nn.Module, net: NetState, network: Network, batches: Callable[[], Iterator[jax.Array]]
+  module: Generator | Discriminator,
+  net: NetState,
+  network: Network,
+  batches: Callable[[], Iterator[jax.Array]],
 ) -> NetState:
   """Returns a network's state with imported weights, and with measured statistics where the file has none.
 

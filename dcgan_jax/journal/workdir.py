@@ -1,6 +1,7 @@
 """The folder of a run: where things lie in it, and the settings that it belongs to.
 
 config.json           the settings
+classes.json          names of the classes, if the networks are told them
 metrics.jsonl         a row of metrics a line
 tensorboard/          the same as events
 losses.png            plot of them
@@ -11,10 +12,12 @@ evaluation.json .png  what `--mode=evaluate` found
 probe.json            what `--mode=probe` found; features.png
 forget_CLASS.json     what `--mode=forget` found; .png
 checkpoints/N/        whole training states
+statistics/N-*.npz    population statistics of a checkpoint's generator, once measured
 """
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +56,8 @@ def check_unchanged(workdir: Path, chosen: Settings, allow_change: bool) -> None
     raise InputError(f'workdir={workdir}: has checkpoints and no config.json; choose another --workdir')
 
 
-def write_settings(workdir: Path, chosen: Settings) -> None:
-  """Makes the folder and writes config.json, whole or not at all.
+def write_settings(workdir: Path, chosen: Settings, classes: Sequence[str] = ()) -> None:
+  """Makes the folder and writes config.json, and classes.json if there are classes, whole or not at all.
 
   Raises:
     InputError: the folder cannot be written.
@@ -62,8 +65,25 @@ def write_settings(workdir: Path, chosen: Settings) -> None:
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / 'config.json', dataclasses.asdict(chosen))
+    if classes:
+      write_json(workdir / 'classes.json', {'names': list(classes)})
   except OSError as error:
     raise InputError(f'workdir={workdir}: cannot be written: {error.strerror}') from error
+
+
+def read_classes(workdir: Path) -> tuple[str, ...]:
+  """Returns the names of the classes that a run's networks are told; () if they are told none.
+
+  Raises:
+    InputError: the file with the names is broken.
+  """
+  path = workdir / 'classes.json'
+  if not path.exists():
+    return ()
+  try:
+    return tuple(map(str, json.loads(path.read_text())['names']))
+  except (ValueError, KeyError, TypeError) as error:
+    raise InputError(f'{path}: has no list "names" of classes: {error!r}') from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -45,6 +46,7 @@ def _is_int(value: Any, least: int) -> bool:
   return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+CLASSES = Rule(lambda v: v == 0 or v >= 2, 'must be a whole number, 2 or more, or 0 for none')
 SEED = Rule(lambda v: 0 <= v < 2**32, 'must be a whole number, at least 0 and below 2**32')
 NATURAL = Rule(lambda v: v >= 0, 'must be a whole number, 0 or more')
 COUNT = Rule(lambda v: v >= 1, 'must be a whole number, 1 or more')
@@ -55,6 +57,10 @@ FRACTION = Rule(lambda v: 0 <= v < 1, 'must be a number, at least 0 and below 1'
 REAL_LABEL = Rule(lambda v: 0.5 < v <= 1, 'must be a number above 0.5 and at most 1')
 FLAG = Rule(lambda v: isinstance(v, bool), 'choose True or False')
 COUNTS = all_of(lambda x: _is_int(x, 1), 'must be whole numbers of 1 or more, one a layer')
+UNITS = Rule(
+  lambda v: isinstance(v, tuple) and all(_is_int(x, 1) for x in v),
+  'must be whole numbers of 1 or more, one a layer, or () for none',
+)
 FLAGS = all_of(lambda x: isinstance(x, bool), 'must be True or False, one a layer')
 AUGMENT = Rule(
   lambda v: set(v.split(',')) <= {'', 'color', 'translation', 'cutout'},
@@ -63,8 +69,8 @@ AUGMENT = Rule(
 SPLIT = Rule(bool, 'must name a split, e.g. train')
 PATH = Rule(lambda v: isinstance(v, str), 'must be a path, or empty for the file in the cache')
 SOURCE = Rule(
-  lambda v: v == 'digits' or (v.partition(':')[0] in ('tfds', 'folder') and v.partition(':')[2] != ''),
-  'choose digits, tfds:NAME or folder:PATH',
+  lambda v: re.fullmatch('(stacked:)?(digits|(tfds|folder):.+)', v) is not None,
+  'choose digits, tfds:NAME or folder:PATH, or stacked: before one of them',
 )
 IMAGE_SIZE = Rule(
   lambda v: len(v) in (1, 2) and all(_is_int(x, 1) for x in v),

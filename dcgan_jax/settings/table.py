@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dcgan_jax.settings.rules import (
   AUGMENT,
+  CLASSES,
   COLOUR,
   COUNT,
   COUNTS,
@@ -25,6 +26,7 @@ from dcgan_jax.settings.rules import (
   SEED,
   SOURCE,
   SPLIT,
+  UNITS,
   key,
   one_of,
   section,
@@ -35,7 +37,11 @@ from dcgan_jax.settings.rules import (
 class Data:
   """Which images to learn from, and how they are made to fit."""
 
-  source: str = key('digits', SOURCE, 'digits (ship with scikit-learn) | tfds:NAME | folder:PATH')
+  source: str = key(
+    'digits',
+    SOURCE,
+    'digits (ship with scikit-learn) | tfds:NAME | folder:PATH | stacked:SOURCE (triples as RGB)',
+  )
   split: str = key('train', SPLIT, 'of a tfds data set, in its notation: train, test, train[:10%] ...')
   image_size: tuple[int, ...] = key((64, 64), IMAGE_SIZE, 'pixels: height, width; one number for a square')
   channels: int = key(3, one_of(1, 3), 'of the images: 1 gray | 3 RGB')
@@ -44,6 +50,9 @@ class Data:
   )
   background: tuple[int, int, int] = key(
     (255, 255, 255), COLOUR, 'RGB, 0..255, that transparent pixels are laid on'
+  )
+  classes: int = key(
+    0, CLASSES, 'that G makes on request and D judges by: as many as the data has; 0 for none'
   )
   flip: bool = key(False, FLAG, 'mirror each image left to right with probability 1/2')
   memory_limit: int = key(
@@ -74,6 +83,9 @@ class Network:
   )
   strides: tuple[int, ...] = key((2, 2, 2, 2), COUNTS, 'pixels, of each convolution, from input to output')
   norm: tuple[bool, ...] = key((True,) * 4, FLAGS, 'for each hidden layer, whether batch norm follows it')
+  dense_widths: tuple[int, ...] = key(
+    (), UNITS, 'units of fully connected hidden layers at the end that has no pixels; () for none'
+  )
   kernel_size: int = key(4, COUNT, 'pixels, of every convolution')
   padding: str = key(
     'same', one_of('same', 'symmetric'), "same (TensorFlow, PyTorch's k=4) | symmetric (Theano: the authors)"
@@ -102,12 +114,22 @@ class Generator(Network):
     one_of('transposed', 'bilinear'),
     'transposed (convolution) | bilinear (resize + convolution)',
   )
+  condition: str = key(
+    'embedding',
+    one_of('embedding', 'concat'),
+    'how it is told the class: embedding (beside z) | concat (beside the input of each layer, the authors)',
+  )
 
 
 @dataclass(frozen=True)
 class Discriminator(Network):
   """The discriminator's keys."""
 
+  condition: str = key(
+    'projection',
+    one_of('projection', 'concat'),
+    'how it is told the class: projection (of the last features) | concat (beside the input of each layer)',
+  )
   packing: int = key(1, COUNT, 'images that it judges together, side by side in the channels (PacGAN)')
   spectral_norm: bool = key(False, FLAG, 'divide each kernel by its largest singular value')
 

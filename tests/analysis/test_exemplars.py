@@ -3,7 +3,6 @@ import pytest
 
 from dcgan_jax.analysis import exemplars
 from dcgan_jax.analysis.exemplars import Exemplars
-from dcgan_jax.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -27,10 +26,3 @@ def test_the_surest_are_first_and_of_the_class():
   assert exemplars.surest(probabilities, 1, 3) == (3, 2, 4)  # Of equals the first is taken.
   assert exemplars.surest(probabilities, 1, 9) == (3, 2, 4, 1)
   assert exemplars.surest(probabilities, 2, 3) == ()
-
-
-def test_capitals_matter_only_where_they_tell_two_apart():
-  assert exemplars.find_class('plus', 'ankle boot', ('Bag', 'Ankle boot')) == 1
-  assert exemplars.find_class('plus', 'a', ('A', 'a')) == 1
-  with pytest.raises(InputError, match='no such class'):
-    exemplars.find_class('plus', 'SS', ('ss', 'Ss'))

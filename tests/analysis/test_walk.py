@@ -29,7 +29,7 @@ def run(untrained, sampler, monkeypatch, tmp_path):
 
   def call(out='x.png', sheet=False, path=None, seed=3, num=None, **named):
     arguments = {flag: named.get(flag) for flag in FLAGS}
-    walk.run(untrained, num, seed, 'last', str(tmp_path / out), walk.Asked(sheet, path, arguments))
+    walk.run(untrained, num, seed, 'last', str(tmp_path / out), walk.Asked(sheet, path, None, arguments))
     with Image.open(tmp_path / out) as picture:
       return [np.asarray(frame.convert('L'))[..., None] for frame in ImageSequence.Iterator(picture)]
 

@@ -27,4 +27,4 @@ def test_flags_reach_the_command(call_main, monkeypatch):
   monkeypatch.setattr(walk, 'run', lambda *arguments: called.append(arguments))
   status, *_ = call_main('--mode=walk', '--workdir=w', '--plus', '3,8', '--turn_to=a b', '--nosheet')
   named = dict.fromkeys(FLAGS) | {'plus': '3,8', 'turn_to': 'a b'}
-  assert status == 0 and called == [(Path('w'), None, 0, 'last', None, walk.Asked(False, None, named))]
+  assert status == 0 and called == [(Path('w'), None, 0, 'last', None, walk.Asked(False, None, None, named))]

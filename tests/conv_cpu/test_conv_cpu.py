@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +66,12 @@ def test_patches_are_the_convolution(size, k, s, padding):
 
 
 @pytest.mark.slow
+@given(size=SIZES, k=st.integers(1, 5), s=st.integers(1, 3), padding=PADDINGS)
+def test_canonical_is_the_kernels_gradient(size, k, s, padding):
+  _assert_all_equal_plain(conv_cpu.CANONICAL, _geometry(size, k, s, padding))
+
+
+@pytest.mark.slow
 @given(size=SIZES, k=st.integers(1, 5), s=st.integers(2, 3), padding=PADDINGS)
 def test_phases_are_the_transpose(size, k, s, padding):
   _assert_all_equal_plain(conv_cpu.PHASES, _geometry(size, k, s, padding))
@@ -87,7 +95,20 @@ def test_float32_errors_are_those_of_float32(size, k, s, limit):
 def test_which_formulation_a_layer_gets():
   assert conv_cpu.operators(_geometry((32, 32), 4, 2, 'same'), 64) is conv_cpu.WINOGRAD
   assert conv_cpu.operators(_geometry((7, 7), 5, 1, 'same'), 64) is conv_cpu.FOURIER
-  assert list(conv_cpu.operators(_geometry((28, 28), 5, 2, 'same'), 64)) == ['transpose']
-  assert conv_cpu.operators(_geometry((64, 64), 3, 1, 'same'), 64) == {}
+  assert conv_cpu.operators(_geometry((28, 28), 5, 2, 'same'), 64) is conv_cpu.PHASES
+  assert conv_cpu.operators(_geometry((64, 64), 3, 1, 'same'), 64) is conv_cpu.CANONICAL
   assert conv_cpu.operators(_geometry((64, 64), 4, 2, 'same'), 3) is conv_cpu.PATCHES
-  assert conv_cpu.operators(_geometry((64, 64), 4, 2, 'same'), 16) == {}
+  assert conv_cpu.operators(_geometry((64, 64), 4, 2, 'same'), 16) is conv_cpu.CANONICAL
+
+
+def test_gradients_inside_of_a_branch_are_convolutions_as_fast_as_outside():
+  """XLA:CPU is fast for one layout only, and in a branch it does not bring others into it."""
+
+  def gradient(turn, image, kernel):
+    loss = lambda kernel: jnp.square(conv.conv2d(image, kernel, 2, 'symmetric')).sum()  # noqa: E731
+    return jax.lax.cond(turn, lambda: jax.grad(loss)(kernel), lambda: kernel)
+
+  shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((8, 14, 14, 64), (5, 5, 64, 32))]
+  text = jax.jit(gradient).lower(jax.ShapeDtypeStruct((), bool), *shapes).compile().as_text()
+  layouts = set(re.findall(r' convolution\(.*dim_labels=(\S+?)[,\s]', text))
+  assert layouts == {'b01f_01io->b01f'}

@@ -23,8 +23,8 @@ def _batches(feed, mesh, step, num_steps):
   found = []
   with contextlib.closing(feed.batches(mesh, step, num_steps)) as batches:
     for made in batches:
-      whole = np.asarray(made.xs)
-      found.append(whole if made.images is None else np.asarray(made.images)[whole])
+      resident = made.examples is not None
+      found.append(np.asarray(made.examples.images)[made.xs] if resident else np.asarray(made.xs.images))
       if step + sum(map(len, found)) >= num_steps:
         return found
 

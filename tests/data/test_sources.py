@@ -61,3 +61,20 @@ def test_labels_of_a_folder_are_its_folders(tmp_path):
   assert names == ('cats', 'dogs') and list(labels) == [0, 1]
   with pytest.raises(InputError, match='have no classes'):
     sources.open_folder(tmp_path / 'cats', FIT).labels()
+
+
+def test_stacked_images_have_a_gray_image_in_each_channel():
+  source = data.open_source('stacked:digits', 'train', data.Fit((8, 8), 3))
+  gray = data.open_source('digits', 'train', FIT)
+  images, (classes, names) = source.read([0, 7, 127_999]), source.labels()
+  of_gray, _ = gray.labels()
+  assert len(source) == 128_000 and len(names) == 1000 and names[123] == '1-2-3'
+  for image, index in zip(images, (0, 7, 127_999)):
+    triple = source.triples[index]
+    for channel, member in enumerate(gray.read(list(triple))):
+      np.testing.assert_array_equal(image[..., channel], member[..., 0])
+    assert names[classes[index]] == '-'.join(str(of_gray[i]) for i in triple)
+  assert source.identity() != gray.identity() and source.fit == data.Fit((8, 8), 3)
+  assert len(np.unique(classes)) == 1000
+  with pytest.raises(InputError, match=r'data.channels=1: .* set it to 3'):
+    data.open_source('stacked:digits', 'train', FIT)

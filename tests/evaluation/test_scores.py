@@ -127,3 +127,10 @@ def test_class_coverage():
   np.testing.assert_allclose(found.divergence, 0.5 * np.log(2))
   balanced = scores.class_coverage(np.array([0, 1, 0, 2]), shares)
   assert balanced.missing == [] and balanced.divergence == 0
+
+
+def test_modes_and_their_divergence_have_closed_forms():
+  """Of 8 classes, 2 have an image half of the time each: log 4 from uniform. Of all alike it is 0."""
+  two = scores.modes(np.eye(8)[[1, 5, 1, 5]])
+  assert two.modes == 2 and two.kl_to_uniform == pytest.approx(np.log(4))
+  assert scores.modes(np.eye(8)) == (8, pytest.approx(0))

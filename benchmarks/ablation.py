@@ -1,0 +1,176 @@
+"""Measures what each addition to the classic recipe does, on real images, and draws the table and a figure.
+
+TFDS_DATA_DIR=... python benchmarks/ablation.py --data=cifar10,fashion_mnist --steps=3000 --seeds=0,1,2
+TFDS_DATA_DIR=... python benchmarks/ablation.py --recipes=classic,modern --steps=20000 --only_show
+
+All networks are those of `configs/cifar10_32.py` at half its widths, with batches of 64. A run is a folder of
+its own, so that the command goes on where it was stopped, and a later one with more steps goes on from there.
+Scores are those of `--mode=evaluate` with 10,000 images, taken every 1,000 steps.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+DISTANCE = 'classifier_frechet_distance'
+SCORES = (DISTANCE, 'precision', 'recall', 'coverage')
+
+Curves = dict[int, dict[str, float]]  # scores by step
+
+COMMON = {
+  'generator.widths': (256, 128, 64),
+  'discriminator.widths': (32, 64, 128),
+  'train.batch_size': 64,
+  'eval.every_steps': 1000,
+  'eval.num': 10_000,
+  'sample.every_steps': 1000,
+  'checkpoint.every_steps': 1000,
+  'checkpoint.keep': 1,
+  'log.tensorboard': False,
+}
+DATA: dict[str, dict[str, Any]] = {
+  'cifar10': {},
+  'fashion_mnist': {'data.source': 'tfds:fashion_mnist', 'data.channels': 1},
+  'cifar10_1000': {'data.split': 'train[:1000]'},
+}
+
+PLAIN_D = {'discriminator.norm': (False, False, False)}
+AVERAGE = {'train.ema_half_life': 20_000}
+AUGMENT = {'train.augment': 'translation,cutout'}
+RATES = {'generator_optimizer.learning_rate': 4e-4, 'discriminator_optimizer.learning_rate': 4e-4}
+SPECTRAL = PLAIN_D | {'discriminator.spectral_norm': True}
+NO_MOMENTUM = {
+  f'{n}_optimizer.{b}': v for n in ('generator', 'discriminator') for b, v in (('b1', 0.0), ('b2', 0.99))
+}
+PENALTIES = PLAIN_D | NO_MOMENTUM | {'train.r1': 1.0, 'train.r2': 1.0}
+
+RECIPES: dict[str, dict[str, Any]] = {
+  'classic': {},
+  'average': AVERAGE,
+  'packing': {'discriminator.packing': 2},
+  'augment': AUGMENT,
+  'hinge': {'train.loss': 'hinge'},
+  'least squares': {'train.loss': 'least_squares'},
+  'spectral norm': SPECTRAL,
+  'spectral norm, hinge': SPECTRAL | {'train.loss': 'hinge'},
+  'relativistic, R1, R2': PENALTIES | {'train.loss': 'relativistic'},
+  'rates': RATES,
+  'flip': {'data.flip': True},
+  'least squares, rates': RATES | {'train.loss': 'least_squares'},
+  'augment, rates': AUGMENT | RATES,
+  'packing, rates': RATES | {'discriminator.packing': 2},
+  'average, augment': AVERAGE | AUGMENT,
+  'average, rates': AVERAGE | RATES,
+  'average, augment, rates': AVERAGE | AUGMENT | RATES,
+  'average, spectral norm, hinge': AVERAGE | SPECTRAL | {'train.loss': 'hinge'},
+  'average, relativistic, R1, R2': AVERAGE | PENALTIES | {'train.loss': 'relativistic'},
+}
+
+
+def name_of(data: str, recipe: str, seed: int) -> str:
+  """Returns the name of a run's folder."""
+  return f'{data}/{recipe.replace(", ", "_").replace(" ", "-")}/{seed}'
+
+
+def train(folder: Path, data: str, recipe: str, seed: int, steps: int) -> None:
+  """Trains a run to that many steps; one that is already there costs a few seconds."""
+  keys = COMMON | DATA[data] | RECIPES[recipe] | {'train.num_steps': steps, 'seed': seed}
+  workdir = folder / name_of(data, recipe, seed)
+  command = [sys.executable, 'main.py', '--config=configs/cifar10_32.py', f'--workdir={workdir}']
+  command += [f'--config.{key}={value}' for key, value in keys.items()]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  print(
+    f'{workdir}: {(done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1]}',
+    flush=True,
+  )
+
+
+def read(workdir: Path) -> tuple[Curves, float]:
+  """Returns the scores of a run by step, and the median of its seconds a step."""
+  try:
+    rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+  except OSError:
+    return {}, np.nan
+  speeds = [row['images_per_second'] for row in rows if 'images_per_second' in row]
+  curves = {row['step']: {name: row[name] for name in SCORES} for row in rows if DISTANCE in row}
+  return curves, COMMON['train.batch_size'] / float(np.median(speeds)) if speeds else np.nan
+
+
+def table(folder: Path, data: str, recipes: list[str], seeds: list[int], steps: int) -> list[str]:
+  """Returns the lines of a table: the scores after that many steps, and the best distance until then."""
+  lines = [
+    f'| {data}, {steps:,} steps | seeds | distance | best | precision | recall | coverage | s / step |',
+    '|---|---|---|---|---|---|---|---|',
+  ]
+  for recipe in recipes:
+    runs = [read(folder / name_of(data, recipe, seed)) for seed in seeds]
+    runs = [(curves, pace) for curves, pace in runs if steps in curves]
+    if not runs:
+      continue
+    last = {name: [curves[steps][name] for curves, _ in runs] for name in SCORES}
+    best = [min(row[DISTANCE] for step, row in curves.items() if step <= steps) for curves, _ in runs]
+    cells = [
+      f'{np.mean(values):.{digits}f} ± {np.std(values, ddof=len(runs) > 1):.{digits}f}'
+      for values, digits in ((last[DISTANCE], 1), (best, 1), *((last[name], 2) for name in SCORES[1:]))
+    ]
+    pace = np.mean([pace for _, pace in runs])
+    lines.append(f'| {recipe} | {len(runs)} | {" | ".join(cells)} | {pace:.3f} |')
+  return lines
+
+
+def plot(path: Path, folder: Path, data: list[str], recipes: list[str], seeds: list[int]) -> None:
+  """Plots the distance over the steps, a panel for each data set, with the range of the seeds."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(5 * len(data), 4), layout='constrained')
+  panels = figure.subplots(1, len(data), squeeze=False)[0]
+  for panel, kind in zip(panels, data):
+    for recipe in recipes:
+      curves = [read(folder / name_of(kind, recipe, seed))[0] for seed in seeds]
+      curves = [curve for curve in curves if curve]
+      if not curves:
+        continue
+      steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+      values = np.array([[curve[step][DISTANCE] for step in steps] for curve in curves])
+      (line,) = panel.plot(steps, values.mean(0), label=recipe)
+      panel.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+    panel.set(title=kind, xlabel='step', ylabel='classifier distance', yscale='log')
+    panel.spines[['top', 'right']].set_visible(False)
+  panels[-1].legend(frameon=False, fontsize=8)
+  figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+  """Trains what is missing, then prints the tables and draws the figure."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--data', default='cifar10', help=f'with commas: {", ".join(DATA)}')
+  parser.add_argument('--recipes', default=';'.join(RECIPES), help='with semicolons; by default all')
+  parser.add_argument('--seeds', default='0', help='with commas')
+  parser.add_argument('--steps', type=int, default=3000)
+  parser.add_argument('--folder', type=Path, default=Path('runs/ablation'))
+  parser.add_argument('--only_show', action='store_true', help='do not train')
+  parser.add_argument('--out', type=Path, help='a .png for the figure')
+  arguments = parser.parse_args()
+  data, recipes = arguments.data.split(','), arguments.recipes.split(';')
+  seeds = [int(seed) for seed in arguments.seeds.split(',')]
+  folder = Path(os.path.abspath(arguments.folder))
+  if not arguments.only_show:
+    for seed in seeds:
+      for kind in data:
+        for recipe in recipes:
+          train(folder, kind, recipe, seed, arguments.steps)
+  for kind in data:
+    print('\n'.join(table(folder, kind, recipes, seeds, arguments.steps)), end='\n\n')
+  if arguments.out:
+    plot(arguments.out, folder, data, recipes, seeds)
+
+
+if __name__ == '__main__':
+  main()
