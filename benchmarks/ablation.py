@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,9 @@ def name_of(data: str, recipe: str, seed: int) -> str:
   return f'{data}/{recipe.replace(", ", "_").replace(" ", "-")}/{seed}'
 
 
-def train(folder: Path, data: str, recipe: str, seed: int, steps: int) -> None:
+def train(workdir: Path, keys: dict[str, Any], seed: int, steps: int) -> None:
   """Trains a run to that many steps; one that is already there costs a few seconds."""
-  keys = COMMON | DATA[data] | RECIPES[recipe] | {'train.num_steps': steps, 'seed': seed}
-  workdir = folder / name_of(data, recipe, seed)
+  keys = COMMON | keys | {'train.num_steps': steps, 'seed': seed}
   command = [sys.executable, 'main.py', '--config=configs/cifar10_32.py', f'--workdir={workdir}']
   command += [f'--config.{key}={value}' for key, value in keys.items()]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -92,14 +92,14 @@ def train(folder: Path, data: str, recipe: str, seed: int, steps: int) -> None:
   )
 
 
-def read(workdir: Path) -> tuple[Curves, float]:
+def read(workdir: Path, scores: Sequence[str] = SCORES) -> tuple[Curves, float]:
   """Returns the scores of a run by step, and the median of its seconds a step."""
   try:
     rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   except OSError:
     return {}, np.nan
   speeds = [row['images_per_second'] for row in rows if 'images_per_second' in row]
-  curves = {row['step']: {name: row[name] for name in SCORES} for row in rows if DISTANCE in row}
+  curves = {row['step']: {name: row[name] for name in scores} for row in rows if DISTANCE in row}
   return curves, COMMON['train.batch_size'] / float(np.median(speeds)) if speeds else np.nan
 
 
@@ -125,23 +125,25 @@ def table(folder: Path, data: str, recipes: list[str], seeds: list[int], steps: 
   return lines
 
 
-def plot(path: Path, folder: Path, data: list[str], recipes: list[str], seeds: list[int]) -> None:
-  """Plots the distance over the steps, a panel for each data set, with the range of the seeds."""
+def plot(
+  path: Path, folder: Path, data: list[str], recipes: list[str], seeds: list[int], score: str = DISTANCE
+) -> None:
+  """Plots a score over the steps, a panel for each data set, with the range of the seeds."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(5 * len(data), 4), layout='constrained')
   panels = figure.subplots(1, len(data), squeeze=False)[0]
   for panel, kind in zip(panels, data):
     for recipe in recipes:
-      curves = [read(folder / name_of(kind, recipe, seed))[0] for seed in seeds]
+      curves = [read(folder / name_of(kind, recipe, seed), [score])[0] for seed in seeds]
       curves = [curve for curve in curves if curve]
       if not curves:
         continue
       steps = sorted(set.intersection(*(set(curve) for curve in curves)))
-      values = np.array([[curve[step][DISTANCE] for step in steps] for curve in curves])
+      values = np.array([[curve[step][score] for step in steps] for curve in curves])
       (line,) = panel.plot(steps, values.mean(0), label=recipe)
       panel.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
-    panel.set(title=kind, xlabel='step', ylabel='classifier distance', yscale='log')
+    panel.set(title=kind, xlabel='step', ylabel=score.replace('_', ' '), yscale='log')
     panel.spines[['top', 'right']].set_visible(False)
   panels[-1].legend(frameon=False, fontsize=8)
   figure.savefig(path, dpi=110)
@@ -165,7 +167,8 @@ def main() -> None:
     for seed in seeds:
       for kind in data:
         for recipe in recipes:
-          train(folder, kind, recipe, seed, arguments.steps)
+          keys = DATA[kind] | RECIPES[recipe]
+          train(folder / name_of(kind, recipe, seed), keys, seed, arguments.steps)
   for kind in data:
     print('\n'.join(table(folder, kind, recipes, seeds, arguments.steps)), end='\n\n')
   if arguments.out:

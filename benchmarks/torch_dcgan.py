@@ -78,7 +78,8 @@ class TrainStep:
     """Makes both networks and their optimizers.
 
     Args:
-      config: with the order 'alternating' (PyTorch's example) or 'simultaneous' (TensorFlow's tutorial).
+      config: with the order 'alternating' (PyTorch's example) or 'simultaneous' (TensorFlow's tutorial),
+        or with the relativistic loss, R1 and R2 (R3GAN's trainer).
       memory_format: of images and weights, torch.contiguous_format (NCHW) | torch.channels_last.
       compiled: whether each network is compiled by torch.compile.
     """
@@ -100,7 +101,8 @@ class TrainStep:
     if compiled:
       torch._functorch.config.donated_buffer = False  # Otherwise a second backward pass is refused.
       self._g, self._d = (torch.compile(net, dynamic=False) for net in (self.generator, self.discriminator))
-    self._update = {'alternating': self._alternating, 'simultaneous': self._simultaneous}[config.train.order]
+    orders = {'alternating': self._alternating, 'simultaneous': self._simultaneous}
+    self._update = self._relativistic if config.train.loss == 'relativistic' else orders[config.train.order]
     self._loss = nn.BCEWithLogitsLoss()
 
   def __call__(self, images: torch.Tensor, z: torch.Tensor | None = None) -> dict[str, float]:
@@ -132,6 +134,28 @@ class TrainStep:
     loss_g.backward()
     self.optimizers[0].step()
     return loss_real + loss_fake, loss_g
+
+  def _relativistic(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Updates D with penalties on its gradient, then G through the new D, as R3GAN's trainer does."""
+    train, softplus = self.config.train, nn.functional.softplus
+    self.discriminator.zero_grad()
+    fake = self._g(z)
+    images = [real.detach().requires_grad_(), fake.detach().requires_grad_()]
+    real_logits, fake_logits = (self._d(x) for x in images)
+    penalty = 0.0
+    for gamma, x, logits in zip((train.r1, train.r2), images, (real_logits, fake_logits)):
+      (gradient,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+      penalty += gamma / 2 * gradient.square().sum((1, 2, 3)).mean()
+    loss_d = softplus(fake_logits - real_logits).mean() + penalty
+    loss_d.backward()
+    self.optimizers[1].step()
+    self.generator.zero_grad()
+    self.discriminator.requires_grad_(False)
+    loss_g = softplus(self._d(real) - self._d(fake)).mean()
+    loss_g.backward()
+    self.discriminator.requires_grad_(True)
+    self.optimizers[0].step()
+    return loss_d, loss_g
 
   def _simultaneous(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Updates both networks from one forward pass, each by its own loss, as TensorFlow's tutorial does."""

@@ -147,15 +147,15 @@ class Generator(_Network):
     dense_norm: 'channel' normalises the dense layer's output, and adds its bias, per channel, as PyTorch
       does; 'unit' does so per unit, before the reshape, as Keras and the paper's authors do.
     upsample: 'transposed' convolution | 'bilinear' resize and convolution.
-    condition: 'embedding' puts a learned vector for each class, as long as z, beside z; 'concat' puts the
-      class itself beside the input of every layer, as the paper's authors do for MNIST.
+    condition: 'concat' puts the class beside the input of every layer, as the paper's authors do for MNIST;
+      'embedding' puts a learned vector for each class beside z, of as many numbers.
   """
 
   image_size: Pair = (64, 64)
   channels: int = 3
   dense_norm: str = 'channel'
   upsample: str = 'transposed'
-  condition: str = 'embedding'
+  condition: str = 'concat'
 
   @property
   def norms(self) -> tuple[tuple[str, str], ...]:
@@ -205,7 +205,9 @@ class Generator(_Network):
     z, y = jnp.split(z, [z.shape[1] - self.classes], 1)
     if self.condition == 'concat':
       return self.beside(z, y), y
-    embedding = Dense(z.shape[1], 0, nn.initializers.normal(1.0), self.dtype, name='embedding')
+    # As long as a one-hot vector: a longer one drowns z, and each class collapses to one image.
+    init = nn.initializers.normal(z.shape[1] ** -0.5)
+    embedding = Dense(z.shape[1], 0, init, self.dtype, name='embedding')
     return jnp.concatenate([z, embedding(y)], 1), None
 
 

@@ -1,5 +1,6 @@
 """Batch-norm statistics of a whole population, for networks without running averages of them."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -19,7 +20,6 @@ SAMPLES, BATCH_SIZE = 10_000, 100  # latents of a population, and how many are w
 def of_latents(generator: Generator, params: PyTree, latents: Latents, seed: int = 0) -> dict[str, PyTree]:
   """Measures the statistics of a generator as it is, over 10,000 latents of a seed; see `estimate`."""
   generator = generator.clone(dtype='float32')  # whatever the run computes in
-
   return estimate(generator, params, {}, lambda: population(latents, seed))
 
 
@@ -57,7 +57,7 @@ def estimate(
   for name, layer in module.norms:
     if name in known:
       continue
-    measure = jax.jit(_moments(module, layer, len(zeros[name])), compiler_options=conv.compiler_options())
+    measure = _moments(module, layer, len(zeros[name]))
     found = [(len(x), *measure({'params': params, 'batch_stats': stats}, x)) for x in batches()]
     weights, means, variances = (np.asarray(values, np.float64) for values in zip(*jax.device_get(found)))
     mean = np.average(means, 0, weights)
@@ -66,10 +66,11 @@ def estimate(
   return stats
 
 
+@functools.cache  # A run in training measures again and again.
 def _moments(
   module: Generator | Discriminator, layer: str, size: int
 ) -> Callable[[PyTree, Any], tuple[Array, Array]]:
-  """Returns the function (variables, inputs [B, ...]) -> mean and variance [size] of a layer's output."""
+  """Compiles the function (variables, inputs [B, ...]) -> mean and variance [size] of a layer's output."""
 
   def measure(variables: PyTree, inputs: Any) -> tuple[Array, Array]:
     _, kept = module.apply(
@@ -79,4 +80,4 @@ def _moments(
     output = output.reshape(-1, size)  # The last axis holds channels, or units.
     return output.mean(0), output.var(0)  # The compiler drops the later layers.
 
-  return measure
+  return jax.jit(measure, compiler_options=conv.compiler_options())

@@ -34,6 +34,7 @@ class Sampler:
     latents: size and prior of z.
     step: of training that its checkpoint is from.
     classes: names of those that the generator is told; () if it is told none.
+    statistics: of batch norm, where none are asked for.
     folder: workdir in which population statistics are kept once they are measured; None keeps them in memory.
   """
 
@@ -46,7 +47,7 @@ class Sampler:
     classes: Sequence[str] = (),
     folder: Path | None = None,
   ):
-    self.latents, self.step, self._folder = latents, step, folder
+    self.latents, self.step, self.folder, self.statistics = latents, step, folder, 'stored'
     self.classes = tuple(classes) or tuple(map(str, range(latents.classes)))
     mesh = parallel.all_devices()
     self._generator = generator
@@ -57,10 +58,10 @@ class Sampler:
     self,
     num: int,
     seed: int = 0,
-    statistics: str = 'stored',
+    statistics: str | None = None,
     label: str | int | Sequence[int] | np.ndarray | None = None,
   ) -> np.ndarray:
-    """Draws images; image i of a seed is the same whatever their number (with stored statistics).
+    """Draws images; image i of a seed is the same whatever their number, unless statistics are the batch's.
 
     Args:
       num: how many images, 1 or more.
@@ -97,7 +98,7 @@ class Sampler:
       return list(range(len(self.classes)))
     return [find_class('class', name.strip(), self.classes) for name in text.split(',')]
 
-  def from_latents(self, z: Array | np.ndarray, statistics: str = 'stored') -> np.ndarray:
+  def from_latents(self, z: Array | np.ndarray, statistics: str | None = None) -> np.ndarray:
     """Makes the images of given latents.
 
     Args:
@@ -105,7 +106,8 @@ class Sampler:
       statistics: of batch norm: 'stored' takes the running averages of training, so that an image depends
         on its own z alone; 'batch' takes those of each 64 images (the last ones filled up by
         repetition), as the paper's authors do; 'population' takes those of 10,000 latents through the
-        generator as it is, so that again an image depends on its own z alone.
+        generator as it is, so that again an image depends on its own z alone; None takes those that the run
+        is configured for (`sample.statistics`).
 
     Returns:
       uint8 [N, H, W, C].
@@ -118,31 +120,37 @@ class Sampler:
       raise InputError(f'latents: of shape {z.shape}; this generator takes (N, {size}), N 1 or more')
     if z.dtype.kind not in 'fiu' or not np.isfinite(z).all():
       raise InputError('latents: must be finite numbers')
+    statistics = statistics or self.statistics
     variables = self._population if statistics == 'population' else self._variables
     return self._generate[statistics](variables, z.astype(np.float32), BATCH_SIZE)
 
   @functools.cached_property
   def _population(self) -> Any:
     """The variables with population statistics, which are measured when they are first asked for."""
-    params = jax.tree.map(lambda x: x.addressable_data(0), self._variables['params'])
+    if self.folder is None:
+      return with_population(self._generator, self.latents, self._variables)
 
     def measure() -> dict[str, np.ndarray]:
-      stats = norm_statistics.of_latents(self._generator, params, self.latents)
-      return {f'{norm}/{key}': array for norm, both in stats.items() for key, array in both.items()}
+      measured = with_population(self._generator, self.latents, self._variables)['batch_stats']
+      return {f'{norm}/{key}': np.asarray(x) for norm, both in measured.items() for key, x in both.items()}
 
-    if self._folder is None:
-      flat = measure()
-    else:
-      # Another generator has another file, also if it is of the same step of a run that was begun anew.
-      hashed = hashlib.sha256(b''.join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)))
-      name = f'{self.step}-{hashed.hexdigest()[:16]}.npz'
-      flat = parallel.agreed(cache.arrays_in(self._folder / 'statistics' / name, measure))
-    stats: dict[str, dict[str, np.ndarray]] = {}
-    for name, array in flat.items():
-      norm, key = name.split('/')
-      stats.setdefault(norm, {})[key] = array
-    everywhere = parallel.replicated(parallel.all_devices())
-    return self._variables | {'batch_stats': jax.device_put(stats, everywhere)}
+    # Another generator has another file, also if it is of the same step of a run that was begun anew.
+    parameters = b''.join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self._variables['params']))
+    name = f'{self.step}-{hashlib.sha256(parameters).hexdigest()[:16]}.npz'
+    flat = parallel.agreed(cache.arrays_in(self.folder / 'statistics' / name, measure))
+    stats = {
+      norm: {key: flat[f'{norm}/{key}'] for key in ('mean', 'var')} for norm, _ in self._generator.norms
+    }
+    return self._variables | {
+      'batch_stats': jax.device_put(stats, parallel.replicated(parallel.all_devices()))
+    }
+
+
+def with_population(generator: Generator, latents: Latents, variables: Any) -> Any:
+  """Returns the generator's variables with population statistics, on the same devices."""
+  params = jax.tree.map(lambda x: x.addressable_data(0), variables['params'])
+  stats = norm_statistics.of_latents(generator, params, latents)
+  return variables | {'batch_stats': jax.device_put(stats, jax.tree.leaves(variables)[0].sharding)}
 
 
 def draw(latents: Latents, seed: int, num: int) -> np.ndarray:
@@ -204,7 +212,9 @@ def load(folder: str | Path, checkpoint: str | int = 'last') -> Sampler:
   gan = run.experiment.gan
   folder = Path(folder)
   names = workdir.read_classes(folder)
-  return Sampler(gan.generator, run.state.sampling_variables, gan.latents, run.step, names, folder)
+  sampler = Sampler(gan.generator, run.state.sampling_variables, gan.latents, run.step, names, folder)
+  sampler.statistics = run.experiment.settings.sample.statistics
+  return sampler
 
 
 @dataclass(frozen=True)
@@ -216,14 +226,14 @@ class Asked:
     seed: of their latents.
     latents_file: .npy with float [N, z_size], instead of random latents.
     classes: names of classes with commas between, or 'all'; None for any images.
-    statistics: 'stored' | 'batch' | 'population', see `Sampler.from_latents`.
+    statistics: 'stored' | 'batch' | 'population' | None, see `Sampler.from_latents`.
   """
 
   num: int | None
   seed: int
   latents_file: str | None
   classes: str | None
-  statistics: str
+  statistics: str | None
 
 
 def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:

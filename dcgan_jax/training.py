@@ -182,6 +182,8 @@ def _draw(parts: Experiment) -> Callable[[GanState], np.ndarray]:
   def draw(state: GanState) -> np.ndarray:
     # A single device, which has the whole state, makes them: pictures do not depend on how many there are.
     variables = jax.tree.map(lambda x: x.addressable_data(0), state.sampling_variables)
+    if parts.settings.sample.statistics == 'population':
+      variables = sampling.with_population(parts.gan.generator, latents, variables)
     return pictures.grid(np.asarray(make_images(variables, z)), columns if columns != 1 else None)
 
   return draw

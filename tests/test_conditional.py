@@ -21,7 +21,14 @@ from dcgan_jax.train_step import Recipe, make_train_step
 
 CLASSES, Z = 3, 5
 G = Generator(
-  (8, 6), (2, 2), (True, True), classes=CLASSES, image_size=(8, 8), channels=1, initializer='glorot'
+  widths=(8, 6),
+  strides=(2, 2),
+  norm=(True, True),
+  classes=CLASSES,
+  condition='embedding',
+  image_size=(8, 8),
+  channels=1,
+  initializer='glorot',
 )
 D = Discriminator((6, 8), (2, 2), (False, True), classes=CLASSES, initializer='glorot')
 Y = np.eye(CLASSES, dtype=np.float32)
@@ -37,7 +44,7 @@ def test_an_embedding_is_a_bias_of_each_class_in_the_first_layer():
   latents = np.concatenate([z, Y[[2, 0]]], 1)
   variables = jax.jit(G.init)(jax.random.key(0), latents)
   embedding, kernel = (variables['params'][name]['kernel'] for name in ('embedding', 'dense'))
-  assert embedding.shape == (CLASSES, Z) and 0.5 < np.std(embedding) < 1.5
+  assert embedding.shape == (CLASSES, Z) and 0.5 < np.std(embedding) * Z**0.5 < 1.5
   plain = G.clone(classes=0)
   unconditional = {
     'params': {k: v for k, v in variables['params'].items() if k != 'embedding'}

@@ -16,7 +16,13 @@ def test_parts_are_those_of_the_settings():
   config.train.update({'loss': 'hinge', 'd_steps': 2, 'fresh_z': True, 'accumulate': 4, 'dtype': 'bfloat16'})
   parts = experiment.build(settings.check(config))
   assert parts.recipe == Recipe(
-    LOSSES['hinge'], d_steps=2, fresh_z=True, flip=True, ema_decay=0.99, accumulate=4
+    LOSSES['hinge'],
+    d_steps=2,
+    fresh_z=True,
+    flip=True,
+    ema_decay=0.99,
+    accumulate=4,
+    augment=('translation',),
   )
   generator, discriminator = parts.gan.generator, parts.gan.discriminator
   assert generator.widths == (128, 64) and generator.image_size == (16, 16) and generator.leak == 0

@@ -53,9 +53,9 @@ def define_statistics(into: flags.FlagValues) -> None:
   """Declares --statistics."""
   flags.DEFINE_enum(
     'statistics',
-    'stored',
+    None,
     ['stored', 'batch', 'population'],
-    'Batch-norm statistics: of training, of each 64 images, or of 10,000 latents.',
+    'Batch-norm statistics: of training, of each 64 images, or of 10,000 latents. By default the run says.',
     flag_values=into,
   )
 

@@ -24,7 +24,7 @@ def run(
   checkpoint: str,
   chosen: extractors.Chosen,
   images_from: str | None,
-  statistics: str = 'stored',
+  statistics: str | None = None,
 ) -> None:
   """Scores images and writes the results to the workdir.
 
@@ -52,8 +52,9 @@ def run(
   scoring.check_enough(name, real)
   asked = scoring.classes_like_data(parts, num, seed) if given is None else None
   if given is None:
-    fake = sampling.load(folder, str(step)).sample(num, seed, statistics, asked)
-    origin = f'step {step} of {folder}, seed {seed}, {statistics} statistics'
+    sampler = sampling.load(folder, str(step))
+    fake = sampler.sample(num, seed, statistics, asked)
+    origin = f'step {step} of {folder}, seed {seed}, {statistics or sampler.statistics} statistics'
   else:
     fake, origin = given, str(images_from)
 

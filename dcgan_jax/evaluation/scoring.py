@@ -56,7 +56,10 @@ def make(experiment: Experiment, mesh: Mesh) -> Scorer:
     z = np.asarray(latents.of_classes(jnp.asarray(z), jnp.asarray(asked)))
 
   def score_state(state: GanState) -> dict[str, float]:
-    found = extractor.look(generate(state.sampling_variables, z, sampling.BATCH_SIZE))
+    variables = state.sampling_variables
+    if experiment.settings.sample.statistics == 'population':
+      variables = sampling.with_population(experiment.gan.generator, latents, variables)
+    found = extractor.look(generate(variables, z, sampling.BATCH_SIZE))
     values = score(found, reference, extractor.kind)
     if labels is not None and asked is not None:
       values['agreement'] = float((found['probabilities'].argmax(1) == asked).mean())

@@ -115,9 +115,9 @@ class Generator(Network):
     'transposed (convolution) | bilinear (resize + convolution)',
   )
   condition: str = key(
-    'embedding',
-    one_of('embedding', 'concat'),
-    'how it is told the class: embedding (beside z) | concat (beside the input of each layer, the authors)',
+    'concat',
+    one_of('concat', 'embedding'),
+    'how it is told the class: concat (beside the input of each layer, the authors) | embedding (beside z)',
   )
 
 
@@ -218,6 +218,12 @@ class Sample:
 
   every_steps: int = key(100, NATURAL, 'steps between pictures; 0 makes none, and no GIF', free=True)
   num: int = key(64, COUNT, 'images in a picture, always of the same latents', free=True)
+  statistics: str = key(
+    'stored',
+    one_of('stored', 'population'),
+    "G's batch norm in pictures, scores and samples: stored (running averages) | population (10,000 latents)",
+    free=True,
+  )
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ BAD = [
   ),
   (
     ['--mode=train', '--statistics=batch'],
-    'error: --statistics=batch: is not a flag of --mode=train; it belongs to --mode=sample\n',
+    'error: --statistics=batch: is not a flag of --mode=train; it belongs to --mode=evaluate, --mode=sample\n',
   ),
   (['--mode=sample', '--nosheet'], 'is not a flag of --mode=sample; it belongs to --mode=walk\n'),
   (
@@ -92,9 +92,9 @@ def test_help_of_a_mode_shows_its_flags_and_no_others(call_main):
   assert (status, error) == (0, '')
   shared = {'workdir', 'checkpoint', 'num', 'seed'}
   together = {'distributed', 'coordinator', 'num_processes', 'process_id'}
-  assert _flags(printed) == shared | together | {'out', 'latents', 'statistics'}
+  assert _flags(printed) == shared | together | {'out', 'latents', 'class', 'statistics'}
   assert '--drop' not in printed and '--config' not in printed
-  assert '--statistics=stored|batch' in printed and 'Default: samples.png.' in printed
+  assert '--statistics=stored|batch|population' in printed and 'Default: samples.png.' in printed
   assert max(map(len, printed.splitlines())) <= 110
 
 

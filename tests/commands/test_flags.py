@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from configs import cifar10, digits, svhn
-from dcgan_jax import settings
+from dcgan_jax import sampling, settings
 from dcgan_jax.evaluation.extractors import Chosen
 
 DIGITS = settings.check(digits.get_config())
@@ -24,7 +24,7 @@ CALLS = [
   (
     ['--mode=sample', '--workdir=w'],
     'sampling',
-    (W, 64, 0, 'samples.png', None, 'stored', 'last'),
+    (W, 'last', 'samples.png', sampling.Asked(None, 0, None, None, None)),
   ),
   (
     [
@@ -34,11 +34,12 @@ CALLS = [
       '-seed=5',
       '-out=x',
       '-latents=z',
+      '-class=0,1',
       '-statistics=batch',
       '-checkpoint=7',
     ],
     'sampling',
-    (W, 3, 5, 'x', 'z', 'batch', '7'),
+    (W, '7', 'x', sampling.Asked(3, 5, 'z', '0,1', 'batch')),
   ),
   (['--mode=probe', '--workdir=w'], 'analysis.probe', (W, None, 'last', None)),
   (
@@ -55,7 +56,7 @@ CALLS = [
   (
     ['--mode=evaluate', '--workdir=w'],
     'evaluation.evaluate',
-    (W, 10_000, 0, 'last', Chosen('classifier'), None),
+    (W, 10_000, 0, 'last', Chosen('classifier'), None, None),
   ),
   (
     [
@@ -67,12 +68,20 @@ CALLS = [
       '--images=i',
     ],
     'evaluation.evaluate',
-    (W, 10_000, 0, 'last', Chosen('inception', 'p', False, 'pytorch'), 'i'),
+    (W, 10_000, 0, 'last', Chosen('inception', 'p', False, 'pytorch'), 'i', None),
   ),
   (
-    ['--mode=evaluate', '--workdir=w', '--features=inception', '--download', '--num=50', '--checkpoint=best'],
+    [
+      '--mode=evaluate',
+      '--workdir=w',
+      '--features=inception',
+      '--download',
+      '--num=50',
+      '--checkpoint=best',
+      '--statistics=population',
+    ],
     'evaluation.evaluate',
-    (W, 50, 0, 'best', Chosen('inception', None, True), None),
+    (W, 50, 0, 'best', Chosen('inception', None, True), None, 'population'),
   ),
   (
     ['--mode=import', '--workdir=w', '--format=pytorch', '--source=a,b'],

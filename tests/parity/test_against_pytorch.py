@@ -51,10 +51,12 @@ def _generator_params(g):
 
 def _discriminator_params(d):
   """Turns kernels [out, in, h, w] into ours [h, w, in, out], and the last into a dense layer."""
-  params = {'dense': {'kernel': _numpy(d[8].weight).transpose(2, 3, 1, 0).reshape(-1, 1)}}
-  for i, layer in enumerate((0, 2, 5), 1):
-    params[f'conv{i}'] = {'kernel': _numpy(d[layer].weight).transpose(2, 3, 1, 0)}
-  return params | {'norm2': _norm(d[3]), 'norm3': _norm(d[6])}
+  *convs, last = (layer for layer in d if isinstance(layer, nn.Conv2d))
+  params = {'dense': {'kernel': _numpy(last.weight).transpose(2, 3, 1, 0).reshape(-1, 1)}}
+  for i, layer in enumerate(convs, 1):
+    params[f'conv{i}'] = {'kernel': _numpy(layer.weight).transpose(2, 3, 1, 0)}
+  norms = (layer for layer in d if isinstance(layer, nn.BatchNorm2d))
+  return params | {f'norm{i}': _norm(norm) for i, norm in enumerate(norms, 2)}
 
 
 def _assert_trees_close(got, want, atol):
@@ -108,20 +110,27 @@ def test_two_steps_of_pytorchs_example():
   _assert_trees_close(now.discriminator.params, _discriminator_params(d), atol=2e-5)
 
 
-@pytest.mark.parametrize('order', ['alternating', 'simultaneous'])
+@pytest.mark.parametrize('order', ['alternating', 'simultaneous', 'relativistic'])
 def test_the_benchmarks_contender_takes_our_step(order):
   """Compares losses before and after an update of both networks."""
   torch.manual_seed(2)
   config = CONFIG.copy_and_resolve_references()
-  config.train.order = order
+  discriminator, recipe = OURS.discriminator, Recipe(order=order)
+  if order == 'relativistic':
+    config.train.loss, config.train.r1, config.train.r2 = 'relativistic', 1.0, 0.5
+    config.discriminator.norm = (False, False, False)
+    discriminator = discriminator.clone(norm=config.discriminator.norm)
+    recipe = Recipe(LOSSES['relativistic'], r1=1.0, r2=0.5)
+  else:
+    config.train.order = order
   theirs = torch_dcgan.TrainStep(config, torch.channels_last)
-  gan = gan_of((OURS.generator, OURS.discriminator), lenient(train_state.make_optimizer(2e-4, b1=0.5)), Z)
+  gan = gan_of((OURS.generator, discriminator), lenient(train_state.make_optimizer(2e-4, b1=0.5)), Z)
   now = jax.jit(lambda: train_state.create(gan, 0))()
   now = now.replace(
     generator=now.generator.replace(params=_generator_params(theirs.generator)),
     discriminator=now.discriminator.replace(params=_discriminator_params(theirs.discriminator)),
   )
-  step = jax.jit(make_train_step(gan, Recipe(LOSSES['non_saturating'], order)))
+  step = jax.jit(make_train_step(gan, recipe))
   for i in range(2):
     images = np.random.default_rng(i).integers(0, 256, (B, 32, 32, 3), np.uint8)
     keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(now.key), i), 6)
