@@ -43,7 +43,8 @@ DATA: dict[str, dict[str, Any]] = {
 }
 
 PLAIN_D = {'discriminator.norm': (False, False, False)}
-AVERAGE = {'train.ema_half_life': 20_000}
+POPULATION = {'sample.statistics': 'population'}
+AVERAGE = {'train.ema_half_life': 20_000} | POPULATION
 AUGMENT = {'train.augment': 'translation,cutout'}
 RATES = {'generator_optimizer.learning_rate': 4e-4, 'discriminator_optimizer.learning_rate': 4e-4}
 SPECTRAL = PLAIN_D | {'discriminator.spectral_norm': True}
@@ -54,7 +55,10 @@ PENALTIES = PLAIN_D | NO_MOMENTUM | {'train.r1': 1.0, 'train.r2': 1.0}
 
 RECIPES: dict[str, dict[str, Any]] = {
   'classic': {},
-  'average': AVERAGE,
+  'population statistics': POPULATION,
+  'average, stored statistics': {'train.ema_half_life': 20_000},
+  'average': AVERAGE,  # configs/modern.py
+  'average, hinge': AVERAGE | {'train.loss': 'hinge'},
   'packing': {'discriminator.packing': 2},
   'augment': AUGMENT,
   'hinge': {'train.loss': 'hinge'},

@@ -1,7 +1,7 @@
 import jax
 import numpy as np
 import pytest
-from conftest import untrained_run
+from conftest import TINY, succeed, untrained_run
 from PIL import Image
 
 import dcgan_jax
@@ -131,3 +131,20 @@ def test_population_statistics_are_those_of_the_generator_as_it_is(tmp_path, mon
   kept.write_bytes(b'broken')
   monkeypatch.undo()
   assert dcgan_jax.load(folder).sample(5, 3, 'population').shape == made.shape
+
+
+@pytest.mark.slow
+def test_a_run_can_be_one_of_population_statistics(tmp_path):
+  """Its pictures and scores are made with them, and so are its samples if nothing else is asked for."""
+  folder = tmp_path / 'run'
+  succeed(
+    *TINY, f'--workdir={folder}', '--config.sample.statistics=population', '--config.train.ema_decay=0.9'
+  )
+  run = dcgan_jax.load(folder)
+  made = run.sample(9)
+  np.testing.assert_array_equal(made, run.sample(9, statistics='population'))
+  assert (made != run.sample(9, statistics='stored')).any()
+  with Image.open(workdir.sample(folder, 24)) as picture:
+    shown = np.asarray(picture).astype(int)
+  # Compiled without optimisation there, an image may differ by a rounding.
+  assert np.abs(shown - pictures.zoom(pictures.grid(made))[..., 0]).max() <= 1

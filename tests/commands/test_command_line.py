@@ -46,7 +46,7 @@ BAD = [
   ),
   (
     ['--mode=train', '--statistics=batch'],
-    'error: --statistics=batch: is not a flag of --mode=train; it belongs to --mode=evaluate, --mode=sample\n',
+    'is not a flag of --mode=train; it belongs to --mode=evaluate, --mode=sample\n',
   ),
   (['--mode=sample', '--nosheet'], 'is not a flag of --mode=sample; it belongs to --mode=walk\n'),
   (
