@@ -299,7 +299,7 @@ def test_flip_mirrors_half_of_the_images(tiny):
     def clone(self, **_):
       return self
 
-    def apply(self, variables, x, **_):
+    def apply(self, variables, x, y=None, **_):
       seen = {'seen': x} | variables['batch_stats']
       return (jnp.sum(x, (1, 2, 3)) * variables['params']['w'], ()), {'batch_stats': seen}
 

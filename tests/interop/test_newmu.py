@@ -19,8 +19,8 @@ AUTHORS = ROOT.parent / 'shared' / 'data' / 'newmu_svhn'
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch):
   """Few samples from which statistics are taken, in several batches."""
-  monkeypatch.setattr(importing, 'SAMPLES', 64)
-  monkeypatch.setattr(importing, 'BATCH_SIZE', 32)
+  monkeypatch.setattr(norm_statistics, 'SAMPLES', 64)
+  monkeypatch.setattr(norm_statistics, 'BATCH_SIZE', 32)
   monkeypatch.setattr(sampling, 'BATCH_SIZE', 16)
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from configs import cifar10
-from dcgan_jax import experiment, latents, sampling, settings
+from dcgan_jax import experiment, latents, norm_statistics, sampling, settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import importing, pytorch
 from dcgan_jax.models import Generator
@@ -25,8 +25,8 @@ def torch():
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch):
   """Few samples from which statistics are taken, in several batches."""
-  monkeypatch.setattr(importing, 'SAMPLES', 64)
-  monkeypatch.setattr(importing, 'BATCH_SIZE', 32)
+  monkeypatch.setattr(norm_statistics, 'SAMPLES', 64)
+  monkeypatch.setattr(norm_statistics, 'BATCH_SIZE', 32)
   monkeypatch.setattr(sampling, 'BATCH_SIZE', 16)
 
 
