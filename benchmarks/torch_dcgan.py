@@ -21,7 +21,12 @@ def generator(config: ConfigDict) -> nn.Sequential:
   net, (height, width) = config.generator, settings.check(config).data.size
   base = height // math.prod(net.strides), width // math.prod(net.strides)
   layers = [nn.ConvTranspose2d(config.latent.size, net.widths[0], base, bias=net.use_bias)]
-  layers += _norm_and_activation(net, 0)
+  if net.norm[0] and net.dense_norm == 'unit':  # as Keras normalises a dense layer, before it is reshaped
+    shape = net.widths[0], *base
+    units = nn.BatchNorm1d(math.prod(shape), net.norm_epsilon, 1 - net.norm_momentum)
+    layers += [nn.Flatten(), units, nn.Unflatten(1, shape), *_activation(net)]
+  else:
+    layers += _norm_and_activation(net, 0)
   channels = (*net.widths, config.data.channels)
   for i, stride in enumerate(net.strides):
     pad, extra = _padding(net.kernel_size, stride)
@@ -56,13 +61,38 @@ def _norm_and_activation(net: ConfigDict, i: int) -> list[nn.Module]:
   """Returns what follows the i-th layer of a network: batch norm, activation and dropout, if it has them."""
   layers: list[nn.Module] = []
   if net.norm[i]:
-    norm = nn.BatchNorm2d(net.widths[i], net.norm_epsilon, 1 - net.norm_momentum)
-    nn.init.normal_(norm.weight, 1.0, 0.02)
-    layers.append(norm)
-  layers.append(nn.LeakyReLU(net.leak, inplace=True) if net.leak else nn.ReLU(inplace=True))
-  if net.dropout:
-    layers.append(nn.Dropout(net.dropout))
-  return layers
+    layers.append(nn.BatchNorm2d(net.widths[i], net.norm_epsilon, 1 - net.norm_momentum))
+  return layers + _activation(net)
+
+
+def _activation(net: ConfigDict) -> list[nn.Module]:
+  """Returns the activation of a hidden layer, and dropout if the network has it."""
+  activation = nn.LeakyReLU(net.leak, inplace=True) if net.leak else nn.ReLU(inplace=True)
+  return [activation, nn.Dropout(net.dropout)] if net.dropout else [activation]
+
+
+def initialize(network: nn.Sequential, initializer: str) -> None:
+  """Draws the first weights: 'normal' as the paper does, 'glorot' as Keras does by default."""
+  layers = [layer for layer in network if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
+  for layer in layers:
+    if initializer == 'normal':
+      nn.init.normal_(layer.weight, 0.0, 0.02)
+    else:
+      # The layer that is dense in Keras covers the whole of its side, so one pixel there is all of a unit.
+      _, _, *kernel = layer.weight.shape
+      area = math.prod(kernel)
+      inputs, outputs = layer.in_channels * area, layer.out_channels * area
+      if isinstance(layer, nn.ConvTranspose2d) and layer is layers[0]:
+        inputs = layer.in_channels
+      if isinstance(layer, nn.Conv2d) and layer is layers[-1]:
+        outputs = layer.out_channels
+      limit = math.sqrt(6 / (inputs + outputs))
+      nn.init.uniform_(layer.weight, -limit, limit)
+      if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+  for norm in network:
+    if isinstance(norm, nn.BatchNorm2d) and initializer == 'normal':
+      nn.init.normal_(norm.weight, 1.0, 0.02)
 
 
 class TrainStep:
@@ -86,10 +116,8 @@ class TrainStep:
     self.config, self.memory_format = config, memory_format
     self.generator = generator(config).to(DEVICE, memory_format=memory_format)
     self.discriminator = discriminator(config).to(DEVICE, memory_format=memory_format)
-    for net in (self.generator, self.discriminator):
-      for layer in net:
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-          nn.init.normal_(layer.weight, 0.0, 0.02)
+    initialize(self.generator, config.generator.initializer)
+    initialize(self.discriminator, config.discriminator.initializer)
     self.optimizers = [
       torch.optim.Adam(net.parameters(), o.learning_rate, (o.b1, o.b2), o.epsilon)
       for net, o in (

@@ -143,7 +143,6 @@ def test_the_benchmarks_contender_takes_our_step(order):
 
 @pytest.mark.parametrize('config', [base, cifar10_32, mnist], ids=lambda c: c.__name__)
 def test_the_benchmarks_contender_is_of_our_size(config):
-  """Allows for the batch norm of Keras' first layer, per unit: 2 * 7 * 7 * 256 numbers, not 2 * 256."""
   config = config.get_config()
   config.data.source = 'folder:anywhere'  # The digits, base's default, would be gray.
   shapes = jax.eval_shape(experiment.build(settings.check(config)).initial_state)
@@ -153,8 +152,23 @@ def test_the_benchmarks_contender_is_of_our_size(config):
   ):
     ours = sum(leaf.size for leaf in jax.tree.leaves(net.params))
     theirs = sum(parameter.numel() for parameter in made(config).parameters())
-    by_unit = made is torch_dcgan.generator and config.generator.dense_norm == 'unit'
-    assert ours - theirs == (2 * (7 * 7 - 1) * 256 if by_unit else 0)
+    assert ours == theirs
+
+
+def test_the_benchmarks_contender_starts_like_ours():
+  """Compares the spread of each layer's first weights, where they are enough for one."""
+  config = mnist.get_config()
+  torch.manual_seed(0)
+  state = jax.jit(experiment.build(settings.check(config)).initial_state)()
+  for net, made in (
+    (state.generator, torch_dcgan.generator),
+    (state.discriminator, torch_dcgan.discriminator),
+  ):
+    network = made(config)
+    torch_dcgan.initialize(network, 'glorot')
+    theirs = [np.std(_numpy(layer.weight)) for layer in network if hasattr(layer, 'kernel_size')]
+    ours = [np.std(layer['kernel']) for layer in net.params.values() if 'kernel' in layer]
+    np.testing.assert_allclose(sorted(ours), sorted(theirs), rtol=0.05)
 
 
 def test_same_weights_same_images_and_logits():
