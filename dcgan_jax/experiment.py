@@ -126,7 +126,7 @@ def open_run(folder: Path, checkpoint: str) -> TrainedRun:
     InputError: there is no run, or no such checkpoint, in the folder.
   """
   experiment = build(workdir.read_settings(folder))
-  step = checkpoints.find(folder / 'checkpoints', checkpoint)
   shapes = jax.eval_shape(experiment.initial_state)
   sharding = parallel.replicated(parallel.all_devices())
-  return TrainedRun(experiment, step, checkpoints.restore(folder / 'checkpoints', step, shapes, sharding))
+  step, state = checkpoints.restore_any(folder / 'checkpoints', checkpoint, shapes, sharding)
+  return TrainedRun(experiment, step, state)

@@ -71,6 +71,11 @@ def agreed(values: Any) -> Any:
   return values if jax.process_count() == 1 else multihost_utils.broadcast_one_to_all(values)
 
 
+def all_agree(value: bool) -> bool:
+  """Returns whether a condition holds in every process."""
+  return value if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(value)).all())
+
+
 @contextlib.contextmanager
 def leaving_when_others_do() -> Iterator[None]:
   """Ends this process, with a message, when something that all processes do together fails.

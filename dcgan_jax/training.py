@@ -18,7 +18,7 @@ from dcgan_jax.data.feed import Feed
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import scoring
 from dcgan_jax.experiment import Experiment
-from dcgan_jax.journal import checkpoints, journal, pictures, signals, workdir
+from dcgan_jax.journal import checkpoints, journal, lock, pictures, signals, workdir
 from dcgan_jax.journal.journal import Journal, Plan
 from dcgan_jax.parallel import Batches
 from dcgan_jax.settings import Settings
@@ -45,25 +45,30 @@ def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profi
   settings.check_devices(chosen, jax.device_count())
   workdir.check_unchanged(folder, chosen, allow_config_change)
   parts = experiment.build(chosen)
-  with parallel.main_first():  # What is downloaded or written at the start is done by process 0 alone.
-    source = parts.source
-    names = parts.classes[1] if parts.classes else ()
-    workdir.write_settings(folder, chosen, names)
+  with contextlib.ExitStack() as until_the_end:
+    with parallel.main_first():  # What is downloaded or written at the start is done by process 0 alone.
+      if parallel.is_main():
+        until_the_end.enter_context(lock.held(folder))
+      source = parts.source
+      names = parts.classes[1] if parts.classes else ()
+      workdir.write_settings(folder, chosen, names)
+    _run(parts, folder, len(source), profile)
 
-  done = checkpoints.steps(folder / 'checkpoints')
-  begun = int(parallel.agreed(done[-1] if done else -1))  # A run of step 0 has weights from elsewhere.
-  train = chosen.train
-  num_steps = train.num_steps or math.ceil(train.num_epochs * len(source) / train.images_per_step)
-  plan = _plan(parts, max(0, begun), num_steps, profile)
-  if plan.start >= num_steps:
-    print(f'{folder}: is trained to step {plan.start}; --config.train.num_steps={2 * plan.start} would go on')
+
+def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> None:
+  """Trains in a workdir that is this run's own; see `run`."""
+  cache.keep_compiled_programs()
+  mesh, train = parallel.all_devices(), parts.settings.train
+  state = _first_state(parts, folder, mesh)
+  start = int(state.step)
+  num_steps = train.num_steps or math.ceil(train.num_epochs * num_images / train.images_per_step)
+  plan = _plan(parts, start, num_steps, profile)
+  if start >= num_steps:
+    print(f'{folder}: is trained to step {start}; --config.train.num_steps={2 * start} would go on')
     return
 
-  cache.keep_compiled_programs()
-  mesh = parallel.all_devices()
   score = scoring.make(parts, mesh) if plan.score_every else None
-  state = _first_state(parts, folder, mesh, begun)
-  _announce(folder, plan, chosen)
+  _announce(folder, plan, parts.settings)
   with contextlib.closing(_feed(parts).batches(mesh, plan.start, num_steps)) as batches:
     # Whatever is wrong with the images is said before anything is compiled or written.
     first = next(batches)
@@ -72,6 +77,10 @@ def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profi
       state, step, stopped = _train(run_steps, state, first, batches, log)
   if not log.healthy:
     raise InputError(log.divergence(state))
+  if log.unsaved:
+    raise InputError(
+      f'workdir={folder}: {log.unsaved}; free some room, and the same command goes on from there'
+    )
   if step < num_steps and stopped:
     print(f'{stopped.name}: saved step {step} in {folder}; the same command goes on from there')
     raise SystemExit(128 + stopped)
@@ -154,13 +163,14 @@ def _feed(parts: Experiment) -> Feed:
   )
 
 
-def _first_state(parts: Experiment, folder: Path, mesh: Mesh, begun: int) -> GanState:
-  """Returns the state of the last checkpoint, of step `begun`, or a new one where that is negative."""
+def _first_state(parts: Experiment, folder: Path, mesh: Mesh) -> GanState:
+  """Returns the state of the last checkpoint that is sound, or a new one where there is no checkpoint."""
   sharding = parallel.replicated(mesh)
-  if begun < 0:
+  if not parallel.agreed(bool(checkpoints.steps(folder / 'checkpoints'))):
     return jax.jit(parts.initial_state, out_shardings=sharding)()
   shapes = jax.eval_shape(parts.initial_state)
-  return checkpoints.restore(folder / 'checkpoints', begun, shapes, sharding)
+  _, state = checkpoints.restore_any(folder / 'checkpoints', 'last', shapes, sharding)
+  return state
 
 
 def _draw(parts: Experiment) -> Callable[[GanState], np.ndarray]:

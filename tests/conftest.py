@@ -131,8 +131,9 @@ def untrained_run(folder):
   config.latent.size = 10
   chosen = settings.check(config)
   workdir.write_settings(folder, chosen)
-  with checkpoints.open_for_writing(folder / 'checkpoints', 1) as saver:
-    checkpoints.save(saver, jax.jit(experiment.build(chosen).initial_state)())
+  saver = checkpoints.Saver(folder / 'checkpoints', 1)
+  saver.save(jax.jit(experiment.build(chosen).initial_state)())
+  saver.close()
   return folder
 
 

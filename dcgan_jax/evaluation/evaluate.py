@@ -14,7 +14,7 @@ from dcgan_jax.data import cache, sources
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors, scores, scoring
 from dcgan_jax.evaluation.scoring import LEAST
-from dcgan_jax.journal import checkpoints, pictures, plots, workdir
+from dcgan_jax.journal import pictures, plots, workdir
 
 
 def run(
@@ -47,15 +47,14 @@ def run(
   source, name = parts.source, parts.settings.data.source
   given = None if images_from is None else _read_images(images_from, source.fit, num)
   cache.keep_compiled_programs()
-  step = checkpoints.find(folder / 'checkpoints', checkpoint) if given is None else None
+  sampler = sampling.load(folder, checkpoint) if given is None else None
   real = cache.load(source, name)
   scoring.check_enough(name, real)
   asked = scoring.classes_like_data(parts, num, seed) if given is None else None
-  if given is None:
-    sampler = sampling.load(folder, str(step))
+  if sampler is not None:
     fake = sampler.sample(num, seed, statistics, asked)
-    origin = f'step {step} of {folder}, seed {seed}, {statistics or sampler.statistics} statistics'
-  else:
+    origin = f'step {sampler.step} of {folder}, seed {seed}, {statistics or sampler.statistics} statistics'
+  elif given is not None:
     fake, origin = given, str(images_from)
 
   extractor = make_extractor(real)

@@ -49,8 +49,11 @@ def run(settings: Settings, folder: Path, file_format: str, source: str) -> None
   sampler = Sampler(parts.gan.generator, state.sampling_variables, parts.gan.latents, 0)
   picture = pictures.grid(sampler.sample(settings.sample.num, settings.seed))
   workdir.write_settings(folder, settings)
-  with checkpoints.open_for_writing(folder / 'checkpoints', settings.checkpoint.keep) as saver:
-    checkpoints.save(saver, state)
+  saver = checkpoints.Saver(folder / 'checkpoints', settings.checkpoint.keep)
+  saver.save(state)
+  saver.close()
+  if saver.problem:
+    raise InputError(f'workdir={folder}: {saver.problem}')
   pictures.save_png(workdir.sample(folder, 0), picture)
   print(f'{folder}: imported as step 0; look at {workdir.sample(folder, 0)}')
 

@@ -71,12 +71,11 @@ class Journal:
 
   def __init__(self, folder: Path, plan: Plan, draw: Draw, score: Score | None):
     self.plan, self.clock, self.healthy = plan, Clock(plan.start), True
-    self._folder, self._score = folder, score
-    self._saver = checkpoints.open_for_writing(folder / 'checkpoints', plan.keep)
-    best = checkpoints.best(self._saver)
-    self._least = best[1] if best else math.inf  # the best score so far
-    self._saved = self._step = plan.start
+    self._folder, self._score, self._step = folder, score, plan.start
     self._writer = Writer(folder, plan, draw) if parallel.is_main() else None
+    self._saver = checkpoints.Saver(folder / 'checkpoints', plan.keep, self.say)
+    scored = checkpoints.best(folder / 'checkpoints', self._protocol)
+    self._least = scored[0][1].distance if scored else math.inf  # the best score so far
     self._tracer = Tracer(folder / 'profile', plan.start) if plan.profile and parallel.is_main() else None
 
   def begin(self, state: GanState) -> None:
@@ -113,8 +112,7 @@ class Journal:
     distance = self._score_now(step, state) if scores else None
     better = distance is not None and bool(parallel.agreed(distance < self._least))
     if saves or better:
-      checkpoints.save(self._saver, state, distance)
-      self._saved = step
+      self._saver.save(state, None if distance is None else checkpoints.Score(distance, self._protocol))
     if distance is not None:
       self._least = min(self._least, distance)
 
@@ -128,12 +126,29 @@ class Journal:
       self._writer.scores(step, row)
     return row[self.plan.distance]
 
+  @property
+  def _protocol(self) -> str:
+    """How the scores are taken."""
+    return getattr(self._score, 'protocol', '')
+
+  def say(self, line: str) -> None:
+    """Prints a line above the progress bar, if there is one."""
+    if self._writer:
+      self._writer.say(line)
+
   def finish(self, state: GanState) -> None:
-    """Saves the last step, unless it is saved already or not finite."""
-    if self.healthy and self._step > self._saved:
+    """Saves the last step, unless it is saved already or not finite, and waits until it is on disk."""
+    self._saver.settle()
+    if self.healthy and self._saver.saved != self._step:
       self.healthy = bool(_is_finite(state))
       if self.healthy:
-        checkpoints.save(self._saver, state)
+        self._saver.save(state)
+        self._saver.settle()
+
+  @property
+  def unsaved(self) -> str:
+    """What kept the last state from disk; '' if nothing did."""
+    return self._saver.problem
 
   def close(self) -> None:
     """Waits until everything is on disk."""
@@ -185,7 +200,7 @@ class Writer:
     """Writes a row of scores, and says what they tell."""
     self._metrics.write(step, row)
     names = (self._plan.distance, 'precision', 'recall', 'coverage')
-    self._say(f'step {step}  ' + '  '.join(f'{name.replace("_", " ")} {row[name]:.4g}' for name in names))
+    self.say(f'step {step}  ' + '  '.join(f'{name.replace("_", " ")} {row[name]:.4g}' for name in names))
     self._warn(step)
 
   def picture(self, step: int, state: GanState) -> None:
@@ -207,10 +222,10 @@ class Writer:
     if self._plan.probabilities:
       signs |= collapse.of_outputs(self._metrics.rows)
     for name in sorted(signs.keys() - self._signs.keys()):
-      self._say(f'step {step}: {signs[name]}')
+      self.say(f'step {step}: {signs[name]}')
     self._signs = signs
 
-  def _say(self, line: str) -> None:
+  def say(self, line: str) -> None:
     """Prints a line above the progress bar, if there is one."""
     self._bar.write(line)
     sys.stdout.flush()

@@ -12,6 +12,8 @@ evaluation.json .png  what `--mode=evaluate` found
 probe.json            what `--mode=probe` found; features.png
 forget_CLASS.json     what `--mode=forget` found; .png
 checkpoints/N/        whole training states
+damaged/N/            checkpoints that could not be restored
+.lock .owner.json     of the process that trains here
 statistics/N-*.npz    population statistics of a checkpoint's generator, once measured
 """
 
@@ -37,7 +39,7 @@ def sample(workdir: Path, step: int) -> Path:
 
 
 def check_unchanged(workdir: Path, chosen: Settings, allow_change: bool) -> None:
-  """Refuses to go on with a run of other hyper-parameters.
+  """Refuses to go on with a run of other hyper-parameters, unless nothing is trained there yet.
 
   Raises:
     InputError: the differences, in one line.
@@ -47,13 +49,30 @@ def check_unchanged(workdir: Path, chosen: Settings, allow_change: bool) -> None
   path = workdir / 'config.json'
   if path.exists():
     differences = settings.differences(_read(path), chosen)
-    if differences and not allow_change:
+    if differences and not is_trained(workdir):
+      print(f'{workdir}: nothing is trained here yet; its settings are replaced: {"; ".join(differences)}')
+    elif differences and not allow_change:
       raise InputError(
         f'workdir={workdir}: holds a run with other settings: {"; ".join(differences)}; '
         'choose another --workdir, or go on with the new ones by --allow_config_change'
       )
-  elif (workdir / 'checkpoints').exists():
+  elif _numbered(workdir / 'checkpoints'):
     raise InputError(f'workdir={workdir}: has checkpoints and no config.json; choose another --workdir')
+  if _numbered(workdir / 'damaged') and not _numbered(workdir / 'checkpoints'):
+    raise InputError(
+      f'workdir={workdir}: all its checkpoints are damaged, see {workdir / "damaged"}; choose another '
+      '--workdir, or remove that folder to begin anew here'
+    )
+
+
+def is_trained(workdir: Path) -> bool:
+  """Returns whether there are checkpoints, sound or damaged."""
+  return _numbered(workdir / 'checkpoints') or _numbered(workdir / 'damaged')
+
+
+def _numbered(folder: Path) -> bool:
+  """Returns whether a folder has checkpoints in it."""
+  return folder.is_dir() and any(path.name.partition('-')[0].isdigit() for path in folder.iterdir())
 
 
 def write_settings(workdir: Path, chosen: Settings, classes: Sequence[str] = ()) -> None:

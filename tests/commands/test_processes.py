@@ -64,8 +64,8 @@ config.seed = 7
 create = experiment.build(settings.check(config)).initial_state
 if save == 'save':
   state = jax.jit(create, out_shardings=mesh)()
-  saver = checkpoints.open_for_writing(folder, 1)
-  checkpoints.save(saver, state)
+  saver = checkpoints.Saver(folder, 1)
+  saver.save(state)
   saver.close()
 else:
   state = checkpoints.restore(folder, 0, jax.eval_shape(create), mesh)

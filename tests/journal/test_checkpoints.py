@@ -1,3 +1,8 @@
+import json
+import re
+import shutil
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,9 +10,10 @@ import optax
 import pytest
 from conftest import gan_of
 
-from dcgan_jax import train_state
+from dcgan_jax import parallel, train_state
 from dcgan_jax.errors import InputError
-from dcgan_jax.journal import checkpoints
+from dcgan_jax.journal import checkpoints, lock
+from dcgan_jax.journal.checkpoints import stamp
 
 
 def _create(networks, ema=True):
@@ -20,10 +26,10 @@ def saved(tiny, tmp_path_factory):
   """A folder with the last two of three checkpoints, and the last state."""
   folder = tmp_path_factory.mktemp('checkpoints')
   now = jax.jit(_create(tiny))()
-  saver = checkpoints.open_for_writing(folder, keep=2)
+  saver = checkpoints.Saver(folder, keep=2)
   for step in (5, 10, 15):
     now = jax.tree.map(lambda x: x + x if x.dtype == jnp.float32 else x, now).replace(step=jnp.int32(step))
-    checkpoints.save(saver, now)
+    saver.save(now)
   saver.close()
   return folder, now
 
@@ -41,9 +47,9 @@ def test_a_save_is_of_its_moment(tiny, tmp_path):
   """Donates the state's buffers, as the next step does, while the disk is still being written."""
   now = jax.jit(_create(tiny))()
   want = jax.tree.map(np.array, now)
-  saver = checkpoints.open_for_writing(tmp_path, keep=1)
+  saver = checkpoints.Saver(tmp_path, keep=1)
   overwrite = jax.jit(lambda s: jax.tree.map(jnp.zeros_like, s), donate_argnums=0)
-  checkpoints.save(saver, now)
+  saver.save(now)
   now = jax.block_until_ready(overwrite(now))
   saver.close()
   restored = checkpoints.restore(tmp_path, 0, jax.eval_shape(_create(tiny)))
@@ -88,9 +94,9 @@ def test_the_best_is_kept_beside_the_last(tiny, tmp_path):
   now = jax.jit(_create(tiny))()
 
   def save(**scores):
-    saver = checkpoints.open_for_writing(tmp_path, keep=2)
+    saver = checkpoints.Saver(tmp_path, keep=2)
     for step, score in scores.items():
-      checkpoints.save(saver, now.replace(step=jnp.int32(step[1:])), score)
+      saver.save(now.replace(step=jnp.int32(step[1:])), score and checkpoints.Score(score))
     saver.close()
 
   save(_1=3.0, _2=1.0, _3=None, _4=2.0)
@@ -99,6 +105,156 @@ def test_the_best_is_kept_beside_the_last(tiny, tmp_path):
   assert checkpoints.find(tmp_path, 'best') == 2 and checkpoints.find(tmp_path, 'last') == 6
   save(_7=0.5, _8=None)
   assert checkpoints.steps(tmp_path) == [7, 8] and checkpoints.find(tmp_path, 'best') == 7
-  saver = checkpoints.open_for_writing(tmp_path, keep=2)
-  assert checkpoints.best(saver) == (7, 0.5)
+  assert checkpoints.best(tmp_path) == [(7, (0.5, ''))]
+
+
+def test_scores_of_other_protocols_are_not_compared(tiny, tmp_path):
+  now = jax.jit(_create(tiny))()
+  saver = checkpoints.Saver(tmp_path, keep=1)
+  for step, score in enumerate(((3.0, 'a'), (1.0, 'a'), (0.1, 'b'), (20.0, 'a'), (0.2, 'b'), (9.0, 'b')), 1):
+    saver.save(now.replace(step=jnp.int32(step)), checkpoints.Score(*score))
   saver.close()
+  assert checkpoints.steps(tmp_path) == [2, 3, 6]  # the best of each protocol, and the last
+  assert checkpoints.find(tmp_path, 'best') == 3  # by the protocol of the last score
+  assert checkpoints.best(tmp_path, 'a') == [(2, (1.0, 'a'))] and checkpoints.best(tmp_path, 'c') == []
+
+
+@pytest.fixture
+def broken(saved, tmp_path):
+  """A workdir with copies of two checkpoints, and a function that damages the largest file of one."""
+  shutil.copytree(saved[0], tmp_path / 'checkpoints', ignore=shutil.ignore_patterns('*tmp*'))
+
+  def damage(step, change, name=None):
+    files = [p for p in (tmp_path / 'checkpoints' / str(step)).rglob(name or '*') if p.is_file()]
+    path = max(files, key=lambda p: p.stat().st_size)
+    path.write_bytes(change(path.read_bytes())) if change else path.unlink()
+
+  return tmp_path / 'checkpoints', damage
+
+
+def _flip(content):
+  """Changes a single bit in the middle of an array's numbers."""
+  middle = len(content) // 2
+  return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+  ('change', 'name', 'text'),
+  [
+    (lambda content: content[: len(content) // 2], None, 'cannot be restored'),
+    (_flip, None, 'are not those that were saved|cannot be restored'),
+    (None, '_METADATA', 'cannot be restored'),
+    (lambda content: content[:-9], '_METADATA', 'cannot be restored'),
+    (None, 'manifest.ocdbt', 'cannot be restored'),
+  ],
+  ids=['truncated', 'a flipped bit', 'no metadata', 'truncated metadata', 'no manifest'],
+)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tiny, broken, capsys, change, name, text):
+  folder, damage = broken
+  damage(15, change, name)
+  if name == 'manifest.ocdbt':
+    (folder / '15' / 'state' / name).unlink(missing_ok=True)
+  step, state = checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)))
+  assert step == state.step == 10 and checkpoints.steps(folder) == [10]
+  said = capsys.readouterr().err
+  assert re.search(text, said) and said.count('\n') == 1 and 'the one before is taken' in said
+  assert (folder.parent / 'damaged' / '15').is_dir()
+
+
+def test_none_left_is_one_line(tiny, broken):
+  folder, damage = broken
+  for step in (10, 15):
+    damage(step, None, '_METADATA')
+  with pytest.raises(InputError, match=r'/10: is damaged .*; no other checkpoint of .* answers') as error:
+    checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)))
+  assert '\n' not in str(error.value)
+  assert sorted(p.name for p in (folder.parent / 'damaged').iterdir()) == ['10', '15']
+
+
+def test_a_step_that_is_asked_for_is_not_replaced_by_another(tiny, broken):
+  folder, damage = broken
+  damage(15, None, '_METADATA')
+  with pytest.raises(InputError, match=r'no other checkpoint of .* answers checkpoint=15'):
+    checkpoints.restore_any(folder, '15', jax.eval_shape(_create(tiny)))
+
+
+def test_readers_leave_a_damaged_checkpoint_to_the_one_who_trains(tiny, broken, monkeypatch, capsys):
+  folder, damage = broken
+  damage(15, None, '_METADATA')
+  monkeypatch.setattr(lock, 'is_elsewhere', lambda workdir: True)
+  step, _ = checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)))
+  assert step == 10 and checkpoints.steps(folder) == [10, 15] and 'so it stays' in capsys.readouterr().err
+
+
+def test_checkpoints_without_a_stamp_are_accepted_and_newer_layouts_are_not(tiny, broken):
+  folder, _ = broken
+  like, path = jax.eval_shape(_create(tiny)), folder / '15' / '_CHECKPOINT_METADATA'
+  content = json.loads(path.read_text())
+  content['custom_metadata']['layout'] = 2
+  path.write_text(json.dumps(content))
+  with pytest.raises(InputError, match='has state layout 2, and this version of dcgan_jax reads 1') as error:
+    checkpoints.restore(folder, 15, like)
+  assert not isinstance(error.value, checkpoints.DamagedError)
+  del content['custom_metadata']
+  path.write_text(json.dumps(content))
+  assert checkpoints.restore(folder, 15, like).step == 15
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'int32', 'uint8', 'bfloat16'])
+def test_checksums_find_every_flipped_bit(dtype):
+  """Flips each bit of a small array in turn, and turns the array around."""
+  x = np.arange(5).astype(jnp.dtype(dtype))
+  seen = [stamp.checksums([x]), stamp.checksums([x[::-1].copy()])]
+  for bit in range(8 * x.nbytes):
+    flipped = np.unpackbits(x.view(np.uint8))
+    flipped[bit] ^= 1
+    seen.append(stamp.checksums([np.packbits(flipped).view(x.dtype)]))
+  assert len({one['0'] for one in seen}) == 2 + 8 * x.nbytes
+
+
+def test_checksums_do_not_depend_on_the_devices():
+  x = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
+  mesh = parallel.all_devices()
+  split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(parallel.AXIS))
+  assert mesh.size > 1 and stamp.checksums({'x': jax.device_put(x, split)}) == stamp.checksums({'x': x})
+  bits = x.view(np.uint32).ravel().astype(np.uint64)
+  weights = np.arange(24, dtype=np.uint64) * 2654435761 % 2**32 | 1
+  assert stamp.checksums({'x': x})['x'] == int((bits * weights).sum() % 2**32)
+
+
+def test_without_room_nothing_is_written_and_the_next_save_tries_again(tiny, tmp_path, monkeypatch):
+  now, said = jax.jit(_create(tiny))(), []
+  saver = checkpoints.Saver(tmp_path, keep=3, say=said.append)
+  saver.save(now.replace(step=jnp.int32(1)))
+  saver.settle()
+  full = types.SimpleNamespace(free=1000)
+  monkeypatch.setattr(shutil, 'disk_usage', lambda path: full)
+  saver.save(now.replace(step=jnp.int32(2)))
+  assert re.search(r'step 2 could not be saved in .*: 1\.\d MiB are missing of the 1\.\d MiB', said[0])
+  assert saver.problem and saver.saved == 1 and checkpoints.steps(tmp_path) == [1]
+  monkeypatch.undo()
+  saver.save(now.replace(step=jnp.int32(3)))
+  saver.close()
+  assert not saver.problem and saver.saved == 3 and checkpoints.steps(tmp_path) == [1, 3] and len(said) == 1
+
+
+def test_a_save_that_fails_on_its_way_leaves_no_trace(tiny, tmp_path):
+  """Limits the size of files, so that the disk refuses an array as a full one does."""
+  resource = pytest.importorskip('resource')
+  now, said = jax.jit(_create(tiny))(), []
+  saver = checkpoints.Saver(tmp_path, keep=3, say=said.append)
+  saver.save(now.replace(step=jnp.int32(1)))
+  saver.settle()
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+  try:
+    saver.save(now.replace(step=jnp.int32(2)))
+    saver.settle()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert 'step 2 could not be saved' in said[0] and 'the last checkpoint is of step 1' in said[0]
+  assert '\n' not in said[0] and saver.problem in said[0] and saver.saved == 1
+  assert [path.name for path in tmp_path.iterdir()] == ['1']
+  saver.save(now.replace(step=jnp.int32(3)))
+  saver.close()
+  assert saver.saved == 3 and checkpoints.steps(tmp_path) == [1, 3] and not saver.problem and len(said) == 1

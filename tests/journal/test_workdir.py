@@ -37,7 +37,7 @@ def test_no_run_and_a_run_without_a_config_are_refused(tmp_path):
   workdir.check_unchanged(tmp_path, chosen, allow_change=False)
   with pytest.raises(InputError, match='no run here'):
     workdir.read_settings(tmp_path)
-  (tmp_path / 'checkpoints').mkdir()
+  (tmp_path / 'checkpoints' / '10').mkdir(parents=True)
   with pytest.raises(InputError, match=r'has checkpoints and no config\.json'):
     workdir.check_unchanged(tmp_path, chosen, allow_change=True)
   (tmp_path / 'file').touch()
@@ -57,7 +57,7 @@ def test_pictures_are_in_the_order_of_their_steps(tmp_path):
   assert [path.name for path in workdir.samples(tmp_path)] == [f'step_{s:08d}.png' for s in (0, 20, 100)]
 
 
-def test_runs_from_before_a_key_was_added(tmp_path):
+def test_runs_from_before_a_key_was_added(tmp_path, capsys):
   """Opens a run that lacks keys, which goes on as it was trained."""
   config = digits.get_config()
   workdir.write_settings(tmp_path, settings.check(config))
@@ -69,5 +69,19 @@ def test_runs_from_before_a_key_was_added(tmp_path):
   workdir.check_unchanged(tmp_path, settings.check(config), allow_change=False)
   assert workdir.read_settings(tmp_path).train.accumulate == 1
   config.train.accumulate = 2
+  workdir.check_unchanged(tmp_path, settings.check(config), allow_change=False)
+  assert 'nothing is trained here yet; its settings are replaced: train.accumulate' in capsys.readouterr().out
+  (tmp_path / 'checkpoints' / '20').mkdir(parents=True)
   with pytest.raises(InputError, match=r'train\.accumulate was 1 and is 2'):
     workdir.check_unchanged(tmp_path, settings.check(config), allow_change=False)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew_unasked(tmp_path):
+  chosen = settings.check(digits.get_config())
+  workdir.write_settings(tmp_path, chosen)
+  (tmp_path / 'checkpoints').mkdir()
+  (tmp_path / 'damaged' / '20').mkdir(parents=True)
+  with pytest.raises(InputError, match='all its checkpoints are damaged'):
+    workdir.check_unchanged(tmp_path, chosen, allow_change=False)
+  (tmp_path / 'checkpoints' / '10').mkdir()
+  workdir.check_unchanged(tmp_path, chosen, allow_change=False)

@@ -1,0 +1,15 @@
+"""Checkpoints of the whole training state: written whole or not at all, and checked when they are read."""
+
+from dcgan_jax.journal.checkpoints.reading import (
+  DamagedError,
+  best,
+  candidates,
+  find,
+  restore,
+  restore_any,
+  steps,
+)
+from dcgan_jax.journal.checkpoints.saver import Saver
+from dcgan_jax.journal.checkpoints.stamp import Score
+
+__all__ = ['DamagedError', 'Saver', 'Score', 'best', 'candidates', 'find', 'restore', 'restore_any', 'steps']

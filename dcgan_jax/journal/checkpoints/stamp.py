@@ -1,0 +1,98 @@
+"""What is written beside a state: the version of its layout, checksums of its arrays, and its score."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from orbax.checkpoint import v1 as ocp
+
+from dcgan_jax.errors import InputError
+
+LAYOUT = 1  # version of the arrays' names and shapes; a change of them needs a migration in `reading`
+
+
+class Score(NamedTuple):
+  """A score of a generator: a distance, the lower the better, and how it was taken.
+
+  Only scores of the same protocol can be compared. Checkpoints of before protocols were kept have ''.
+  """
+
+  distance: float
+  protocol: str = ''
+
+
+class Stamp(NamedTuple):
+  """The stamp of a checkpoint: its layout, and shape and checksum of each array by the array's path.
+
+  Checkpoints of before stamps were kept have no shapes and no checksums.
+  """
+
+  layout: int
+  shapes: dict[str, tuple[int, ...]]
+  checksums: dict[str, int]
+
+
+def make(state: Any) -> dict[str, Any]:
+  """Returns the stamp of a state, to be kept with it as JSON."""
+  shapes = {path: list(shape) for path, shape in shapes_of(state).items()}
+  return {'layout': LAYOUT, 'shapes': shapes, 'checksums': checksums(state)}
+
+
+def read(path: Path) -> Stamp:
+  """Returns the stamp of a checkpoint.
+
+  Raises:
+    InputError: the checkpoint is of a newer version of this package.
+  """
+  found = ocp.metadata(path).custom_metadata
+  found = found if isinstance(found, dict) else {}
+  layout = found.get('layout', LAYOUT)
+  if layout != LAYOUT:
+    raise InputError(
+      f'{path}: has state layout {layout}, and this version of dcgan_jax reads {LAYOUT}; use the version '
+      'that wrote it, or a newer one'
+    )
+  shapes = {name: tuple(shape) for name, shape in found.get('shapes', {}).items()}
+  return Stamp(layout, shapes, found.get('checksums', {}))
+
+
+def read_score(path: Path) -> Score | None:
+  """Returns the score of a checkpoint, None if it has none that can be read."""
+  try:
+    content = json.loads((path / 'metrics' / 'metrics').read_bytes())  # Orbax's file of metrics
+    return Score(float(content['score']), str(content.get('protocol', '')))
+  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    return None
+
+
+def shapes_of(tree: Any) -> dict[str, tuple[int, ...]]:
+  """Returns the shape of each array of a tree, by the array's path."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def checksums(tree: Any) -> dict[str, int]:
+  """Returns a checksum of each array of a tree, by the array's path.
+
+  They are of the numbers alone, whatever devices and processes hold them, and find every change of a single
+  bit.
+  """
+  values = jax.device_get(_checksums(jax.tree.leaves(tree)))
+  return {path: int(value) for path, value in zip(shapes_of(tree), values)}
+
+
+@jax.jit
+def _checksums(leaves: list[Array]) -> list[Array]:
+  """Returns a sum of the bits of each array, uint32, in which each number has an odd weight of its own."""
+  return [_checksum(leaf) for leaf in leaves]
+
+
+def _checksum(x: Array) -> Array:
+  """Returns the checksum of an array, uint32 []; sums modulo 2**32 do not depend on their order."""
+  kinds = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}  # Of 8 bytes it makes two numbers.
+  bits = jax.lax.bitcast_convert_type(x, kinds[x.dtype.itemsize]).reshape(-1).astype(jnp.uint32)
+  weights = jax.lax.iota(jnp.uint32, bits.size) * jnp.uint32(2654435761) | jnp.uint32(1)
+  return jnp.sum(bits * weights, dtype=jnp.uint32)
