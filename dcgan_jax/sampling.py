@@ -285,13 +285,11 @@ def _read_latents(path: str) -> np.ndarray:
 def _write(target: Path, made: np.ndarray, columns: int | None) -> None:
   """Writes a grid, an array or a folder of images, by the target's suffix."""
   try:
-    target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix == '.png':
       pictures.save_png(target, pictures.zoom(pictures.grid(made, columns)))
     elif target.suffix == '.npz':
-      part = target.with_name(target.name + '.part.npz')
-      np.savez_compressed(part, x=made)
-      part.replace(target)
+      with workdir.whole(target) as part, part.open('wb') as file:
+        np.savez_compressed(file, x=made)
     else:
       digits = max(5, len(str(len(made) - 1)))
       for i, image in enumerate(made):

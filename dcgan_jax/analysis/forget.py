@@ -81,9 +81,10 @@ def run(
   }
   print(_table(report))
   path = folder / f'forget_{re.sub("[^0-9A-Za-z]+", "_", name)}'
-  workdir.write_json(path.with_suffix('.json'), report)
-  _draw(path.with_suffix('.png'), name, before.classes == index, before.images, after.images)
-  print(f'{path}.json and .png')
+  with workdir.said_if_not_written(path.with_suffix('.json')):
+    workdir.write_json(path.with_suffix('.json'), report)
+    _draw(path.with_suffix('.png'), name, before.classes == index, before.images, after.images)
+    print(f'{path}.json and .png')
 
 
 def _check_layer(layer: int | None, drop: int | None, widths: tuple[int, ...]) -> int:

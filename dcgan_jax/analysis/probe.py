@@ -69,9 +69,10 @@ def run(folder: Path, num: int | None, checkpoint: str, data_name: str | None) -
     'accuracy': rows,
   }
   print(_table(report))
-  workdir.write_json(folder / 'probe.json', report)
-  _draw(folder / 'features.png', drawn)
-  print(f'{folder / "probe.json"} and {folder / "features.png"}')
+  with workdir.said_if_not_written(folder / 'probe.json'):
+    workdir.write_json(folder / 'probe.json', report)
+    _draw(folder / 'features.png', drawn)
+    print(f'{folder / "probe.json"} and {folder / "features.png"}')
 
 
 def _measure(name: str, look: Callable[..., Any], variables: Any, split: Split) -> dict[str, Any]:

@@ -81,9 +81,10 @@ def _write(folder: Path, report: dict[str, Any], beside_nearest: np.ndarray) -> 
   """Writes the report and its figure to the workdir."""
   kind = report['features']
   path = folder / ('evaluation' if kind == 'classifier' else f'evaluation_{kind}')
-  workdir.write_json(path.with_suffix('.json'), report)
-  _draw(path.with_suffix('.png'), report.get('classes'), beside_nearest)
-  print(f'{path}.json and .png')
+  with workdir.said_if_not_written(path.with_suffix('.json')):
+    workdir.write_json(path.with_suffix('.json'), report)
+    _draw(path.with_suffix('.png'), report.get('classes'), beside_nearest)
+    print(f'{path}.json and .png')
 
 
 def _results(

@@ -182,6 +182,7 @@ class Writer:
     self._folder, self._plan, self._draw = folder, plan, draw
     self._metrics = metrics.MetricsWriter(folder, plan.start, plan.tensorboard)
     self._signs: collapse.Signs = {}
+    self._unwritten = ''  # what could not be written the last time, and why
     # shown on a terminal only
     self._bar = tqdm(total=plan.num_steps, initial=plan.start, unit='step', disable=None)
 
@@ -192,13 +193,13 @@ class Writer:
   def progress(self, step: int, values: dict[str, Array], speed: dict[str, float]) -> None:
     """Writes a row of metrics, those of the last step, and shows it."""
     row = {name: float(value[-1]) for name, value in jax.device_get(values).items()} | speed
-    self._metrics.write(step, row)
+    self._write(step, row)
     self._report(step, row)
     self._warn(step)
 
   def scores(self, step: int, row: dict[str, float]) -> None:
     """Writes a row of scores, and says what they tell."""
-    self._metrics.write(step, row)
+    self._write(step, row)
     names = (self._plan.distance, 'precision', 'recall', 'coverage')
     self.say(f'step {step}  ' + '  '.join(f'{name.replace("_", " ")} {row[name]:.4g}' for name in names))
     self._warn(step)
@@ -208,13 +209,21 @@ class Writer:
     if not self._plan.draw_every:
       return
     made = self._draw(state)
-    pictures.save_png(workdir.sample(self._folder, step), pictures.zoom(made))
+    with workdir.said_if_not_written(workdir.sample(self._folder, step)):
+      pictures.save_png(workdir.sample(self._folder, step), pictures.zoom(made))
     self._metrics.add_image(step, made)
 
   def close(self) -> None:
     """Closes the files and the progress bar."""
     self._metrics.close()
     self._bar.close()
+
+  def _write(self, step: int, row: dict[str, float]) -> None:
+    """Writes a row, and says if the rows of late are not on disk."""
+    self._metrics.write(step, row)
+    if self._metrics.problem and not self._unwritten:
+      self.say(f'step {step}: metrics.jsonl cannot be written: {self._metrics.problem}; it is tried again')
+    self._unwritten = self._metrics.problem
 
   def _warn(self, step: int) -> None:
     """Says which signs of collapse are new."""
@@ -254,13 +263,16 @@ def opened(folder: Path, plan: Plan, draw: Draw, score: Score | None) -> Iterato
 def draw_run(folder: Path, distance: str) -> None:
   """Draws the pictures of the whole run: losses, scores and the GIF of its samples."""
   rows = metrics.read(folder / 'metrics.jsonl')
-  if any('loss_d' in row for row in rows):
-    plots.plot_losses(folder / 'losses.png', rows)
-  if any(distance in row for row in rows):
-    plots.plot_scores(folder / 'scores.png', rows, distance)
-  frames = workdir.samples(folder)
-  if frames:
-    pictures.save_gif(folder / 'samples.gif', frames)
+  with workdir.said_if_not_written(folder / 'losses.png'):
+    if any('loss_d' in row for row in rows):
+      plots.plot_losses(folder / 'losses.png', rows)
+  with workdir.said_if_not_written(folder / 'scores.png'):
+    if any(distance in row for row in rows):
+      plots.plot_scores(folder / 'scores.png', rows, distance)
+  with workdir.said_if_not_written(folder / 'samples.gif'):
+    frames = workdir.samples(folder)
+    if frames:
+      pictures.save_gif(folder / 'samples.gif', frames)
 
 
 @jax.jit

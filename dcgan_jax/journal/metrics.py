@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,18 +17,80 @@ def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
   Returns:
     The rows in the order of their steps, each with its 'step' and some metrics.
   """
+  return _read(path, last_step)[0]
+
+
+def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, float]], int]:
+  """Returns the rows up to a step, and how many bytes of the file they are."""
   rows: list[dict[str, float]] = []
+  size = 0
   if not path.exists():
-    return rows
-  for line in path.read_text().splitlines():
+    return rows, size
+  for line in path.read_bytes().splitlines(keepends=True):
     try:
       row = json.loads(line)
-    except json.JSONDecodeError:
+      step = row['step']
+    except (ValueError, TypeError, KeyError):
       break
-    if last_step is not None and row['step'] > last_step:
+    if not line.endswith(b'\n') or (last_step is not None and step > last_step):
       break
     rows.append(row)
-  return rows
+    size += len(line)
+  return rows, size
+
+
+class Appender:
+  """A file that only grows. What a full disk does not take is kept and tried again, and no line is cut.
+
+  Attributes:
+    problem: what keeps the last bytes from disk; '' if nothing does.
+  """
+
+  def __init__(self, path: Path, size: int = 0):
+    """Keeps the first `size` bytes of a file and drops the rest of it."""
+    self.problem = ''
+    self._path, self._size = path, size
+    self._file: BinaryIO | None = None
+    self._waiting = b''
+    self.flush()
+
+  def write(self, data: bytes) -> None:
+    """Takes bytes, which `flush` writes."""
+    self._waiting += data
+
+  def flush(self) -> None:
+    """Writes all that is still to be written, or nothing."""
+    try:
+      if self._file is None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open('ab', buffering=0)
+      self._file.truncate(self._size)  # A write that failed may have left a part.
+      left = memoryview(self._waiting)
+      while left:
+        left = left[self._file.write(left) :]
+      self._size += len(self._waiting)
+      self._waiting, self.problem = b'', ''
+    except OSError as error:
+      self.problem = error.strerror or str(error)
+
+  def close(self) -> None:
+    """Writes what is still to be written, and closes the file."""
+    self.flush()
+    if self._file is not None:
+      self._file.close()
+
+
+class _EventFiles:
+  """How tensorboardX opens files: its thread would die of a full disk, and training would wait for it."""
+
+  PREFIX = 'appender'
+
+  def directory_check(self, path: str) -> None:
+    """Does nothing, because `Appender` makes the folder."""
+
+  def open(self, path: str) -> Appender:
+    """Opens a file whose path follows the prefix and a colon."""
+    return Appender(Path(path.partition(':')[2]))
 
 
 class MetricsWriter:
@@ -46,21 +109,26 @@ class MetricsWriter:
       tensorboard: whether to write TensorBoard events too.
     """
     path = folder / 'metrics.jsonl'
-    self.rows = read(path, step)
-    part = path.with_name(path.name + '.part')
-    part.write_text(''.join(json.dumps(row) + '\n' for row in self.rows))
-    part.replace(path)
-    self._file = path.open('a', buffering=1)
+    self.rows, size = _read(path, step)
+    self._file = Appender(path, size)
     self._events = None
     if tensorboard:
-      from tensorboardX import SummaryWriter  # slow to import
+      from tensorboardX import SummaryWriter, record_writer  # slow to import
 
-      self._events = SummaryWriter(str(folder / 'tensorboard'), purge_step=step + 1)
+      record_writer.register_writer_factory(_EventFiles.PREFIX, _EventFiles())
+      events = f'{_EventFiles.PREFIX}:{folder / "tensorboard"}'
+      self._events = SummaryWriter(events, purge_step=step + 1)
+
+  @property
+  def problem(self) -> str:
+    """What keeps rows from `metrics.jsonl`; '' if nothing does."""
+    return self._file.problem
 
   def write(self, step: int, values: dict[str, float]) -> None:
     """Writes one row of metrics."""
     self.rows.append({'step': step, **values})
-    self._file.write(json.dumps(self.rows[-1]) + '\n')
+    self._file.write(json.dumps(self.rows[-1]).encode() + b'\n')
+    self._file.flush()
     if self._events is not None:
       for name, value in values.items():
         self._events.add_scalar(name, value, step)

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dcgan_jax.journal import workdir
+
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
   """Lays images out in rows on a white ground.
@@ -106,10 +108,8 @@ def save_png(path: Path, image: np.ndarray) -> None:
 
   The file is whole or not there, even if the process is killed.
   """
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(path.name + '.part')
-  _to_pillow(image).save(part, 'PNG')
-  part.replace(path)
+  with workdir.whole(path) as part:
+    _to_pillow(image).save(part, 'PNG')
 
 
 def save_gif(
@@ -133,12 +133,9 @@ def save_gif(
   # The sizes differ if the run has gone on with another number of samples.
   pictures = [picture.resize(opened[-1].size, Image.Resampling.NEAREST) for picture in opened]
   durations = [milliseconds] * (len(pictures) - 1) + [hold]
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(path.name + '.part')
-  pictures[0].save(
-    part, 'GIF', save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False
-  )
-  part.replace(path)
+  options = {'save_all': True, 'append_images': pictures[1:], 'duration': durations, 'loop': 0}
+  with workdir.whole(path) as part:
+    pictures[0].save(part, 'GIF', optimize=False, **options)
 
 
 def _open(path: Path) -> Image.Image:

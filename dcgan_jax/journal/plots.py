@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dcgan_jax.journal import workdir
+
 if TYPE_CHECKING:  # slow to import
   from matplotlib.figure import Figure
 
@@ -86,6 +88,5 @@ def _smooth(values: np.ndarray) -> np.ndarray:
 
 def save_figure(path: Path, figure: 'Figure') -> None:
   """Writes a matplotlib figure as PNG. The file is whole or not there, even if the process is killed."""
-  part = path.with_name(path.name + '.part')
-  figure.savefig(part, format='png', dpi=110)
-  part.replace(path)
+  with workdir.whole(path) as part:
+    figure.savefig(part, format='png', dpi=110)

@@ -17,9 +17,11 @@ damaged/N/            checkpoints that could not be restored
 statistics/N-*.npz    population statistics of a checkpoint's generator, once measured
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +109,30 @@ def read_classes(workdir: Path) -> tuple[str, ...]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
   """Writes the file, whole or not at all."""
+  with whole(path) as part:
+    part.write_text(json.dumps(content, indent=2) + '\n')
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+  """Yields where to write a file so that it then is whole or not there, even if the process is killed."""
   part = path.with_name(path.name + '.part')
-  part.write_text(json.dumps(content, indent=2) + '\n')
-  part.replace(path)
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    yield part
+    part.replace(path)
+  finally:
+    with contextlib.suppress(OSError):
+      part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def said_if_not_written(path: Path) -> Iterator[None]:
+  """Says in one line that something cannot be written, and goes on."""
+  try:
+    yield
+  except OSError as error:
+    print(f'{path}: cannot be written: {error.strerror or error}', file=sys.stderr, flush=True)
 
 
 def read_settings(workdir: Path) -> Settings:

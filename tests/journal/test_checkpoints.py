@@ -217,9 +217,13 @@ def test_checksums_do_not_depend_on_the_devices():
   mesh = parallel.all_devices()
   split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(parallel.AXIS))
   assert mesh.size > 1 and stamp.checksums({'x': jax.device_put(x, split)}) == stamp.checksums({'x': x})
-  bits = x.view(np.uint32).ravel().astype(np.uint64)
-  weights = np.arange(24, dtype=np.uint64) * 2654435761 % 2**32 | 1
-  assert stamp.checksums({'x': x})['x'] == int((bits * weights).sum() % 2**32)
+  total = 0
+  for i, bits in enumerate(x.view(np.uint32).ravel().tolist()):
+    mixed = bits ^ i * 0x9E3779B9 % 2**32
+    mixed = (mixed ^ mixed >> 16) * 0x85EBCA6B % 2**32
+    mixed = (mixed ^ mixed >> 13) * 0xC2B2AE35 % 2**32
+    total += mixed ^ mixed >> 16
+  assert stamp.checksums({'x': x})['x'] == total % 2**32
 
 
 def test_without_room_nothing_is_written_and_the_next_save_tries_again(tiny, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from dcgan_jax.journal import metrics
 
@@ -29,3 +30,52 @@ def test_tensorboard_events_are_written(tmp_path):
   (events,) = (tmp_path / 'tensorboard').iterdir()
   content = events.read_bytes()
   assert b'loss_d' in content and b'samples' in content
+
+
+def _limit(size):
+  """Limits the size of files, so that the disk refuses bytes as a full one does; returns how to undo it."""
+  resource = pytest.importorskip('resource')
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+  return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_rows_that_the_disk_does_not_take_are_written_later(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  writer = metrics.MetricsWriter(tmp_path, 0, tensorboard=False)
+  writer.write(1, {'loss_d': 0.5})
+  undo = _limit(path.stat().st_size + 5)  # The next row fits in part.
+  try:
+    writer.write(2, {'loss_d': 0.25})
+    writer.write(3, {'loss_d': 0.125})
+    assert writer.problem == 'File too large'
+  finally:
+    undo()
+  assert [row['step'] for row in metrics.read(path)] == [1]
+  writer.write(4, {'loss_d': 0.0625})
+  assert not writer.problem and [row['step'] for row in metrics.read(path)] == [1, 2, 3, 4]
+  writer.close()
+
+
+def test_tensorboard_survives_a_disk_that_takes_nothing(tmp_path):
+  """Writes more events than tensorboardX keeps for its thread, which once died of the first."""
+  writer = metrics.MetricsWriter(tmp_path, 0, tensorboard=True)
+  undo = _limit(0)
+  try:
+    for step in range(50):
+      writer.write(step, {'loss_d': 0.5})
+  finally:
+    undo()
+  writer.close()
+  (events,) = (tmp_path / 'tensorboard').iterdir()
+  assert events.read_bytes().count(b'loss_d') == 50
+  assert [row['step'] for row in metrics.read(tmp_path / 'metrics.jsonl')] == list(range(50))
+
+
+def test_lines_that_are_no_rows_end_the_file(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  for line in ('{"step": 2', '[1]', '7', '{"loss_d": 1}', '\xff', '{"step": "x"}', '{"step": 2}'):
+    path.write_bytes(b'{"step": 1}\n' + line.encode('latin1'))
+    assert metrics.read(path, 5) == [{'step': 1}], line
+    metrics.MetricsWriter(tmp_path, 5, tensorboard=False).close()
+    assert path.read_bytes() == b'{"step": 1}\n'

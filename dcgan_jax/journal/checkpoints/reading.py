@@ -9,7 +9,7 @@ from orbax.checkpoint import v1 as ocp
 from dcgan_jax import parallel
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import lock
-from dcgan_jax.journal.checkpoints import stamp
+from dcgan_jax.journal.checkpoints import quiet, stamp
 from dcgan_jax.journal.checkpoints.stamp import Score
 from dcgan_jax.train_state import GanState
 
@@ -156,14 +156,21 @@ def restore(
   path = folder.absolute() / str(step)
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
-  try:
-    found = stamp.read(path)
-    _check_shapes(path, found.shapes or stamp.shapes_of(ocp.metadata(path).metadata), stamp.shapes_of(like))
-    state = ocp.load(path, wanted)
-  except InputError:
-    raise
-  except Exception as error:  # Orbax and TensorStore have many, and no common class, for broken files.
-    raise DamagedError(f'{path}: is damaged and cannot be restored ({in_one_line(error)})') from error
+  reason = ''
+  with quiet.quietly() as settle:
+    try:
+      found = stamp.read(path)
+      stored = found.shapes or stamp.shapes_of(ocp.metadata(path).metadata)
+      _check_shapes(path, stored, stamp.shapes_of(like))
+      state = ocp.load(path, wanted)
+    except InputError:
+      raise
+    except Exception as error:  # Orbax and TensorStore have many, and no common class, for broken files.
+      reason = in_one_line(error)
+    if reason:
+      settle()
+  if reason:
+    raise DamagedError(f'{path}: is damaged and cannot be restored ({reason})')
   now = stamp.checksums(state) if found.checksums else {}
   wrong = [name for name, value in found.checksums.items() if now.get(name) != value]
   if wrong:

@@ -1,6 +1,5 @@
 """Saving checkpoints during training. Orbax writes them in the background, whole or not at all."""
 
-import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from dcgan_jax import parallel
-from dcgan_jax.journal.checkpoints import reading, stamp
+from dcgan_jax.journal.checkpoints import quiet, reading, stamp
 from dcgan_jax.journal.checkpoints.stamp import Score
 from dcgan_jax.train_state import GanState
 
@@ -74,10 +73,14 @@ class Saver:
       return
     pending, self._pending = self._pending, None
     reason = ''
-    try:
-      pending.result()
-    except Exception as error:  # Orbax's threads raise whatever they meet, a full disk as ValueError.
-      reason = reading.in_one_line(error)
+    with quiet.quietly() as settle:
+      try:
+        pending.result()
+      except Exception as error:  # Orbax's threads raise whatever they meet, a full disk as ValueError.
+        reason = reading.in_one_line(error)
+      if reason:
+        del pending
+        settle()
     if parallel.all_agree(not reason):
       self.saved, self.problem = self._step, ''
       return
@@ -96,8 +99,7 @@ class Saver:
     self._close()
 
   def _open(self) -> None:
-    # Orbax's threads log pages of traceback of what is said here in one line.
-    logging.getLogger('absl').setLevel(logging.CRITICAL)
+    quiet.silence()  # What they say is said here in one line.
     with parallel.main_first():
       if parallel.is_main():
         for path in self._folder.glob(UNFINISHED):

@@ -86,13 +86,16 @@ def checksums(tree: Any) -> dict[str, int]:
 
 @jax.jit
 def _checksums(leaves: list[Array]) -> list[Array]:
-  """Returns a sum of the bits of each array, uint32, in which each number has an odd weight of its own."""
+  """Returns the checksum of each array, uint32 []."""
   return [_checksum(leaf) for leaf in leaves]
 
 
 def _checksum(x: Array) -> Array:
-  """Returns the checksum of an array, uint32 []; sums modulo 2**32 do not depend on their order."""
+  """Returns the sum of hashes of each number and its place; modulo 2**32 the order of a sum is nothing."""
   kinds = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}  # Of 8 bytes it makes two numbers.
   bits = jax.lax.bitcast_convert_type(x, kinds[x.dtype.itemsize]).reshape(-1).astype(jnp.uint32)
-  weights = jax.lax.iota(jnp.uint32, bits.size) * jnp.uint32(2654435761) | jnp.uint32(1)
-  return jnp.sum(bits * weights, dtype=jnp.uint32)
+  mixed = bits ^ jax.lax.iota(jnp.uint32, bits.size) * jnp.uint32(0x9E3779B9)
+  # The end of MurmurHash3: one to one, so that a change of one number always changes the sum.
+  for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+    mixed = (mixed ^ mixed >> shift) * jnp.uint32(factor)
+  return jnp.sum(mixed ^ mixed >> 16, dtype=jnp.uint32)
