@@ -188,14 +188,20 @@ def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...],
 
 
 @functools.cache
-def compiler_options() -> dict[str, str]:
+def compiler_options(deterministic: bool = False) -> dict[str, str]:
   """Returns the options for `jax.jit` of anything with convolutions; {} for none.
 
   XLA:CPU of jaxlib 0.10 hands convolutions, matrix products and reductions to its YNN library. Its
   convolutions are slower than XLA's own, so only the other two stay there. Backends and versions without this
   option are found by compiling an empty program.
+
+  Args:
+    deterministic: whether a GPU must repeat every bit, for which XLA does without atomic additions and
+      without the algorithms of cuDNN that use them.
   """
   options = {'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE'}
+  if jax.default_backend() == 'gpu' and deterministic:
+    return {'xla_gpu_deterministic_ops': 'true'}
   if jax.default_backend() != 'cpu':
     return {}
   try:

@@ -157,12 +157,13 @@ def put_batches(mesh: Mesh, examples: Examples | None, rows: Any) -> Batches:
   return Batches(examples, jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), rows))
 
 
-def compile_steps(train_step: TrainStep, mesh: Mesh) -> jax.stages.Wrapped:
+def compile_steps(train_step: TrainStep, mesh: Mesh, deterministic: bool = False) -> jax.stages.Wrapped:
   """Makes one program of several train steps.
 
   Args:
     train_step: made for the axis name `mesh_axis(mesh)`.
     mesh: all devices.
+    deterministic: whether a GPU must repeat every bit.
 
   Returns:
     The jitted function (state, batches) -> (state, metrics), which takes `batches.steps` steps. The new
@@ -186,7 +187,7 @@ def compile_steps(train_step: TrainStep, mesh: Mesh) -> jax.stages.Wrapped:
     steps = jax.shard_map(
       steps, mesh=mesh, in_specs=(P(), Batches(P(), P(None, AXIS))), out_specs=(P(), P()), check_vma=False
     )
-  return jax.jit(steps, donate_argnums=0, compiler_options=conv.compiler_options())
+  return jax.jit(steps, donate_argnums=0, compiler_options=conv.compiler_options(deterministic))
 
 
 def map_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[[Any, np.ndarray, int], Any]:

@@ -1,6 +1,7 @@
 """Training: from settings to a trained run, which goes on where it was stopped."""
 
 import contextlib
+import dataclasses
 import math
 import signal
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from dcgan_jax.data.feed import Feed
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import scoring
 from dcgan_jax.experiment import Experiment
-from dcgan_jax.journal import checkpoints, journal, lock, pictures, signals, workdir
+from dcgan_jax.journal import checkpoints, collapse, journal, lock, pictures, signals, workdir
 from dcgan_jax.journal.journal import Journal, Plan
 from dcgan_jax.parallel import Batches
 from dcgan_jax.settings import Settings
@@ -47,16 +48,17 @@ def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profi
   parts = experiment.build(chosen)
   with contextlib.ExitStack() as until_the_end:
     with parallel.main_first():  # What is downloaded or written at the start is done by process 0 alone.
-      if parallel.is_main():
-        until_the_end.enter_context(lock.held(folder))
       source = parts.source
       names = parts.classes[1] if parts.classes else ()
+      if parallel.is_main():
+        until_the_end.enter_context(lock.held(folder))
       workdir.write_settings(folder, chosen, names)
-    _run(parts, folder, len(source), profile)
+    while not _run(calmed(parts, folder), folder, len(source), profile):
+      pass
 
 
-def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> None:
-  """Trains in a workdir that is this run's own; see `run`."""
+def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> bool:
+  """Trains in a workdir that is this run's own; returns False if it went back and must go on from there."""
   cache.keep_compiled_programs()
   mesh, train = parallel.all_devices(), parts.settings.train
   state = _first_state(parts, folder, mesh)
@@ -64,16 +66,18 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> Non
   num_steps = train.num_steps or math.ceil(train.num_epochs * num_images / train.images_per_step)
   plan = _plan(parts, start, num_steps, profile)
   if start >= num_steps:
+    if parallel.is_main() and workdir.samples(folder) and not (folder / 'samples.gif').exists():
+      journal.draw_run(folder, plan.distance)  # It was killed while it did this.
     print(f'{folder}: is trained to step {start}; --config.train.num_steps={2 * start} would go on')
-    return
+    return True
 
   score = scoring.make(parts, mesh) if plan.score_every else None
   _announce(folder, plan, parts.settings)
-  with contextlib.closing(_feed(parts).batches(mesh, plan.start, num_steps)) as batches:
+  with contextlib.closing(make_feed(parts).batches(mesh, plan.start, num_steps)) as batches:
     # Whatever is wrong with the images is said before anything is compiled or written.
     first = next(batches)
     with journal.opened(folder, plan, _draw(parts), score) as log:
-      run_steps = parallel.compile_steps(parts.train_step(parallel.mesh_axis(mesh)), mesh)
+      run_steps = compile_steps(parts, mesh)
       state, step, stopped = _train(run_steps, state, first, batches, log)
   if not log.healthy:
     raise InputError(log.divergence(state))
@@ -81,10 +85,52 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> Non
     raise InputError(
       f'workdir={folder}: {log.unsaved}; free some room, and the same command goes on from there'
     )
+  if log.collapse:
+    _go_back(parts, folder, step, log.collapse)
+    return False
   if step < num_steps and stopped:
     print(f'{stopped.name}: saved step {step} in {folder}; the same command goes on from there')
     raise SystemExit(128 + stopped)
   print(f'{folder}: trained to step {step}')
+  return True
+
+
+def calmed(parts: Experiment, folder: Path) -> Experiment:
+  """Returns the run with learning rates halved as often as it has gone back to its best checkpoint."""
+  times = len(collapse.rollbacks(folder))
+  if not times:
+    return parts
+  calmer = {
+    name: dataclasses.replace(chosen, learning_rate=chosen.learning_rate / 2**times)
+    for name in ('generator_optimizer', 'discriminator_optimizer')
+    for chosen in [getattr(parts.settings, name)]
+  }
+  return experiment.build(dataclasses.replace(parts.settings, **calmer))
+
+
+def _go_back(parts: Experiment, folder: Path, step: int, sign: str) -> None:
+  """Sets aside all checkpoints after the best, so that a run that has collapsed goes on from there.
+
+  Raises:
+    InputError: the run is told to stop, or has gone back too often, or has no best checkpoint.
+  """
+  times, train = len(collapse.rollbacks(folder)), parts.settings.train
+  scored = [at for at, _ in checkpoints.best(folder / 'checkpoints') if at < step]
+  ends = f'workdir={folder}: stopped at step {step}: {sign}'
+  if train.on_collapse == 'stop':
+    raise InputError(f'{ends}; --config.train.on_collapse=continue goes on from there')
+  if times >= collapse.MOST_ROLLBACKS or not scored:
+    why = f'it has gone back {times} times already' if scored else 'there is no best checkpoint to go back to'
+    raise InputError(f'{ends}; {why}; --config.train.on_collapse=continue goes on from there')
+  with parallel.main_first():
+    if parallel.is_main():
+      collapse.note_rollback(folder, step)
+      checkpoints.leave_after(folder / 'checkpoints', scored[0], folder / 'left')
+  print(
+    f'step {step}: {sign}; back to step {scored[0]}, the best, with both learning rates halved '
+    f'({times + 1} of {collapse.MOST_ROLLBACKS} times); later checkpoints are kept in {folder / "left"}',
+    flush=True,
+  )
 
 
 def _train(
@@ -99,7 +145,7 @@ def _train(
   # The innermost block ends this process when another one dies, before the journal would wait for it.
   with signals.stop_requests() as stop, parallel.leaving_when_others_do():
     log.begin(state)
-    while step < log.plan.num_steps and log.healthy and not (stopped := stop()):
+    while step < log.plan.num_steps and log.healthy and not log.collapse and not (stopped := stop()):
       state, new_values = run_steps(state, batch)
       step += batch.steps
       if step < log.plan.num_steps:  # The next batch is made ready while the devices work on this one.
@@ -111,6 +157,12 @@ def _train(
       log.record(step, state, values)
     log.finish(state)
   return state, step, stopped
+
+
+def compile_steps(parts: Experiment, mesh: Mesh) -> jax.stages.Wrapped:
+  """Returns the program of a run's steps, see `parallel.compile_steps`."""
+  train_step = parts.train_step(parallel.mesh_axis(mesh))
+  return parallel.compile_steps(train_step, mesh, parts.settings.train.deterministic)
 
 
 def steps_per_dispatch(chosen: Settings) -> int:
@@ -145,10 +197,11 @@ def _plan(parts: Experiment, start: int, num_steps: int, profile: bool) -> Plan:
     profile=profile,
     distance=scoring.DISTANCE[chosen.eval.features],
     probabilities=parts.recipe.loss.output is jax.nn.sigmoid,
+    heeds_collapse=chosen.train.on_collapse != 'continue',
   )
 
 
-def _feed(parts: Experiment) -> Feed:
+def make_feed(parts: Experiment) -> Feed:
   """Returns the batches of the run's images."""
   data, train = parts.settings.data, parts.settings.train
   return Feed(

@@ -29,7 +29,7 @@ LAYERS = [
   ['data', 'journal', 'parallel'],
   ['experiment'],
   ['analysis', 'evaluation', 'interop', 'sampling'],
-  ['training'],
+  ['training', 'verification'],
   ['command_line'],
   ['commands', '__init__'],
 ]

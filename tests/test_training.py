@@ -11,6 +11,9 @@ from configs import base, cifar10, digits
 from dcgan_jax import data, experiment, parallel, settings, train_state, training
 from dcgan_jax.accumulation import Examples
 from dcgan_jax.data.order import batch_indices
+from dcgan_jax.errors import InputError
+from dcgan_jax.evaluation import scoring
+from dcgan_jax.journal import checkpoints, collapse, workdir
 from dcgan_jax.losses import LOSSES
 from dcgan_jax.train_step import Recipe, make_train_step
 
@@ -60,3 +63,72 @@ def test_bfloat16_and_plain_convolutions_learn_alike():
       other = config.copy_and_resolve_references()
       other.train[key] = value
       np.testing.assert_allclose(_learn(other)[0], want, rtol=0.01)
+
+
+@pytest.fixture
+def collapsing(tmp_path, monkeypatch):
+  """Returns how to train a tiny run whose scores double after step 8, and its workdir."""
+  config = digits.get_config()
+  config.update_from_flattened_dict(
+    {
+      'data.image_size': (8, 8),
+      'generator.widths': (8, 6),
+      'discriminator.widths': (6, 8),
+      'train.batch_size': 16,
+      'train.num_steps': 16,
+      'eval.every_steps': 4,
+      'checkpoint.every_steps': 4,
+      'log.tensorboard': False,
+      'sample.every_steps': 0,
+    }
+  )
+
+  def score(state):
+    row = {'precision': 1.0, 'recall': 1.0, 'coverage': 1.0}
+    return row | {scoring.DISTANCE['classifier']: 10.0 if state.step <= 8 else 20.0}
+
+  monkeypatch.setattr(scoring, 'make', lambda *_: score)
+
+  def train(on_collapse):
+    config.train.on_collapse = on_collapse
+    with jax.numpy_dtype_promotion('standard'):  # as users have it
+      training.run(settings.check(config), tmp_path)
+
+  return train, tmp_path
+
+
+@pytest.mark.slow
+def test_a_run_that_collapses_stops_if_it_is_told_to(collapsing):
+  train, folder = collapsing
+  with pytest.raises(
+    InputError, match=r'stopped at step 12: .* has grown to 20.0 from 10.0 at step 4'
+  ) as error:
+    train('stop')
+  assert '\n' not in str(error.value) and checkpoints.steps(folder / 'checkpoints') == [4, 8, 12]
+  train('continue')
+  assert checkpoints.steps(folder / 'checkpoints') == [4, 8, 12, 16]
+
+
+@pytest.mark.slow
+def test_a_run_that_collapses_goes_back_three_times(collapsing, capsys):
+  """Goes back to step 4 with half the rates each time, which shows in Adam's steps, and then stops."""
+  train, folder = collapsing
+  with pytest.raises(InputError, match='it has gone back 3 times already; --config'):
+    train('rollback')
+  said = capsys.readouterr().out
+  assert (
+    said.count('back to step 4, the best, with both learning rates halved') == 3 and '(3 of 3 times)' in said
+  )
+  assert collapse.rollbacks(folder) == [12, 12, 12]
+  assert checkpoints.steps(folder / 'left') == [8, 12]
+  assert checkpoints.steps(folder / 'checkpoints') == [4, 8, 12]
+  like = jax.eval_shape(experiment.build(workdir.read_settings(folder)).initial_state)
+  states = {
+    name: [checkpoints.restore(folder / name, step, like).generator.params for step in (8, 12)]
+    for name in ('left', 'checkpoints')
+  }
+  moved = {
+    name: sum(float(jnp.abs(x - y).sum()) for x, y in zip(*map(jax.tree.leaves, pair)))
+    for name, pair in states.items()
+  }
+  assert 0.4 < moved['checkpoints'] / moved['left'] < 0.6  # an eighth of the rates, after a quarter

@@ -3,9 +3,14 @@
 GANs of this kind usually collapse sooner or later. Losses do not tell it, but scores of samples do.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+
+from dcgan_jax.errors import InputError
+from dcgan_jax.journal import workdir
 
 Row = Mapping[str, float]
 Signs = dict[str, str]  # a sentence for each sign that was found, by a short name
@@ -16,6 +21,8 @@ LEAST = 0.05  # coverage below which there is nothing yet that could collapse
 PATIENCE = 5  # scores after which the coverage should be above `LEAST`
 FALL = 0.5  # share of the best coverage so far; less than it is a collapse
 RISE = 1.5  # multiple of the best distance so far; more than it is reported
+GRAVE = ('saturated', 'coverage', 'distance')  # signs for which a run stops or goes back, if it is told to
+MOST_ROLLBACKS = 3
 
 
 def of_outputs(rows: Sequence[Row]) -> Signs:
@@ -77,3 +84,28 @@ def of_scores(rows: Sequence[Row], distance: str) -> Signs:
       f'{best["step"]}, whose checkpoint is kept (--checkpoint=best)'
     )
   return found
+
+
+def grave(signs: Signs) -> str:
+  """Returns the sentence of a sign for which a run would stop or go back; '' if there is none."""
+  return next((signs[name] for name in GRAVE if name in signs), '')
+
+
+def rollbacks(folder: Path) -> list[int]:
+  """Returns the steps from which a run has gone back to its best checkpoint, in their order.
+
+  Raises:
+    InputError: the file that keeps them is broken.
+  """
+  path = folder / 'rollbacks.json'
+  if not path.exists():
+    return []
+  try:
+    return [int(step) for step in json.loads(path.read_text())['from_steps']]
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise InputError(f'{path}: has no list "from_steps" of steps: {error!r}') from error
+
+
+def note_rollback(folder: Path, step: int) -> None:
+  """Keeps in the workdir that a run has gone back from a step."""
+  workdir.write_json(folder / 'rollbacks.json', {'from_steps': [*rollbacks(folder), step]})

@@ -41,6 +41,7 @@ class Plan:
     profile: whether some steps are traced for a profiler.
     distance: name of the score that tells the best checkpoint, the lower the better.
     probabilities: whether D's outputs in the metrics are probabilities, so that they tell when D has won.
+    heeds_collapse: whether the run ends at signs of collapse.
   """
 
   start: int
@@ -55,6 +56,7 @@ class Plan:
   profile: bool
   distance: str
   probabilities: bool
+  heeds_collapse: bool
 
   def is_due(self, every: int, step: int) -> bool:
     """Returns whether something that happens every so many steps, and after the last one, is due."""
@@ -67,10 +69,11 @@ class Journal:
   Attributes:
     clock: tells the speed in the metrics.
     healthy: whether all numbers of the state were finite when they were last looked at.
+    collapse: the sign of collapse for which the run is to end, in words; '' for none.
   """
 
   def __init__(self, folder: Path, plan: Plan, draw: Draw, score: Score | None):
-    self.plan, self.clock, self.healthy = plan, Clock(plan.start), True
+    self.plan, self.clock, self.healthy, self.collapse = plan, Clock(plan.start), True, ''
     self._folder, self._score, self._step = folder, score, plan.start
     self._writer = Writer(folder, plan, draw) if parallel.is_main() else None
     self._saver = checkpoints.Saver(folder / 'checkpoints', plan.keep, self.say)
@@ -106,7 +109,8 @@ class Journal:
       if not self.healthy:
         return  # Nothing of it is written.
     if self._writer and logs:
-      self._writer.progress(step, values, self.clock.lap(step, plan.images_per_step))
+      speed = self.clock.lap(step, plan.images_per_step)
+      self._writer.progress(step, values, speed, self._saver.standing())
     if self._writer and draws:
       self._writer.picture(step, state)
     distance = self._score_now(step, state) if scores else None
@@ -115,6 +119,9 @@ class Journal:
       self._saver.save(state, None if distance is None else checkpoints.Score(distance, self._protocol))
     if distance is not None:
       self._least = min(self._least, distance)
+    if plan.heeds_collapse and (logs or scores):
+      sign = collapse.grave(self._writer.signs) if self._writer else ''
+      self.collapse = (sign or 'another process has seen it') if parallel.agreed(bool(sign)) else ''
 
   def _score_now(self, step: int, state: GanState) -> float | None:
     """Scores the generator; returns the distance that tells the best checkpoint."""
@@ -176,12 +183,16 @@ class Journal:
 
 
 class Writer:
-  """Writes the metrics, scores and pictures of a run, and says how it goes; for process 0 alone."""
+  """Writes the metrics, scores and pictures of a run, and says how it goes; for process 0 alone.
+
+  Attributes:
+    signs: of collapse that are there now, see `collapse`.
+  """
 
   def __init__(self, folder: Path, plan: Plan, draw: Draw):
     self._folder, self._plan, self._draw = folder, plan, draw
     self._metrics = metrics.MetricsWriter(folder, plan.start, plan.tensorboard)
-    self._signs: collapse.Signs = {}
+    self.signs: collapse.Signs = {}
     self._unwritten = ''  # what could not be written the last time, and why
     # shown on a terminal only
     self._bar = tqdm(total=plan.num_steps, initial=plan.start, unit='step', disable=None)
@@ -190,11 +201,11 @@ class Writer:
     """Moves the progress bar."""
     self._bar.update(step - self._bar.n)
 
-  def progress(self, step: int, values: dict[str, Array], speed: dict[str, float]) -> None:
-    """Writes a row of metrics, those of the last step, and shows it."""
+  def progress(self, step: int, values: dict[str, Array], speed: dict[str, float], standing: str) -> None:
+    """Writes a row of metrics, those of the last step, and shows it, with how the checkpoints stand."""
     row = {name: float(value[-1]) for name, value in jax.device_get(values).items()} | speed
     self._write(step, row)
-    self._report(step, row)
+    self._report(step, row, standing)
     self._warn(step)
 
   def scores(self, step: int, row: dict[str, float]) -> None:
@@ -230,26 +241,26 @@ class Writer:
     signs = collapse.of_scores(self._metrics.rows, self._plan.distance)
     if self._plan.probabilities:
       signs |= collapse.of_outputs(self._metrics.rows)
-    for name in sorted(signs.keys() - self._signs.keys()):
+    for name in sorted(signs.keys() - self.signs.keys()):
       self.say(f'step {step}: {signs[name]}')
-    self._signs = signs
+    self.signs = signs
 
   def say(self, line: str) -> None:
     """Prints a line above the progress bar, if there is one."""
     self._bar.write(line)
     sys.stdout.flush()
 
-  def _report(self, step: int, row: dict[str, float]) -> None:
+  def _report(self, step: int, row: dict[str, float], standing: str) -> None:
     """Shows losses and speed: on a terminal in the progress bar, elsewhere as a line."""
     told = f'loss_d {row["loss_d"]:.3f}  loss_g {row["loss_g"]:.3f}'
     speed = f'{row["images_per_second"]:.0f} images/s'
     if not self._bar.disable:
-      self._bar.set_postfix_str(f'{told}  {speed}', refresh=False)
+      self._bar.set_postfix_str(f'{told}  {speed}  {standing}', refresh=False)
       return
     plan = self._plan
     seconds = round((plan.num_steps - step) * plan.images_per_step / row['images_per_second'])
     left = datetime.timedelta(seconds=seconds)
-    print(f'step {step}/{plan.num_steps}  {told}  {speed}  {left} left', flush=True)
+    print(f'step {step}/{plan.num_steps}  {told}  {speed}  {left} left  {standing}', flush=True)
 
 
 @contextlib.contextmanager

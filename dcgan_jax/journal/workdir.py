@@ -13,6 +13,8 @@ probe.json            what `--mode=probe` found; features.png
 forget_CLASS.json     what `--mode=forget` found; .png
 checkpoints/N/        whole training states
 damaged/N/            checkpoints that could not be restored
+rollbacks.json        steps from which `train.on_collapse=rollback` went back to the best checkpoint
+left/N/               checkpoints after that one
 .lock .owner.json     of the process that trains here
 statistics/N-*.npz    population statistics of a checkpoint's generator, once measured
 """

@@ -127,6 +127,11 @@ def _check_combinations(settings: Settings) -> None:
         f'train.{name}={value}: the penalty is of each image by itself, and batch norm in D mixes images; '
         f'set discriminator.norm to {(False,) * len(norm)}'
       )
+  if train.on_collapse == 'rollback' and not settings.eval.every_steps:
+    raise InputError(
+      'train.on_collapse=rollback: goes back to the checkpoint with the best score, and no scores are taken; '
+      'set eval.every_steps'
+    )
   if settings.data.source == 'digits' and settings.data.channels != 1:
     raise InputError(f'data.channels={settings.data.channels}: the digits are gray; set it to 1')
 

@@ -197,6 +197,14 @@ class Train:
     0, NATURAL, 'steps that are one program, at most; 0 takes 10 for small models', free=True
   )
   fast_conv: bool = key(True, FLAG, 'convolutions with fast derivatives; False takes plain lax')
+  deterministic: bool = key(False, FLAG, 'a GPU repeats every bit, more slowly; a CPU always does', free=True)
+  on_collapse: str = key(
+    'continue',
+    one_of('continue', 'stop', 'rollback'),
+    'when D has won, or scores have got much worse: continue (and say so) | stop | rollback (to the best '
+    'checkpoint, with both learning rates halved, three times at most)',
+    free=True,
+  )
 
   @property
   def images_per_step(self) -> int:

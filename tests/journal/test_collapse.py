@@ -2,6 +2,7 @@
 
 import pytest
 
+from dcgan_jax.errors import InputError
 from dcgan_jax.journal import collapse
 
 DISTANCE = 'fid'
@@ -70,3 +71,18 @@ def test_signs_are_sentences_with_their_figures():
 def test_data_without_classes():
   rows = [{'step': 1, DISTANCE: 5.0, 'coverage': 0.5}, {'step': 2, DISTANCE: 9.0, 'coverage': 0.5}]
   assert set(collapse.of_scores(rows, DISTANCE)) == {'distance'}
+
+
+def test_rollbacks_are_kept_in_the_workdir(tmp_path):
+  assert collapse.rollbacks(tmp_path) == []
+  collapse.note_rollback(tmp_path, 30)
+  collapse.note_rollback(tmp_path, 20)
+  assert collapse.rollbacks(tmp_path) == [30, 20]
+  (tmp_path / 'rollbacks.json').write_text('{"from_steps": 3}')
+  with pytest.raises(InputError, match='has no list "from_steps" of steps'):
+    collapse.rollbacks(tmp_path)
+
+
+def test_a_lost_class_alone_is_not_grave():
+  assert collapse.grave({'classes': 'a'}) == ''
+  assert collapse.grave({'distance': 'b', 'classes': 'a', 'saturated': 'c'}) == 'c'

@@ -5,6 +5,7 @@ from dcgan_jax.journal.checkpoints.reading import (
   best,
   candidates,
   find,
+  leave_after,
   restore,
   restore_any,
   steps,
@@ -12,4 +13,15 @@ from dcgan_jax.journal.checkpoints.reading import (
 from dcgan_jax.journal.checkpoints.saver import Saver
 from dcgan_jax.journal.checkpoints.stamp import Score
 
-__all__ = ['DamagedError', 'Saver', 'Score', 'best', 'candidates', 'find', 'restore', 'restore_any', 'steps']
+__all__ = [
+  'DamagedError',
+  'Saver',
+  'Score',
+  'best',
+  'candidates',
+  'find',
+  'leave_after',
+  'restore',
+  'restore_any',
+  'steps',
+]

@@ -1,5 +1,6 @@
 """Finding and restoring checkpoints. One that is damaged is set aside, and the one before is taken."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -116,6 +117,14 @@ def restore_any(
       return step, state
     damaged.append(reason or f'{folder / str(step)}: is damaged for another process')
     _set_aside(folder / str(step), damaged[-1])
+
+
+def leave_after(folder: Path, step: int, target: Path) -> None:
+  """Moves all checkpoints after a step to another folder, instead of those of the same steps there."""
+  target.mkdir(exist_ok=True)
+  for later in (s for s in steps(folder) if s > step):
+    shutil.rmtree(target / str(later), ignore_errors=True)
+    (folder / str(later)).rename(target / str(later))
 
 
 def _set_aside(path: Path, reason: str) -> None:

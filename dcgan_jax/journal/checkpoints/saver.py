@@ -93,6 +93,11 @@ class Saver:
     self._open()
     self._failed(self._step, reason)
 
+  def standing(self) -> str:
+    """Returns which step is on disk, and how much room there is."""
+    saved = 'not saved yet' if self.saved is None else f'saved {self.saved}'
+    return f'{saved}, {_free(self._folder) / 2**30:.1f} GiB free'
+
   def close(self) -> None:
     """Waits until everything is on disk."""
     self.settle()

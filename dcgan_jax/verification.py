@@ -1,0 +1,83 @@
+"""Replays a part of a run and compares every bit, to see whether this machine repeats it."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dcgan_jax import experiment, parallel, training
+from dcgan_jax.data import cache
+from dcgan_jax.errors import InputError
+from dcgan_jax.journal import checkpoints, workdir
+
+
+def run(folder: Path, checkpoint: str | None) -> None:
+  """Restores a checkpoint of a run, trains to the next one, and compares with what was saved there.
+
+  Nothing is written to the workdir.
+
+  Args:
+    folder: the workdir.
+    checkpoint: number of the step to begin with; None for the last but one.
+
+  Raises:
+    InputError: in one line; there are no two checkpoints, or they cannot be restored.
+    SystemExit: 1, the states differ.
+  """
+  parts = experiment.build(workdir.read_settings(folder))
+  begin, end = _choose(checkpoints.steps(folder / 'checkpoints'), folder, checkpoint)
+  cache.keep_compiled_programs()
+  mesh = parallel.all_devices()
+  shapes, sharding = jax.eval_shape(parts.initial_state), parallel.replicated(mesh)
+  state, wanted = (
+    checkpoints.restore(folder / 'checkpoints', step, shapes, sharding) for step in (begin, end)
+  )
+  parts = training.calmed(parts, folder)
+  run_steps = training.compile_steps(parts, mesh)
+  step = begin
+  for batches in training.make_feed(parts).batches(mesh, begin, end):
+    state, _ = run_steps(state, batches)
+    step += batches.steps
+    if step >= end:
+      break
+  wrong = differences(state, wanted)
+  total = len(jax.tree.leaves(wanted))
+  print(f'{folder}: steps {begin} to {end}, on {jax.device_count()} {jax.default_backend()} device(s)')
+  if not wrong:
+    print(f'every bit of all {total} arrays agrees')
+    return
+  name, size = max(wrong.items(), key=lambda item: item[1])
+  print(
+    f'{len(wrong)} of {total} arrays differ, {name} most, by {size:.3g}: another number or kind of devices, '
+    'other versions, or a GPU without train.deterministic'
+  )
+  raise SystemExit(1)
+
+
+def _choose(known: list[int], folder: Path, checkpoint: str | None) -> tuple[int, int]:
+  """Returns the step to begin with, and that of the checkpoint after it.
+
+  Raises:
+    InputError: there are none.
+  """
+  if len(known) < 2:
+    raise InputError(f'{folder}: verify takes two checkpoints, and there are {known}; see checkpoint.keep')
+  if checkpoint is None:
+    return known[-2], known[-1]
+  if not checkpoint.isdigit() or int(checkpoint) not in known[:-1]:
+    raise InputError(f'checkpoint={checkpoint}: choose one that another follows: {known[:-1]}')
+  index = known.index(int(checkpoint))
+  return known[index], known[index + 1]
+
+
+def differences(a: Any, b: Any) -> dict[str, float]:
+  """Returns the largest difference in each array in which two trees do not agree bit for bit, by its path."""
+  found = {}
+  pairs = zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True)
+  for (path, x), y in pairs:
+    x, y = np.asarray(x), np.asarray(y)
+    if x.tobytes() != y.tobytes():
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      found[name] = float(np.abs(x.astype(np.float64) - y.astype(np.float64)).max())
+  return found
