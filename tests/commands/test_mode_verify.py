@@ -1,6 +1,5 @@
 """Replaying a run as a user asks for it."""
 
-import re
 import shutil
 
 import jax
