@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-STEPS = 300
+STEPS = 120
 KEYS = {
   'data.image_size': 8,
   'generator.widths': (8, 6),
@@ -38,11 +38,11 @@ KEYS = {
   'latent.size': 10,
   'train.batch_size': 16,
   'train.num_steps': STEPS,
-  'log.every_steps': 5,
+  'log.every_steps': 2,
   'log.tensorboard': True,
-  'sample.every_steps': 50,
+  'sample.every_steps': 20,
   'sample.num': 16,
-  'checkpoint.every_steps': 25,
+  'checkpoint.every_steps': 10,
   'checkpoint.keep': 2,
 }
 # Time jumps by an hour, back and forth, every tenth of a second.
@@ -218,7 +218,7 @@ def read_only(run: Run) -> None:
     subprocess.run(['mount', '-o', 'remount,ro', run.folder], check=True)
     out = run.folder.with_name('out.png')
     run.finish('--mode=sample', f'--out={out}')
-    run.finish('--mode=walk', '--from=0', '--to=1', f'--out={out}')
+    run.finish('--mode=walk', '--points=0,1', f'--out={out}')
     run.finish('--mode=sample', f'--out={out}', '--statistics=population')
     run.refuse(saying='cannot be written')
     subprocess.run(['mount', '-o', 'remount,rw', run.folder], check=True)

@@ -193,6 +193,7 @@ class Writer:
     self._folder, self._plan, self._draw = folder, plan, draw
     self._metrics = metrics.MetricsWriter(folder, plan.start, plan.tensorboard)
     self.signs: collapse.Signs = {}
+    self._of_scores = collapse.of_scores(self._metrics.rows, plan.distance)
     self._unwritten = ''  # what could not be written the last time, and why
     # shown on a terminal only
     self._bar = tqdm(total=plan.num_steps, initial=plan.start, unit='step', disable=None)
@@ -238,9 +239,10 @@ class Writer:
 
   def _warn(self, step: int) -> None:
     """Says which signs of collapse are new."""
-    signs = collapse.of_scores(self._metrics.rows, self._plan.distance)
-    if self._plan.probabilities:
-      signs |= collapse.of_outputs(self._metrics.rows)
+    rows = self._metrics.rows
+    if rows and self._plan.distance in rows[-1]:  # Only a new score changes what scores tell.
+      self._of_scores = collapse.of_scores(rows, self._plan.distance)
+    signs = self._of_scores | (collapse.of_outputs(rows) if self._plan.probabilities else {})
     for name in sorted(signs.keys() - self.signs.keys()):
       self.say(f'step {step}: {signs[name]}')
     self.signs = signs
