@@ -150,11 +150,11 @@ def import_torchvision():
 def lenient(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
   """Returns the optimizer with implicit promotion: optax itself mixes int32 with float32."""
 
-  def update(*arguments):
+  def update(*arguments, **extra):
     with jax.numpy_dtype_promotion('standard'):
-      return optimizer.update(*arguments)
+      return optax.with_extra_args_support(optimizer).update(*arguments, **extra)
 
-  return optax.GradientTransformation(optimizer.init, update)
+  return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
 def gan_of(networks, optimizer: optax.GradientTransformation, z_size: int = 5, classes: int = 0) -> Gan:
