@@ -61,7 +61,7 @@ def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profi
 
   cache.keep_compiled_programs()
   mesh = parallel.all_devices()
-  score = scoring.make(parts, mesh) if plan.score_every else None
+  score = scoring.make(parts, mesh, folder) if plan.score_every else None
   state = _first_state(parts, folder, mesh, begun)
   _announce(folder, plan, chosen)
   with contextlib.closing(_feed(parts).batches(mesh, plan.start, num_steps)) as batches:

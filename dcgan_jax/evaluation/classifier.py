@@ -1,7 +1,7 @@
 """A small classifier of a data set's own classes, whose features make sense where Inception's do not.
 
 A Frechet distance of its features is no FID, because it depends on the data set and on this network. Training
-is deterministic, so figures of the same version can be compared.
+is deterministic on one kind of machine. Figures can be compared if the weights' fingerprint is the same.
 """
 
 import functools

@@ -125,7 +125,7 @@ class Journal:
     with self.clock.paused():
       row = self._score(state)
     if self._writer:
-      self._writer.scores(step, row)
+      self._writer.scores(step, row | {'protocol': getattr(self._score, 'protocol', '')})
     return row[self.plan.distance]
 
   def finish(self, state: GanState) -> None:
@@ -181,8 +181,8 @@ class Writer:
     self._report(step, row)
     self._warn(step)
 
-  def scores(self, step: int, row: dict[str, float]) -> None:
-    """Writes a row of scores, and says what they tell."""
+  def scores(self, step: int, row: dict[str, Any]) -> None:
+    """Writes a row of scores and their protocol, and says what they tell."""
     self._metrics.write(step, row)
     names = (self._plan.distance, 'precision', 'recall', 'coverage')
     self._say(f'step {step}  ' + '  '.join(f'{name.replace("_", " ")} {row[name]:.4g}' for name in names))

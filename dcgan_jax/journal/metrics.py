@@ -1,12 +1,14 @@
 """The metrics of a run, in `metrics.jsonl` and as TensorBoard events."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 
-def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
+def read(path: Path, last_step: int | None = None) -> list[dict[str, Any]]:
   """Reads the rows of a metrics file, up to a step; a last line that a crash has cut short is left out.
 
   Args:
@@ -14,9 +16,10 @@ def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
     last_step: the last step to read, None for all.
 
   Returns:
-    The rows in the order of their steps, each with its 'step' and some metrics.
+    The rows in the order of their steps, each with its 'step' and some metrics. Those with scores have
+    their 'protocol' too, a string.
   """
-  rows: list[dict[str, float]] = []
+  rows: list[dict[str, Any]] = []
   if not path.exists():
     return rows
   for line in path.read_text().splitlines():
@@ -28,6 +31,12 @@ def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
       break
     rows.append(row)
   return rows
+
+
+def comparable(rows: Sequence[Mapping[str, Any]], score: str) -> list[Mapping[str, Any]]:
+  """Returns the rows that have a score by the protocol of the last of them; no others can be compared."""
+  scored = [row for row in rows if score in row]
+  return [row for row in scored if row.get('protocol') == scored[-1].get('protocol')]
 
 
 class MetricsWriter:
@@ -57,13 +66,14 @@ class MetricsWriter:
 
       self._events = SummaryWriter(str(folder / 'tensorboard'), purge_step=step + 1)
 
-  def write(self, step: int, values: dict[str, float]) -> None:
-    """Writes one row of metrics."""
+  def write(self, step: int, values: dict[str, Any]) -> None:
+    """Writes one row of metrics: numbers and strings."""
     self.rows.append({'step': step, **values})
     self._file.write(json.dumps(self.rows[-1]) + '\n')
     if self._events is not None:
       for name, value in values.items():
-        self._events.add_scalar(name, value, step)
+        add = self._events.add_text if isinstance(value, str) else self._events.add_scalar
+        add(name, value, step)
 
   def add_image(self, step: int, image: np.ndarray) -> None:
     """Shows a picture, uint8 [H, W, C], in TensorBoard."""
