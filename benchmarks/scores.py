@@ -78,7 +78,7 @@ def main() -> int:
   look = lambda x: extractor.look(x)['features']  # noqa: E731
   real, pool = look(images[order[:num]]), look(images[order[half:]])
   other = images[order[half : half + num]]
-  print(f'{num} images against {num} of {config.data.source}; {extractor.protocol}')
+  print(f'{num} images against {num} of {config.data.source}; {extractor.description}')
   same = {'the other half': score(pool[:num], real)}
   blurs = {f'blurred by {d} pixels': score(look(blurred(other, d)), real) for d in BLURS}
   counts = [round(share * len(labels.names)) for share in DROPPED]

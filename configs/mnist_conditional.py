@@ -41,9 +41,8 @@ def get_config() -> ConfigDict:
     network.norm_epsilon = 1e-8
   for optimizer in (config.generator_optimizer, config.discriminator_optimizer):
     optimizer.l2 = 2.5e-5
-    # G and D take turns, so each has half of the updates.
-    optimizer.decay_after = 100 * EPOCH // 2
-    optimizer.decay_steps = 100 * EPOCH // 2
+    optimizer.decay_after = 100 * EPOCH
+    optimizer.decay_steps = 100 * EPOCH
 
   config.train.batch_size = 128
   config.train.num_epochs = 200

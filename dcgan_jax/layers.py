@@ -88,21 +88,24 @@ class Dense(nn.Module):
     biases: how many numbers the bias has, a divisor of `features`; it repeats over the units, so that as many
       biases as channels give every pixel the same. 0 adds none.
     kernel_init: initializer of the kernel; the bias starts at 0.
-    dtype: of the computation.
+    dtype: of the factors of the product.
+    output_dtype: of its sums, of the bias and of the output; None takes `dtype`.
   """
 
   features: int
   biases: int
   kernel_init: nn.initializers.Initializer
   dtype: Any
+  output_dtype: Any = None
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
+    output_dtype = self.output_dtype or self.dtype
     kernel = self.param('kernel', self.kernel_init, (x.shape[-1], self.features)).astype(self.dtype)
-    x = x @ kernel
+    x = jnp.matmul(x, kernel, preferred_element_type=output_dtype)
     if not self.biases:
       return x
-    bias = self.param('bias', nn.initializers.zeros, (self.biases,)).astype(self.dtype)
+    bias = self.param('bias', nn.initializers.zeros, (self.biases,)).astype(output_dtype)
     return x + jnp.tile(bias, self.features // self.biases)
 
 

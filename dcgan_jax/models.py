@@ -16,6 +16,9 @@ from jax import Array
 from dcgan_jax.layers import UPSAMPLE, Conv, Dense, Dropout
 
 Pair = tuple[int, int]
+# The least epsilon that hides the rounding of the variance E[x^2] - E[x]^2 in float32. Below it batch norm
+# takes E[(x - E[x])^2] instead, for which it reads the activations twice.
+LEAST_EPSILON_OF_FAST_VARIANCE = 1e-6
 
 
 class _Network(nn.Module):
@@ -33,7 +36,8 @@ class _Network(nn.Module):
     kernel_size: pixels, of every convolution.
     padding: 'same' | 'symmetric', see `conv.padding_pairs`.
     use_bias: whether the layers have a bias, also those whose batch norm absorbs it.
-    norm_epsilon: added to the variance; PyTorch takes 1e-5, Keras 1e-3, the paper's authors 1e-8.
+    norm_epsilon: added to the variance; PyTorch takes 1e-5, Keras 1e-3, the paper's authors 1e-8. Below 1e-6
+      the variance is computed in two passes, because the rounding of one pass can be larger.
     norm_momentum: share of the old running statistics in the new ones; PyTorch takes 0.9 (and calls it 0.1),
       Keras 0.99.
     leak: slope of the leaky ReLU for negative inputs; 0 is the plain ReLU.
@@ -44,6 +48,7 @@ class _Network(nn.Module):
     axis_name: mapped axis along which the batch is divided among devices, None on one device.
     sync_norm: True takes batch statistics over the images of all devices, False over each device's own.
     dtype: of the computation; parameters, statistics and outputs are float32, or wider if the dtype is wider.
+      The sums of D's logit are of the dtype of the output, so that logits are not rounded to few digits.
   """
 
   widths: tuple[int, ...]
@@ -65,9 +70,15 @@ class _Network(nn.Module):
   sync_norm: bool = True
   dtype: Any = jnp.float32
 
-  def dense(self, features: int, biases: int, name: str) -> Dense:
+  def dense(self, features: int, biases: int, name: str, output_dtype: Any = None) -> Dense:
     """Returns a dense layer, with that many biases if the network has biases."""
-    return Dense(features, biases if self.use_bias else 0, self.kernel_init, self.dtype, name=name)
+    biases = biases if self.use_bias else 0
+    return Dense(features, biases, self.kernel_init, self.dtype, output_dtype, name=name)
+
+  @property
+  def output_dtype(self) -> Any:
+    """Returns the dtype of images and logits: float32, or wider if that of the computation is."""
+    return jnp.promote_types(self.dtype, jnp.float32)
 
   @property
   def kernel_init(self) -> nn.initializers.Initializer:
@@ -95,6 +106,7 @@ class _Network(nn.Module):
       momentum=self.norm_momentum,
       epsilon=self.norm_epsilon,
       dtype=self.dtype,
+      use_fast_variance=self.norm_epsilon >= LEAST_EPSILON_OF_FAST_VARIANCE,
       scale_init=_normal_around_one if self.initializer == 'normal' else nn.initializers.ones,
       axis_name=self.axis_name if self.sync_norm else None,
       name=name,
@@ -196,7 +208,7 @@ class Generator(_Network):
         if self.norm[i]:
           x = self.batch_norm(train, f'norm{i}')(x)
         x = self.activate(x, train, f'dropout{i}')
-    return jnp.tanh(x.astype(jnp.promote_types(self.dtype, jnp.float32)))
+    return jnp.tanh(x.astype(self.output_dtype))
 
   def told(self, z: Array) -> tuple[Array, Array | None]:
     """Returns the input of the first layer, [B, I], and the class for the other layers, [B, classes]."""
@@ -265,11 +277,12 @@ class Discriminator(_Network):
       x = self.activate(x, train, f'dropout{i}')
       activations.append(x)
     x = self.hidden(self.beside(x.reshape(len(x), -1), y), y, self.norm[-1], train)
-    logits = self.normalized(self.dense(1, 1, 'dense'), train)(x)
+    logits = self.normalized(self.dense(1, 1, 'dense', self.output_dtype), train)(x)
     if y is not None and self.condition == 'projection':
-      of_classes = Dense(y.shape[1], 0, self.kernel_init, self.dtype, name='projection')
-      logits += (self.normalized(of_classes, train)(x) * y).sum(1, keepdims=True)
-    return logits[:, 0].astype(jnp.promote_types(self.dtype, jnp.float32)), tuple(activations)
+      init, dtypes = self.kernel_init, (self.dtype, self.output_dtype)
+      of_classes = self.normalized(Dense(y.shape[1], 0, init, *dtypes, name='projection'), train)
+      logits += (of_classes(x) * y.astype(self.output_dtype)).sum(1, keepdims=True)
+    return logits[:, 0], tuple(activations)
 
   def normalized(self, layer: nn.Module, train: bool) -> Callable[[Array], Array]:
     """Returns the layer, with spectral normalisation of its kernel if the network has it."""

@@ -15,6 +15,9 @@ from dcgan_jax.latents import Latents
 from dcgan_jax.models import Discriminator, Generator
 
 PyTree = Any
+# What is folded into the key of the seed for training. Latent i of a seed has i folded in, and their numbers
+# end far below; 2**32 - 1 is that of their classes, see `latents.Latents.sample`.
+TRAINING = 2**32 - 2
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,31 @@ def make_optimizer(
     b2: decay of the squared gradient's average.
     epsilon: added to the root of that: 1e-8 PyTorch, 1e-7 Keras.
     l2: times the parameters is added to the gradients before Adam sees them, as the authors' code does.
-    decay_after: updates with the constant rate, before the decay.
-    decay_steps: updates over which it then falls linearly to 0; 0 keeps it constant.
+    decay_after: train steps with the constant rate, before the decay.
+    decay_steps: train steps over which it then falls linearly to 0; 0 keeps it constant.
+
+  Returns:
+    The optimizer. With a decay, `update` takes the train step as the keyword `step`; without it, it counts
+    its own updates, which are as many only if each step has one.
   """
-  schedule = learning_rate
+  adam = optax.adam(learning_rate, b1, b2, epsilon)
   if decay_steps:
     schedule = optax.linear_schedule(learning_rate, 0.0, decay_steps, decay_after)
-  adam = optax.adam(schedule, b1, b2, epsilon)
+    adam = optax.chain(optax.scale_by_adam(b1, b2, epsilon), _scale_by_train_step(schedule))
   return optax.chain(optax.add_decayed_weights(l2), adam) if l2 else adam
+
+
+def _scale_by_train_step(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+  """Returns optax's scaling by a learning rate, whose count is set to the train step if that is told."""
+  by_count = optax.scale_by_learning_rate(schedule)
+
+  def update(
+    updates: PyTree, state: Any, params: PyTree = None, *, step: Array | None = None, **_: Any
+  ) -> tuple[PyTree, Any]:
+    state = state if step is None else state._replace(count=step)
+    return by_count.update(updates, state, params)
+
+  return optax.GradientTransformationExtraArgs(by_count.init, update)
 
 
 def create(gan: Gan, seed: int, ema: bool = False) -> GanState:
@@ -101,7 +121,7 @@ def create(gan: Gan, seed: int, ema: bool = False) -> GanState:
     seed: of the initial parameters and of everything random in training.
     ema: whether to keep a moving average of the generator.
   """
-  key = jax.random.key(seed)
+  key = jax.random.fold_in(jax.random.key(seed), TRAINING)
   generator_key, discriminator_key, training_key = jax.random.split(key, 3)
   images = jnp.zeros((gan.discriminator.packing, *gan.generator.image_size, gan.generator.channels))
   z = jnp.zeros((1, gan.latents.width))

@@ -88,10 +88,11 @@ class Keys(NamedTuple):
   discriminator_dropout: Array
   opponent_dropout: Array  # of D, when G learns through it
 
-  def of_update(self, i: int) -> 'Keys':
-    """Returns the keys of D's i-th update in the step."""
-    z, dropout = (jax.random.fold_in(key, i) for key in (self.z, self.discriminator_dropout))
-    return self._replace(z=z, discriminator_dropout=dropout)
+  def of_pass(self, i: int) -> 'Keys':
+    """Returns the keys of G's i-th forward pass in the step: each update of D has one, and so has fresh z."""
+    keys = (self.z, self.generator_dropout, self.discriminator_dropout)
+    z, in_g, in_d = (jax.random.fold_in(key, i) for key in keys)
+    return self._replace(z=z, generator_dropout=in_g, discriminator_dropout=in_d)
 
 
 def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> TrainStep:
@@ -149,12 +150,12 @@ def alternating(gan: Gan, recipe: Recipe, state: GanState, real: Examples, keys:
   g, d = state.generator, state.discriminator
   examples = real.divided(recipe.d_steps, recipe.accumulate)
   for i in range(recipe.d_steps):
-    batch = make_batch(gan, g, examples[i], keys.of_update(i))
-    d, d_metrics = discriminator_update(gan, recipe, g, d, batch)
+    batch = make_batch(gan, g, examples[i], keys.of_pass(i))
+    d, d_metrics = discriminator_update(gan, recipe, g, d, batch, state.step)
   if recipe.fresh_z:
-    batch = make_batch(gan, g, examples[-1], keys._replace(z=keys.fresh_z))
+    batch = make_batch(gan, g, examples[-1], keys.of_pass(recipe.d_steps)._replace(z=keys.fresh_z))
   batch = batch._replace(discriminator_key=_of_parts(keys.opponent_dropout, recipe.accumulate))
-  g, g_metrics = generator_update(gan, recipe, g, d, batch)
+  g, g_metrics = generator_update(gan, recipe, g, d, batch, state.step)
   return g, d, d_metrics | g_metrics
 
 
@@ -162,9 +163,9 @@ def simultaneous(gan: Gan, recipe: Recipe, state: GanState, real: Examples, keys
   """Trains both from the same forward pass, which XLA computes once (TensorFlow's DCGAN tutorial)."""
   g, d = state.generator, state.discriminator
   (examples,) = real.divided(1, recipe.accumulate)
-  batch = make_batch(gan, g, examples, keys.of_update(0))
-  new_d, d_metrics = discriminator_update(gan, recipe, g, d, batch)
-  new_g, g_metrics = generator_update(gan, recipe, g, d, batch)
+  batch = make_batch(gan, g, examples, keys.of_pass(0))
+  new_d, d_metrics = discriminator_update(gan, recipe, g, d, batch, state.step)
+  new_g, g_metrics = generator_update(gan, recipe, g, d, batch, state.step)
   return new_g, new_d, d_metrics | g_metrics
 
 
@@ -175,8 +176,8 @@ def one_per_batch(gan: Gan, recipe: Recipe, state: GanState, real: Examples, key
   batch = make_batch(gan, g, examples, keys)
 
   def train(generators_turn: bool) -> Updated:
-    new_g, g_metrics = generator_update(gan, recipe, g, d, batch)
-    new_d, d_metrics = discriminator_update(gan, recipe, g, d, batch)
+    new_g, g_metrics = generator_update(gan, recipe, g, d, batch, state.step)
+    new_d, d_metrics = discriminator_update(gan, recipe, g, d, batch, state.step)
     metrics = d_metrics | g_metrics
     # What is not returned is not computed: the network whose turn it is not gets a forward pass at most.
     if generators_turn:
@@ -190,7 +191,7 @@ ORDERS = {'alternating': alternating, 'simultaneous': simultaneous, 'one_per_bat
 
 
 def discriminator_update(
-  gan: Gan, recipe: Recipe, g: NetState, d: NetState, batch: Batch
+  gan: Gan, recipe: Recipe, g: NetState, d: NetState, batch: Batch, step: Array
 ) -> tuple[NetState, Metrics]:
   """Updates D on real images and on fakes, each normalised by its own batch's statistics."""
 
@@ -221,11 +222,11 @@ def discriminator_update(
     return grads, new_stats, metrics
 
   gradients = accumulated(gradient, d.batch_stats, batch, recipe.accumulate)
-  return _apply(gan, gan.discriminator_optimizer, d, gradients, 'd')
+  return _apply(gan, gan.discriminator_optimizer, d, gradients, 'd', step)
 
 
 def generator_update(
-  gan: Gan, recipe: Recipe, g: NetState, d: NetState, batch: Batch
+  gan: Gan, recipe: Recipe, g: NetState, d: NetState, batch: Batch, step: Array
 ) -> tuple[NetState, Metrics]:
   """Updates G through D, which stays as it is."""
 
@@ -245,7 +246,7 @@ def generator_update(
     return grads, fakes.batch_stats, metrics
 
   gradients = accumulated(gradient, g.batch_stats, batch, recipe.accumulate)
-  return _apply(gan, gan.generator_optimizer, g, gradients, 'g')
+  return _apply(gan, gan.generator_optimizer, g, gradients, 'g', step)
 
 
 def make_batch(gan: Gan, g: NetState, real: Examples, keys: Keys) -> Batch:
@@ -281,14 +282,20 @@ def generate(gan: Gan, g: NetState, stats: PyTree, part: Batch) -> Fakes:
 
 
 def _apply(
-  gan: Gan, optimizer: optax.GradientTransformation, net: NetState, gradient: Gradient, name: str
+  gan: Gan,
+  optimizer: optax.GradientTransformation,
+  net: NetState,
+  gradient: Gradient,
+  name: str,
+  step: Array,
 ) -> tuple[NetState, Metrics]:
-  """Applies one network's optimizer to its gradient, averaged over the devices."""
+  """Applies one network's optimizer to its gradient, averaged over the devices, at the rate of the step."""
   grads, stats, metrics = gradient
   grads = _average(grads, gan.generator.axis_name)
   if not gan.generator.sync_norm:
     stats = _average(stats, gan.generator.axis_name)
-  updates, opt_state = optimizer.update(grads, net.opt_state, net.params)
+  update = optax.with_extra_args_support(optimizer).update  # Most optimizers have no use for the step.
+  updates, opt_state = update(grads, net.opt_state, net.params, step=step)
   net = NetState(optax.apply_updates(net.params, updates), stats, opt_state)
   return net, metrics | {f'grad_norm_{name}': optax.tree.norm(grads)}
 

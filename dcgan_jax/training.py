@@ -71,7 +71,7 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> boo
     print(f'{folder}: is trained to step {start}; --config.train.num_steps={2 * start} would go on')
     return True
 
-  score = scoring.make(parts, mesh) if plan.score_every else None
+  score = scoring.make(parts, mesh, folder) if plan.score_every else None
   _announce(folder, plan, parts.settings)
   with contextlib.closing(make_feed(parts).batches(mesh, plan.start, num_steps)) as batches:
     # Whatever is wrong with the images is said before anything is compiled or written.

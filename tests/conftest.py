@@ -148,14 +148,21 @@ def import_torchvision():
     return pytest.importorskip('torchvision')
 
 
+def assert_full_precision(function, *arguments):
+  """Asserts that all products of a function are of float32 on every platform, by what XLA is told."""
+  lines = jax.jit(function).lower(*arguments).as_text().splitlines()
+  products = [line for line in lines if 'stablehlo.convolution' in line or 'stablehlo.dot_general' in line]
+  assert products and all(line.count('HIGHEST') == 2 for line in products)
+
+
 def lenient(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
   """Returns the optimizer with implicit promotion: optax itself mixes int32 with float32."""
 
-  def update(*arguments):
+  def update(*arguments, **extra):
     with jax.numpy_dtype_promotion('standard'):
-      return optimizer.update(*arguments)
+      return optax.with_extra_args_support(optimizer).update(*arguments, **extra)
 
-  return optax.GradientTransformation(optimizer.init, update)
+  return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
 def gan_of(networks, optimizer: optax.GradientTransformation, z_size: int = 5, classes: int = 0) -> Gan:

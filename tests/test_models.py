@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax.sharding import PartitionSpec as P
 
 from dcgan_jax import experiment, settings
@@ -145,6 +146,44 @@ def test_batch_norm_flavours():
   np.testing.assert_allclose(new['batch_stats']['norm0']['var'], 0.7 + 0.3 * x.var(0), rtol=1e-4)
 
 
+class _BatchNorm(Generator):
+  """The batch norm of a network alone, in training mode."""
+
+  @nn.compact
+  def __call__(self, x):
+    return self.batch_norm(True, 'norm')(x)
+
+
+def test_a_tiny_epsilon_gets_an_exact_variance():
+  """Normalises values around 1000, whose squares have too few digits for a variance of 1e-4."""
+  x = (1000 + 0.01 * np.random.default_rng(0).standard_normal((512, 4))).astype(np.float32)
+  norm = _BatchNorm((3,), (2,), (True,), norm_epsilon=1e-8, norm_momentum=0.0, initializer='glorot')
+  variables = jax.jit(norm.init)(jax.random.key(0), x)
+  got, updated = jax.jit(lambda v, x: norm.apply(v, x, mutable=['batch_stats']))(variables, x)
+  exact = x.astype(np.float64)
+  want = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-8)
+  np.testing.assert_allclose(updated['batch_stats']['norm']['var'], exact.var(0), rtol=1e-3)
+  np.testing.assert_allclose(got, want, atol=0.02)  # The mean has 6e-5 between neighbouring numbers.
+
+
+@pytest.mark.parametrize(
+  ('name', 'fast'),
+  [('svhn', False), ('celeba', False), ('mnist_conditional', False), ('mnist', True), ('cifar10', True)],
+)
+def test_only_a_tiny_epsilon_takes_two_passes(name, fast):
+  settled = settings.check(importlib.import_module(f'configs.{name}').get_config())
+  found = []
+
+  def note(call, arguments, options, context):
+    if isinstance(context.module, nn.BatchNorm):
+      found.append(context.module.use_fast_variance)
+    return call(*arguments, **options)
+
+  with nn.intercept_methods(note):
+    jax.eval_shape(experiment.build(settled).initial_state)
+  assert len(found) >= 3 and set(found) == {fast}
+
+
 def test_a_sample_does_not_depend_on_its_batch_mates(tiny):
   generator = tiny[0]
   z = jax.random.normal(jax.random.key(1), (8, 10))
@@ -162,6 +201,37 @@ def test_leak():
   np.testing.assert_array_equal(jnp.maximum(leaky, 0), plain)
   _, (linear,) = discriminator.clone(leak=1.0).apply(variables, images)
   np.testing.assert_allclose(leaky, jnp.where(linear < 0, 0.3 * linear, linear), rtol=1e-6)
+
+
+def test_logits_of_bfloat16_have_the_digits_of_float32():
+  """Compares with float64 sums of the very factors; rounded to bfloat16 they would be 0.4 % off."""
+  discriminator = Discriminator(
+    (64,), (2,), (False,), use_bias=True, initializer='glorot', classes=3, dtype='bfloat16'
+  )
+  images = np.random.default_rng(0).uniform(-1, 1, (32, 8, 8, 1)).astype(np.float32)
+  y = np.eye(3, dtype=np.float32)[np.arange(32) % 3]
+  with jax.numpy_dtype_promotion('standard'):  # bfloat16 is made float32.
+    params = jax.jit(discriminator.init)(jax.random.key(0), images)['params']
+    params['dense']['bias'] = jnp.float32([0.1])
+    logits, (features,) = jax.jit(discriminator.apply)({'params': params}, images, y)
+  assert logits.dtype == jnp.float32 and features.dtype == jnp.bfloat16
+  x = np.asarray(features, np.float64).reshape(32, -1)
+  kernels = [np.asarray(params[n]['kernel'].astype('bfloat16'), np.float64) for n in ('dense', 'projection')]
+  want = (x @ kernels[0])[:, 0] + (x @ kernels[1] * y).sum(1) + np.float32(0.1)
+  np.testing.assert_allclose(logits, want, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('options', [{}, {'spectral_norm': True}, {'dense_widths': (5,)}], ids=str)
+def test_the_last_product_of_bfloat16_sums_in_float32(options):
+  discriminator = Discriminator((4,), (2,), (True,), classes=3, dtype='bfloat16', **options)
+  images = jnp.zeros((2, 8, 8, 1))
+  with jax.numpy_dtype_promotion('standard'):  # Flax's norms mix float32 with bfloat16.
+    variables = jax.eval_shape(discriminator.init, jax.random.key(0), images)
+    jaxpr = jax.make_jaxpr(discriminator.apply)(variables, images, jnp.zeros((2, 3)))
+  products = [e for e in jaxpr.eqns if e.primitive.name == 'dot_general' and e.invars[0].aval.shape[0] == 2]
+  sums = [e.outvars[0].aval.dtype for e in products]
+  assert {v.aval.dtype for e in products for v in e.invars} == {jnp.dtype('bfloat16')}
+  assert sums[-2:] == [jnp.float32] * 2 and set(sums[:-2]) <= {jnp.dtype('bfloat16')}
 
 
 def test_dropout_rate_scale_and_device_independence():

@@ -47,6 +47,17 @@ def test_learning_rate_falls_linearly_to_zero():
   np.testing.assert_allclose(steps, [1e-2, 1e-2, 1e-2, 7.5e-3, 5e-3, 2.5e-3, 0, 0], rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize('l2', [0.0, 1e-9])
+def test_the_rate_is_that_of_the_train_step_that_is_told(l2):
+  optimizer = lenient(train_state.make_optimizer(1e-2, l2=l2, decay_after=2, decay_steps=4))
+  params = {'x': jnp.float32(1.0)}
+  opt_state, sizes = optimizer.init(params), []
+  for step in (0, 2, 3, 3, 5, 6, 60):
+    updates, opt_state = optimizer.update({'x': jnp.float32(1.0)}, opt_state, params, step=jnp.int32(step))
+    sizes.append(-float(updates['x']))
+  np.testing.assert_allclose(sizes, [1e-2, 1e-2, 7.5e-3, 7.5e-3, 2.5e-3, 0, 0], rtol=1e-5)
+
+
 @pytest.fixture(scope='module')
 def created(tiny):
   return _create(tiny, seed=1)
@@ -62,6 +73,17 @@ def test_create_is_a_function_of_the_seed(tiny, created):
   jax.tree.map(np.testing.assert_array_equal, created, same)
   kernels = [np.asarray(x.generator.params['dense']['kernel']) for x in (created, other)]
   assert not (kernels[0] == kernels[1]).any()
+
+
+def test_training_has_a_key_that_is_not_of_a_latent(created):
+  """Samples of a seed draw latent i with i folded into its key; JAX splits a key by the same numbers."""
+  seed = jax.random.key(1)
+  numbers = np.array([*range(1000), 2**31 - 1, 2**32 - 1], np.uint32)
+  of_latents = jax.vmap(jax.random.fold_in, (None, 0))(seed, numbers)
+  others = np.concatenate([jax.random.key_data(of_latents), jax.random.key_data(seed)[None]])
+  assert not (others == np.asarray(created.key)).all(1).any()
+  of_split = jax.random.split(seed, 3)  # From these training took its key before.
+  np.testing.assert_array_equal(jax.random.key_data(of_split), jax.random.key_data(of_latents)[:3])
 
 
 def test_ema_starts_as_a_copy_in_buffers_of_its_own(created):

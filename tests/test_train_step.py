@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from dcgan_jax import latents, train_state
 from dcgan_jax.latents import Latents
 from dcgan_jax.losses import LOSSES
-from dcgan_jax.train_state import Gan, NetState
+from dcgan_jax.train_state import Gan, GanState, NetState
 from dcgan_jax.train_step import Recipe, make_train_step
 
 Z = 5
@@ -315,6 +315,73 @@ def test_flip_mirrors_half_of_the_images(tiny):
   bright_left = real[:, 0, 0, 0] == 1.0
   assert set(np.unique(real)) == {-1.0, 1.0} and (bright_left != (real[:, 0, -1, 0] == 1.0)).all()
   assert 96 < bright_left.sum() < 160  # four standard deviations of a fair coin
+
+
+class _GeneratorOfItsKey:
+  """A generator whose images tell the key of its dropout, which it also keeps among its statistics."""
+
+  axis_name, sync_norm = None, True
+
+  def clone(self, **_):
+    return self
+
+  def apply(self, variables, z, rngs, **_):
+    number = jax.random.uniform(rngs['dropout'])
+    return jnp.full((len(z), 8, 8, 1), number) * variables['params']['w'], {'batch_stats': {'last': number}}
+
+
+class _DiscriminatorOfItsKey(_GeneratorOfItsKey):
+  """A discriminator whose logits tell the key of its dropout; it keeps all that it saw and said."""
+
+  def apply(self, variables, x, y=None, rngs=None, **_):
+    number = jax.random.uniform(rngs['dropout'])
+    kept = [*variables['batch_stats'].get('all', []), (x[0, 0, 0, 0], number)]
+    return (x.sum((1, 2, 3)) * variables['params']['w'] + number, ()), {'batch_stats': {'all': kept}}
+
+
+@pytest.mark.parametrize('fresh_z', [False, True])
+@pytest.mark.parametrize('d_steps', [1, 3])
+def test_dropout_draws_anew_in_each_pass(d_steps, fresh_z):
+  """Sees a key of its own in each pass of both networks; fakes that both learn from are of one pass."""
+  optimizer = lenient(optax.sgd(0.0))
+  g, d = (NetState({'w': jnp.float32(w)}, {}, optimizer.init({'w': jnp.float32(w)})) for w in (1, 0))
+  before = GanState(jnp.int32(0), g, d, None, jax.random.key_data(jax.random.key(5)))
+  gan = Gan(_GeneratorOfItsKey(), _DiscriminatorOfItsKey(), optimizer, optimizer, Latents(Z))
+  step = make_train_step(gan, Recipe(LOSS, d_steps=d_steps, fresh_z=fresh_z))
+  after, metrics = jax.jit(step)(before, _images(2 * d_steps))
+  seen = np.array(after.discriminator.batch_stats['all'])  # of real images and fakes in turn
+  in_d = [*seen[:, 1], np.log(metrics['d_fake_after'] / (1 - metrics['d_fake_after']))]
+  assert len(seen) == 2 * d_steps and len(np.unique(np.round(in_d, 5))) == 2 * d_steps + 1
+  fakes, last = seen[1::2, 0].tolist(), float(after.generator.batch_stats['last'])
+  assert len({*fakes, last}) == d_steps + fresh_z and (last in fakes) != fresh_z
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('arguments', ORDERS, ids=str)
+def test_learning_rates_are_of_the_train_step_in_every_order(tiny, arguments):
+  """Takes Adam without averages, which moves each parameter by the learning rate in each of its updates."""
+  rate, d_steps = 1e-3, arguments.get('d_steps', 1)
+  adam = train_state.make_optimizer(rate, b1=0.0, b2=0.0, decay_after=1, decay_steps=4)
+  gan = gan_of(tiny, lenient(adam), Z)
+  now = jax.jit(functools.partial(train_state.create, gan, 0))()
+  step, moves = jax.jit(make_train_step(gan, Recipe(LOSS, **arguments))), []
+  for i in range(6):
+    new, _ = step(now, _images(8 * d_steps, i))
+    moves.append([_largest_move(n.params, o.params) for n, o in zip(_networks(new), _networks(now))])
+    now = new
+  rates = rate * np.array([1, 1, 0.75, 0.5, 0.25, 0])
+  turns = np.array([[1, d_steps]] * 6)
+  if arguments['order'] == 'one_per_batch':
+    turns = np.array([[1, 0], [0, 1]] * 3)
+  np.testing.assert_allclose(moves, turns * rates[:, None], rtol=1e-3, atol=1e-7)
+
+
+def _networks(state):
+  return state.generator, state.discriminator
+
+
+def _largest_move(new, old):
+  return max(float(jnp.abs(a - b).max()) for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(old)))
 
 
 @pytest.mark.slow

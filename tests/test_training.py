@@ -87,7 +87,7 @@ def collapsing(tmp_path, monkeypatch):
     row = {'precision': 1.0, 'recall': 1.0, 'coverage': 1.0}
     return row | {scoring.DISTANCE['classifier']: 10.0 if state.step <= 8 else 20.0}
 
-  monkeypatch.setattr(scoring, 'make', lambda *_: score)
+  monkeypatch.setattr(scoring, 'make', lambda *_: scoring.Scorer(score, 'made up'))
 
   def train(on_collapse):
     config.train.on_collapse = on_collapse

@@ -68,8 +68,7 @@ def choose(
   Args:
     named: by flag; those with indices are left as they are.
     counts: by flag, how many exemplars to choose; of a rare class there may be fewer.
-    folder: of the run. The classifier learns the run's data when it is first needed, as for
-      `--mode=evaluate`.
+    folder: of the run, which keeps the classifier; it learns the run's data when it is first needed.
     sampler: of the run.
     num: how many images to choose among.
     seed: of their latents.
@@ -87,7 +86,7 @@ def choose(
     if one.name is not None
   }
   real = cache.load(parts.source, parts.settings.data.source)
-  extractor = extractors.of_classifier(parts.source, real, labels)
+  extractor = extractors.of_run(parts.source, real, labels, folder)
   probabilities = extractor.look(sampler.sample(num, seed))['probabilities']
   found = {}
   for flag, number in numbers.items():

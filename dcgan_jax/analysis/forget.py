@@ -60,7 +60,7 @@ def run(
   index = sampling.find_class('class', name, labels.names)
   cache.keep_compiled_programs()
   real = cache.load(parts.source, parts.settings.data.source)
-  look = extractors.of_classifier(parts.source, real, labels).look
+  look = extractors.of_run(parts.source, real, labels, folder).look
 
   z = sampling.draw(parts.gan.latents, seed, num)
   make = _maker(generator, layer, variables, z, look)

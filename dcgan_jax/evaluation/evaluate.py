@@ -43,8 +43,8 @@ def run(
   if num < LEAST:
     raise InputError(f'num={num}: scores take {LEAST} images or more')
   parts = experiment.build(workdir.read_settings(folder))
-  labels, make_extractor = extractors.prepare(chosen, parts)
-  source, name = parts.source, parts.settings.data.source
+  labels, make_extractor = extractors.prepare(chosen, parts, folder)
+  source, name, split = parts.source, parts.settings.data.source, parts.settings.data.split
   given = None if images_from is None else _read_images(images_from, source.fit, num)
   cache.keep_compiled_programs()
   sampler = sampling.load(folder, checkpoint) if given is None else None
@@ -53,9 +53,10 @@ def run(
   asked = scoring.classes_like_data(parts, num, seed) if given is None else None
   if sampler is not None:
     fake = sampler.sample(num, seed, statistics, asked)
-    origin = f'step {sampler.step} of {folder}, seed {seed}, {statistics or sampler.statistics} statistics'
+    used = statistics or sampler.statistics
+    origin = f'step {sampler.step} of {folder}, seed {seed}, {used} statistics'
   elif given is not None:
-    fake, origin = given, str(images_from)
+    fake, origin, used = given, str(images_from), 'unknown'
 
   extractor = make_extractor(real)
   reference = extractors.reference(source, real, extractor)
@@ -63,9 +64,10 @@ def run(
   report = {
     'images': origin,
     'num': len(fake),
-    'against': f'{len(real)} images of {name}, {parts.settings.data.split}, {source.fit.image_size}',
+    'against': f'{len(real)} images of {name}, {split}, {source.fit.image_size}',
     'features': extractor.kind,
-    'protocol': extractor.protocol,
+    'about': extractor.description,
+    'protocol': scoring.protocol(extractor, len(fake), len(reference['features']), split, used),
     **_results(found, reference, extractor.kind, labels, isinstance(source, sources.Stacked)),
   }
   if asked is not None and 'classes' in report and labels is not None:
@@ -73,8 +75,7 @@ def run(
     report['asked'] = scoring.by_class(found, asked, moments, labels.names)
   print(_table(report))
   if parallel.is_main():
-    beside_nearest = _beside_nearest(fake, found['features'], real, reference['features'])
-    _write(folder, report, beside_nearest)
+    _write(folder, report, _beside_nearest(fake, found['features'], real, reference['features']))
 
 
 def _write(folder: Path, report: dict[str, Any], beside_nearest: np.ndarray) -> None:
@@ -139,6 +140,7 @@ def _table(report: dict[str, Any]) -> str:
   lines = [
     f'{report["num"]} images of {report["images"]}',
     f'against {report["against"]}',
+    report['about'],
     report['protocol'],
     '',
   ]

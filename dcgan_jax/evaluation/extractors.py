@@ -13,7 +13,7 @@ from dcgan_jax import data, parallel
 from dcgan_jax.data import cache
 from dcgan_jax.data.sources import Stacked
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import classifier, inception, scores
+from dcgan_jax.evaluation import classifier, inception, learned, scores
 from dcgan_jax.experiment import Experiment
 
 KEPT = 10_000  # real images whose features are kept, for distances between single images
@@ -27,13 +27,16 @@ class Extractor(NamedTuple):
 
   Attributes:
     kind: 'classifier' | 'inception'.
-    protocol: how the features are made; every score must be quoted with it.
+    protocol: which network with which weights makes the features, from images resized in which way; a part of
+      `scoring.protocol`.
     look: takes images, uint8 [N, H, W, C], and returns their `Features`.
+    description: the same for people.
   """
 
   kind: str
   protocol: str
   look: Callable[[np.ndarray], Features]
+  description: str = ''
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,14 @@ class Labels(NamedTuple):
 
 
 def prepare(
-  chosen: Chosen, experiment: Experiment
+  chosen: Chosen, experiment: Experiment, folder: Path | None = None
 ) -> tuple[Labels | None, Callable[[np.ndarray], Extractor]]:
   """Checks that an extractor can be had, before any image is decoded.
 
   Args:
     chosen: which extractor.
     experiment: the one whose data a classifier learns.
+    folder: its workdir, which keeps the classifier; None for none.
 
   Returns:
     The labels of the real images, or None for Inception; and the function that makes the extractor from all
@@ -91,10 +95,7 @@ def prepare(
     return None, lambda real: of_inception(variables, chosen.resizer)
   source = experiment.source
   labels = Labels(*source.labels())
-  if isinstance(source, Stacked):
-    stacked = source
-    return labels, lambda real: of_stacked(stacked)
-  return labels, lambda real: of_classifier(source, real, labels)
+  return labels, lambda real: of_run(source, real, labels, folder)
 
 
 def find_weights(weights: str | None, download: bool) -> Path:
@@ -119,47 +120,41 @@ def find_weights(weights: str | None, download: bool) -> Path:
   return path
 
 
-def of_classifier(source: data.Source, real: np.ndarray, labels: Labels) -> Extractor:
-  """Returns a classifier of these images, which is trained the first time and then kept in the cache.
+def of_run(source: data.Source, real: np.ndarray, labels: Labels, folder: Path | None) -> Extractor:
+  """Returns the classifier of a run's data, see `of_classifier`; of stacked images, that of each channel."""
+  if isinstance(source, Stacked):
+    return of_stacked(source, folder)
+  return of_classifier(source, real, labels, folder)
+
+
+def of_classifier(
+  source: data.Source, real: np.ndarray, labels: Labels, folder: Path | None = None
+) -> Extractor:
+  """Returns the classifier that the run keeps or, for a run that keeps none yet, that of these images.
 
   Args:
     source: of the images.
     real: all of them, uint8 [N, H, W, C].
     labels: of all of them.
+    folder: the workdir of the run, which then keeps the classifier, see `learned`; None for no run.
 
   Raises:
     InputError: some labelled images could not be decoded, or the classifier is not accurate enough.
   """
   if len(labels.classes) != len(real):
     raise InputError('features=classifier: images that cannot be decoded have labels; remove them')
-  module = classifier.Classifier(len(labels.names))
-  shapes = jax.eval_shape(
-    module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *real.shape[1:]), np.uint8)
+  found = learned.of_run(_identity(source), real, labels.classes, labels.names, folder)
+  apply = classifier.Classifier(len(labels.names)).apply
+  return Extractor(
+    'classifier',
+    f'features=classifier/{classifier.VERSION} weights={found.fingerprint}',
+    _make_look(apply, found.variables, 'classifier'),
+    f'{classifier.FEATURES} features of a classifier of the data, {found.accuracy:.1%} right on held-out '
+    'images; not comparable to FID',
   )
-  leaves, structure = jax.tree.flatten(shapes)
-
-  def train() -> dict[str, np.ndarray]:
-    print(f'training a classifier of {len(labels.names)} classes, once for this data', flush=True)
-    trained = classifier.train(real, labels.classes, len(labels.names))
-    kept = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(trained.variables))}
-    return kept | {'accuracy': np.array(trained.accuracy)}
-
-  kept = parallel.agreed(cache.arrays('classifiers', f'{classifier.VERSION} {_identity(source)}', train))
-  accuracy = float(kept['accuracy'])
-  if accuracy < classifier.LEAST_ACCURACY:
-    raise InputError(
-      f'features=classifier: it tells {accuracy:.1%} of the held-out images; below '
-      f'{classifier.LEAST_ACCURACY:.0%} its features say nothing'
-    )
-  variables = jax.tree.unflatten(structure, [kept[str(i)] for i in range(len(leaves))])
-  protocol = (
-    f'{classifier.FEATURES} features of a classifier of the data, version {classifier.VERSION}, '
-    f'{accuracy:.1%} right on held-out images; not comparable to FID'
-  )
-  return Extractor('classifier', protocol, _make_look(module.apply, variables, 'classifier'))
 
 
-def of_stacked(source: Stacked) -> Extractor:
+def of_stacked(source: Stacked, folder: Path | None = None) -> Extractor:
   """Returns the classifier of the gray images at work on each channel of stacked ones.
 
   Features are those of the three channels side by side, and the probability of a class, which is a triple, is
@@ -168,7 +163,7 @@ def of_stacked(source: Stacked) -> Extractor:
   Raises:
     InputError: see `of_classifier`.
   """
-  gray = of_classifier(source.gray, source.images, Labels(*source.gray.labels()))
+  gray = of_classifier(source.gray, source.images, Labels(*source.gray.labels()), folder)
 
   def look(images: np.ndarray) -> Features:
     found = [gray.look(images[..., i : i + 1]) for i in range(3)]
@@ -176,7 +171,8 @@ def of_stacked(source: Stacked) -> Extractor:
     probabilities = np.einsum('na,nb,nc->nabc', a, b, c).reshape(len(images), -1)
     return {'features': np.concatenate([one['features'] for one in found], 1), 'probabilities': probabilities}
 
-  return gray._replace(protocol=f'for each channel {gray.protocol}', look=look)
+  protocol = gray.protocol.replace('features=', 'features=channels:')
+  return gray._replace(protocol=protocol, look=look, description=f'for each channel {gray.description}')
 
 
 def of_inception(variables: Any, resizer: str) -> Extractor:
@@ -190,8 +186,12 @@ def of_inception(variables: Any, resizer: str) -> Extractor:
   def apply(variables: Any, images: Any) -> Any:
     return inception.Inception().apply(variables, inception.prepare(images, resizer))
 
-  protocol = f'Inception-v3 2015-12-05, pool features; images resized by {resizer} bilinear to 299x299'
-  return Extractor('inception', protocol, _make_look(apply, variables, 'inception'))
+  return Extractor(
+    'inception',
+    f'features=inception weights={inception.SHA256[:8]} resizer={resizer}',
+    _make_look(apply, variables, 'inception'),
+    f'Inception-v3 2015-12-05, pool features; images resized by {resizer} bilinear to 299x299',
+  )
 
 
 def _make_look(apply: Callable[..., Any], variables: Any, kind: str) -> Callable[[np.ndarray], Features]:

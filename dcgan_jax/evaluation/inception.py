@@ -28,6 +28,7 @@ SIZE = 299  # pixels, of the images that it takes
 FEATURES, CLASSES = 2048, 1008
 RESIZERS = ('tf1', 'pytorch')
 _EPSILON = 1e-3  # that its batch norm adds to the variance
+_PRECISION = lax.Precision.HIGHEST  # float32 everywhere: a GPU's TF32 and a TPU's bfloat16 change distances
 
 
 class _Conv(nn.Module):
@@ -41,8 +42,8 @@ class _Conv(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     pads = [(p, p) for p in self.padding]
-    x = nn.Conv(self.features, self.kernel, (self.stride, self.stride), pads, name='conv')(x)
-    return nn.relu(x)
+    strides = (self.stride, self.stride)
+    return nn.relu(nn.Conv(self.features, self.kernel, strides, pads, precision=_PRECISION, name='conv')(x))
 
 
 def _average(x: Array) -> Array:
@@ -182,7 +183,7 @@ class Inception(nn.Module):
     x = _BlockE('average', name='Mixed_7b')(x)
     x = _BlockE('maximum', name='Mixed_7c')(x)
     features = jnp.mean(x, (1, 2))
-    return features, nn.Dense(CLASSES, use_bias=False, name='fc')(features)
+    return features, nn.Dense(CLASSES, use_bias=False, precision=_PRECISION, name='fc')(features)
 
 
 def prepare(images: Array, resizer: str = 'tf1') -> Array:
@@ -198,8 +199,8 @@ def prepare(images: Array, resizer: str = 'tf1') -> Array:
   """
   x = jnp.broadcast_to(images, (*images.shape[:3], 3)).astype(jnp.float32)
   vertical, horizontal = (jnp.asarray(_bilinear(n, resizer)) for n in images.shape[1:3])
-  x = jnp.einsum('ih,bhwc->biwc', vertical, x, precision=lax.Precision.HIGHEST)
-  x = jnp.einsum('jw,biwc->bijc', horizontal, x, precision=lax.Precision.HIGHEST)
+  x = jnp.einsum('ih,bhwc->biwc', vertical, x, precision=_PRECISION)
+  x = jnp.einsum('jw,biwc->bijc', horizontal, x, precision=_PRECISION)
   return (x - 128.0) / 128.0 if resizer == 'tf1' else x / 127.5 - 1.0
 
 

@@ -5,6 +5,8 @@ collapsed.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -23,10 +25,42 @@ LEAST = 10  # images, for the ten splits of an Inception score, and for neighbou
 # The score that ranks checkpoints, by kind of extractor; the lower the better.
 DISTANCE = {'classifier': 'classifier_frechet_distance', 'inception': 'fid'}
 
-Scorer = Callable[[GanState], dict[str, float]]
+
+@dataclass(frozen=True)
+class Scorer:
+  """The function from a state to the scores of its generator, and how they are taken.
+
+  Attributes:
+    score: the function; the scores by name.
+    protocol: see the function `protocol`.
+  """
+
+  score: Callable[[GanState], dict[str, float]]
+  protocol: str
+
+  def __call__(self, state: GanState) -> dict[str, float]:
+    """Returns the scores of a state's generator."""
+    return self.score(state)
 
 
-def make(experiment: Experiment, mesh: Mesh) -> Scorer:
+def protocol(
+  extractor: extractors.Extractor, samples: int, neighbours: int, split: str, statistics: str
+) -> str:
+  """Returns a line that says how scores are taken: those of different lines cannot be compared.
+
+  Args:
+    extractor: of the features; with a short hash of its weights and, for Inception, the resizer.
+    samples: generated images.
+    neighbours: real images whose neighbourhoods are taken, for precision, recall, density and coverage.
+    split: of the data.
+    statistics: of the generator's batch norm, 'stored' | 'batch' | 'population'; 'unknown' for images from
+      elsewhere.
+  """
+  how = f'samples={samples} neighbours={neighbours} split={split} statistics={statistics}'
+  return f'{extractor.protocol} {how}'
+
+
+def make(experiment: Experiment, mesh: Mesh, folder: Path | None = None) -> Scorer:
   """Makes the function from a state to the scores of its generator.
 
   They are computed as `--mode=evaluate` does, always of the same latents. Only the neighbourhoods differ:
@@ -36,13 +70,14 @@ def make(experiment: Experiment, mesh: Mesh) -> Scorer:
   Args:
     experiment: the one whose generator is scored.
     mesh: the devices that generate the images.
+    folder: the workdir, which keeps a classifier; None for none.
 
   Raises:
     InputError: in one line; the data has no classes, or Inception's weights are not there.
   """
-  num = experiment.settings.eval.num
+  num, statistics = experiment.settings.eval.num, experiment.settings.sample.statistics
   try:
-    extractor, labels, reference = _prepare(experiment)
+    extractor, labels, reference = _prepare(experiment, folder)
   except InputError as error:
     raise InputError(f'{error}; or train without scores: --config.eval.every_steps=0') from error
   kept = reference['features']
@@ -57,7 +92,7 @@ def make(experiment: Experiment, mesh: Mesh) -> Scorer:
 
   def score_state(state: GanState) -> dict[str, float]:
     variables = state.sampling_variables
-    if experiment.settings.sample.statistics == 'population':
+    if statistics == 'population':
       variables = sampling.with_population(experiment.gan.generator, latents, variables)
     found = extractor.look(generate(variables, z, sampling.BATCH_SIZE))
     values = score(found, reference, extractor.kind)
@@ -69,16 +104,17 @@ def make(experiment: Experiment, mesh: Mesh) -> Scorer:
       values['missing_classes'] = len(classes(found['probabilities'], labels)['missing'])
     return values
 
-  return score_state
+  split, neighbours = experiment.settings.data.split, len(reference['features'])
+  return Scorer(score_state, protocol(extractor, num, neighbours, split, statistics))
 
 
 def _prepare(
-  experiment: Experiment,
+  experiment: Experiment, folder: Path | None
 ) -> tuple[extractors.Extractor, extractors.Labels | None, dict[str, np.ndarray]]:
   """Returns the extractor, the labels if it is a classifier, and the reference that it gives."""
   settings = experiment.settings
   chosen = extractors.Chosen(settings.eval.features, settings.eval.weights or None)
-  labels, make_extractor = extractors.prepare(chosen, experiment)
+  labels, make_extractor = extractors.prepare(chosen, experiment, folder)
   real = cache.load(experiment.source, settings.data.source)
   check_enough(settings.data.source, real)
   extractor = make_extractor(real)

@@ -6,13 +6,14 @@ GANs of this kind usually collapse sooner or later. Losses do not tell it, but s
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dcgan_jax.errors import InputError
-from dcgan_jax.journal import workdir
+from dcgan_jax.journal import metrics, workdir
 
-Row = Mapping[str, float]
+Row = Mapping[str, Any]
 Signs = dict[str, str]  # a sentence for each sign that was found, by a short name
 
 WINDOW = 10  # rows of losses that a sign is averaged over, because one batch says little
@@ -53,13 +54,13 @@ def of_scores(rows: Sequence[Row], distance: str) -> Signs:
 
   Args:
     rows: of metrics, in the order of their steps; some have scores: `coverage` in [0, 1], a distance and,
-      where the data has classes, `missing_classes`.
+      where the data has classes, `missing_classes`; only those by the last one's `protocol` are compared.
     distance: name of the distance that tells the best checkpoint; lower is better.
 
   Returns:
     Those of the signs 'coverage', 'classes' and 'distance' that are there.
   """
-  scored = [row for row in rows if distance in row]
+  scored = metrics.comparable(rows, distance)
   if not scored:
     return {}
   found, last = {}, scored[-1]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,18 @@ from dcgan_jax.journal import checkpoints, collapse, metrics, pictures, plots, w
 from dcgan_jax.journal.timing import Clock, Tracer
 from dcgan_jax.train_state import GanState
 
-Score = Callable[[GanState], dict[str, float]]
 Draw = Callable[[GanState], np.ndarray]  # -> a grid of samples, uint8 [H, W, C]
+
+
+class Score(Protocol):
+  """The function from a state to the scores of its generator."""
+
+  @property
+  def protocol(self) -> str:
+    """How they are taken; only scores of the same protocol can be compared."""
+
+  def __call__(self, state: GanState) -> dict[str, float]:
+    """Returns the scores by name."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +140,13 @@ class Journal:
     with self.clock.paused():
       row = self._score(state)
     if self._writer:
-      self._writer.scores(step, row)
+      self._writer.scores(step, row | {'protocol': self._protocol})
     return row[self.plan.distance]
 
   @property
   def _protocol(self) -> str:
     """How the scores are taken."""
-    return getattr(self._score, 'protocol', '')
+    return self._score.protocol if self._score else ''
 
   def say(self, line: str) -> None:
     """Prints a line above the progress bar, if there is one."""
@@ -209,8 +219,8 @@ class Writer:
     self._report(step, row, standing)
     self._warn(step)
 
-  def scores(self, step: int, row: dict[str, float]) -> None:
-    """Writes a row of scores, and says what they tell."""
+  def scores(self, step: int, row: dict[str, Any]) -> None:
+    """Writes a row of scores and their protocol, and says what they tell."""
     self._write(step, row)
     names = (self._plan.distance, 'precision', 'recall', 'coverage')
     self.say(f'step {step}  ' + '  '.join(f'{name.replace("_", " ")} {row[name]:.4g}' for name in names))

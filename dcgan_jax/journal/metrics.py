@@ -1,13 +1,14 @@
 """The metrics of a run, in `metrics.jsonl` and as TensorBoard events."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 
-def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
+def read(path: Path, last_step: int | None = None) -> list[dict[str, Any]]:
   """Reads the rows of a metrics file, up to a step; a last line that a crash has cut short is left out.
 
   Args:
@@ -15,14 +16,15 @@ def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
     last_step: the last step to read, None for all.
 
   Returns:
-    The rows in the order of their steps, each with its 'step' and some metrics.
+    The rows in the order of their steps, each with its 'step' and some metrics. Those with scores have
+    their 'protocol' too, a string.
   """
   return _read(path, last_step)[0]
 
 
-def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, float]], int]:
+def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int]:
   """Returns the rows up to a step, and how many bytes of the file they are."""
-  rows: list[dict[str, float]] = []
+  rows: list[dict[str, Any]] = []
   size = 0
   if not path.exists():
     return rows, size
@@ -93,6 +95,12 @@ class _EventFiles:
     return Appender(Path(path.partition(':')[2]))
 
 
+def comparable(rows: Sequence[Mapping[str, Any]], score: str) -> list[Mapping[str, Any]]:
+  """Returns the rows that have a score by the protocol of the last of them; no others can be compared."""
+  scored = [row for row in rows if score in row]
+  return [row for row in scored if row.get('protocol') == scored[-1].get('protocol')]
+
+
 class MetricsWriter:
   """A writer that appends rows to `metrics.jsonl` in the folder of a run, and TensorBoard events.
 
@@ -124,14 +132,15 @@ class MetricsWriter:
     """What keeps rows from `metrics.jsonl`; '' if nothing does."""
     return self._file.problem
 
-  def write(self, step: int, values: dict[str, float]) -> None:
-    """Writes one row of metrics."""
+  def write(self, step: int, values: dict[str, Any]) -> None:
+    """Writes one row of metrics: numbers and strings."""
     self.rows.append({'step': step, **values})
     self._file.write(json.dumps(self.rows[-1]).encode() + b'\n')
     self._file.flush()
     if self._events is not None:
       for name, value in values.items():
-        self._events.add_scalar(name, value, step)
+        add = self._events.add_text if isinstance(value, str) else self._events.add_scalar
+        add(name, value, step)
 
   def add_image(self, step: int, image: np.ndarray) -> None:
     """Shows a picture, uint8 [H, W, C], in TensorBoard."""

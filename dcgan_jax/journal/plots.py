@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dcgan_jax.journal import workdir
+from dcgan_jax.journal import metrics, workdir
 
 if TYPE_CHECKING:  # slow to import
   from matplotlib.figure import Figure
@@ -46,13 +46,14 @@ def plot_scores(path: Path, rows: list[dict[str, float]], distance: str) -> None
   Args:
     path: of the picture, a PNG.
     rows: of metrics; those without scores are left out.
-    distance: name of the score that tells the best checkpoint; lower is better.
+    distance: name of the score that tells the best checkpoint; lower is better. The best is that of the rows
+      with the protocol of the last one.
   """
   from matplotlib.figure import Figure
 
   rows = [row for row in rows if distance in row]
   steps = [row['step'] for row in rows]
-  best = min(rows, key=lambda row: row[distance])
+  best = min(metrics.comparable(rows, distance), key=lambda row: row[distance])
   figure = Figure(figsize=(8, 5.5), layout='constrained')
   distances, shares = figure.subplots(2, 1, sharex=True)
   name = 'FID' if distance == 'fid' else distance.replace('_', ' ').replace('frechet', 'Fréchet')

@@ -143,8 +143,8 @@ class Optimizer:
   b2: float = key(0.999, FRACTION, "decay of the squared gradient's average, in [0, 1)")
   epsilon: float = key(1e-8, POSITIVE, 'added to its root, > 0: 1e-8 PyTorch, 1e-7 Keras')
   l2: float = key(0.0, NOT_NEGATIVE, 'times the parameters is added to the gradients, >= 0: 1e-5 the authors')
-  decay_after: int = key(0, NATURAL, 'steps with the constant rate before it falls')
-  decay_steps: int = key(0, NATURAL, 'steps over which it falls linearly to 0; 0 keeps it constant')
+  decay_after: int = key(0, NATURAL, 'train steps with the constant rate before it falls')
+  decay_steps: int = key(0, NATURAL, 'train steps over which it falls linearly to 0; 0 keeps it constant')
 
 
 @dataclass(frozen=True)

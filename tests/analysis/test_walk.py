@@ -1,5 +1,7 @@
 """Walks, arithmetic, turns and sheets, and the exemplars of classes in them."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from dcgan_jax import data, latents, sampling
 from dcgan_jax.analysis import walk
 from dcgan_jax.data.sources import Digits
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import classifier, extractors
+from dcgan_jax.evaluation import classifier, extractors, learned
 from dcgan_jax.journal import pictures
 from dcgan_jax.latents import Latents
 
@@ -27,9 +29,9 @@ def run(untrained, sampler, monkeypatch, tmp_path):
   """A function that draws with a generator compiled once for all tests; it returns the frames."""
   monkeypatch.setattr(sampling, 'load', lambda folder, checkpoint: sampler)
 
-  def call(out='x.png', sheet=False, path=None, seed=3, num=None, **named):
+  def call(out='x.png', sheet=False, path=None, seed=3, num=None, folder=untrained, **named):
     arguments = {flag: named.get(flag) for flag in FLAGS}
-    walk.run(untrained, num, seed, 'last', str(tmp_path / out), walk.Asked(sheet, path, None, arguments))
+    walk.run(folder, num, seed, 'last', str(tmp_path / out), walk.Asked(sheet, path, None, arguments))
     with Image.open(tmp_path / out) as picture:
       return [np.asarray(frame.convert('L'))[..., None] for frame in ImageSequence.Iterator(picture)]
 
@@ -150,7 +152,7 @@ def test_exemplars_of_a_class_are_as_if_named_by_number(run, sampler, brightness
 
 
 @pytest.mark.slow
-def test_exemplars_are_by_the_classifier_of_the_data(run, sampler, monkeypatch, tmp_path, capsys):
+def test_exemplars_are_by_the_classifier_of_the_data(run, sampler, untrained, monkeypatch, tmp_path, capsys):
   """Asks a classifier that has hardly learned, and finds in what is printed what it says."""
   monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path))
   monkeypatch.setattr(classifier, 'STEPS', 2)
@@ -161,7 +163,9 @@ def test_exemplars_are_by_the_classifier_of_the_data(run, sampler, monkeypatch, 
     extractor = extractors.of_classifier(source, digits, extractors.Labels(*source.labels()))
     probabilities = extractor.look(sampler.sample(50, seed=3))['probabilities']
     number = np.bincount(probabilities.argmax(1)).argmax()
-    run(points=f'class:{number}', num=50)
+    folder = shutil.copytree(untrained, tmp_path / 'run')
+    run(points=f'class:{number}', num=50, folder=folder)
+  assert (folder / learned.FILE).exists()
   printed = capsys.readouterr().out
   indices = [int(i) for i in printed.split('--points=')[1].split()[0].split(',')]
   assert f'  ({number})\n' in printed and (probabilities[indices].argmax(1) == number).all()

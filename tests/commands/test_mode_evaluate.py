@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 
 import numpy as np
@@ -49,7 +50,10 @@ def test_a_run_is_scored(scored, of_run):
   assert (
     report['num'] == 300 and 'step 8' in report['images'] and '1797 images of digits' in report['against']
   )
-  assert '% right on held-out images; not comparable to FID' in report['protocol']
+  assert '% right on held-out images; not comparable to FID' in report['about']
+  how = 'samples=300 neighbours=1797 split=train statistics=stored'
+  assert re.fullmatch(rf'features=classifier/2 weights=[0-9a-f]{{8}} {how}', report['protocol'])
+  assert report['protocol'] in printed and report['about'] in printed
   assert set(report['scores']) == {
     'classifier_frechet_distance',
     'precision',
@@ -71,13 +75,27 @@ def test_scores_during_training_are_those_of_the_command(scored, of_run):
   ).read_text()
   report, _ = of_run
   scores = report['scores'] | {'missing_classes': len(report['classes']['missing'])}
-  assert set(rows[1]) == {'step', *scores}
+  assert set(rows[1]) == {'step', 'protocol', *scores}
+  protocol = report['protocol'].replace('neighbours=1797', 'neighbours=300')
+  assert [row['protocol'] for row in rows] == [protocol] * 2
   for name in ('classifier_frechet_distance', 'missing_classes'):
     np.testing.assert_allclose(rows[1][name], scores[name], rtol=1e-5)  # of the same 300 latents
   best = min(rows, key=lambda row: row['classifier_frechet_distance'])
   assert checkpoints.find(scored / 'checkpoints', 'best') == best['step']
   with Image.open(scored / 'scores.png') as picture:
     assert picture.size[0] > 600
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_by_its_own_classifier_also_without_the_cache(scored, of_run, monkeypatch, tmp_path):
+  folder = shutil.copytree(scored, tmp_path / 'run')
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path / 'cache'))
+  done = _main('--mode=evaluate', f'--workdir={folder}', '--num=300')
+  assert done.returncode == 0 and 'training a classifier' not in done.stdout
+  report = json.loads((folder / 'evaluation.json').read_text())
+  assert report['protocol'] == of_run[0]['protocol']
+  distance = 'classifier_frechet_distance'
+  np.testing.assert_allclose(report['scores'][distance], of_run[0]['scores'][distance], rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -22,6 +22,21 @@ def test_a_classifier_that_has_learned_nothing_is_refused(monkeypatch, tmp_path)
     extractors.of_classifier(source, images, extractors.Labels(*source.labels()))
 
 
+def test_stacked_images_are_by_the_classifier_that_the_run_keeps(monkeypatch, tmp_path):
+  """Finds the classifier of the gray images, whichever mode asks for it."""
+  asked = []
+
+  def of_classifier(source, real, labels, folder):
+    asked.append((source, folder))
+    return extractors.Extractor('classifier', 'features=gray weights=0', lambda images: {}, 'gray')
+
+  monkeypatch.setattr(extractors, 'of_classifier', of_classifier)
+  stacked = data.open_source('stacked:digits', 'train', data.Fit((8, 8), 3))
+  found = extractors.of_run(stacked, np.zeros(0), None, tmp_path)
+  assert asked == [(stacked.gray, tmp_path)]
+  assert (found.protocol, found.description) == ('features=channels:gray weights=0', 'for each channel gray')
+
+
 def test_shares_of_classes():
   labels = extractors.Labels(np.array([0, 0, 2, 0]), ('a', 'b', 'c'))
   np.testing.assert_array_equal(labels.shares, [0.75, 0, 0.25])

@@ -1,6 +1,8 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import assert_full_precision
 
 from benchmarks import inception_parity
 from dcgan_jax.errors import InputError
@@ -16,6 +18,13 @@ def test_prepared_images_are_in_range_and_gray_is_rgb(resizer):
   np.testing.assert_array_equal(prepared[..., 0], prepared[..., 2])
   flat = inception.prepare(np.full((1, 7, 9, 3), 200, np.uint8), resizer)
   np.testing.assert_allclose(flat, 72 / 128 if resizer == 'tf1' else 2 * 200 / 255 - 1, rtol=1e-5)
+
+
+def test_it_computes_in_full_float32():
+  images = jax.ShapeDtypeStruct((1, 32, 32, 3), np.uint8)
+  module = inception.Inception()
+  variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 299, 299, 3)))
+  assert_full_precision(lambda v, x: module.apply(v, inception.prepare(x)), variables, images)
 
 
 @pytest.mark.slow

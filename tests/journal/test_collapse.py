@@ -68,6 +68,12 @@ def test_signs_are_sentences_with_their_figures():
   assert 'fid has grown to 400.0 from 60.0 at step 1000' in signs['distance']
 
 
+def test_scores_by_another_protocol_are_no_sign():
+  rows = _scores([60, 400], [0.4, 0.1], [0, 9])
+  said = [rows[0] | {'protocol': 'samples=10'}, rows[1] | {'protocol': 'samples=20'}]
+  assert collapse.of_scores(rows, DISTANCE) and not collapse.of_scores(said, DISTANCE)
+
+
 def test_data_without_classes():
   rows = [{'step': 1, DISTANCE: 5.0, 'coverage': 0.5}, {'step': 2, DISTANCE: 9.0, 'coverage': 0.5}]
   assert set(collapse.of_scores(rows, DISTANCE)) == {'distance'}

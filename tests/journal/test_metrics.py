@@ -25,11 +25,23 @@ def test_rows_after_the_step_that_a_run_continues_from_are_dropped(tmp_path):
 def test_tensorboard_events_are_written(tmp_path):
   writer = metrics.MetricsWriter(tmp_path, 0, tensorboard=True)
   writer.write(1, {'loss_d': 0.5})
+  writer.write(2, {'fid': 3.5, 'protocol': 'samples=10'})
   writer.add_image(1, np.zeros((4, 4, 3), np.uint8))
   writer.close()
   (events,) = (tmp_path / 'tensorboard').iterdir()
   content = events.read_bytes()
-  assert b'loss_d' in content and b'samples' in content
+  for text in (b'loss_d', b'samples', b'fid', b'protocol', b'samples=10'):
+    assert text in content
+  rows = metrics.read(tmp_path / 'metrics.jsonl')
+  assert rows[1] == {'step': 2, 'fid': 3.5, 'protocol': 'samples=10'}
+
+
+def test_only_scores_of_the_last_protocol_are_compared():
+  old, a, b = {'fid': 1.0}, {'fid': 2.0, 'protocol': 'a'}, {'fid': 3.0, 'protocol': 'b'}
+  losses = {'loss_d': 0.5}
+  assert metrics.comparable([old, a, losses, b, a, losses], 'fid') == [a, a]
+  assert metrics.comparable([a, old, losses], 'fid') == [old]
+  assert metrics.comparable([losses], 'fid') == []
 
 
 def _limit(size):

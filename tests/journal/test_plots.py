@@ -17,7 +17,10 @@ def test_plot_of_scores(tmp_path):
   losses = {'loss_d': 1.0, 'loss_g': 2.0, 'd_real': 0.5, 'd_fake': 0.5}
   scores = {'precision': 0.4, 'recall': 0.5, 'coverage': 0.3}
   rows = [
-    {'step': i, 'fid': 90.0 - i, **scores} if i % 5 == 0 else {'step': i, **losses} for i in range(1, 40)
+    {'step': i, 'fid': 90.0 - i, 'protocol': f'samples={i // 20}', **scores}
+    if i % 5 == 0
+    else {'step': i, **losses}
+    for i in range(1, 40)
   ]
   plots.plot_scores(tmp_path / 'scores.png', rows, 'fid')
   plots.plot_losses(tmp_path / 'losses.png', rows)

@@ -6,10 +6,12 @@ import numpy as np
 import optax
 import pytest
 from conftest import gan_of, lenient
+from flax import linen
 
 from configs import base, cifar10_32, mnist
 from dcgan_jax import experiment, latents, settings, train_state
 from dcgan_jax.losses import LOSSES
+from dcgan_jax.models import Generator as OurGenerator
 from dcgan_jax.train_step import Recipe, make_train_step
 
 torch = pytest.importorskip('torch')
@@ -23,6 +25,7 @@ CONFIG.latent.size = Z
 CONFIG.generator.widths = (4 * F, 2 * F, F)
 CONFIG.discriminator.widths = (F, 2 * F, 4 * F)
 OURS = experiment.build(settings.check(CONFIG)).gan
+D_NORMS = {'norm2': 3, 'norm3': 6}  # places of our batch norms in the example's discriminator
 
 
 def _torch_networks():
@@ -59,6 +62,17 @@ def _discriminator_params(d):
   return params | {f'norm{i}': _norm(norm) for i, norm in enumerate(norms, 2)}
 
 
+def _unbiased(variance, count, left):
+  """Turns running variances of ours, which are of biased ones, into PyTorch's, which are of unbiased ones.
+
+  Args:
+    variance: the running variances.
+    count: of the numbers that each batch gave a channel, the same for all batches.
+    left: how much of the first variance, 1, is left: the momentum to the power of the batches.
+  """
+  return (np.asarray(variance, np.float64) - left) * count / (count - 1) + left
+
+
 def _assert_trees_close(got, want, atol):
   assert jax.tree.structure(got) == jax.tree.structure(want)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=atol), got, want)
@@ -90,21 +104,25 @@ def test_two_steps_of_pytorchs_example():
     loss_fake = bce(d(fake.detach()), torch.zeros(B))
     (loss_real + loss_fake).backward()
     optimizers[1].step()
-    statistics = {'norm2': d[3].running_mean.clone(), 'norm3': d[6].running_mean.clone()}
+    statistics = {name: (d[j].running_mean.clone(), d[j].running_var.clone()) for name, j in D_NORMS.items()}
     optimizers[0].zero_grad()
     loss_g = bce(d(fake), torch.ones(B))
     loss_g.backward()
     optimizers[0].step()
     # Ours leaves D's statistics alone in G's update; the example's loop does not.
-    d[3].running_mean, d[6].running_mean = statistics['norm2'], statistics['norm3']
+    for name, j in D_NORMS.items():
+      d[j].running_mean, d[j].running_var = statistics[name]
 
     np.testing.assert_allclose(metrics['loss_d'], (loss_real + loss_fake).item(), rtol=1e-4)
     np.testing.assert_allclose(metrics['loss_g'], loss_g.item(), rtol=1e-4)
-    for name, mean in statistics.items():
-      np.testing.assert_allclose(now.discriminator.batch_stats[name]['mean'], mean, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(
-      now.generator.batch_stats['norm2']['mean'], g[7].running_mean, rtol=1e-3, atol=1e-5
-    )
+    statistics |= {f'g{j}': (g[k].running_mean, g[k].running_var) for j, k in enumerate((1, 4, 7))}
+    ours = now.discriminator.batch_stats | {f'g{j}': now.generator.batch_stats[f'norm{j}'] for j in range(3)}
+    counts = {'norm2': 8 * 8 * B, 'norm3': 4 * 4 * B, 'g0': 4 * 4 * B, 'g1': 8 * 8 * B, 'g2': 16 * 16 * B}
+    for name, (mean, variance) in statistics.items():
+      moves = (i + 1) * (1 if name.startswith('g') else 2)  # D's statistics move with real images and fakes.
+      np.testing.assert_allclose(ours[name]['mean'], mean, rtol=1e-3, atol=1e-5)
+      unbiased = _unbiased(ours[name]['var'], counts[name], 0.9**moves)
+      np.testing.assert_allclose(unbiased, variance, rtol=1e-6)
   # Adam's first steps are of the size of the learning rate, of which 2e-5 is a tenth.
   _assert_trees_close(now.generator.params, _generator_params(g), atol=2e-5)
   _assert_trees_close(now.discriminator.params, _discriminator_params(d), atol=2e-5)
@@ -185,6 +203,37 @@ def test_same_weights_same_images_and_logits():
   statistics = {f'norm{i + 1}': v for i, v in enumerate((None, *list(statistics.values())[1::-1])) if v}
   logits, _ = OURS.discriminator.apply({'params': _discriminator_params(d), 'batch_stats': statistics}, got)
   np.testing.assert_allclose(logits, _numpy(d(want)), atol=1e-5)
+
+
+class _BatchNorm(OurGenerator):
+  """The batch norm of a network alone, in training mode."""
+
+  @linen.compact
+  def __call__(self, x):
+    return self.batch_norm(True, 'norm')(x)
+
+
+@pytest.mark.parametrize('shape', [(6,), (4, 5, 6), (1, 3, 3)], ids=str)
+def test_running_variances_are_kerass_and_by_a_known_factor_pytorchs(shape):
+  """Keras averages the biased variance of n numbers, PyTorch the unbiased one, n / (n - 1) as large."""
+  batches = [
+    3 * np.random.default_rng(i).standard_normal((2, *shape)).astype(np.float32) + 1 for i in range(4)
+  ]
+  count, channels = batches[0][..., 0].size, shape[-1]
+  pytorch = (nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d)(channels)
+  norm = _BatchNorm((3,), (2,), (True,), norm_momentum=0.9)
+  stats = jax.jit(norm.init)(jax.random.key(0), batches[0])
+  keras = np.ones(channels)
+  for x in batches:
+    pytorch(torch.tensor(np.moveaxis(x, -1, 1)))
+    stats = stats | norm.apply(stats, x, mutable=['batch_stats'])[1]
+    exact = x.astype(np.float64).reshape(-1, channels)
+    keras = 0.9 * keras + 0.1 * np.square(exact - exact.mean(0)).mean(0)
+  ours = stats['batch_stats']['norm']
+  np.testing.assert_allclose(ours['var'], keras, rtol=1e-5)
+  np.testing.assert_allclose(_unbiased(ours['var'], count, 0.9**4), pytorch.running_var, rtol=1e-5)
+  assert np.abs(np.asarray(ours['var']) / pytorch.running_var.numpy() - 1).min() > 1e-4
+  np.testing.assert_allclose(ours['mean'], pytorch.running_mean, rtol=1e-5, atol=1e-6)
 
 
 def test_adam_is_pytorchs():

@@ -1,0 +1,151 @@
+"""Where the classifier of a run comes from, with a stand-in for its training."""
+
+import errno
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from dcgan_jax.data import cache
+from dcgan_jax.errors import InputError
+from dcgan_jax.evaluation import classifier, learned
+
+NAMES = ('cat', 'dog', 'ox')
+IMAGES = np.zeros((6, 8, 8, 1), np.uint8)
+
+
+@pytest.fixture
+def find(monkeypatch, tmp_path):
+  """A function that finds the classifier of a run; its list `trained` counts how often one had to learn."""
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path / 'cache'))
+
+  def train(images, labels, count):
+    find.trained.append(count)
+    variables = jax.jit(classifier.Classifier(count).init)(jax.random.key(len(find.trained)), images[:1])
+    return classifier.Trained(jax.tree.map(np.asarray, variables), find.accuracy)
+
+  def find(folder, names=NAMES):
+    with jax.numpy_dtype_promotion('standard'):  # Flax's pooling divides by an integer.
+      return learned.of_run('some images', IMAGES, np.arange(6) % 3, names, folder)
+
+  find.trained, find.accuracy = [], 0.9
+  monkeypatch.setattr(classifier, 'train', train)
+  return find
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """The workdir of a run."""
+  path = tmp_path / 'run'
+  path.mkdir()
+  return path
+
+
+def _assert_same(a, b):
+  assert (a.fingerprint, a.accuracy) == (b.fingerprint, b.accuracy)
+  jax.tree.map(np.testing.assert_array_equal, a.variables, b.variables)
+
+
+def test_a_run_takes_its_own_then_the_caches_then_learns(find, folder, tmp_path, capsys):
+  first = find(folder)
+  assert find.trained == [3] and first.accuracy == 0.9
+  other = tmp_path / 'other'
+  other.mkdir()
+  _assert_same(find(other), first)  # from the cache
+  _assert_same(find(None), first)
+  assert find.trained == [3] and (other / learned.FILE).read_bytes() == (folder / learned.FILE).read_bytes()
+  shutil.rmtree(cache.folder())
+  _assert_same(find(folder), first)  # its own
+  assert find.trained == [3]
+  new = find(None)
+  assert find.trained == [3, 3] and new.fingerprint != first.fingerprint
+  _assert_same(find(folder), first)  # its own still, although the cache has another one
+  assert capsys.readouterr().out == 2 * 'training a classifier of 3 classes, once for this data\n'
+  assert [path.name for path in folder.iterdir()] == [learned.FILE]
+
+
+def test_the_file_says_what_it_is(find, folder):
+  variables = find(folder).variables
+  with np.load(folder / learned.FILE) as arrays:
+    np.testing.assert_array_equal(arrays['params/Conv_0/kernel'], variables['params']['Conv_0']['kernel'])
+    assert arrays['accuracy'] == 0.9
+    about = json.loads(arrays['about'].tobytes())
+  assert about == {'version': classifier.VERSION, 'classes': ['cat', 'dog', 'ox']}
+
+
+def test_the_fingerprint_is_of_every_weight(find, folder):
+  before = find(folder)
+  with np.load(folder / learned.FILE) as kept:
+    arrays = dict(kept)
+  arrays['params/Dense_1/bias'][2] = np.nextafter(arrays['params/Dense_1/bias'][2], np.float32(1))
+  np.savez(folder / learned.FILE, **arrays)
+  after = find(folder)
+  assert len(after.fingerprint) == 8 and after.fingerprint != before.fingerprint
+
+
+def _rewrite(path, **changes):
+  with np.load(path) as kept:
+    arrays = dict(kept) | changes
+  np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+
+
+DAMAGES = {
+  'empty': lambda path: path.write_bytes(b''),
+  'text': lambda path: path.write_text('no classifier'),
+  'cut': lambda path: path.write_bytes(path.read_bytes()[:-300]),
+  'changed': lambda path: path.write_bytes(path.read_bytes()[:3000] + b'8 bytes!' + path.read_bytes()[3008:]),
+  'one array': lambda path: _rewrite(path, **{'params/Dense_1/bias': None}),
+  'shape': lambda path: _rewrite(path, **{'params/Dense_1/bias': np.zeros(4, np.float32)}),
+  'dtype': lambda path: _rewrite(path, **{'params/Dense_1/bias': np.zeros(3)}),
+  'accuracy': lambda path: _rewrite(path, accuracy=None),
+  'about': lambda path: _rewrite(path, about=np.zeros(3, np.uint8)),
+  'objects': lambda path: np.savez(path, about=np.array([None])),
+  'a folder': lambda path: path.unlink() or path.mkdir(),
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_broken_file_is_named_and_replaced(find, folder, capsys, damage):
+  path, first = folder / learned.FILE, find(folder)
+  DAMAGES[damage](path)
+  shutil.rmtree(cache.folder())
+  capsys.readouterr()
+  second = find(folder)
+  said, *more = capsys.readouterr().out.splitlines()
+  assert said.startswith(f'{path}: ') and said.endswith('; another one takes its place')
+  assert more == ['training a classifier of 3 classes, once for this data']
+  assert second.fingerprint != first.fingerprint
+  if damage != 'a folder':
+    _assert_same(find(folder), second)
+    assert capsys.readouterr().out == ''
+  assert [path.name for path in folder.iterdir()] == [learned.FILE]
+
+
+def test_a_classifier_of_other_classes_is_not_taken(find, folder, capsys):
+  find(folder)
+  find(folder, ('cat', 'dog', 'cow'))
+  assert "of other classes ({'version': 2, 'classes': ['cat', 'dog', 'ox']})" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_left_alone(find, folder, capsys, monkeypatch):
+  opened = pathlib.Path.open
+
+  def refuse(self, mode='r', *arguments, **options):
+    if self.parent == folder and mode != 'rb':
+      raise OSError(errno.EROFS, 'Read-only file system')
+    return opened(self, mode, *arguments, **options)
+
+  monkeypatch.setattr(pathlib.Path, 'open', refuse)
+  _assert_same(find(folder), find(None))
+  assert capsys.readouterr().out == 'training a classifier of 3 classes, once for this data\n'
+  assert not list(folder.iterdir())
+
+
+def test_a_classifier_that_has_not_learned_is_not_kept(find, folder):
+  find.accuracy = 0.5
+  with pytest.raises(InputError, match=r'it tells 50\.0% of the held-out images; below 60%'):
+    find(folder)
+  assert not list(folder.iterdir())
