@@ -188,7 +188,7 @@ def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...],
 
 
 @functools.cache
-def compiler_options(deterministic: bool = False) -> dict[str, str]:
+def compiler_options(deterministic: bool = False) -> dict[str, str | bool]:
   """Returns the options for `jax.jit` of anything with convolutions; {} for none.
 
   XLA:CPU of jaxlib 0.10 hands convolutions, matrix products and reductions to its YNN library. Its
@@ -199,9 +199,11 @@ def compiler_options(deterministic: bool = False) -> dict[str, str]:
     deterministic: whether a GPU must repeat every bit, for which XLA does without atomic additions and
       without the algorithms of cuDNN that use them.
   """
-  options = {'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE'}
+  options: dict[str, str | bool] = {
+    'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE'
+  }
   if jax.default_backend() == 'gpu' and deterministic:
-    return {'xla_gpu_deterministic_ops': 'true'}
+    return {'xla_gpu_deterministic_ops': True}
   if jax.default_backend() != 'cpu':
     return {}
   try:

@@ -168,3 +168,13 @@ def test_only_cpu_gets_other_formulations():
     p: traced.lower(lowering_platforms=(p,)).as_text().count('stablehlo.convolution') for p in ('cpu', 'cuda')
   }
   assert count == {'cpu': 4, 'cuda': 1}
+
+
+def test_deterministic_kernels_are_asked_for_by_an_option_that_xla_knows(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  options = conv.compiler_options(deterministic=True)
+  assert options and conv.compiler_options() == {}
+  monkeypatch.undo()  # The options of all backends are known everywhere, and an unknown one is refused.
+  jax.jit(lambda x: x + 1, compiler_options=options).lower(1.0).compile()
+  with pytest.raises(jax.errors.JaxRuntimeError):
+    jax.jit(lambda x: x + 1, compiler_options={'xla_gpu_unheard_of': 'true'}).lower(1.0).compile()
