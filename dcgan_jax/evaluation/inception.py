@@ -6,8 +6,8 @@ last block has a maximum pooling, and there are 1008 classes. Batch norm is fold
 """
 
 import hashlib
+import http.client
 import shutil
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from flax import linen as nn
 from jax import Array, lax
 
+from dcgan_jax.data import download as fetch
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import torch_files
 
@@ -238,13 +239,20 @@ def download(path: Path) -> None:
     InputError: it cannot be downloaded, or is not the published one.
   """
   part = path.with_name(path.name + '.part')
-  print(f'downloading {URL} to {path}', flush=True)
+  reason = fetch.why_unreachable([URL])
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with urllib.request.urlopen(URL, timeout=60) as response, part.open('wb') as file:
-      shutil.copyfileobj(response, file)
-  except OSError as error:
-    raise InputError(f'{URL}: cannot be downloaded: {error}') from error
+    if reason is None:
+      print(f'downloading {URL} to {path}', flush=True)
+      path.parent.mkdir(parents=True, exist_ok=True)
+      with fetch.opener().open(URL, timeout=60) as response, part.open('wb') as file:
+        shutil.copyfileobj(response, file)
+  except (OSError, http.client.HTTPException) as error:
+    reason = fetch.reason_of(error)
+  if reason:
+    raise InputError(
+      f'features=inception: {URL} cannot be downloaded: {reason}; fetch it where there is a network and put '
+      f'it at {path}, or give its path (--weights or eval.weights)'
+    )
   check_published(part)
   part.replace(path)
 
