@@ -44,5 +44,6 @@ def _ask_for_huge_pages() -> None:
 
 if __name__ == '__main__':
   _ask_for_huge_pages()
+  sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]  # Names of files may be any bytes.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   sys.exit(main())

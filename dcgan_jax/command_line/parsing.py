@@ -9,7 +9,7 @@ from types import ModuleType
 
 from absl import flags
 
-from dcgan_jax import commands, settings
+from dcgan_jax import commands, files, settings
 from dcgan_jax.errors import InputError
 
 HELP = re.compile('--?(help|helpshort|helpfull)')
@@ -66,6 +66,7 @@ def parse(mode: str, argv: list[str]) -> flags.FlagValues:
     InputError: in one line; a flag that the mode does not have, a value or a key that cannot be.
   """
   for argument in argv[1:]:
+    _check_readable(argument)
     if override := re.match(r'--?(?:no)?config\.([^=]+)', argument):
       settings.check_key(override[1])
   values = define_flags(mode)
@@ -80,6 +81,14 @@ def parse(mode: str, argv: list[str]) -> flags.FlagValues:
   if len(rest) > 1:
     raise InputError(f'{rest[1]}: unexpected; every argument is a --flag=value')
   return values
+
+
+def _check_readable(argument: str) -> None:
+  """Refuses a config, or a file of flags, that is a folder or a pipe, before it is read to its end."""
+  match = re.match(r'--?(config|flagfile)=([^:]*)', argument, re.DOTALL)
+  path = files.named(f'--{match[1]}', match[2]) if match and match[2] else None
+  if path is not None and path.exists() and not path.is_file():
+    raise InputError(f'{argument}: is no file')
 
 
 def _unknown_flag(mode: str, error: flags.UnrecognizedFlagError) -> str:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from dcgan_jax.data import download
-from dcgan_jax.data.decode import UNREADABLE, Fit
+from dcgan_jax.data import decode, download
+from dcgan_jax.data.decode import Fit
 from dcgan_jax.errors import InputError
 
 # What may follow tfds:. Other notations of tfds would fetch code or data from elsewhere.
@@ -48,14 +47,7 @@ class Tfds:
   def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
     # Reading in bulk and decoding here is 10 times as fast as tfds, which does both record by record.
     records = self.records.__getitems__([int(i) for i in indices])
-    return [self._decode(record[self.image_key]) for record in records]
-
-  def _decode(self, encoded: bytes) -> np.ndarray | None:
-    """Returns the image of an encoded file, or None if it cannot be decoded."""
-    try:
-      return self.fit(Image.open(io.BytesIO(encoded)))
-    except UNREADABLE:
-      return None
+    return [decode.read(io.BytesIO(record[self.image_key]), self.fit) for record in records]
 
   def name(self, index: int) -> str:
     return f'record {index}'

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from dcgan_jax import conv, experiment, norm_statistics
+from dcgan_jax import conv, experiment, files, norm_statistics
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import newmu, pytorch, torch_files
@@ -75,7 +75,7 @@ def _read_pytorch(source: str) -> dict[str, Network]:
   """
   networks: dict[str, Network] = {}
   for name in source.split(','):
-    path = Path(name).expanduser()
+    path = files.named('source', name)
     if path.is_dir():
       raise InputError(f'source={name}: is a folder; format=pytorch takes files, format=newmu a folder')
     tensors = torch_files.read(path)
@@ -97,8 +97,9 @@ def _read_newmu(source: str) -> dict[str, Network]:
   Raises:
     InputError: there is no such folder, or its arrays are not those of a DCGAN.
   """
+  folder = files.named('source', source)
   try:
-    arrays = newmu.read_newmu(Path(source).expanduser())
+    arrays = newmu.read_newmu(folder)
     kinds = {'gen': 'generator', 'discrim': 'discriminator'}
     return {kinds[name]: newmu.from_newmu(arrays[name], kinds[name]) for name in arrays}
   except InputError as error:

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from dcgan_jax import files
+from dcgan_jax.errors import InputError
+
 
 def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
-  """Reads the rows of a metrics file, up to a step; a last line that a crash has cut short is left out.
+  """Reads the rows of a metrics file, up to a step; a last line that a crash has spoilt is left out.
 
   Args:
     path: of the file; one that does not exist has no rows.
@@ -15,19 +18,38 @@ def read(path: Path, last_step: int | None = None) -> list[dict[str, float]]:
 
   Returns:
     The rows in the order of their steps, each with its 'step' and some metrics.
+
+  Raises:
+    InputError: the file cannot be read, or another line than the last is no row of metrics.
   """
   rows: list[dict[str, float]] = []
-  if not path.exists():
+  try:
+    files.size(path)
+    lines = path.read_bytes().splitlines()
+  except FileNotFoundError:
     return rows
-  for line in path.read_text().splitlines():
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError:
-      break
-    if last_step is not None and row['step'] > last_step:
+  except OSError as error:
+    raise InputError(f'{path}: cannot be read: {error.strerror}') from error
+  for number, line in enumerate(lines, 1):
+    row = _parse(line)
+    if row is None and number < len(lines):
+      raise InputError(f'{path}: line {number} is no row of metrics; remove it, or the file, to go on')
+    if row is None or (last_step is not None and row['step'] > last_step):
       break
     rows.append(row)
   return rows
+
+
+def _parse(line: bytes) -> dict[str, float] | None:
+  """Returns the row of a line; None if it is no row."""
+  try:
+    row = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  if not isinstance(row, dict) or type(row.get('step')) is not int:
+    return None
+  numbers = all(type(value) is float or (type(value) is int and abs(value) < 2**63) for value in row.values())
+  return row if numbers and row['step'] >= 0 else None
 
 
 class MetricsWriter:
