@@ -8,13 +8,12 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from dcgan_jax import files, settings
-from dcgan_jax.command_line.parsing import one_line
+from dcgan_jax.command_line.parsing import known_configs, one_line
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import workdir
 from dcgan_jax.settings import Settings
 
 MOST_IMAGES = 10_000_000  # that are made at a time, all in memory
-CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def define_config(into: flags.FlagValues) -> None:
@@ -118,9 +117,9 @@ def chosen_settings(values: flags.FlagValues) -> Settings:
   if values.config is None and values.workdir is not None:
     return workdir.read_settings(folder(values))
   if values.config is None:
-    raise InputError(f'--config is missing: {_known_configs()}')
+    raise InputError(f'--config is missing: {known_configs()}')
   if not Path(_config_path(values)).is_file():
-    raise InputError(f'--config={_config_path(values)}: no such file; {_known_configs()}')
+    raise InputError(f'--config={_config_path(values)}: no such file; {known_configs()}')
   try:
     values.config.lock()  # An error in the file comes up when its config is first touched.
   except Exception as error:
@@ -136,8 +135,3 @@ def preset(name: str) -> Settings:
 
 def _config_path(values: flags.FlagValues) -> str:
   return config_flags.get_config_filename(values['config'])
-
-
-def _known_configs() -> str:
-  names = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem not in ('base', '__init__'))
-  return f'choose --config=configs/NAME.py, NAME one of {", ".join(names)}'

@@ -23,6 +23,7 @@ from dcgan_jax.errors import InputError
 
 # What zipfile raises on a broken archive, one that is encrypted, or one in a format that it does not know.
 BROKEN_ZIP = (
+  OSError,  # of a place outside the file
   zipfile.BadZipFile,
   NotImplementedError,
   RuntimeError,
@@ -153,12 +154,14 @@ def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
   """Opens an archive, and turns what `zipfile` raises in the block into an InputError."""
   try:
     files.size(path)
-    with path.open('rb') as file, zipfile.ZipFile(file) as archive:
+    file = path.open('rb')
+  except OSError as error:
+    raise InputError(error.strerror or str(error)) from error
+  try:
+    with file, zipfile.ZipFile(file) as archive:
       yield archive
   except InputError:
     raise
-  except OSError as error:
-    raise InputError(error.strerror or str(error)) from error
   except BROKEN_ZIP as error:
     raise InputError(f'is no whole .npz ({error or type(error).__name__})') from error
 

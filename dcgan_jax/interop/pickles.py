@@ -15,6 +15,10 @@ VALUES = ('INT', 'LONG', 'FLOAT', 'STRING', 'UNICODE', 'BINSTRING', 'BINUNICODE'
 IGNORED = ('PROTO', 'FRAME')
 
 
+class PickleError(ValueError):
+  """What is wrong with a file, in words for its user."""
+
+
 def load(file: IO[bytes], find: Callable[[str, str], Callable[..., Any]], refer: Callable[[Any], Any]) -> Any:
   """Reads one pickle, and leaves the file behind it.
 
@@ -29,16 +33,16 @@ def load(file: IO[bytes], find: Callable[[str, str], Callable[..., Any]], refer:
     state that an object would be given is left out.
 
   Raises:
-    Exception: any, if it is broken; ValueError if it has an instruction that is not for data.
+    Exception: any, if it is broken; PickleError if it has an instruction that is not for data.
   """
   machine = _Machine(find, refer)
   for count, (code, argument, _) in enumerate(pickletools.genops(file)):
     if code.name == 'STOP':
       return machine.stack.pop()
     if count == MOST:
-      raise ValueError(f'it has more than {MOST:,} instructions')
+      raise PickleError(f'it has more than {MOST:,} instructions')
     machine.run(code.name, argument)
-  raise ValueError('it has no end')
+  raise PickleError('it has no end')
 
 
 class _Machine:
@@ -111,12 +115,12 @@ class _Machine:
       case 'BUILD':
         stack.pop()
       case _:
-        raise ValueError(f'it has the instruction {name}, which is not for data')
+        raise PickleError(f'it has the instruction {name}, which is not for data')
 
   def _last(self, count: int) -> list[Any]:
     """Takes the last values off the stack."""
     if count > len(self.stack):
-      raise ValueError('it takes more values than it has')
+      raise PickleError('it takes more values than it has')
     taken = self.stack[-count:]
     del self.stack[-count:]
     return taken
@@ -133,6 +137,6 @@ def _filled(content: dict[Any, Any], pairs: list[Any]) -> dict[Any, Any]:
   """Puts keys and values, which take turns, into a dictionary, and returns it."""
   for key, value in zip(pairs[::2], pairs[1::2], strict=True):
     if not isinstance(key, str | int | float):  # A tuple of tuples could take forever to be looked up.
-      raise ValueError(f'it has a key of type {type(key).__name__}')
+      raise PickleError(f'it has a key of type {type(key).__name__}')
     content[key] = value
   return content

@@ -52,7 +52,7 @@ class _Tensor(NamedTuple):
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
   """Stands in for PyTorch's function that rebuilds a tensor."""
   if not isinstance(storage, _Storage):
-    raise ValueError('a storage is expected')
+    raise pickles.PickleError('a storage is expected')
   return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
@@ -67,15 +67,15 @@ def _find(module: str, name: str) -> Any:
   if module == 'torch' and name in DTYPES:
     return np.dtype(DTYPES[name])
   if module == 'torch' and name.endswith('Storage'):
-    raise ValueError(f'it has tensors of {name}; save it with .float()')
-  raise ValueError(f'it names {module}.{name}, which is no tensor; nothing of it was run')
+    raise pickles.PickleError(f'it has tensors of {name}; save it with .float()')
+  raise pickles.PickleError(f'it names {module}.{name}, which is no tensor; nothing of it was run')
 
 
 def _refer(pid: Any) -> _Storage:
   """Returns the storage that the pickle refers to."""
   kind, dtype, key = pid[:3]
   if kind != 'storage' or not isinstance(dtype, np.dtype):
-    raise ValueError('a storage is expected')
+    raise pickles.PickleError('a storage is expected')
   return _Storage(dtype, str(key))
 
 
@@ -95,18 +95,21 @@ def read(path: Path) -> dict[str, np.ndarray]:
   """
   try:
     size = files.size(path)
+  except OSError as error:
+    _refuse(path, error.strerror or str(error))
+  try:
     if zipfile.is_zipfile(path):
       content, data = _read_zip(path, size)
     else:
       with path.open('rb') as file:
         content, data = _read_legacy(file, size)
     tensors = {name: _view(name, tensor, data) for name, tensor in _tensors(content)}
-  except OSError as error:
+  except PermissionError as error:
     _refuse(path, error.strerror or str(error))
-  except (ValueError, zipfile.BadZipFile) as error:
+  except pickles.PickleError as error:
     _refuse(path, f'cannot be read as PyTorch tensors: {error}')
   except Exception as error:  # A broken file may raise anything.
-    _refuse(path, f'cannot be read as PyTorch tensors: it is damaged ({type(error).__name__})')
+    _refuse(path, f'cannot be read as PyTorch tensors: it is damaged ({error or type(error).__name__})')
   if not tensors:
     _refuse(path, 'has no tensors in it')
   return tensors
@@ -122,14 +125,14 @@ def _read_zip(path: Path, size: int) -> tuple[Any, Mapping[str, bytes]]:
   with zipfile.ZipFile(path) as archive:
     members = archive.infolist()
     if sum(member.file_size for member in members) > size:
-      raise ValueError('it is compressed, which torch.save does not do')
+      raise pickles.PickleError('it is compressed, which torch.save does not do')
     names = {member.filename for member in members}
     pickled = [name for name in names if name.endswith('/data.pkl')]
     if len(pickled) != 1:
-      raise ValueError('it is a zip file without data.pkl, not one of torch.save')
+      raise pickles.PickleError('it is a zip file without data.pkl, not one of torch.save')
     root = pickled[0].removesuffix('data.pkl')
     if f'{root}byteorder' in names and archive.read(f'{root}byteorder') != b'little':
-      raise ValueError('its numbers are big-endian')
+      raise pickles.PickleError('its numbers are big-endian')
     with archive.open(pickled[0]) as file:
       content = _load(file)
     start = f'{root}data/'
@@ -139,14 +142,14 @@ def _read_zip(path: Path, size: int) -> tuple[Any, Mapping[str, bytes]]:
 def _read_legacy(file: IO[bytes], size: int) -> tuple[Any, Mapping[str, bytes]]:
   """Reads the format before PyTorch 1.6; returns what `_read_zip` does."""
   if file.read(2) == b'PK':
-    raise ValueError('it is a zip file that is cut short')
+    raise pickles.PickleError('it is a zip file that is cut short')
   file.seek(0, os.SEEK_SET)
   try:
     is_ours = _load(file) == LEGACY_MAGIC
   except Exception:  # It is no pickle, which is no news.
     is_ours = False
   if not is_ours:
-    raise ValueError('it is no file of torch.save')
+    raise pickles.PickleError('it is no file of torch.save')
   _load(file)  # the version of the protocol
   _load(file)  # the sizes of types on the machine that wrote the file
   content = _load(file)
@@ -155,7 +158,7 @@ def _read_legacy(file: IO[bytes], size: int) -> tuple[Any, Mapping[str, bytes]]:
   for key in _load(file):
     (count,) = struct.unpack('<q', file.read(8))
     if not 0 <= count <= size:
-      raise ValueError(f'its storage {key} is cut short')
+      raise pickles.PickleError(f'its storage {key} is cut short')
     data[key] = file.read(count * sizes[key])
   return content, data
 
@@ -171,7 +174,9 @@ def _tensors(content: Any) -> Iterator[tuple[str, _Tensor]]:
       # A dictionary may be in others many times, and even in itself.
       seen += 1 + len(value)
       if seen > MOST or depth > DEEPEST:
-        raise ValueError(f'it has more than {MOST:,} entries, or {DEEPEST} dictionaries inside each other')
+        raise pickles.PickleError(
+          f'it has more than {MOST:,} entries, or {DEEPEST} dictionaries inside each other'
+        )
       inside = [(f'{name}.{key}' if depth else str(key), depth + 1, item) for key, item in value.items()]
       left += [one for one in reversed(inside) if isinstance(one[2], _Tensor | dict)]
 
@@ -181,15 +186,17 @@ def _view(name: str, tensor: _Tensor, data: Mapping[str, bytes]) -> np.ndarray:
   numbers = np.frombuffer(data[tensor.storage.key], tensor.storage.dtype)
   offset, shape, strides = tensor.offset, tensor.shape, tensor.strides
   if len(shape) != len(strides) or min(offset, *shape, *strides, 0) < 0:
-    raise ValueError(f'{name} has the shape {shape}, strides {strides} and offset {offset}')
+    raise pickles.PickleError(
+      f'{name} has the shape {shape}, strides {strides} and offset {offset}, which cannot be'
+    )
   if 0 in shape:
     return np.zeros(shape, tensor.storage.dtype)
   last, count = offset, 1
   for length, stride in zip(shape, strides):
     last, count = last + (length - 1) * stride, count * length
   if last >= len(numbers):
-    raise ValueError(f'{name} is cut short')
+    raise pickles.PickleError(f'{name} is cut short')
   if count > len(numbers):
-    raise ValueError(f'{name} repeats its numbers, by the strides {strides}; save a copy of it')
+    raise pickles.PickleError(f'{name} repeats its numbers, by the strides {strides}; save a copy of it')
   steps = [stride * numbers.itemsize for stride in strides]
   return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps, writeable=False)

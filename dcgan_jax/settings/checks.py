@@ -72,7 +72,9 @@ def _build(kind: type, values: Any, path: str) -> Any:
     raise InputError(f'{path.removesuffix(".")}={values!r}: is a section; it has {", ".join(fields)}')
   for name in values:
     if name not in fields:
-      raise InputError(f'{path}{name}: unknown key; {path or "config"} has {", ".join(fields)}')
+      raise InputError(
+        f'{path}{name}: unknown key; {path.removesuffix(".") or "config"} has {", ".join(fields)}'
+      )
   built = {}
   for name, field in fields.items():
     if name not in values:
