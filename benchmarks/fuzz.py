@@ -177,7 +177,7 @@ def images(random: Random, folder: Path) -> Act:
 
 def pytorch(random: Random, folder: Path) -> Act:
   """PyTorch's weights, as `--mode=import` takes them."""
-  from configs import digits
+  from configs import cifar10
   from dcgan_jax import settings
   from dcgan_jax.interop import importing
 
@@ -195,7 +195,7 @@ def pytorch(random: Random, folder: Path) -> Act:
       content = stream.getvalue()
     paths.append(write(folder / f'{i}.pth', content))
   source = ','.join(map(str, pick(random, [paths, paths[:1], paths[::-1]])))
-  chosen = settings.check(digits.get_config())
+  chosen = settings.check(cifar10.get_config())
   return lambda: importing._adopt(chosen, importing._read_pytorch(source), source)
 
 

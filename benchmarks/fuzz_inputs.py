@@ -162,7 +162,7 @@ def torch_zip(random: Random, tensors: dict[str, np.ndarray]) -> bytes:
     for i, (name, array) in enumerate(tensors.items()):
       strides = tuple(s // array.itemsize for s in array.strides)
       entry = [name, str(i), 0, array.shape, strides, 'FloatStorage']
-      if random.random() < 0.1:
+      if random.random() < 0.04:
         place = int(random.integers(6))
         wrong = (text(random), str(i + 1), pick(random, NUMBERS), _numbers(random), _numbers(random))
         entry[place] = (*wrong, pick(random, ['DoubleStorage', 'BFloat16Storage', 'HalfStorage', 'Evil']))[

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,21 @@ def named(field: str, text: str) -> Path:
     raise InputError(f'{field}={text}: {error.strerror}; give another path') from error
   except (ValueError, RuntimeError) as error:  # a NUL in the name; ~ of a user that there is not
     raise InputError(f'{field}={text}: is no path ({error}); give another one') from error
+  return path
+
+
+def to_be_written(field: str, text: str) -> Path:
+  """Returns the path of a file or folder that a user wants to have written.
+
+  Raises:
+    InputError: as `named`, or no file can be made there.
+  """
+  path = named(field, text)
+  if not text.strip():
+    raise InputError(f'{field}: is empty; give a path')
+  above = next((folder for folder in path.absolute().parents if folder.exists()), None)
+  if above is None or not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+    raise InputError(f'{field}={text}: cannot be written, because {above} is no folder that you may write to')
   return path
 
 

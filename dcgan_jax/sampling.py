@@ -265,7 +265,7 @@ def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
   Raises:
     InputError: in one line, before anything is compiled.
   """
-  target = files.named('out', out)
+  target = files.to_be_written('out', out)
   if target.suffix not in ('.png', '.npz', ''):
     raise InputError(f'out={out}: must end in .png (a grid), .npz (an array) or be a folder')
   if target.suffix == '' and target.exists() and not target.is_dir():
@@ -310,4 +310,4 @@ def _write(target: Path, made: np.ndarray, columns: int | None) -> None:
       for i, image in enumerate(made):
         pictures.save_png(target / f'{i:0{digits}d}.png', image)
   except OSError as error:
-    raise InputError(f'out={target}: cannot be written: {error.strerror}') from error
+    raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error

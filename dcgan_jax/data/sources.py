@@ -176,7 +176,7 @@ def open_folder(folder: Path, fit: Fit) -> Folder:
     InputError: there is no such folder, or no readable image in it.
   """
   if not folder.is_dir():
-    raise InputError(f'data.source=folder:{folder}: no such folder')
+    raise InputError(f'data.source=folder:{folder}: no such folder; give the path of one with images')
   found, closed = _files(folder)
   candidates = [p for p in found if p.suffix.lower() in SUFFIXES]
   with ThreadPoolExecutor() as pool:

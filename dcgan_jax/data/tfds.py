@@ -135,7 +135,9 @@ def _prepare(builder: Any, field: str) -> None:
         logging.getLogger('urllib3').setLevel(logging.ERROR)
         builder.download_and_prepare(file_format=ARRAY_RECORD)
     except Exception as error:  # The network, the disk or the data set's own code may raise anything.
-      raise InputError(f'{field}: could not be prepared: {_first_line(error)}') from error
+      raise InputError(
+        f'{field}: could not be prepared in {builder.data_path}: {_first_line(error)}'
+      ) from error
   if builder.info.file_format.value != ARRAY_RECORD:
     builder.info.add_alternative_file_format(ARRAY_RECORD)
 

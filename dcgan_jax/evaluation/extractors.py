@@ -155,7 +155,7 @@ def of_classifier(source: data.Source, real: np.ndarray, labels: Labels) -> Extr
   if accuracy < classifier.LEAST_ACCURACY:
     raise InputError(
       f'features=classifier: it tells {accuracy:.1%} of the held-out images; below '
-      f'{classifier.LEAST_ACCURACY:.0%} its features say nothing'
+      f'{classifier.LEAST_ACCURACY:.0%} its features say nothing; take features=inception'
     )
   variables = jax.tree.unflatten(structure, [kept[str(i)] for i in range(len(leaves))])
   protocol = (

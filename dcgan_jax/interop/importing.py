@@ -42,7 +42,9 @@ def run(settings: Settings, folder: Path, file_format: str, source: str) -> None
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise InputError(f'workdir={folder}: cannot be written: {error.strerror}') from error
+    raise InputError(
+      f'workdir={folder}: cannot be written: {error.strerror}; choose another --workdir'
+    ) from error
   cache.keep_compiled_programs()
   parts = experiment.build(settings)
   state = _with_weights(parts.gan, settings.seed, jax.jit(parts.initial_state)(), networks)
@@ -126,7 +128,7 @@ def _adopt(settings: Settings, networks: dict[str, Network], source: str) -> Set
   try:
     adopted = from_dict(values)
   except InputError as error:
-    raise InputError(f'source={source}: does not go with the config: {error}') from error
+    raise InputError(f'source={source}: does not go with the config, choose another: {error}') from error
   print(f'images {_images(generator)}, latents of {generator.z_size} numbers, prior {adopted.latent.prior}')
   for kind in ('generator', 'discriminator'):
     print(f'{kind}: {_describe(networks[kind]) if kind in networks else "none there; a new one, untrained"}')

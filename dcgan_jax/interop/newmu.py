@@ -48,7 +48,7 @@ def read_newmu(folder: Path) -> dict[str, list[Tensor]]:
     count += (least - count) % 3
     missing = [f'{network}_{i:02d}.npy' for i in range(1, count + 1) if i not in numbers]
     if missing:
-      raise InputError(f'has no {missing[0]}')
+      raise InputError(f'has no {missing[0]}; the numbers of the files have no gaps')
     found[network] = [_read_array(folder / f'{network}_{i:02d}.npy') for i in numbers]
   return found
 

@@ -11,7 +11,18 @@ from typing import IO, Any
 
 MOST = 1_000_000  # instructions; a pickle of the largest networks has a few tens of thousands
 CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}
-VALUES = ('INT', 'LONG', 'FLOAT', 'STRING', 'UNICODE', 'BINSTRING', 'BINUNICODE', 'BINBYTES', 'BININT')
+VALUES = (
+  'INT',
+  'LONG',
+  'FLOAT',
+  'STRING',
+  'UNICODE',
+  'BINSTRING',
+  'BINUNICODE',
+  'BINBYTES',
+  'BININT',
+  'BINFLOAT',
+)
 IGNORED = ('PROTO', 'FRAME')
 
 

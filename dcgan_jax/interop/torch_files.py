@@ -52,7 +52,7 @@ class _Tensor(NamedTuple):
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
   """Stands in for PyTorch's function that rebuilds a tensor."""
   if not isinstance(storage, _Storage):
-    raise pickles.PickleError('a storage is expected')
+    raise pickles.PickleError('it refers to what is no storage of numbers')
   return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
 
 
@@ -75,7 +75,7 @@ def _refer(pid: Any) -> _Storage:
   """Returns the storage that the pickle refers to."""
   kind, dtype, key = pid[:3]
   if kind != 'storage' or not isinstance(dtype, np.dtype):
-    raise pickles.PickleError('a storage is expected')
+    raise pickles.PickleError('it refers to what is no storage of numbers')
   return _Storage(dtype, str(key))
 
 

@@ -28,7 +28,7 @@ def of_outputs(rows: Sequence[Row]) -> Signs:
   Returns:
     The sign 'saturated', or none.
   """
-  outputs = [row for row in rows[-2 * WINDOW :] if 'd_real' in row][-WINDOW:]
+  outputs = [row for row in rows[-2 * WINDOW :] if {'d_real', 'd_fake'} <= row.keys()][-WINDOW:]
   if len(outputs) < WINDOW:
     return {}
   gap = float(np.mean([row['d_real'] - row['d_fake'] for row in outputs]))
@@ -52,7 +52,7 @@ def of_scores(rows: Sequence[Row], distance: str) -> Signs:
   Returns:
     Those of the signs 'coverage', 'classes' and 'distance' that are there.
   """
-  scored = [row for row in rows if distance in row]
+  scored = [row for row in rows if {distance, 'coverage'} <= row.keys()]
   if not scored:
     return {}
   found, last = {}, scored[-1]

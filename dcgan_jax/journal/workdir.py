@@ -68,7 +68,9 @@ def write_settings(workdir: Path, chosen: Settings, classes: Sequence[str] = ())
     if classes:
       write_json(workdir / 'classes.json', {'names': list(classes)})
   except OSError as error:
-    raise InputError(f'workdir={workdir}: cannot be written: {error.strerror}') from error
+    raise InputError(
+      f'workdir={workdir}: cannot be written: {error.strerror}; choose another --workdir'
+    ) from error
 
 
 def read_classes(workdir: Path) -> tuple[str, ...]:

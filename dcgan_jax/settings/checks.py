@@ -138,7 +138,12 @@ def _check_sizes(settings: Settings) -> None:
     network = getattr(settings, name)
     ends = (data.channels + data.classes, *network.widths, data.channels + data.classes)
     largest = max(a * b for a, b in itertools.pairwise(ends)) * network.kernel_size**2
-    if largest > MOST_NUMBERS or network.kernel_size > 2 * max(data.size):
+    if network.kernel_size > 2 * max(data.size):
+      raise InputError(
+        f'{name}.kernel_size={network.kernel_size}: is more than twice data.image_size={data.image_size}; '
+        'choose a smaller one, e.g. 4'
+      )
+    if largest > MOST_NUMBERS:
       raise InputError(
         f'{name}.widths={network.widths}: with {name}.kernel_size={network.kernel_size} a layer has '
         f'{largest:,} parameters; choose smaller ones, for {MOST_NUMBERS:,} at most'
@@ -150,7 +155,10 @@ def _check_combinations(settings: Settings) -> None:
   if not train.num_steps and not train.num_epochs:
     raise InputError('train.num_steps=0 and train.num_epochs=0: one of them must be 1 or more')
   if train.d_steps > 1 and train.order != 'alternating':
-    raise InputError(f'train.d_steps={train.d_steps}: train.order={train.order} takes only 1')
+    raise InputError(
+      f'train.d_steps={train.d_steps}: train.order={train.order} takes only 1; set it so, or '
+      'train.order=alternating'
+    )
   if train.fresh_z and train.order != 'alternating':
     raise InputError(f'train.fresh_z=True: train.order={train.order} has one z a step; set it to False')
   if train.accumulate > 1 and train.order == 'one_per_batch':
