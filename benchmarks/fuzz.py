@@ -115,7 +115,7 @@ def class_files(random: Random, folder: Path) -> Act:
 
 def metrics_files(random: Random, folder: Path) -> Act:
   """The metrics.jsonl of a run, what it says about the run, and sometimes its plots."""
-  from dcgan_jax.journal import collapse, metrics, plots
+  from dcgan_jax.journal import collapse, journal, metrics
 
   names = [
     'loss_d',
@@ -141,8 +141,7 @@ def metrics_files(random: Random, folder: Path) -> Act:
     found = metrics.read(path)
     collapse.of_scores(found, 'fid'), collapse.of_outputs(found)
     if random.random() < 0.02:
-      plots.plot_losses(folder / 'losses.png', found)
-      plots.plot_scores(folder / 'scores.png', found, 'fid')
+      journal.draw_run(folder, 'fid')
 
   return act
 

@@ -1,7 +1,9 @@
 import json
 
 import numpy as np
+import pytest
 
+from dcgan_jax.errors import InputError
 from dcgan_jax.journal import metrics
 
 
@@ -29,3 +31,36 @@ def test_tensorboard_events_are_written(tmp_path):
   (events,) = (tmp_path / 'tensorboard').iterdir()
   content = events.read_bytes()
   assert b'loss_d' in content and b'samples' in content
+
+
+@pytest.mark.parametrize(
+  'line',
+  [
+    'not JSON',
+    '[1]',
+    '{"loss_d": 1.0}',
+    '{"step": "3"}',
+    '{"step": -1}',
+    '{"step": 2, "loss_d": "x"}',
+    '{"step": 2, "loss_d": [1]}',
+    '{"step": 2, "loss_d": ' + '9' * 400 + '}',
+    '[' * 100_000,
+    '\0\0\0',
+  ],
+)
+def test_what_is_no_row_is_left_out_at_the_end_and_refused_elsewhere(tmp_path, line):
+  path = tmp_path / 'metrics.jsonl'
+  path.write_text('{"step": 1, "loss_d": NaN}\n' + line)
+  assert [row['step'] for row in metrics.read(path)] == [1]
+  path.write_text('{"step": 1}\n' + line + '\n{"step": 3}\n')
+  with pytest.raises(InputError, match=r'metrics\.jsonl: line 2 is no row of metrics'):
+    metrics.read(path)
+
+
+def test_metrics_that_cannot_be_read(tmp_path):
+  assert metrics.read(tmp_path / 'metrics.jsonl') == []
+  with pytest.raises(InputError, match='is a folder'):
+    metrics.read(tmp_path)
+  (tmp_path / 'bytes').write_bytes(b'\xff\xfe\n{"step": 1}\n')
+  with pytest.raises(InputError, match='line 1'):
+    metrics.read(tmp_path / 'bytes')
