@@ -52,16 +52,17 @@ def flags(random: Random, folder: Path) -> Act:
   for _ in range(random.integers(1, 4)):
     key = pick(random, inputs.KEYS) if random.random() < 0.9 else text(random)
     flag = f'config.{key}' if mode in ('train', 'summary') else pick(random, names)
-    argv.append(
-      pick(random, [f'--{flag}={text(random)}'] * 9 + [text(random), f'--{text(random)}', f'--no{flag}'])
-    )
+    words = text(random) if random.random() < 0.5 else pick(random, inputs.PLAUSIBLE)
+    argv.append(pick(random, [f'--{flag}={words}'] * 9 + [text(random), f'--{text(random)}', f'--no{flag}']))
 
   def act() -> None:
     sys.argv = argv  # where ml_collections looks for overridden keys
     mode, rest = parsing.find_mode(argv)
     values = parsing.parse(mode or 'train', rest)
     if 'config' in values:
-      shared.chosen_settings(values)
+      chosen = shared.chosen_settings(values)
+      if random.random() < 0.1:
+        shapes(chosen)
     if 'workdir' in values:
       shared.folder(values)
     if 'coordinator' in values:
@@ -88,7 +89,7 @@ def config_files(random: Random, folder: Path) -> Act:
 
   def act() -> None:
     chosen = workdir.read_settings(folder)
-    if random.random() < 0.02:
+    if random.random() < 0.1:
       shapes(chosen)
 
   return act

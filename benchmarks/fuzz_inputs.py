@@ -27,6 +27,39 @@ ODD = [
   'color,,color', 'crop', 'same', 'lambda: 0', '__import__("os")', 'configs/digits.py', 'configs',
   'README.md', '%s%n',
 ]  # fmt: skip
+PLAUSIBLE = [
+  *(
+    '0',
+    '1',
+    '2',
+    '3',
+    '4',
+    '8',
+    '16',
+    '64',
+    '0.5',
+    '0.9',
+    '1e-3',
+    'True',
+    'False',
+    '(8, 6)',
+    '(2, 2)',
+    '(True, False)',
+  ),
+  *(
+    '(1,)',
+    '(8,)',
+    '(64, 64)',
+    '(0, 0, 0)',
+    'normal',
+    'glorot',
+    'same',
+    'symmetric',
+    'concat',
+    'projection',
+    'last',
+  ),
+]
 NUMBERS = [0, 1, 2, 3, 7, 8, 64, 255, 256, -1, 2**15, 2**31 - 1, 2**31, 2**32, 2**63, -(2**63), 10**30]
 KEYS = [line.partition('=')[0].removeprefix('--config.') for line in settings.help_lines()]
 

@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
 from conftest import ROOT, TINY
 
 import main
 from dcgan_jax import commands, settings
+from dcgan_jax.command_line import parsing
 
 MODES = sorted(module.name.rstrip('_') for module in pkgutil.iter_modules(commands.__path__))
 
@@ -138,6 +140,31 @@ def test_ctrl_c_is_one_line(call_main, monkeypatch):
 
   monkeypatch.setattr(main.parsing, 'parse', interrupt)
   assert call_main('--mode=sample') == (130, '', 'interrupted\n')
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    MemoryError('Unable to allocate 7.45 GiB for an array'),
+    jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory\nallocating 7.45 GiB'),
+  ],
+)
+def test_too_little_memory_is_one_line(refused, monkeypatch, error):
+  def run(_):
+    raise error
+
+  monkeypatch.setattr(parsing.find_command('sample'), 'run', run)
+  line = refused('--mode=sample')
+  assert 'out of memory' in line and '7.45 GiB' in line and 'smaller train.batch_size' in line
+
+
+def test_a_bug_keeps_its_traceback(call_main, monkeypatch):
+  def run(_):
+    raise RuntimeError('a bug')
+
+  monkeypatch.setattr(parsing.find_command('sample'), 'run', run)
+  with pytest.raises(RuntimeError, match='a bug'):
+    call_main('--mode=sample')
 
 
 @pytest.mark.slow
