@@ -83,6 +83,8 @@ def read_json(path: Path, most: int = 2**20) -> Any:
     raise InputError(f'{path}: cannot be read: {error.strerror}') from error
   except RecursionError as error:
     raise InputError(f'{path}: is not JSON that can be read: it is nested too deeply') from error
+  except UnicodeDecodeError as error:
+    raise InputError(f'{path}: is not JSON: byte {error.start} is no text in UTF-8') from error
   except InputError:
     raise
   except ValueError as error:

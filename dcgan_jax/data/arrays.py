@@ -184,9 +184,11 @@ def _open_array(file: IO[bytes], size: int) -> Array:
       read_header = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
       shape, in_columns, dtype = read_header(file)
   except Exception as error:  # NumPy parses it as Python, and what is broken may raise anything.
-    raise InputError('has no header of .npy') from error
-  if dtype.kind not in 'biuf' or dtype.subdtype or min(shape, default=0) < 0:
-    raise InputError(f'holds {str(dtype)[:80]}, which are no numbers')
+    raise InputError('has no header of .npy; numpy.save writes one, and numpy.savez an .npz') from error
+  if dtype.kind not in 'biuf' or dtype.subdtype:
+    raise InputError(f'holds {str(dtype)[:80]}, which are no real numbers')
+  if min(shape, default=0) < 0:
+    raise InputError(f'has an impossible shape, {_short(shape)}')
   if math.prod(shape) * dtype.itemsize > size - file.tell():
     raise InputError(f'is cut short: its header says {dtype} {_short(shape)}, and it has {size:,} bytes')
   return Array(file, shape, dtype, in_columns)

@@ -83,7 +83,9 @@ def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
   try:
     builder = tfds.builder(name, data_dir=os.environ.get('TFDS_DATA_DIR'), try_gcs=False)
   except tfds.core.registered.DatasetNotFoundError:
-    close = ', '.join(difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), 3))
+    close = ', '.join(
+      difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), 3, 0.7)
+    )
     hint = f'did you mean {close}?' if close else 'names: tensorflow.org/datasets/catalog'
     raise InputError(f'{field}: no such tfds data set; {hint}') from None
   except (ValueError, AssertionError, TypeError, OSError) as error:
