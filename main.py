@@ -10,6 +10,11 @@ import sys
 from dcgan_jax.command_line import parsing
 from dcgan_jax.errors import InputError
 
+SMALLER = (
+  'choose a smaller train.batch_size, data.image_size or --num, or a larger train.accumulate; '
+  '--mode=summary says what a step takes'
+)
+
 
 def main() -> int:
   """Runs the command of the mode; returns the exit status."""
@@ -23,6 +28,11 @@ def main() -> int:
     parsing.find_command(mode).run(values)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
+    return 2
+  except (MemoryError, RuntimeError) as error:
+    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):  # how XLA says it
+      raise
+    print(f'error: out of memory: {parsing.one_line(error)[:300]}; {SMALLER}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
@@ -44,5 +54,6 @@ def _ask_for_huge_pages() -> None:
 
 if __name__ == '__main__':
   _ask_for_huge_pages()
+  sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]  # Names of files may be any bytes.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   sys.exit(main())

@@ -58,7 +58,9 @@ class Experiment:
       return None
     numbers, names = self.source.labels()
     if len(names) != count:
-      raise InputError(f'data.classes={count}: the data has {len(names)}: {", ".join(names[:20])}')
+      raise InputError(
+        f'data.classes={count}: the data has {len(names)}, so set it to that or to 0: {", ".join(names[:20])}'
+      )
     return numbers, names
 
   def initial_state(self) -> GanState:

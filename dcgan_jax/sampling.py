@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dcgan_jax import experiment, norm_statistics, parallel
-from dcgan_jax.data import cache
+from dcgan_jax import experiment, files, norm_statistics, parallel
+from dcgan_jax.data import arrays, cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import pictures, workdir
 from dcgan_jax.latents import Latents
@@ -118,11 +118,13 @@ class Sampler:
     z, size = np.asarray(z), self.latents.width
     if z.ndim != 2 or z.shape[1] != size or not len(z):
       raise InputError(f'latents: of shape {z.shape}; this generator takes (N, {size}), N 1 or more')
-    if z.dtype.kind not in 'fiu' or not np.isfinite(z).all():
-      raise InputError('latents: must be finite numbers')
+    with np.errstate(over='ignore'):  # Some float64 are too large; they become infinite.
+      z = z.astype(np.float32) if z.dtype.kind in 'fiu' else np.full(1, np.nan)
+    if not np.isfinite(z).all():
+      raise InputError('latents: must be finite numbers of float32')
     statistics = statistics or self.statistics
     variables = self._population if statistics == 'population' else self._variables
-    return self._generate[statistics](variables, z.astype(np.float32), BATCH_SIZE)
+    return self._generate[statistics](variables, z, BATCH_SIZE)
 
   @functools.cached_property
   def _population(self) -> Any:
@@ -137,7 +139,16 @@ class Sampler:
     # Another generator has another file, also if it is of the same step of a run that was begun anew.
     parameters = b''.join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self._variables['params']))
     name = f'{self.step}-{hashlib.sha256(parameters).hexdigest()[:16]}.npz'
-    flat = parallel.agreed(cache.arrays_in(self.folder / 'statistics' / name, measure))
+    shapes = {
+      f'{norm}/{key}': x.shape
+      for norm, both in self._variables['batch_stats'].items()
+      for key, x in both.items()
+    }
+
+    def fits(kept: dict[str, np.ndarray]) -> bool:
+      return {key: x.shape for key, x in kept.items()} == shapes
+
+    flat = parallel.agreed(cache.arrays_in(self.folder / 'statistics' / name, measure, fits))
     stats = {
       norm: {key: flat[f'{norm}/{key}'] for key in ('mean', 'var')} for norm, _ in self._generator.norms
     }
@@ -212,6 +223,11 @@ def load(folder: str | Path, checkpoint: str | int = 'last') -> Sampler:
   gan = run.experiment.gan
   folder = Path(folder)
   names = workdir.read_classes(folder)
+  if names and len(names) != gan.latents.classes:
+    raise InputError(
+      f'{folder / "classes.json"}: has {len(names)} names, and data.classes={gan.latents.classes} in '
+      'config.json; the two are not of the same run'
+    )
   sampler = Sampler(gan.generator, run.state.sampling_variables, gan.latents, run.step, names, folder)
   sampler.statistics = run.experiment.settings.sample.statistics
   return sampler
@@ -249,7 +265,7 @@ def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
   Raises:
     InputError: in one line, before anything is compiled.
   """
-  target = Path(out)
+  target = files.to_be_written('out', out)
   if target.suffix not in ('.png', '.npz', ''):
     raise InputError(f'out={out}: must end in .png (a grid), .npz (an array) or be a folder')
   if target.suffix == '' and target.exists() and not target.is_dir():
@@ -274,12 +290,9 @@ def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
 
 def _read_latents(path: str) -> np.ndarray:
   try:
-    z = np.load(path, allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
-    raise InputError(f'latents={path}: cannot be read as .npy: {str(error).splitlines()[0]}') from error
-  if not isinstance(z, np.ndarray):
-    raise InputError(f'latents={path}: holds several arrays; save one as .npy')
-  return z
+    return arrays.read_npy(files.named('latents', path))
+  except InputError as error:
+    raise InputError(f'latents={path}: cannot be read as .npy: {error}') from error
 
 
 def _write(target: Path, made: np.ndarray, columns: int | None) -> None:
@@ -295,4 +308,4 @@ def _write(target: Path, made: np.ndarray, columns: int | None) -> None:
       for i, image in enumerate(made):
         pictures.save_png(target / f'{i:0{digits}d}.png', image)
   except OSError as error:
-    raise InputError(f'out={target}: cannot be written: {error.strerror}') from error
+    raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error

@@ -148,3 +148,25 @@ def test_a_run_can_be_one_of_population_statistics(tmp_path):
     shown = np.asarray(picture).astype(int)
   # Compiled without optimisation there, an image may differ by a rounding.
   assert np.abs(shown - pictures.zoom(pictures.grid(made))[..., 0]).max() <= 1
+
+
+def test_names_of_classes_of_another_run_are_refused(tmp_path):
+  folder = untrained_run(tmp_path)
+  (folder / 'classes.json').write_text('{"names": ["a", "b"]}')
+  with pytest.raises(InputError, match=r'classes\.json: has 2 names, and data\.classes=0 in config\.json'):
+    sampling.load(folder)
+
+
+def test_kept_statistics_of_other_shapes_are_measured_again(tmp_path):
+  folder = untrained_run(tmp_path)
+  want = sampling.load(folder).sample(2, statistics='population')
+  (kept,) = (folder / 'statistics').iterdir()
+  for broken in ({'norm0/mean': np.zeros(3)}, {}):
+    np.savez(kept, **broken)
+    np.testing.assert_array_equal(sampling.load(folder).sample(2, statistics='population'), want)
+  assert kept.stat().st_size > 500  # They are kept again.
+
+
+def test_latents_that_float32_cannot_hold_are_refused(sampler):
+  with pytest.raises(InputError, match='finite numbers of float32'):
+    sampler.from_latents(np.full((1, 10), 1e300))

@@ -47,9 +47,10 @@ def parse(flag: str, text: str) -> Exemplars:
     return Exemplars((), name.strip())
   if re.search(r'[^-\d\s,.]', text):
     return Exemplars((), text.strip())
-  if not re.fullmatch(r'\s*\d+\s*(,\s*\d+\s*)*', text):
+  if not re.fullmatch(r'\s*[0-9]+\s*(,\s*[0-9]+\s*)*', text):
     raise InputError(f'{flag}={text}: give numbers of images, like 3,8,21, from 0, or a class')
-  indices = tuple(int(part) for part in text.split(','))
+  # Python does not turn thousands of digits into a number.
+  indices = tuple(int(part) if len(part) < 99 else MOST + 1 for part in text.split(','))
   if max(indices) > MOST:
     raise InputError(f'{flag}={text}: images are numbered from 0 to {MOST}')
   return Exemplars(indices)

@@ -152,7 +152,7 @@ def _weights(
   if min(of_class.sum(), (~of_class).sum()) < LEAST:
     raise InputError(
       f'class={name}: {of_class.sum()} of {len(z)} samples look like it; forgetting takes {LEAST} of it, and '
-      'of others'
+      'of others; try a larger --num'
     )
   averages = map_rows(attribution.make_hidden(generator, layer), all_devices())
   return attribution.responsible(averages(variables, z, sampling.BATCH_SIZE), of_class)

@@ -110,7 +110,9 @@ def _load(source: data.Source, title: str) -> tuple[tuple[str, ...], np.ndarray,
   """
   classes, names = source.labels()
   if not len(classes) or classes.min() < 0:
-    raise InputError(f'data.source={title}: some of its labels are kept secret')
+    raise InputError(
+      f'data.source={title}: some of its labels are kept secret; take another split or data set'
+    )
   real = cache.load(source, title)
   if len(real) != len(classes):
     raise InputError(f'data.source={title}: images that cannot be decoded have labels; remove them')

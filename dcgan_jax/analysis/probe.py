@@ -147,7 +147,9 @@ def _store(path: Path, look: Callable[..., Any], variables: Any, parts: list[Par
           found = np.ascontiguousarray(mapped(variables, batch, BATCH_SIZE))
           file.write(found.data)
   except OSError as error:
-    raise InputError(f'{path.parent.parent}: no room for features: {error.strerror}') from error
+    raise InputError(
+      f'{path.parent.parent}: no room for features: {error.strerror}; free some, or set DCGAN_JAX_CACHE'
+    ) from error
   return np.memmap(path, np.float16, 'r', shape=(sum(map(len, parts)), found.shape[1]))
 
 

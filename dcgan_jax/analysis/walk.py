@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dcgan_jax import latents, parallel, sampling
+from dcgan_jax import files, latents, parallel, sampling
 from dcgan_jax.analysis import exemplars
 from dcgan_jax.analysis.exemplars import Exemplars
 from dcgan_jax.data import cache
@@ -139,7 +139,7 @@ def _target(out: str | None, kind: str) -> Path:
   Raises:
     InputError: its suffix is not one that this kind of picture can have.
   """
-  target = Path(out or f'{kind}.png')
+  target = files.to_be_written('out', out or f'{kind}.png')
   walks = kind in ('walk', 'classes')
   valid = ('.png', '.gif') if walks else ('.png',)
   if target.suffix not in valid:
@@ -258,4 +258,4 @@ def _write(target: Path, frames: list[np.ndarray]) -> None:
     else:
       pictures.save_png(target, frames[0])
   except OSError as error:
-    raise InputError(f'out={target}: cannot be written: {error.strerror}') from error
+    raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error

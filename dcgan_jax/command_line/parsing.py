@@ -5,15 +5,21 @@ import importlib
 import pkgutil
 import re
 import textwrap
+from pathlib import Path
 from types import ModuleType
 
 from absl import flags
 
-from dcgan_jax import commands, settings
+from dcgan_jax import commands, files, settings
 from dcgan_jax.errors import InputError
 
 HELP = re.compile('--?(help|helpshort|helpfull)')
 WIDTH = 110
+CONFIGS = Path(__file__).parents[2] / 'configs'
+REWORDED = (  # what libraries say of a value, and what we say instead
+  (r'invalid literal for int\(\) with base .*|Exceeds the limit .* for integer .*', 'must be a whole number'),
+  (r"\('Non-boolean argument to boolean flag', .*\)", 'choose true or false'),
+)
 KINDS = {'bool': ['true', 'false'], 'int': ['N'], 'config_file': ['FILE']}  # what a flag of a type takes
 
 
@@ -66,6 +72,7 @@ def parse(mode: str, argv: list[str]) -> flags.FlagValues:
     InputError: in one line; a flag that the mode does not have, a value or a key that cannot be.
   """
   for argument in argv[1:]:
+    _check_readable(argument)
     if override := re.match(r'--?(?:no)?config\.([^=]+)', argument):
       settings.check_key(override[1])
   values = define_flags(mode)
@@ -82,12 +89,34 @@ def parse(mode: str, argv: list[str]) -> flags.FlagValues:
   return values
 
 
+def _check_readable(argument: str) -> None:
+  """Refuses a config, or a file of flags, that is a folder or a pipe, before it is read to its end."""
+  match = re.match(r'--?(config|flagfile)=([^:]+)', argument, re.DOTALL)
+  if match is None:
+    return
+  path = files.named(f'--{match[1]}', match[2])
+  if not path.exists():
+    raise InputError(f'{argument}: no such file' + (f'; {known_configs()}' if match[1] == 'config' else ''))
+  if not path.is_file():
+    raise InputError(f'{argument}: is no ordinary file; give one')
+
+
+def known_configs() -> str:
+  """Returns which values of --config there are, for an error."""
+  names = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem not in ('base', '__init__'))
+  return f'choose --config=configs/NAME.py, NAME one of {", ".join(names)}'
+
+
 def _unknown_flag(mode: str, error: flags.UnrecognizedFlagError) -> str:
   """Returns what to say of a flag that a mode does not have: which modes take it, or what absl says."""
   name = error.flagname.partition('.')[0]
   takers = [other for other in modes() if {name, name.removeprefix('no')} & set(define_flags(other))]
   if not takers:
-    return one_line(error)
+    return f'{one_line(error)}; python main.py --mode={mode} --help lists the flags'
+  if name == 'config' and mode in takers:
+    return f'--{error.flagname}: needs a config to change; {known_configs()}'
+  if mode in takers:
+    return f'--{name}: --{name.removeprefix("no")} takes a value, as --{name.removeprefix("no")}=VALUE'
   given = error.flagvalue or f'--{error.flagname}'
   return f'{given}: is not a flag of --mode={mode}; it belongs to {", ".join(f"--mode={t}" for t in takers)}'
 
@@ -96,6 +125,8 @@ def one_line(error: BaseException) -> str:
   """Returns an error in one line, without a traceback, and with its type where the message needs it."""
   text = str(error).strip()
   text = text.splitlines()[-1] if 'Traceback' in text else ' '.join(text.split())
+  for pattern, words in REWORDED:
+    text = re.sub(pattern, words, text)
   return text if isinstance(error, flags.Error) else f'{type(error).__name__}: {text}'
 
 

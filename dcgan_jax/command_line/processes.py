@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 from collections.abc import Callable
 
 from absl import flags
@@ -66,7 +67,7 @@ def is_one_of_many(
       raise InputError(f'--{given[0]}={named[given[0]]}: is given without {missing}')
     return _started_as_one_of_many() if distributed is None else distributed
   host, _, port = coordinator.rpartition(':')
-  if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+  if not host or not re.fullmatch('[0-9]{1,5}', port) or not 0 < int(port) < 2**16:
     raise InputError(f'--coordinator={coordinator}: must be HOST:PORT of process 0, e.g. 10.0.0.1:1234')
   if num_processes < 1:
     raise InputError(f'--num_processes={num_processes}: must be 1 or more')
@@ -79,4 +80,4 @@ def _started_as_one_of_many() -> bool:
   """Returns what SLURM's srun, Open MPI's mpirun or a TPU pod say in the environment."""
   counts = [os.environ.get(name, '') for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')]
   hosts = os.environ.get('TPU_WORKER_HOSTNAMES', '').split(',')
-  return any(count.isdigit() and int(count) > 1 for count in counts) or len(hosts) > 1
+  return any(re.fullmatch('[0-9]{1,9}', count) and int(count) > 1 for count in counts) or len(hosts) > 1

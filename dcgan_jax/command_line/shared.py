@@ -1,18 +1,19 @@
 """The flags that several modes share, and what they say: a config and a workdir."""
 
 import importlib
+import re
 from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from dcgan_jax import settings
-from dcgan_jax.command_line.parsing import one_line
+from dcgan_jax import files, settings
+from dcgan_jax.command_line.parsing import known_configs, one_line
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import workdir
 from dcgan_jax.settings import Settings
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+MOST_IMAGES = 10_000_000  # that are made at a time, all in memory
 
 
 def define_config(into: flags.FlagValues) -> None:
@@ -32,9 +33,29 @@ def define_workdir(into: flags.FlagValues, help: str = 'Folder of the run.') -> 
 
 def define_checkpoint(into: flags.FlagValues) -> None:
   """Declares --checkpoint."""
-  flags.DEFINE_string(
-    'checkpoint', 'last', 'Which checkpoint: last, best (by score) or a step.', flag_values=into
+  flags.DEFINE(
+    _Checkpoint(),
+    'checkpoint',
+    'last',
+    'Which checkpoint: last, best (by score) or a step.',
+    flag_values=into,
   )
+
+
+class _Checkpoint(flags.ArgumentParser):
+  """The parser of --checkpoint."""
+
+  syntactic_help = 'last, best or a step'
+
+  def parse(self, argument: str) -> str:
+    """Returns the value as it is.
+
+    Raises:
+      ValueError: it is no choice.
+    """
+    if argument not in ('last', 'best') and not re.fullmatch('[0-9]{1,18}', argument):
+      raise ValueError('choose last, best or the number of a step')
+    return argument
 
 
 def define_seed(into: flags.FlagValues) -> None:
@@ -46,7 +67,9 @@ def define_seed(into: flags.FlagValues) -> None:
 
 def define_num(into: flags.FlagValues, default: int | None, help: str) -> None:
   """Declares --num, a number of images."""
-  flags.DEFINE_integer('num', default, help, lower_bound=1, flag_values=into)
+  parser = flags.IntegerParser(lower_bound=1, upper_bound=MOST_IMAGES)
+  parser.syntactic_help = f'a positive integer, {MOST_IMAGES:,} at most'
+  flags.DEFINE(parser, 'num', default, help, flag_values=into)
 
 
 def define_statistics(into: flags.FlagValues) -> None:
@@ -79,7 +102,7 @@ def folder(values: flags.FlagValues) -> Path:
     InputError: neither is given.
   """
   if values.workdir:
-    return Path(values.workdir).expanduser()
+    return files.named('workdir', values.workdir)
   if 'config' not in values or values.config is None:
     raise InputError('--workdir is missing: give the folder of a run, e.g. --workdir=runs/digits')
   return Path('runs') / Path(_config_path(values)).stem
@@ -94,9 +117,9 @@ def chosen_settings(values: flags.FlagValues) -> Settings:
   if values.config is None and values.workdir is not None:
     return workdir.read_settings(folder(values))
   if values.config is None:
-    raise InputError(f'--config is missing: {_known_configs()}')
+    raise InputError(f'--config is missing: {known_configs()}')
   if not Path(_config_path(values)).is_file():
-    raise InputError(f'--config={_config_path(values)}: no such file; {_known_configs()}')
+    raise InputError(f'--config={_config_path(values)}: no such file; {known_configs()}')
   try:
     values.config.lock()  # An error in the file comes up when its config is first touched.
   except Exception as error:
@@ -112,8 +135,3 @@ def preset(name: str) -> Settings:
 
 def _config_path(values: flags.FlagValues) -> str:
   return config_flags.get_config_filename(values['config'])
-
-
-def _known_configs() -> str:
-  names = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem not in ('base', '__init__'))
-  return f'choose --config=configs/NAME.py, NAME one of {", ".join(names)}'

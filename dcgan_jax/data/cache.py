@@ -10,13 +10,18 @@ import json
 import os
 import platform
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from dcgan_jax import files
+from dcgan_jax.data import arrays as arrays_files
 from dcgan_jax.data import sources
+from dcgan_jax.data.decode import Fit
+from dcgan_jax.errors import InputError
+
+Arrays = dict[str, np.ndarray]
 
 VERSION = 1  # of the decoding; raise it when the same source and fit come to give other images
 
@@ -44,13 +49,10 @@ def load(source: sources.Source, title: str) -> np.ndarray:
   description = f'{VERSION} {source.identity()} {source.fit}'
   target = folder() / 'images' / (hashlib.sha256(description.encode()).hexdigest()[:32] + '.npy')
   about = target.with_suffix('.json')
-  try:
-    images = np.load(target, mmap_mode='r')
-    skipped = json.loads(about.read_text())['skipped']
-    sources.report_unreadable(skipped)
-    return images
-  except (OSError, ValueError, EOFError, KeyError):
-    pass  # The file is not there, or not whole.
+  kept = _kept_images(target, about, source.fit)
+  if kept is not None:
+    sources.report_unreadable(kept[1])
+    return kept[0]
   images, skipped = sources.load(source, title)
   try:
     _make_private(target.parent)
@@ -65,33 +67,55 @@ def load(source: sources.Source, title: str) -> np.ndarray:
   return images
 
 
-def arrays(kind: str, description: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _kept_images(target: Path, about: Path, fit: Fit) -> tuple[np.ndarray, list[str]] | None:
+  """Returns kept images and the names of those left out; None if they are not there, or not whole."""
+  try:
+    images, notes = arrays_files.map_npy(target), files.read_json(about, 2**28)
+  except InputError:
+    return None
+  skipped = notes.get('skipped') if isinstance(notes, dict) else None
+  if images.dtype != np.uint8 or images.shape[1:] != (*fit.image_size, fit.channels):
+    return None
+  if not isinstance(skipped, list) or not all(isinstance(name, str) for name in skipped):
+    return None
+  return images, skipped
+
+
+def arrays(
+  kind: str, description: str, make: Callable[[], Arrays], fits: Callable[[Arrays], bool] = bool
+) -> Arrays:
   """Returns the arrays that `make` returns, which is called only the first time.
 
   Args:
     kind: name of the subfolder that they are kept in.
     description: identifies them; another description stands for other arrays.
     make: computes them.
+    fits: whether arrays are such as `make` returns; if not, they are made again.
   """
   name = hashlib.sha256(description.encode()).hexdigest()[:32]
-  return arrays_in(folder() / kind / f'{name}.npz', make, _make_private)
+  return arrays_in(folder() / kind / f'{name}.npz', make, fits, _make_private)
 
 
 def arrays_in(
-  target: Path, make: Callable[[], dict[str, np.ndarray]], make_folder: Callable[[Path], None] | None = None
-) -> dict[str, np.ndarray]:
+  target: Path,
+  make: Callable[[], Arrays],
+  fits: Callable[[Arrays], bool] = bool,
+  make_folder: Callable[[Path], None] | None = None,
+) -> Arrays:
   """Returns the arrays of a file or, where it is not there or not whole, makes them and tries to write it.
 
   Args:
     target: the file, an .npz.
     make: computes the arrays.
+    fits: whether arrays are such as `make` returns; if not, they are made again.
     make_folder: creates its folder, if that is to be done in a special way.
   """
   try:
-    with np.load(target) as kept:
-      return dict(kept)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-    pass
+    kept = arrays_files.read_npz(target)
+    if fits(kept):
+      return kept
+  except InputError:
+    pass  # The file is not there, or not whole.
   made = make()
   try:
     if make_folder is None:

@@ -1,7 +1,12 @@
 """How a picture of any size and mode becomes a training image."""
 
+import contextlib
+import threading
+import warnings
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -14,7 +19,14 @@ UNREADABLE = (
   ValueError,
   zlib.error,
   Image.DecompressionBombError,
+  Image.DecompressionBombWarning,
 )
+# The formats of the suffixes that we look for. Pillow knows others, and runs Ghostscript for one of them.
+FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF')
+LARGE = 2**24  # pixels of a picture above which it is decoded alone, to save memory
+_alone = threading.Lock()
+# Pillow refuses pictures of more than 179 million pixels, and warns of those of more than 89 million.
+warnings.simplefilter('error', Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -52,9 +64,33 @@ class Fit:
     """Returns the largest centred part of the right shape: left, top, right and bottom in pixels."""
     width, height = size
     scale = min(width / self.image_size[1], height / self.image_size[0])
-    kept_width, kept_height = round(self.image_size[1] * scale), round(self.image_size[0] * scale)
+    kept_width = max(1, round(self.image_size[1] * scale))
+    kept_height = max(1, round(self.image_size[0] * scale))
     left, top = (width - kept_width) // 2, (height - kept_height) // 2
     return left, top, left + kept_width, top + kept_height
+
+
+def read(file: Path | IO[bytes], fit: Fit) -> np.ndarray | None:
+  """Returns the image of an encoded file, uint8 [H, W, channels]; None if it cannot be decoded."""
+  try:
+    with Image.open(file, formats=FORMATS) as image, _turn(image):
+      return fit(image)
+  except UNREADABLE:
+    return None
+
+
+def _turn(image: Image.Image) -> contextlib.AbstractContextManager[object]:
+  """Returns what a thread holds while it decodes a picture."""
+  return _alone if image.width * image.height > LARGE else contextlib.nullcontext()
+
+
+def is_image(path: Path) -> bool:
+  """Returns whether a file begins like an image; only its header is read."""
+  try:
+    with Image.open(path, formats=FORMATS):
+      return True
+  except UNREADABLE:
+    return False
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from dcgan_jax.data.decode import UNREADABLE, Fit
-from dcgan_jax.errors import InputError
+from dcgan_jax import files
+from dcgan_jax.data import decode
+from dcgan_jax.data.decode import Fit
+from dcgan_jax.errors import InputError, printable
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
 
@@ -94,15 +97,7 @@ class Folder:
     return len(self.paths)
 
   def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
-    return [self._read_one(self.paths[i]) for i in indices]
-
-  def _read_one(self, path: Path) -> np.ndarray | None:
-    """Returns the image of a file, or None if it cannot be decoded."""
-    try:
-      with Image.open(path) as image:
-        return self.fit(image)
-    except UNREADABLE:
-      return None
+    return [decode.read(self.paths[i], self.fit) for i in indices]
 
   def name(self, index: int) -> str:
     return str(self.paths[index])
@@ -181,37 +176,50 @@ def open_folder(folder: Path, fit: Fit) -> Folder:
     InputError: there is no such folder, or no readable image in it.
   """
   if not folder.is_dir():
-    raise InputError(f'data.source=folder:{folder}: no such folder')
-  files = sorted(p for p in folder.rglob('*') if p.is_file() and not p.name.startswith('.'))
-  candidates = [p for p in files if p.suffix.lower() in SUFFIXES]
+    raise InputError(f'data.source=folder:{folder}: no such folder; give the path of one with images')
+  found, closed = _files(folder)
+  candidates = [p for p in found if p.suffix.lower() in SUFFIXES]
   with ThreadPoolExecutor() as pool:
-    readable = list(pool.map(_has_image_header, candidates))
+    readable = list(pool.map(decode.is_image, candidates))
   paths = tuple(p for p, ok in zip(candidates, readable) if ok)
   if not paths:
     raise InputError(
-      f'data.source=folder:{folder}: no readable image among its {len(files)} files '
+      f'data.source=folder:{folder}: no readable image among its {len(found)} files '
       f'(looked for {", ".join(s[1:].upper() for s in SUFFIXES)}, also in its subfolders)'
     )
-  others = [p for p in files if p.suffix.lower() not in SUFFIXES]
+  others = [p for p in found if p.suffix.lower() not in SUFFIXES]
   if others:
-    print(f'{folder}: {len(others)} files are no images by their suffix, e.g. {others[0].name}', flush=True)
-  report_unreadable([str(p) for p, ok in zip(candidates, readable) if not ok])
+    print(
+      f'{folder}: {len(others)} files are no images by their suffix, e.g. {printable(others[0].name)}',
+      flush=True,
+    )
+  report_unreadable([*closed, *(str(p) for p, ok in zip(candidates, readable) if not ok)])
   return Folder(paths, fit)
 
 
-def _has_image_header(path: Path) -> bool:
-  """Returns whether Pillow knows the file's format."""
-  try:
-    with Image.open(path):
-      return True
-  except UNREADABLE:
-    return False
+def _files(folder: Path) -> tuple[list[Path], list[str]]:
+  """Returns the files below a folder, sorted, and the names of folders and images that cannot be opened.
+
+  The latter are folders that this user may not read, links to nothing, and pipes.
+  """
+  found: list[Path] = []
+  closed: list[str] = []
+  for root, _, names in os.walk(folder, onerror=lambda error: closed.append(str(error.filename))):
+    for name in names:
+      path = Path(root, name)
+      if name.startswith('.'):
+        continue
+      if os.path.isfile(path):
+        found.append(path)
+      elif path.suffix.lower() in SUFFIXES:
+        closed.append(str(path))
+  return sorted(found), closed
 
 
 def report_unreadable(names: list[str]) -> None:
   """Prints the names of the files that are skipped, at most the first twenty."""
   if names:
-    shown = ', '.join(names[:20]) + (' ...' if len(names) > 20 else '')
+    shown = ', '.join(map(printable, names[:20])) + (' ...' if len(names) > 20 else '')
     print(f'skipped {len(names)} unreadable: {shown}', flush=True)
 
 
@@ -294,7 +302,7 @@ def _open_tfds(name: str, split: str, fit: Fit) -> Source:
 # The kinds of `data.source`, by what is before the colon: (what is after it, split, fit) -> Source.
 SOURCES: dict[str, Callable[[str, str, Fit], Source]] = {
   'digits': _open_digits,
-  'folder': lambda name, split, fit: open_folder(Path(name).expanduser(), fit),
+  'folder': lambda name, split, fit: open_folder(files.named('data.source', name), fit),
   'stacked': _open_stacked,
   'tfds': _open_tfds,
 }

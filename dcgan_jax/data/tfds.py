@@ -1,8 +1,11 @@
 """Data sets of TensorFlow Datasets (tfds). TensorFlow itself is imported only to prepare one."""
 
 import difflib
+import importlib.util
 import io
+import logging
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from dcgan_jax.data.decode import UNREADABLE, Fit
+from dcgan_jax.data import decode, download
+from dcgan_jax.data.decode import Fit
 from dcgan_jax.errors import InputError
 
+# What may follow tfds:. Other notations of tfds would fetch code or data from elsewhere.
+NAME = re.compile(r'\w+(/[\w.+=-]+)?(:[\d*]+\.[\d*]+\.[\d*]+)?')
 ARRAY_RECORD = 'array_record'  # the format of tfds that gives random access without TensorFlow
 
 
@@ -42,14 +47,7 @@ class Tfds:
   def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
     # Reading in bulk and decoding here is 10 times as fast as tfds, which does both record by record.
     records = self.records.__getitems__([int(i) for i in indices])
-    return [self._decode(record[self.image_key]) for record in records]
-
-  def _decode(self, encoded: bytes) -> np.ndarray | None:
-    """Returns the image of an encoded file, or None if it cannot be decoded."""
-    try:
-      return self.fit(Image.open(io.BytesIO(encoded)))
-    except UNREADABLE:
-      return None
+    return [decode.read(io.BytesIO(record[self.image_key]), self.fit) for record in records]
 
   def name(self, index: int) -> str:
     return f'record {index}'
@@ -79,13 +77,18 @@ def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
   import tensorflow_datasets as tfds
 
   field = f'data.source=tfds:{name}'
+  if not NAME.fullmatch(name):
+    raise InputError(f'{field}: is no name; give NAME, NAME/CONFIG or NAME:VERSION, e.g. tfds:mnist:3.0.1')
+  logging.getLogger('absl').setLevel(logging.ERROR)  # tfds warns of folders that are not there yet.
   try:
     builder = tfds.builder(name, data_dir=os.environ.get('TFDS_DATA_DIR'), try_gcs=False)
   except tfds.core.registered.DatasetNotFoundError:
-    close = ', '.join(difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), 3))
+    close = ', '.join(
+      difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False), 3, 0.7)
+    )
     hint = f'did you mean {close}?' if close else 'names: tensorflow.org/datasets/catalog'
     raise InputError(f'{field}: no such tfds data set; {hint}') from None
-  except (ValueError, AssertionError, TypeError) as error:
+  except (ValueError, AssertionError, TypeError, OSError) as error:
     raise InputError(f'{field}: {_first_line(error)}') from None
 
   keys = [k for k, f in builder.info.features.items() if isinstance(f, tfds.features.Image)]
@@ -117,15 +120,9 @@ def _prepare(builder: Any, field: str) -> None:
   """
   missing = _missing_shards(builder) if builder.is_prepared() else None
   if missing is None or missing:
-    try:
-      os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-      import tensorflow  # noqa: F401
-    except ImportError:
-      raise InputError(
-        f'{field}: not prepared as ArrayRecord in {builder.data_path}, and preparing it needs TensorFlow, '
-        f'which is not installed for this Python {sys.version_info.major}.{sys.version_info.minor}: '
-        'run once where `pip install tensorflow` works and copy that folder, or set TFDS_DATA_DIR to it'
-      ) from None
+    if not missing:
+      _check_network(builder, field)
+    _import_tensorflow(builder, field)
     try:
       if missing:
         print(f'{builder.data_path}: writing its TFRecords again as ArrayRecord', flush=True)
@@ -136,11 +133,52 @@ def _prepare(builder: Any, field: str) -> None:
           f'downloading {builder.name} ({size}, see {builder.info.homepage}) to {builder.data_path}',
           flush=True,
         )
+        # Without this, urllib3 warns of each of ten attempts before tfds says what is wrong.
+        logging.getLogger('urllib3').setLevel(logging.ERROR)
         builder.download_and_prepare(file_format=ARRAY_RECORD)
     except Exception as error:  # The network, the disk or the data set's own code may raise anything.
-      raise InputError(f'{field}: could not be prepared: {_first_line(error)}') from error
+      raise InputError(
+        f'{field}: could not be prepared in {builder.data_path}: {_first_line(error)}'
+      ) from error
   if builder.info.file_format.value != ARRAY_RECORD:
     builder.info.add_alternative_file_format(ARRAY_RECORD)
+
+
+def _check_network(builder: Any, field: str) -> None:
+  """Refuses a download that could not succeed, for which tfds would try for minutes.
+
+  Raises:
+    InputError: none of the hosts that have the data set can be reached; how to get it otherwise.
+  """
+  if importlib.util.find_spec('tensorflow') is None:
+    return  # This is said first.
+  reason = download.why_unreachable(builder.url_infos or ())
+  if reason:
+    name = field.removeprefix('data.source=tfds:')
+    raise InputError(
+      f'{field}: is not in {os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"} and cannot be '
+      f'downloaded: {reason}; set TFDS_DATA_DIR to a folder that has it, or make one where there is a '
+      f"network, by python -c \"import tensorflow_datasets as t; t.builder('{name}', data_dir='FOLDER')"
+      f".download_and_prepare(file_format='{ARRAY_RECORD}')\", and copy it"
+    )
+
+
+def _import_tensorflow(builder: Any, field: str) -> None:
+  """Imports TensorFlow, without what it says about this machine.
+
+  Raises:
+    InputError: it is not installed.
+  """
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
+  try:
+    import tensorflow  # noqa: F401
+  except ImportError:
+    raise InputError(
+      f'{field}: not prepared as ArrayRecord in {builder.data_path}, and preparing it needs TensorFlow, '
+      f'which is not installed for this Python {sys.version_info.major}.{sys.version_info.minor}: '
+      'run once where `pip install tensorflow` works and copy that folder, or set TFDS_DATA_DIR to it'
+    ) from None
 
 
 def _missing_shards(builder: Any) -> dict[Path, Path]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from dcgan_jax import data, experiment, parallel, sampling
-from dcgan_jax.data import cache, sources
+from dcgan_jax import data, experiment, files, parallel, sampling
+from dcgan_jax.data import arrays, cache, sources
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors, scores, scoring
 from dcgan_jax.evaluation.scoring import LEAST
@@ -118,21 +118,35 @@ def _read_images(origin: str, fit: data.Fit, num: int) -> np.ndarray:
   Raises:
     InputError: there is neither, or the images are too few or of another shape.
   """
-  path = Path(origin).expanduser()
+  path = files.named('images', origin)
   if path.is_dir():
-    given, _ = data.load(sources.open_folder(path, fit), origin)
-  else:
     try:
-      with np.load(path) as arrays:
-        given = arrays['x'] if 'x' in arrays else arrays[arrays.files[0]]
-    except (OSError, ValueError, EOFError, KeyError, IndexError, TypeError, AttributeError) as error:
-      raise InputError(f'images={origin}: is no folder and no .npz of images: {error}') from error
-  shape = (*fit.image_size, fit.channels)
-  if given.dtype != np.uint8 or given.shape[1:] != shape:
-    raise InputError(f'images={origin}: {given.dtype} {given.shape}; this run has uint8 (N, *{shape})')
-  if len(given) < LEAST:
-    raise InputError(f'images={origin}: has {len(given)} images; scores take {LEAST} or more')
-  return given[:num]
+      given, _ = data.load(sources.open_folder(path, fit), origin)
+    except InputError as error:
+      raise InputError(f'images={origin}: {str(error).partition(": ")[2]}') from error
+    _check_images(origin, given.dtype, given.shape, fit)
+    return given[:num]
+  try:
+    with arrays.opened_npz(path, 'x') as array:
+      _check_images(origin, array.dtype, array.shape, fit)
+      return array.read(num)
+  except InputError as error:
+    if str(error).startswith('images='):
+      raise
+    raise InputError(f'images={origin}: is no folder and no .npz of images: {error}') from error
+
+
+def _check_images(origin: str, dtype: np.dtype, shape: tuple[int, ...], fit: data.Fit) -> None:
+  """Refuses images of another shape than those of the run, before they are read.
+
+  Raises:
+    InputError: they are of another shape, or too few.
+  """
+  wanted = (*fit.image_size, fit.channels)
+  if dtype != np.uint8 or shape[1:] != wanted:
+    raise InputError(f'images={origin}: {dtype} {shape}; this run has uint8 (N, *{wanted})')
+  if shape[0] < LEAST:
+    raise InputError(f'images={origin}: has {shape[0]} images; scores take {LEAST} or more')
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax import data, parallel
+from dcgan_jax import data, files, parallel
 from dcgan_jax.data import cache
 from dcgan_jax.data.sources import Stacked
 from dcgan_jax.errors import InputError
@@ -108,7 +108,7 @@ def find_weights(weights: str | None, download: bool) -> Path:
   Raises:
     InputError: in one line; there is no such file, or it is not the published one.
   """
-  path = Path(weights).expanduser() if weights else cache.folder() / 'weights' / inception.WEIGHTS
+  path = files.named('weights', weights) if weights else cache.folder() / 'weights' / inception.WEIGHTS
   if not path.exists() and download and not weights:
     inception.download(path)
   elif not path.exists() and not weights:
@@ -234,7 +234,7 @@ def reference(source: data.Source, real: np.ndarray, extractor: Extractor) -> di
   if jax.process_count() > 1:
     # All processes must look together, and the caches of some may have what those of others lack.
     return make()
-  return cache.arrays('statistics', f'{KEPT} {_identity(source)} {extractor.protocol}', make)
+  return cache.arrays('statistics', f'{KEPT} {_identity(source)} {extractor.protocol}', make, _has_moments)
 
 
 def class_moments(
@@ -252,7 +252,15 @@ def class_moments(
 
   if jax.process_count() > 1:
     return make()
-  return cache.arrays('statistics', f'classes {_identity(source)} {extractor.protocol}', make)
+  return cache.arrays('statistics', f'classes {_identity(source)} {extractor.protocol}', make, _has_moments)
+
+
+def _has_moments(kept: dict[str, np.ndarray]) -> bool:
+  """Returns whether arrays have the mean and the covariance of features, [..., D] and [..., D, D]."""
+  mean, covariance = kept.get('mean'), kept.get('covariance')
+  if mean is None or covariance is None or not mean.ndim:
+    return False
+  return covariance.shape == (*mean.shape, mean.shape[-1])
 
 
 def kept_images(count: int) -> np.ndarray:

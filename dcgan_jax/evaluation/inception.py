@@ -6,8 +6,8 @@ last block has a maximum pooling, and there are 1008 classes. Batch norm is fold
 """
 
 import hashlib
+import http.client
 import shutil
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,15 @@ import numpy as np
 from flax import linen as nn
 from jax import Array, lax
 
+from dcgan_jax import files
+from dcgan_jax.data import download as fetch
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import torch_files
 
 WEIGHTS = 'pt_inception-2015-12-05-6726825d.pth'
 URL = f'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS}'
 SHA256 = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
+MOST_BYTES = 2**27  # It has 96 MB.
 SIZE = 299  # pixels, of the images that it takes
 FEATURES, CLASSES = 2048, 1008
 RESIZERS = ('tf1', 'pytorch')
@@ -224,12 +227,16 @@ def check_published(path: Path) -> None:
     InputError: the file is not there, or has another SHA-256.
   """
   try:
+    if files.size(path) > MOST_BYTES:
+      raise InputError(f'weights={path}: is not {WEIGHTS}, which is smaller; get it from {URL}')
     with path.open('rb') as file:
       found = hashlib.file_digest(file, 'sha256').hexdigest()
   except OSError as error:
-    raise InputError(f'weights={path}: {error.strerror}; it is {URL}') from error
+    raise InputError(f'weights={path}: {error.strerror}; get it from {URL}') from error
   if found != SHA256:
-    raise InputError(f'weights={path}: is not {WEIGHTS} (SHA-256 {found[:12]}..., not {SHA256[:12]}...)')
+    raise InputError(
+      f'weights={path}: is not {WEIGHTS} (SHA-256 {found[:12]}..., not {SHA256[:12]}...); get it from {URL}'
+    )
 
 
 def download(path: Path) -> None:
@@ -239,13 +246,20 @@ def download(path: Path) -> None:
     InputError: it cannot be downloaded, or is not the published one.
   """
   part = path.with_name(path.name + '.part')
-  print(f'downloading {URL} to {path}', flush=True)
+  reason = fetch.why_unreachable([URL])
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with urllib.request.urlopen(URL, timeout=60) as response, part.open('wb') as file:
-      shutil.copyfileobj(response, file)
-  except OSError as error:
-    raise InputError(f'{URL}: cannot be downloaded: {error}') from error
+    if reason is None:
+      print(f'downloading {URL} to {path}', flush=True)
+      path.parent.mkdir(parents=True, exist_ok=True)
+      with fetch.opener().open(URL, timeout=60) as response, part.open('wb') as file:
+        shutil.copyfileobj(response, file)
+  except (OSError, http.client.HTTPException) as error:
+    reason = fetch.reason_of(error)
+  if reason:
+    raise InputError(
+      f'features=inception: {URL} cannot be downloaded: {reason}; fetch it where there is a network and put '
+      f'it at {path}, or give its path (--weights or eval.weights)'
+    )
   check_published(part)
   part.replace(path)
 

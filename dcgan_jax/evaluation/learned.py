@@ -10,9 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,22 +18,11 @@ import jax
 import numpy as np
 
 from dcgan_jax import parallel
-from dcgan_jax.data import cache
+from dcgan_jax.data import arrays, cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier
 
 FILE = 'classifier.npz'
-# What NumPy raises on a file that is no whole .npz.
-_BROKEN = (
-  OSError,
-  ValueError,
-  EOFError,
-  RuntimeError,
-  NotImplementedError,
-  zipfile.BadZipFile,
-  zlib.error,
-  struct.error,
-)
 
 Arrays = dict[str, np.ndarray]
 
@@ -83,7 +69,7 @@ def of_run(
   if accuracy < classifier.LEAST_ACCURACY:
     raise InputError(
       f'features=classifier: it tells {accuracy:.1%} of the held-out images; below '
-      f'{classifier.LEAST_ACCURACY:.0%} its features say nothing'
+      f'{classifier.LEAST_ACCURACY:.0%} its features say nothing; take features=inception'
     )
   if folder is not None and own is None and parallel.is_main():
     _write(folder / FILE, found, names)
@@ -101,7 +87,12 @@ def _of_data(description: str, images: np.ndarray, classes: np.ndarray, shapes: 
     kept = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(trained.variables))}
     return kept | {'accuracy': np.array(trained.accuracy)}
 
-  kept = cache.arrays('classifiers', f'{classifier.VERSION} {description}', train)
+  expected = {str(i): leaf.shape for i, leaf in enumerate(jax.tree.leaves(shapes))} | {'accuracy': ()}
+
+  def fits(kept: Arrays) -> bool:
+    return {key: x.shape for key, x in kept.items()} == expected
+
+  kept = cache.arrays('classifiers', f'{classifier.VERSION} {description}', train, fits)
   variables = {path: kept[str(i)] for i, path in enumerate(_paths(shapes))}
   return variables | {'accuracy': kept['accuracy']}
 
@@ -114,14 +105,13 @@ def _paths(variables: Any) -> list[str]:
 
 def _read(path: Path, shapes: Any, names: Sequence[str]) -> Arrays | None:
   """Reads the file of a run; returns None, and says in a line what is wrong with one that cannot be used."""
-  try:
-    with path.open('rb') as file, np.load(file) as arrays:
-      found = dict(arrays)
-    problem = _problem(found, shapes, names)
-  except FileNotFoundError:
+  if not path.exists():
     return None
-  except _BROKEN as error:
-    problem = f'is no whole classifier ({str(error).splitlines()[0] if str(error) else type(error).__name__})'
+  try:
+    found = arrays.read_npz(path)
+    problem = _problem(found, shapes, names)
+  except ValueError as error:
+    problem = f'is no whole classifier ({error})'
   if problem:
     print(f'{path}: {problem}; another one takes its place', flush=True)
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from dcgan_jax import conv, experiment, norm_statistics
+from dcgan_jax import conv, experiment, files, norm_statistics
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import newmu, pytorch, torch_files
@@ -42,7 +42,9 @@ def run(settings: Settings, folder: Path, file_format: str, source: str) -> None
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise InputError(f'workdir={folder}: cannot be written: {error.strerror}') from error
+    raise InputError(
+      f'workdir={folder}: cannot be written: {error.strerror}; choose another --workdir'
+    ) from error
   cache.keep_compiled_programs()
   parts = experiment.build(settings)
   state = _with_weights(parts.gan, settings.seed, jax.jit(parts.initial_state)(), networks)
@@ -78,7 +80,7 @@ def _read_pytorch(source: str) -> dict[str, Network]:
   """
   networks: dict[str, Network] = {}
   for name in source.split(','):
-    path = Path(name).expanduser()
+    path = files.named('source', name)
     if path.is_dir():
       raise InputError(f'source={name}: is a folder; format=pytorch takes files, format=newmu a folder')
     tensors = torch_files.read(path)
@@ -100,8 +102,9 @@ def _read_newmu(source: str) -> dict[str, Network]:
   Raises:
     InputError: there is no such folder, or its arrays are not those of a DCGAN.
   """
+  folder = files.named('source', source)
   try:
-    arrays = newmu.read_newmu(Path(source).expanduser())
+    arrays = newmu.read_newmu(folder)
     kinds = {'gen': 'generator', 'discrim': 'discriminator'}
     return {kinds[name]: newmu.from_newmu(arrays[name], kinds[name]) for name in arrays}
   except InputError as error:
@@ -128,7 +131,7 @@ def _adopt(settings: Settings, networks: dict[str, Network], source: str) -> Set
   try:
     adopted = from_dict(values)
   except InputError as error:
-    raise InputError(f'source={source}: does not go with the config: {error}') from error
+    raise InputError(f'source={source}: does not go with the config, choose another: {error}') from error
   print(f'images {_images(generator)}, latents of {generator.z_size} numbers, prior {adopted.latent.prior}')
   for kind in ('generator', 'discriminator'):
     print(f'{kind}: {_describe(networks[kind]) if kind in networks else "none there; a new one, untrained"}')

@@ -15,6 +15,8 @@ from dcgan_jax.errors import InputError
 
 CHANNELS = (1, 3)  # that images may have
 
+MOST_LAYERS = 12  # that double the size of an image
+
 Variables = dict[str, dict[str, np.ndarray]]  # arrays by layer and name
 
 
@@ -91,6 +93,10 @@ def convert(
     InputError: the layers do not fit together, or are not those of a DCGAN.
   """
   is_generator, last = kind == 'generator', len(layers) - 1
+  if last > MOST_LAYERS:
+    raise InputError(
+      f'has {last + 1} layers, each of which doubles the image; {MOST_LAYERS + 1} are the most'
+    )
   names = [f'conv{i}' for i in range(1, len(layers))]
   names.insert(0 if is_generator else last, 'dense')
   named = dict(zip(names, layers))

@@ -8,12 +8,10 @@ after the dense layer it normalises each unit.
 import itertools
 import math
 import re
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
+from dcgan_jax.data import arrays
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop.network import Layer, Network, Tensor, convert
 
@@ -35,17 +33,22 @@ def read_newmu(folder: Path) -> dict[str, list[Tensor]]:
   if not folder.is_dir():
     raise InputError('is no folder; format=newmu takes one, of gen_NN.npy and discrim_NN.npy')
   found: dict[str, list[Tensor]] = {}
-  names = [path.name for path in folder.iterdir()]
+  try:
+    names = [path.name for path in folder.iterdir()]
+  except OSError as error:
+    raise InputError(f'cannot be read: {error.strerror}') from error
   # With a single convolution a network has 4 or 2 arrays; each further convolution adds three.
   for network, least in (('gen', 4), ('discrim', 2)):
-    numbers = sorted(int(m[1]) for name in names if (m := re.fullmatch(rf'{network}_(\d\d)\.npy', name)))
+    numbers = sorted(
+      int(m[1]) for name in names if (m := re.fullmatch(rf'{network}_([0-9][0-9])\.npy', name))
+    )
     if not numbers and network == 'discrim':
       continue
     count = max([*numbers, least])
     count += (least - count) % 3
     missing = [f'{network}_{i:02d}.npy' for i in range(1, count + 1) if i not in numbers]
     if missing:
-      raise InputError(f'has no {missing[0]}')
+      raise InputError(f'has no {missing[0]}; the numbers of the files have no gaps')
     found[network] = [_read_array(folder / f'{network}_{i:02d}.npy') for i in numbers]
   return found
 
@@ -57,10 +60,10 @@ def _read_array(path: Path) -> Tensor:
     InputError: it cannot be read, or does not hold floating-point numbers.
   """
   try:
-    array = np.load(path, allow_pickle=False)
-  except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-    raise InputError(f'{path.name} cannot be read as .npy: {" ".join(str(error).split())}') from error
-  if not isinstance(array, np.ndarray) or array.dtype.kind != 'f':
+    array = arrays.read_npy(path)
+  except InputError as error:
+    raise InputError(f'{path.name} cannot be read as .npy: {error}') from error
+  if array.dtype.kind != 'f':
     raise InputError(f'{path.name} is no array of floating-point numbers')
   return Tensor(path.name, array)
 

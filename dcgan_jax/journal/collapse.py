@@ -36,7 +36,7 @@ def of_outputs(rows: Sequence[Row]) -> Signs:
   Returns:
     The sign 'saturated', or none.
   """
-  outputs = [row for row in rows[-2 * WINDOW :] if 'd_real' in row][-WINDOW:]
+  outputs = [row for row in rows[-2 * WINDOW :] if {'d_real', 'd_fake'} <= row.keys()][-WINDOW:]
   if len(outputs) < WINDOW:
     return {}
   gap = float(np.mean([row['d_real'] - row['d_fake'] for row in outputs]))
@@ -60,7 +60,7 @@ def of_scores(rows: Sequence[Row], distance: str) -> Signs:
   Returns:
     Those of the signs 'coverage', 'classes' and 'distance' that are there.
   """
-  scored = metrics.comparable(rows, distance)
+  scored = [row for row in metrics.comparable(rows, distance) if 'coverage' in row]
   if not scored:
     return {}
   found, last = {}, scored[-1]

@@ -7,9 +7,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from dcgan_jax import files
+from dcgan_jax.errors import InputError
+
 
 def read(path: Path, last_step: int | None = None) -> list[dict[str, Any]]:
-  """Reads the rows of a metrics file, up to a step; a last line that a crash has cut short is left out.
+  """Reads the rows of a metrics file, up to a step; what is no row is left out, like a line that is cut.
 
   Args:
     path: of the file; one that does not exist has no rows.
@@ -18,27 +21,47 @@ def read(path: Path, last_step: int | None = None) -> list[dict[str, Any]]:
   Returns:
     The rows in the order of their steps, each with its 'step' and some metrics. Those with scores have
     their 'protocol' too, a string.
+
+  Raises:
+    InputError: the file cannot be read.
   """
   return _read(path, last_step)[0]
 
 
 def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int]:
-  """Returns the rows up to a step, and how many bytes of the file they are."""
+  """Returns the rows up to a step, and at which byte of the file the last of them ends."""
   rows: list[dict[str, Any]] = []
-  size = 0
-  if not path.exists():
-    return rows, size
-  for line in path.read_bytes().splitlines(keepends=True):
-    try:
-      row = json.loads(line)
-      step = row['step']
-    except (ValueError, TypeError, KeyError):
-      break
-    if not line.endswith(b'\n') or (last_step is not None and step > last_step):
+  size = end = 0
+  try:
+    files.size(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+  except FileNotFoundError:
+    return rows, 0
+  except OSError as error:
+    raise InputError(f'{path}: cannot be read: {error.strerror}') from error
+  for line in lines:
+    end += len(line)
+    row = _parse(line)
+    if row is None:
+      continue
+    if last_step is not None and row['step'] > last_step:
       break
     rows.append(row)
-    size += len(line)
+    size = end
   return rows, size
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+  """Returns the row of a line; None if it is no row, or not the whole of one."""
+  try:
+    row = json.loads(line) if line.endswith(b'\n') else None
+  except (ValueError, RecursionError):
+    return None
+  if not isinstance(row, dict) or type(row.get('step')) is not int or row['step'] < 0:
+    return None
+  numbers = {name: value for name, value in row.items() if not (name == 'protocol' and type(value) is str)}
+  fits = all(type(v) is float or (type(v) is int and abs(v) < 2**63) for v in numbers.values())
+  return row if fits else None
 
 
 class Appender:

@@ -31,7 +31,7 @@ def plot_losses(path: Path, rows: list[dict[str, float]]) -> None:
     (outputs, 'd_fake', 'D(G(z)), fakes', 'tab:orange'),
   )
   for axes, key, label, color in curves:
-    values = np.array([row[key] for row in rows])
+    values = np.array([row.get(key, np.nan) for row in rows])
     axes.plot(steps, values, color=color, alpha=0.3, linewidth=0.8)
     axes.plot(steps, _smooth(values), color=color, label=label, linewidth=1.5)
   losses.set_ylabel('loss')
@@ -63,7 +63,7 @@ def plot_scores(path: Path, rows: list[dict[str, float]], distance: str) -> None
   distances.set_yscale('log')
   distances.set_ylabel('distance')
   for key, color in (('precision', 'tab:green'), ('recall', 'tab:orange'), ('coverage', 'tab:purple')):
-    shares.plot(steps, [row[key] for row in rows], marker='.', color=color, label=key)
+    shares.plot(steps, [row.get(key, np.nan) for row in rows], marker='.', color=color, label=key)
   shares.set_ylim(0, 1)
   shares.set_ylabel('share of images')
   shares.set_xlabel('step')

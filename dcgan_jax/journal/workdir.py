@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dcgan_jax import settings
+from dcgan_jax import files, settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.settings import Settings
 
@@ -91,7 +91,9 @@ def write_settings(workdir: Path, chosen: Settings, classes: Sequence[str] = ())
     if classes:
       write_json(workdir / 'classes.json', {'names': list(classes)})
   except OSError as error:
-    raise InputError(f'workdir={workdir}: cannot be written: {error.strerror}') from error
+    raise InputError(
+      f'workdir={workdir}: cannot be written: {error.strerror}; choose another --workdir'
+    ) from error
 
 
 def read_classes(workdir: Path) -> tuple[str, ...]:
@@ -104,9 +106,14 @@ def read_classes(workdir: Path) -> tuple[str, ...]:
   if not path.exists():
     return ()
   try:
-    return tuple(map(str, json.loads(path.read_text())['names']))
-  except (ValueError, KeyError, TypeError) as error:
-    raise InputError(f'{path}: has no list "names" of classes: {error!r}') from error
+    names = files.read_json(path)['names']
+  except (KeyError, TypeError):
+    names = None
+  if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    raise InputError(
+      f'{path}: has no list "names" of the names of the classes; copy it from where it was made'
+    )
+  return tuple(names)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -150,10 +157,10 @@ def read_settings(workdir: Path) -> Settings:
 
 
 def _read(path: Path) -> Settings:
-  try:
-    content = json.loads(path.read_text())
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
-    raise InputError(f'{path}: is not JSON: {error}') from error
+  content = files.read_json(path)
   if not isinstance(content, dict):
     raise InputError(f'{path}: is not a config: {str(content)[:40]!r}')
-  return settings.from_dict(content)
+  try:
+    return settings.from_dict(content)
+  except InputError as error:
+    raise InputError(f'{path}: {error}') from error

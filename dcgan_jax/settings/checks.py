@@ -6,7 +6,9 @@ Unknown keys on the command line and values of the wrong type are found by ml_co
 
 import dataclasses
 import difflib
+import itertools
 import math
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
@@ -15,6 +17,8 @@ from ml_collections import ConfigDict
 from dcgan_jax.errors import InputError
 from dcgan_jax.settings.rules import Rule
 from dcgan_jax.settings.table import Settings
+
+MOST_NUMBERS = 2**31  # in a batch of images, or in the kernel of a layer: 8 GiB
 
 
 def default_config() -> ConfigDict:
@@ -28,8 +32,14 @@ def check(config: ConfigDict) -> Settings:
   Raises:
     InputError: one line with the first bad field, its value and what would be valid.
   """
-  settings = _build(Settings, config.to_dict(), '')
+  return _check(config.to_dict())
+
+
+def _check(values: Mapping[str, Any]) -> Settings:
+  """Returns the settings with these values, see `check`."""
+  settings = _build(Settings, values, '')
   _check_networks(settings)
+  _check_sizes(settings)
   _check_combinations(settings)
   return settings
 
@@ -40,16 +50,16 @@ def from_dict(content: Mapping[str, Any]) -> Settings:
   Raises:
     InputError: as `check`.
   """
-  return check(ConfigDict(_fill(dataclasses.asdict(Settings()), content)))
+  return _check(_fill(dataclasses.asdict(Settings()), content))
 
 
 def _fill(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the content, its lists as tuples, with the defaults of what it lacks."""
   filled = dict(defaults)
   for name, value in content.items():
-    if isinstance(value, Mapping):
-      below = defaults.get(name)
-      filled[name] = _fill(below if isinstance(below, Mapping) else {}, value)
+    below = defaults.get(name)
+    if isinstance(value, Mapping) and isinstance(below, Mapping):
+      filled[name] = _fill(below, value)
     else:
       filled[name] = tuple(value) if isinstance(value, list) else value
   return filled
@@ -62,7 +72,9 @@ def _build(kind: type, values: Any, path: str) -> Any:
     raise InputError(f'{path.removesuffix(".")}={values!r}: is a section; it has {", ".join(fields)}')
   for name in values:
     if name not in fields:
-      raise InputError(f'{path}{name}: unknown key; {path or "config"} has {", ".join(fields)}')
+      raise InputError(
+        f'{path}{name}: unknown key; {path.removesuffix(".") or "config"} has {", ".join(fields)}'
+      )
   built = {}
   for name, field in fields.items():
     if name not in values:
@@ -72,14 +84,26 @@ def _build(kind: type, values: Any, path: str) -> Any:
       built[name] = _build(field.type, value, f'{path}{name}.')  # type: ignore[arg-type]
       continue
     rule = field.metadata['rule']
-    try:
-      holds = rule.holds(value)
-    except (TypeError, AttributeError):  # a config file gave a value of another type
-      holds = False
-    if not holds:
-      raise InputError(f'{path}{name}={value!r}: {rule.choices}')
+    if not _is_of(field.type, value) or not rule.holds(value):
+      raise InputError(f'{path}{name}={_short(value)}: {rule.choices}')
     built[name] = value
   return kind(**built)
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+  """Returns whether a value is of the type that its field is declared with."""
+  kind = typing.get_origin(kind) or kind
+  if kind is float:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+  return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _short(value: Any) -> str:
+  """Returns a value as text; Python has none for a number of thousands of digits."""
+  try:
+    return repr(value)
+  except (ValueError, RecursionError):
+    return f'({type(value).__name__})'
 
 
 def _check_networks(settings: Settings) -> None:
@@ -101,12 +125,40 @@ def _check_networks(settings: Settings) -> None:
       )
 
 
+def _check_sizes(settings: Settings) -> None:
+  """Refuses what no device has the memory for, of which the libraries would speak in pages."""
+  data, train = settings.data, settings.train
+  numbers = train.batch_size * math.prod(data.size) * data.channels
+  if numbers > MOST_NUMBERS:
+    raise InputError(
+      f'train.batch_size={train.batch_size}: of images of {data.size} pixels these are {numbers:,} numbers; '
+      f'choose a smaller batch or data.image_size, for {MOST_NUMBERS:,} at most'
+    )
+  for name in ('generator', 'discriminator'):
+    network = getattr(settings, name)
+    ends = (data.channels + data.classes, *network.widths, data.channels + data.classes)
+    largest = max(a * b for a, b in itertools.pairwise(ends)) * network.kernel_size**2
+    if network.kernel_size > 2 * max(data.size):
+      raise InputError(
+        f'{name}.kernel_size={network.kernel_size}: is more than twice data.image_size={data.image_size}; '
+        'choose a smaller one, e.g. 4'
+      )
+    if largest > MOST_NUMBERS:
+      raise InputError(
+        f'{name}.widths={network.widths}: with {name}.kernel_size={network.kernel_size} a layer has '
+        f'{largest:,} parameters; choose smaller ones, for {MOST_NUMBERS:,} at most'
+      )
+
+
 def _check_combinations(settings: Settings) -> None:
   train = settings.train
   if not train.num_steps and not train.num_epochs:
     raise InputError('train.num_steps=0 and train.num_epochs=0: one of them must be 1 or more')
   if train.d_steps > 1 and train.order != 'alternating':
-    raise InputError(f'train.d_steps={train.d_steps}: train.order={train.order} takes only 1')
+    raise InputError(
+      f'train.d_steps={train.d_steps}: train.order={train.order} takes only 1; set it so, or '
+      'train.order=alternating'
+    )
   if train.fresh_z and train.order != 'alternating':
     raise InputError(f'train.fresh_z=True: train.order={train.order} has one z a step; set it to False')
   if train.accumulate > 1 and train.order == 'one_per_batch':

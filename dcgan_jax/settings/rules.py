@@ -1,7 +1,6 @@
 """How a key of the table is declared, and what values may be."""
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -42,17 +41,25 @@ def all_of(item: Callable[[Any], bool], text: str) -> Rule:
   return Rule(lambda v: len(v) > 0 and all(item(x) for x in v), text)
 
 
-def _is_int(value: Any, least: int) -> bool:
-  return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_int(value: Any, least: int, most: int = 2**31 - 1) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-CLASSES = Rule(lambda v: v == 0 or v >= 2, 'must be a whole number, 2 or more, or 0 for none')
+def whole(least: int) -> Rule:
+  """Returns the rule of a whole number that JAX's integers can hold."""
+  return Rule(lambda v: _is_int(v, least), f'must be a whole number, {least} or more and below 2**31')
+
+
+MOST_PIXELS = 2**13  # along a side of an image
+CLASSES = Rule(
+  lambda v: v == 0 or 2 <= v <= 10_000, 'must be a whole number, from 2 to 10,000, or 0 for none'
+)
 SEED = Rule(lambda v: 0 <= v < 2**32, 'must be a whole number, at least 0 and below 2**32')
-NATURAL = Rule(lambda v: v >= 0, 'must be a whole number, 0 or more')
-COUNT = Rule(lambda v: v >= 1, 'must be a whole number, 1 or more')
-HUNDREDS = Rule(lambda v: v >= 100, 'must be a whole number, 100 or more')
-POSITIVE = Rule(lambda v: 0 < v < math.inf, 'must be a number above 0')
-NOT_NEGATIVE = Rule(lambda v: 0 <= v < math.inf, 'must be a number, 0 or more')
+NATURAL = whole(0)
+COUNT = whole(1)
+HUNDREDS = whole(100)
+POSITIVE = Rule(lambda v: 0 < v < 3e38, 'must be a number above 0, which float32 can hold')
+NOT_NEGATIVE = Rule(lambda v: 0 <= v < 3e38, 'must be a number, 0 or more, which float32 can hold')
 FRACTION = Rule(lambda v: 0 <= v < 1, 'must be a number, at least 0 and below 1')
 REAL_LABEL = Rule(lambda v: 0.5 < v <= 1, 'must be a number above 0.5 and at most 1')
 FLAG = Rule(lambda v: isinstance(v, bool), 'choose True or False')
@@ -73,8 +80,8 @@ SOURCE = Rule(
   'choose digits, tfds:NAME or folder:PATH, or stacked: before one of them',
 )
 IMAGE_SIZE = Rule(
-  lambda v: len(v) in (1, 2) and all(_is_int(x, 1) for x in v),
-  "must be height and width in pixels, e.g. '(64, 64)', or one number for a square",
+  lambda v: len(v) in (1, 2) and all(_is_int(x, 1, MOST_PIXELS) for x in v),
+  f"must be height and width in pixels, e.g. '(64, 64)', or one number for a square, up to {MOST_PIXELS}",
 )
 COLOUR = Rule(
   lambda v: len(v) == 3 and all(_is_int(x, 0) and x <= 255 for x in v),

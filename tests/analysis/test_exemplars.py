@@ -3,6 +3,7 @@ import pytest
 
 from dcgan_jax.analysis import exemplars
 from dcgan_jax.analysis.exemplars import Exemplars
+from dcgan_jax.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,9 @@ def test_the_surest_are_first_and_of_the_class():
   assert exemplars.surest(probabilities, 1, 3) == (3, 2, 4)  # Of equals the first is taken.
   assert exemplars.surest(probabilities, 1, 9) == (3, 2, 4, 1)
   assert exemplars.surest(probabilities, 2, 3) == ()
+
+
+@pytest.mark.parametrize('text', ['-1', '3,', '1.5', '٣', '9' * 5000, '2147483648'])
+def test_numbers_that_are_of_no_image_are_refused(text):
+  with pytest.raises(InputError, match=r'^points=.*(give numbers of images|images are numbered from 0)'):
+    exemplars.parse('points', text)

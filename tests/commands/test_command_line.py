@@ -6,11 +6,13 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
 from conftest import ROOT, TINY
 
 import main
 from dcgan_jax import commands, settings
+from dcgan_jax.command_line import parsing
 
 MODES = sorted(module.name.rstrip('_') for module in pkgutil.iter_modules(commands.__path__))
 
@@ -56,6 +58,26 @@ BAD = [
   (['--mode=sample', '--config.train.batch_size=3'], 'is not a flag of --mode=sample'),
   (['--mode=probe', '--checkpoint'], 'checkpoint'),
   (['--mode=import'], '--format is missing'),
+  (['--config=configs/nope.py', '--config.seed=1'], 'no such file; choose --config=configs/NAME.py'),
+  (['--config=configs'], 'is no ordinary file'),
+  (['--config=/dev/zero', '--config.seed=1'], 'is no ordinary file'),
+  (['--flagfile=/dev/zero'], 'is no ordinary file'),
+  (['--mode=summary', '--config.seed=1'], '--config.seed: needs a config to change; choose --config='),
+  (['--mode=sample', '--noworkdir'], '--workdir takes a value'),
+  (['--mode=sample', '--seed=x'], 'flag --seed=x: must be a whole number'),
+  (['--mode=sample', '--seed=' + '9' * 5000], ': must be a whole number'),
+  (['--mode=walk', '--sheet=maybe'], 'flag --sheet=maybe: choose true or false'),
+  (['--mode=sample', '--nosuchflag=1'], 'python main.py --mode=sample --help lists the flags'),
+  (['--mode=sample', '--workdir=/nonexistent', '--num=99999999999'], '10,000,000 at most'),
+  (
+    ['--mode=sample', '--workdir=/nonexistent', '--checkpoint=²'],
+    'choose last, best or the number of a step',
+  ),
+  (['--mode=sample', '--workdir=' + 'a' * 5000], 'File name too long'),
+  (['--mode=sample', '--workdir=~nobody_here'], 'is no path'),
+  (['--config=configs/digits.py', '--config.data.image_size=' + '(' * 5000], 'height and width'),
+  (['--config=configs/digits.py', '--config.seed=' + '9' * 5000], 'must be a whole number'),
+  (['--coordinator=a:²', '--num_processes=2', '--process_id=0', '--config=configs/digits.py'], 'HOST:PORT'),
   (['--mode=import', '--format=newmu', '--workdir=x'], '--source is missing'),
 ]
 
@@ -118,6 +140,31 @@ def test_ctrl_c_is_one_line(call_main, monkeypatch):
 
   monkeypatch.setattr(main.parsing, 'parse', interrupt)
   assert call_main('--mode=sample') == (130, '', 'interrupted\n')
+
+
+@pytest.mark.parametrize(
+  'error',
+  [
+    MemoryError('Unable to allocate 7.45 GiB for an array'),
+    jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory\nallocating 7.45 GiB'),
+  ],
+)
+def test_too_little_memory_is_one_line(refused, monkeypatch, error):
+  def run(_):
+    raise error
+
+  monkeypatch.setattr(parsing.find_command('sample'), 'run', run)
+  line = refused('--mode=sample')
+  assert 'out of memory' in line and '7.45 GiB' in line and 'smaller train.batch_size' in line
+
+
+def test_a_bug_keeps_its_traceback(call_main, monkeypatch):
+  def run(_):
+    raise RuntimeError('a bug')
+
+  monkeypatch.setattr(parsing.find_command('sample'), 'run', run)
+  with pytest.raises(RuntimeError, match='a bug'):
+    call_main('--mode=sample')
 
 
 @pytest.mark.slow

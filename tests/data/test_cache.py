@@ -61,6 +61,31 @@ def test_a_broken_cache_is_made_again(source, content):
     np.testing.assert_array_equal(cache.load(source, 'folder'), first)
 
 
+def test_other_arrays_in_the_cache_are_made_again(source):
+  """Replaces images of another shape or type, and notes that are none."""
+  first = np.array(cache.load(source, 'folder'))
+  (kept,) = cache.folder().rglob('*.npy')
+  for other in (first[:, :4], first.astype(np.float32), first[0], first[:0]):
+    np.save(kept, other)
+    np.testing.assert_array_equal(cache.load(source, 'folder'), first)
+  for notes in ('{', '[]', '{"skipped": 3}', '{"skipped": [3]}'):
+    kept.with_suffix('.json').write_text(notes)
+    np.testing.assert_array_equal(cache.load(source, 'folder'), first)
+  assert 'cut.png' in kept.with_suffix('.json').read_text()
+
+
+def test_kept_arrays_that_do_not_fit_are_made_again(tmp_path):
+  path, good = tmp_path / 'x.npz', {'a': np.zeros(3, np.float32)}
+
+  def fits(kept):
+    return {name: x.shape for name, x in kept.items()} == {'a': (3,)}
+
+  for other in ({'b': np.zeros(3)}, {'a': np.zeros(4)}, {}):
+    np.savez(path, **other)
+    assert cache.arrays_in(path, lambda: good, fits) is good
+    assert fits(cache.arrays_in(path, lambda: {}, fits))
+
+
 def test_without_room_or_permission_nothing_is_kept(source, monkeypatch, capsys):
   usage = collections.namedtuple('usage', 'total used free')
   with monkeypatch.context() as patch:

@@ -1,7 +1,8 @@
 import numpy as np
 from PIL import Image
 
-from dcgan_jax.data import Fit
+from benchmarks import fuzz_inputs
+from dcgan_jax.data import Fit, decode
 from dcgan_jax.data.sources import open_folder
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -53,3 +54,32 @@ def test_exif_rotation(tmp_path, bands):
   source = open_folder(tmp_path, Fit((4, 6), 3, 'squash'))
   image = source.read([0])[0]
   assert (image[:, 0] == BLUE).all() and (image[:, -1] == RED).all()
+
+
+def test_narrow_pictures_keep_a_pixel():
+  for shape in ((1, 500), (500, 1)):
+    narrow = Fit((4, 16), 1)(Image.fromarray(np.full(shape, 90, np.uint8)))
+    assert narrow.shape == (4, 16, 1) and (narrow == 90).all()
+
+
+def test_bombs_and_other_formats_are_no_images(tmp_path):
+  """Finds pictures unreadable that are larger than Pillow likes, or of a format that we do not look for."""
+  (tmp_path / 'bomb.png').write_bytes(fuzz_inputs.bomb(10_000, 9_999))
+  (tmp_path / 'large.png').write_bytes(fuzz_inputs.bomb(40_000, 40_000))
+  Image.new('L', (9, 9), 70).save(tmp_path / 'tiff.png', 'TIFF')
+  Image.new('RGB', (9, 9)).save(tmp_path / 'eps.png', 'EPS')
+  Image.new('L', (9, 9), 70).save(tmp_path / 'jpeg.png', 'JPEG')  # People name them so.
+  fit = Fit((4, 4), 1)
+  for path in tmp_path.iterdir():
+    assert decode.is_image(path) == (path.name == 'jpeg.png')
+    assert (decode.read(path, fit) is None) == (path.name != 'jpeg.png')
+
+
+def test_large_pictures_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+  monkeypatch.setattr(decode, 'LARGE', 50)
+  held = []
+  monkeypatch.setattr(Fit, '__call__', lambda self, image: held.append(decode._alone.locked()))
+  for size in (5, 9):
+    Image.new('L', (size, size)).save(tmp_path / 'x.png')
+    decode.read(tmp_path / 'x.png', Fit((4, 4), 1))
+  assert held == [False, True]

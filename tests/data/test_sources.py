@@ -1,5 +1,11 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from dcgan_jax import data
@@ -78,3 +84,47 @@ def test_stacked_images_have_a_gray_image_in_each_channel():
   assert len(np.unique(classes)) == 1000
   with pytest.raises(InputError, match=r'data.channels=1: .* set it to 3'):
     data.open_source('stacked:digits', 'train', FIT)
+
+
+def test_odd_files_of_a_folder_are_named_or_left_out(tmp_path, bands, capsys):
+  """Meets links in circles, pipes, devices, hidden files, and names that are no text."""
+  good = os.fsencode(tmp_path) + b'/\xff\n.png'
+  bands.save(tmp_path / 'x.png')
+  os.rename(tmp_path / 'x.png', good)
+  bands.save(tmp_path / '.hidden.png')
+  os.mkfifo(tmp_path / 'pipe.png')
+  (tmp_path / 'loop.png').symlink_to('loop.png')
+  (tmp_path / 'zero.png').symlink_to('/dev/zero')
+  (tmp_path / 'up').symlink_to(tmp_path)
+  source = data.open_source(f'folder:{tmp_path}', 'train', FIT)
+  images, skipped = data.load(source, 'folder')
+  assert len(images) == 1 and not skipped and source.identity().startswith('folder ')
+  printed = capsys.readouterr().out
+  assert 'skipped 3 unreadable' in printed and printed.count('\n') == 1
+  os.rename(good, os.fsencode(tmp_path) + b'/\xff\n.txt')
+  with pytest.raises(InputError, match='no readable image'):
+    data.open_source(f'folder:{tmp_path}', 'train', FIT)
+  assert '\\udcff\\n.txt' in str(InputError('\udcff\n.txt'))
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork') or os.getuid() != 0, reason='only root can become nobody')
+def test_folders_and_files_without_permission_are_named(tmp_path, bands):
+  """Reads as another user, to whom a folder and a file are closed."""
+  for path in (tmp_path, *tmp_path.parents):
+    if path != Path('/') and not path.stat().st_mode & 1:
+      path.chmod(0o755)
+  (tmp_path / 'closed').mkdir()
+  bands.save(tmp_path / 'closed' / 'a.png')
+  bands.save(tmp_path / 'secret.png')
+  bands.save(tmp_path / 'open.png')
+  (tmp_path / 'closed').chmod(0)
+  (tmp_path / 'secret.png').chmod(0)
+  code = (
+    'import os, sys; from dcgan_jax import data; from PIL import PngImagePlugin; os.setuid(65534); '
+    'source = data.open_source(f"folder:{sys.argv[1]}", "train", data.Fit((8, 8), 3)); print(len(source))'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code, tmp_path], cwd=ROOT, capture_output=True, text=True, check=True
+  )
+  assert done.stdout.splitlines()[-1] == '1'
+  assert 'skipped 2 unreadable' in done.stdout and 'secret.png' in done.stdout and 'closed' in done.stdout

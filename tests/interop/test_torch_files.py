@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
+from benchmarks import fuzz_inputs
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import torch_files
 
@@ -107,3 +108,60 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path):
       archive.writestr(name, content[:100] if '/data/' in name else content)
   with pytest.raises(InputError, match='weight is cut short'):
     torch_files.read(path)
+
+
+def _crafted(path, **changes):
+  """Writes a file of one tensor, 'w', that is a view of six numbers."""
+  entry = {'name': 'w', 'key': '0', 'offset': 0, 'shape': (2, 3), 'strides': (3, 1), 'kind': 'FloatStorage'}
+  with zipfile.ZipFile(path, 'w') as archive:
+    archive.writestr('x/data.pkl', fuzz_inputs.torch_pickle([tuple((entry | changes).values())]))
+    archive.writestr('x/data/0', np.arange(6, dtype=np.float32).tobytes())
+  return path
+
+
+@pytest.mark.parametrize(
+  ('changes', 'text'),
+  [
+    ({'strides': (-3, 1), 'offset': 3}, 'which cannot be'),
+    ({'strides': (3, -1), 'offset': 2}, 'which cannot be'),
+    ({'offset': -1}, 'which cannot be'),
+    ({'shape': (-2, 3)}, 'which cannot be'),
+    ({'strides': (3,)}, 'which cannot be'),
+    ({'offset': 1}, 'w is cut short'),
+    ({'strides': (2**62, 1)}, 'w is cut short'),
+    ({'shape': (2**40, 2**40), 'strides': (0, 0)}, 'w repeats its numbers'),
+    ({'shape': (2, 3, 2), 'strides': (3, 1, 0)}, 'w repeats its numbers'),
+    ({'key': '1'}, 'it is damaged'),
+    ({'kind': 'BFloat16Storage'}, r'has tensors of BFloat16Storage; save it with \.float'),
+    ({'kind': 'Evil'}, r'names torch\.Evil, which is no tensor'),
+  ],
+)
+def test_views_outside_their_storage_are_refused(tmp_path, changes, text):
+  """Refuses what would read other memory than that of the file, or make more of it than there is."""
+  found = torch_files.read(_crafted(tmp_path / 'good.pth'))
+  np.testing.assert_array_equal(found['w'], [[0, 1, 2], [3, 4, 5]])
+  with pytest.raises(InputError, match=text):
+    torch_files.read(_crafted(tmp_path / 'x.pth', **changes))
+
+
+def test_dictionaries_inside_each_other_end(tmp_path):
+  """Refuses a dictionary in itself, and one that is there 2^60 times."""
+  itself = {}
+  itself['a'] = itself
+  many = {}
+  for _ in range(60):
+    many = {'a': many, 'b': many}
+  for content in (itself, many):
+    with zipfile.ZipFile(tmp_path / 'x.pth', 'w') as archive:
+      archive.writestr('x/data.pkl', pickle.dumps(content, 2))
+    with pytest.raises(InputError, match='entries, or 50 dictionaries'):
+      torch_files.read(tmp_path / 'x.pth')
+
+
+def test_compressed_files_and_pipes_are_refused(tmp_path):
+  with zipfile.ZipFile(tmp_path / 'x.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr('x/data.pkl', bytes(10**6))
+  os.mkfifo(tmp_path / 'pipe')
+  for name, text in (('x.pth', 'compressed'), ('pipe', 'no ordinary file'), ('.', 'is a folder')):
+    with pytest.raises(InputError, match=text):
+      torch_files.read(tmp_path / name)

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from dcgan_jax.errors import InputError
 from dcgan_jax.journal import metrics
 
 
@@ -84,10 +85,38 @@ def test_tensorboard_survives_a_disk_that_takes_nothing(tmp_path):
   assert [row['step'] for row in metrics.read(tmp_path / 'metrics.jsonl')] == list(range(50))
 
 
-def test_lines_that_are_no_rows_end_the_file(tmp_path):
-  path = tmp_path / 'metrics.jsonl'
-  for line in ('{"step": 2', '[1]', '7', '{"loss_d": 1}', '\xff', '{"step": "x"}', '{"step": 2}'):
-    path.write_bytes(b'{"step": 1}\n' + line.encode('latin1'))
-    assert metrics.read(path, 5) == [{'step': 1}], line
-    metrics.MetricsWriter(tmp_path, 5, tensorboard=False).close()
-    assert path.read_bytes() == b'{"step": 1}\n'
+@pytest.mark.parametrize(
+  'line',
+  [
+    'not JSON',
+    '[1]',
+    '{"loss_d": 1.0}',
+    '{"step": "3"}',
+    '{"step": -1}',
+    '{"step": 2, "loss_d": "x"}',
+    '{"step": 2, "loss_d": [1]}',
+    '{"step": 2, "loss_d": ' + '9' * 400 + '}',
+    '[' * 100_000,
+    '\0\0\0',
+  ],
+)
+def test_what_is_no_row_is_left_out(tmp_path, line):
+  """Leaves it where it is in the middle of the file, and drops it at the end."""
+  path, first = tmp_path / 'metrics.jsonl', '{"step": 1, "loss_d": NaN}\n'
+  path.write_text(first + line)
+  assert [row['step'] for row in metrics.read(path)] == [1]
+  metrics.MetricsWriter(tmp_path, 5, tensorboard=False).close()
+  assert path.read_text() == first
+  path.write_text(first + line + '\n{"step": 3}\n{"step": 9}\n')
+  writer = metrics.MetricsWriter(tmp_path, 5, tensorboard=False)
+  writer.write(5, {'loss_d': 1.0})
+  writer.close()
+  assert [row['step'] for row in metrics.read(path)] == [1, 3, 5]
+
+
+def test_metrics_that_cannot_be_read(tmp_path):
+  assert metrics.read(tmp_path / 'metrics.jsonl') == []
+  with pytest.raises(InputError, match='is a folder'):
+    metrics.read(tmp_path)
+  (tmp_path / 'bytes').write_bytes(b'\xff\xfe\n{"step": 1}\n')
+  assert metrics.read(tmp_path / 'bytes') == [{'step': 1}]

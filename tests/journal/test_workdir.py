@@ -85,3 +85,21 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew_unasked(tmp
     workdir.check_unchanged(tmp_path, chosen, allow_change=False)
   (tmp_path / 'checkpoints' / '10').mkdir()
   workdir.check_unchanged(tmp_path, chosen, allow_change=False)
+
+
+@pytest.mark.parametrize(
+  'content', ['{', '[]', '{"names": "abc"}', '{"names": [1, 2]}', '{"names": null}', '3']
+)
+def test_broken_names_of_classes_are_one_line(tmp_path, content):
+  assert workdir.read_classes(tmp_path) == ()
+  (tmp_path / 'classes.json').write_text(content)
+  with pytest.raises(InputError, match=r'classes\.json: (is not JSON|has no list "names")'):
+    workdir.read_classes(tmp_path)
+  (tmp_path / 'classes.json').write_text('{"names": ["a", "b"]}')
+  assert workdir.read_classes(tmp_path) == ('a', 'b')
+
+
+def test_a_config_that_is_a_folder_is_one_line(tmp_path):
+  (tmp_path / 'config.json').mkdir()
+  with pytest.raises(InputError, match=r'config\.json: cannot be read: is a folder'):
+    workdir.read_settings(tmp_path)

@@ -5,6 +5,8 @@ import re
 
 import pytest
 from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
 
 from configs import base
 from dcgan_jax import data, latents, losses, models, settings, train_state, train_step
@@ -162,3 +164,47 @@ def test_unknown_keys():
     config.train.extra = 1
   with pytest.raises(InputError, match='extra: unknown key'):
     settings.check(config)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'text'),
+  [
+    ('train.batch_size', 16.5, 'whole number'),
+    ('train.batch_size', True, 'whole number'),
+    ('train.batch_size', 2**31, r'below 2\*\*31'),
+    ('train.batch_size', 10**9, 'choose a smaller batch'),
+    ('train.num_steps', '10', 'whole number'),
+    ('seed', None, 'whole number'),
+    ('data.flip', 1, 'choose True or False'),
+    ('data.split', 3, 'must name a split'),
+    ('data.image_size', (2**14, 2**14), 'up to 8192'),
+    ('data.image_size', 'x', 'height and width'),
+    ('data.background', ('a', 'b', 'c'), 'from 0 to 255'),
+    ('generator.widths', (2**15, 2**15), 'choose smaller ones'),
+    ('generator.kernel_size', 999, 'more than twice'),
+    ('generator.leak', '0.2', 'number'),
+    ('generator_optimizer.learning_rate', 10**400, 'float32'),
+    ('generator_optimizer.learning_rate', float('nan'), 'float32'),
+    ('eval.weights', 1, 'must be a path'),
+    ('data.classes', 10**6, 'from 2 to 10,000'),
+  ],
+)
+def test_values_of_other_types_and_sizes_in_a_config_json(field, value, text):
+  """Refuses what the types of a config on the command line do not let through, but a file may hold."""
+  content = _get('digits').to_dict()
+  *path, key = field.split('.')
+  section = content
+  for part in path:
+    section = section[part]
+  section[key] = value
+  with pytest.raises(InputError, match=text):
+    settings.from_dict(content)
+
+
+@given(
+  st.recursive(st.none() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
+)
+def test_any_json_is_settings_or_refused(content):
+  for name in ('train', 'seed', 'data', 'x'):
+    with pytest.raises(InputError):
+      settings.from_dict({name: content if content != 0 else -1, 'lr': 1})

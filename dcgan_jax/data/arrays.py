@@ -1,0 +1,200 @@
+"""Reads NumPy's files of numbers, .npy and .npz, that may come from strangers.
+
+NumPy's own reader allocates what the header of a file claims, and a broken header may make it raise anything.
+Here a header is checked against the size of the file before any number is read, so that memory and time are
+bounded by that size, and a file that does not fit is refused in one line. Nothing is ever unpickled.
+"""
+
+import contextlib
+import lzma
+import math
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from dcgan_jax import files
+from dcgan_jax.errors import InputError
+
+# What zipfile raises on a broken archive, one that is encrypted, or one in a format that it does not know.
+BROKEN_ZIP = (
+  OSError,  # of a place outside the file
+  zipfile.BadZipFile,
+  NotImplementedError,
+  RuntimeError,
+  ValueError,
+  EOFError,
+  IndexError,
+  OverflowError,
+  struct.error,
+  zlib.error,
+  lzma.LZMAError,
+)
+
+
+class Array(NamedTuple):
+  """An array in a file whose header has been read.
+
+  Attributes:
+    file: at the first number.
+    shape: of the array.
+    dtype: of its numbers.
+    in_columns: whether they are in Fortran's order.
+  """
+
+  file: IO[bytes]
+  shape: tuple[int, ...]
+  dtype: np.dtype
+  in_columns: bool
+
+  def read(self, rows: int | None = None) -> np.ndarray:
+    """Reads the numbers.
+
+    Args:
+      rows: how many of the first axis to read at most; None for all.
+
+    Raises:
+      InputError: there are fewer than the header says, or single rows of an array in Fortran's order are
+        wanted.
+    """
+    shape = self.shape
+    if rows is not None and shape:
+      if self.in_columns:
+        raise InputError("is in Fortran's order; save numpy.ascontiguousarray of it")
+      shape = (min(rows, shape[0]), *shape[1:])
+    count = math.prod(shape) * self.dtype.itemsize
+    content = self.file.read(count)
+    if len(content) < count:
+      raise InputError(f'is cut short: {len(content):,} of {count:,} bytes of the array are there')
+    flat = np.frombuffer(bytearray(content), self.dtype)  # of a bytearray, so that it can be written to
+    try:
+      return flat.reshape(shape, order='F' if self.in_columns else 'C')
+    except ValueError as error:  # empty in one axis, and in another longer than an array can be
+      raise InputError(f'has an impossible shape, {_short(shape)}') from error
+
+
+def read_npy(path: Path) -> np.ndarray:
+  """Reads an .npy file.
+
+  Raises:
+    InputError: what is wrong with the file, without its name.
+  """
+  with _opened_npy(path) as array:
+    return array.read()
+
+
+def map_npy(path: Path) -> np.ndarray:
+  """Maps an .npy file from disk, to be read only.
+
+  Raises:
+    InputError: what is wrong with the file, without its name.
+  """
+  with _opened_npy(path) as array:
+    if not math.prod(array.shape):
+      raise InputError('is empty')
+    order = 'F' if array.in_columns else 'C'
+    return np.memmap(path, array.dtype, 'r', array.file.tell(), array.shape, order)  # type: ignore[call-overload]
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+  """Reads all arrays of an .npz file that `numpy.savez` wrote, which compresses nothing.
+
+  Raises:
+    InputError: what is wrong with the file, without its name.
+  """
+  with _opened_zip(path) as archive:
+    members = archive.infolist()
+    if sum(member.file_size for member in members) > files.size(path):
+      raise InputError('is compressed, or not whole')
+    found = {}
+    for member in members:
+      with archive.open(member) as file:
+        found[member.filename.removesuffix('.npy')] = _open_array(file, member.file_size).read()
+    return found
+
+
+@contextlib.contextmanager
+def opened_npz(path: Path, name: str) -> Iterator[Array]:
+  """Opens one array of an .npz file, compressed or not.
+
+  Args:
+    path: of the file.
+    name: of the array; where there is none of this name, the first one is opened.
+
+  Raises:
+    InputError: what is wrong with the file, without its name.
+  """
+  with _opened_zip(path) as archive:
+    members = {member.filename.removesuffix('.npy'): member for member in archive.infolist()}
+    if not members:
+      raise InputError('has no arrays in it')
+    member = members.get(name, next(iter(members.values())))
+    with archive.open(member) as file:
+      yield _open_array(file, member.file_size)
+
+
+@contextlib.contextmanager
+def _opened_npy(path: Path) -> Iterator[Array]:
+  """Opens the array of an .npy file."""
+  try:
+    size = files.size(path)
+    with path.open('rb') as file:
+      yield _open_array(file, size)
+  except OSError as error:
+    raise InputError(error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+  """Opens an archive, and turns what `zipfile` raises in the block into an InputError."""
+  try:
+    files.size(path)
+    file = path.open('rb')
+  except OSError as error:
+    raise InputError(error.strerror or str(error)) from error
+  try:
+    with file, zipfile.ZipFile(file) as archive:
+      yield archive
+  except InputError:
+    raise
+  except BROKEN_ZIP as error:
+    raise InputError(f'is no whole .npz ({error or type(error).__name__})') from error
+
+
+def _open_array(file: IO[bytes], size: int) -> Array:
+  """Reads the header of an array.
+
+  Args:
+    file: at its beginning.
+    size: of the file in bytes.
+
+  Raises:
+    InputError: it is not the header of an array of numbers, or the array is larger than the file.
+  """
+  formats = np.lib.format
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')  # about headers of Python 2, which the paper's authors used
+      version = formats.read_magic(file)
+      read_header = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+      shape, in_columns, dtype = read_header(file)
+  except Exception as error:  # NumPy parses it as Python, and what is broken may raise anything.
+    raise InputError('has no header of .npy; numpy.save writes one, and numpy.savez an .npz') from error
+  if dtype.kind not in 'biuf' or dtype.subdtype:
+    raise InputError(f'holds {str(dtype)[:80]}, which are no real numbers')
+  if min(shape, default=0) < 0:
+    raise InputError(f'has an impossible shape, {_short(shape)}')
+  if math.prod(shape) * dtype.itemsize > size - file.tell():
+    raise InputError(f'is cut short: its header says {dtype} {_short(shape)}, and it has {size:,} bytes')
+  return Array(file, shape, dtype, in_columns)
+
+
+def _short(shape: tuple[int, ...]) -> str:
+  """Returns a shape as text, of which a very long one has only the beginning."""
+  text = str(shape)
+  return text if len(text) < 80 else f'{text[:80]} ...'

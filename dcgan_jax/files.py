@@ -1,0 +1,91 @@
+"""Files that a user names, which may be anything: too long a name, a pipe without an end, no text."""
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from dcgan_jax.errors import InputError
+
+
+def named(field: str, text: str) -> Path:
+  """Returns the path of a file or folder that a user names and that need not exist; ~ is the home folder.
+
+  Args:
+    field: that the user gave it to, for the error message.
+    text: the path.
+
+  Raises:
+    InputError: there can be no such file, or the user may not look at it.
+  """
+  try:
+    path = Path(text).expanduser()
+    path.stat()
+  except (FileNotFoundError, NotADirectoryError):
+    pass
+  except OSError as error:
+    raise InputError(f'{field}={text}: {error.strerror}; give another path') from error
+  except (ValueError, RuntimeError) as error:  # a NUL in the name; ~ of a user that there is not
+    raise InputError(f'{field}={text}: is no path ({error}); give another one') from error
+  return path
+
+
+def to_be_written(field: str, text: str) -> Path:
+  """Returns the path of a file or folder that a user wants to have written.
+
+  Raises:
+    InputError: as `named`, or no file can be made there.
+  """
+  path = named(field, text)
+  if not text.strip():
+    raise InputError(f'{field}: is empty; give a path')
+  above = next((folder for folder in path.absolute().parents if folder.exists()), None)
+  if above is None or not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+    raise InputError(f'{field}={text}: cannot be written, because {above} is no folder that you may write to')
+  return path
+
+
+def size(path: Path) -> int:
+  """Returns the size of an ordinary file in bytes.
+
+  Raises:
+    OSError: it is not there, or it is a folder, or a device or a pipe, reading which might never end.
+  """
+  try:
+    status = path.stat()
+  except ValueError as error:
+    raise OSError(errno.EINVAL, 'no file can have this name') from error
+  if stat.S_ISDIR(status.st_mode):
+    raise OSError(errno.EISDIR, 'is a folder')
+  if not stat.S_ISREG(status.st_mode):
+    raise OSError(errno.EINVAL, 'is no ordinary file')
+  return status.st_size
+
+
+def read_json(path: Path, most: int = 2**20) -> Any:
+  """Returns the content of a JSON file.
+
+  Args:
+    path: of the file.
+    most: its largest size in bytes.
+
+  Raises:
+    InputError: it is not there, is no JSON or is larger.
+  """
+  try:
+    found = size(path)
+    if found > most:
+      raise InputError(f'{path}: has {found:,} bytes, which is too large; it should have {most:,} at most')
+    return json.loads(path.read_text(encoding='utf-8'))
+  except OSError as error:
+    raise InputError(f'{path}: cannot be read: {error.strerror}') from error
+  except RecursionError as error:
+    raise InputError(f'{path}: is not JSON that can be read: it is nested too deeply') from error
+  except UnicodeDecodeError as error:
+    raise InputError(f'{path}: is not JSON: byte {error.start} is no text in UTF-8') from error
+  except InputError:
+    raise
+  except ValueError as error:
+    raise InputError(f'{path}: is not JSON: {error}') from error

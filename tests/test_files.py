@@ -1,0 +1,73 @@
+import json
+import os
+
+import pytest
+
+from dcgan_jax import files
+from dcgan_jax.errors import MOST, InputError
+
+
+@pytest.mark.parametrize(
+  ('text', 'reason'),
+  [
+    ('a' * 5000, 'File name too long'),
+    ('a\0b', 'is no path'),
+    ('~nobody_here/x', 'is no path'),
+  ],
+)
+def test_what_can_be_no_path_is_refused(text, reason):
+  with pytest.raises(InputError, match=reason) as error:
+    files.named('out', text)
+  assert str(error.value).startswith('out=') and len(str(error.value)) <= MOST + 5
+
+
+def test_loops_are_refused_and_what_is_not_there_is_no_error(tmp_path):
+  (tmp_path / 'loop').symlink_to('loop')
+  with pytest.raises(InputError, match='Too many levels'):
+    files.named('out', f'{tmp_path}/loop')
+  (tmp_path / 'file').touch()
+  assert files.named('out', f'{tmp_path}/file/x') == tmp_path / 'file' / 'x'
+  assert files.named('out', '~') == files.Path.home()
+
+
+def test_where_nothing_can_be_written(tmp_path):
+  (tmp_path / 'file').touch()
+  assert files.to_be_written('out', f'{tmp_path}/new/x.png') == tmp_path / 'new' / 'x.png'
+  for text in ('', f'{tmp_path}/file/x.png'):
+    with pytest.raises(InputError, match=r'^out.*(is empty|cannot be written)'):
+      files.to_be_written('out', text)
+
+
+def test_only_ordinary_files_have_a_size(tmp_path):
+  (tmp_path / 'file').write_bytes(b'abc')
+  os.mkfifo(tmp_path / 'pipe')
+  assert files.size(tmp_path / 'file') == 3
+  for path in (tmp_path, tmp_path / 'pipe', files.Path('/dev/zero'), tmp_path / 'missing', tmp_path / 'a\0'):
+    with pytest.raises(OSError) as error:
+      files.size(path)
+    assert error.value.strerror
+
+
+@pytest.mark.parametrize(
+  ('content', 'reason'),
+  [
+    (b'{', 'is not JSON'),
+    (b'\xff\xfe', 'is not JSON'),
+    (b'[' * 200_000, 'nested too deeply'),
+    (b'9' * 5000, 'is not JSON'),
+    (b' ' * 2000, 'too large'),
+  ],
+)
+def test_broken_json_is_one_line(tmp_path, content, reason):
+  path = tmp_path / 'x.json'
+  path.write_bytes(content)
+  with pytest.raises(InputError, match=reason) as error:
+    files.read_json(path, 1000 if reason == 'too large' else 2**20)
+  assert str(error.value).startswith(f'{path}: ')
+
+
+def test_json_is_read(tmp_path):
+  (tmp_path / 'x.json').write_text(json.dumps({'a': [1, 'é']}))
+  assert files.read_json(tmp_path / 'x.json') == {'a': [1, 'é']}
+  with pytest.raises(InputError, match='No such file'):
+    files.read_json(tmp_path / 'y.json')

@@ -1,0 +1,100 @@
+"""The page of all messages, docs/messages.md, is what the code has.
+
+`python tests/test_messages.py > docs/messages.md` writes it anew.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / 'docs' / 'messages.md'
+HEAD = """# Messages
+
+Every message of an error that a user can correct, by the module that says it. `{...}` stands for a value.
+They are printed as `error: ...` in one line, with exit status 2.
+[troubleshooting.md](troubleshooting.md) says more of some.
+
+`python tests/test_messages.py > docs/messages.md` writes this page from the code; a test compares the two.
+"""
+WIDTH = 120
+# Calls that say something, and which of their arguments is the message.
+SAYING = {'InputError': 0, 'Rule': 1, 'all_of': 1, 'PickleError': 0, '_refuse': 1}
+
+
+def template(node: ast.expr) -> str:
+  """Returns the text of a message, with `{...}` for what is only known when it is said."""
+  match node:
+    case ast.Constant(value=str(text)):
+      return text
+    case ast.JoinedStr(values=values):
+      return ''.join(map(template, values))
+    case ast.FormattedValue(value=value):
+      return f'{{{_name(value)}}}'
+    case ast.BinOp(left=left, op=ast.Add(), right=right):
+      return template(left) + template(right)
+    case ast.IfExp(body=body, orelse=orelse):
+      return ' | '.join(filter(None, (template(body), template(orelse))))
+  return f'{{{_name(node)}}}'
+
+
+def _name(value: ast.expr) -> str:
+  """Returns an expression in a message as it is in the code, or dots where that says little."""
+  text = ast.unparse(value)
+  return text if len(text) < 30 and not set(text) & set('"\'[(') else '...'
+
+
+def messages(path: Path) -> Iterator[str]:
+  """Yields the messages of a module, in the order of its lines."""
+  found = []
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Call):
+      name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, 'id', '')
+      if name in SAYING and len(node.args) > SAYING[name]:
+        found.append((node.lineno, template(node.args[SAYING[name]])))
+  for _, text in sorted(found):
+    if any(c.isalpha() for c in text.replace('{...}', '')) and text != '{text}':
+      yield text
+
+
+def page() -> str:
+  """Returns the page."""
+  parts = [HEAD]
+  for path in [ROOT / 'main.py', *sorted((ROOT / 'dcgan_jax').rglob('*.py'))]:
+    lines = [_item(text) for text in dict.fromkeys(messages(path))]
+    if lines:
+      parts.append(f'## {path.relative_to(ROOT)}\n\n' + '\n'.join(lines) + '\n')
+  return '\n'.join(parts)
+
+
+def _item(text: str) -> str:
+  """Returns a message as an item of a list, in lines that are not too long."""
+  lines, line = [], '-'
+  for word in f'`{text}`'.split(' '):
+    if len(line) + len(word) >= WIDTH:
+      lines.append(line)
+      line = ' '
+    line += f' {word}'
+  return '\n'.join([*lines, line])
+
+
+def test_the_page_has_every_message():
+  assert page() == PAGE.read_text(), 'python tests/test_messages.py > docs/messages.md'
+
+
+def test_messages_are_found():
+  found = [text for path in (ROOT / 'dcgan_jax').rglob('*.py') for text in messages(path)]
+  assert len(found) > 100
+  assert '{path}: line {number} is no row of metrics; remove it, or the file, to go on' in found
+
+
+def test_messages_are_lines_that_name_something():
+  """Finds in each what is wrong with what: a field, flag or file first, or words for a caller who adds it."""
+  for path in (ROOT / 'dcgan_jax').rglob('*.py'):
+    for text in messages(path):
+      assert '\n' not in text and not text.endswith('.') and '  ' not in text, text
+
+
+if __name__ == '__main__':
+  sys.stdout.write(page())
