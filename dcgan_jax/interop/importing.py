@@ -131,7 +131,9 @@ def _adopt(settings: Settings, networks: dict[str, Network], source: str) -> Set
   try:
     adopted = from_dict(values)
   except InputError as error:
-    raise InputError(f'source={source}: does not go with the config, choose another: {error}') from error
+    raise InputError(
+      f'source={source}: does not go with the config: {error}; or choose another --config'
+    ) from error
   print(f'images {_images(generator)}, latents of {generator.z_size} numbers, prior {adopted.latent.prior}')
   for kind in ('generator', 'discriminator'):
     print(f'{kind}: {_describe(networks[kind]) if kind in networks else "none there; a new one, untrained"}')
