@@ -1,5 +1,6 @@
 """Saving checkpoints during training. Orbax writes them in the background, whole or not at all."""
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -73,14 +74,12 @@ class Saver:
       return
     pending, self._pending = self._pending, None
     reason = ''
-    with quiet.quietly() as settle:
+    with quiet.quietly():
       try:
         pending.result()
       except Exception as error:  # Orbax's threads raise whatever they meet, a full disk as ValueError.
         reason = reading.in_one_line(error)
-      if reason:
-        del pending
-        settle()
+    del pending
     if parallel.all_agree(not reason):
       self.saved, self.problem = self._step, ''
       return
@@ -89,8 +88,10 @@ class Saver:
   def _give_up(self, reason: str) -> None:
     """Clears up after a save that failed."""
     # Orbax would raise its error again at each later save, so it is opened anew.
-    self._close()
-    self._open()
+    with quiet.quietly() as settle:
+      self._close()
+      settle()
+      self._open()
     self._failed(self._step, reason)
 
   def standing(self) -> str:
@@ -114,10 +115,9 @@ class Saver:
     )
 
   def _close(self) -> None:
-    try:
+    with contextlib.suppress(Exception):  # It raises the error of the last save again, which is known.
       self._checkpointer.close()
-    except Exception:  # It raises the error of the last save again, which is known.
-      self._checkpointer = None
+    del self._checkpointer
 
   def _failed(self, step: int, reason: str) -> None:
     """Says that a state could not be saved."""
