@@ -1,6 +1,7 @@
 """The folder of a run: where things lie in it, and the settings that it belongs to.
 
 config.json           the settings
+classifier.npz        the classifier that its scores are by, see `evaluation.learned`
 classes.json          names of the classes, if the networks are told them
 metrics.jsonl         a row of metrics a line
 tensorboard/          the same as events
