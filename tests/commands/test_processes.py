@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -107,6 +108,17 @@ def test_continues_in_one_process_and_in_two_again(together, tmp_path):
   assert 'steps 16 to 24' in succeed_together(*TINY, f'--workdir={folder}', devices=2)[0]
   for a, b in zip(jax.tree.leaves(state_of(together, 24)), jax.tree.leaves(state_of(folder, 24))):
     np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-3)
+
+
+def test_processes_agree_on_the_checkpoint_before_a_damaged_one(together, tmp_path):
+  folder = tmp_path / 'damaged_run'
+  shutil.copytree(together, folder)
+  files = [path for path in (folder / 'checkpoints' / '24').rglob('*') if path.is_file()]
+  os.truncate(max(files, key=lambda path: path.stat().st_size), 100)
+  first, second = succeed_together(*TINY, f'--workdir={folder}', devices=2)
+  assert 'steps 16 to 24' in first and '24: is damaged' in first and 'is damaged' not in second
+  assert (folder / 'damaged' / '24').is_dir()
+  assert_same_state(together, folder, 24)
 
 
 def test_samples_of_two_processes_are_those_of_one(together, tmp_path):
