@@ -9,7 +9,6 @@ which tells the version of the network and the names of the classes.
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from dcgan_jax import parallel
 from dcgan_jax.data import arrays, cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier
+from dcgan_jax.journal import workdir
 
 FILE = 'classifier.npz'
 
@@ -145,11 +145,5 @@ def _about(names: Sequence[str]) -> dict[str, Any]:
 def _write(path: Path, found: Arrays, names: Sequence[str]) -> None:
   """Writes the file of a run, whole or not at all; a folder that cannot be written is left as it is."""
   about = np.frombuffer(json.dumps(_about(names)).encode(), np.uint8)
-  part = path.with_name(f'{path.name}.{os.getpid()}.part')
-  try:
-    with part.open('wb') as file:
-      np.savez(file, about=about, **found)  # type: ignore[arg-type]
-    part.replace(path)
-  except OSError:
-    with contextlib.suppress(OSError):
-      part.unlink(missing_ok=True)
+  with contextlib.suppress(OSError), workdir.whole(path) as part, part.open('wb') as file:
+    np.savez(file, about=about, **found)  # type: ignore[arg-type]

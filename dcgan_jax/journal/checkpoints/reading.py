@@ -15,6 +15,20 @@ from dcgan_jax.journal.checkpoints.stamp import Score
 from dcgan_jax.train_state import GanState
 
 
+CUT = 'a file of it is cut short or changed'
+# What Orbax and TensorStore say, in whole pages, and what it means; the first that is found counts.
+MEANINGS = {
+  'No space left on device': 'no space is left on the disk',
+  'File too large': 'the disk takes no larger files',
+  'NOT_FOUND': 'a file of it is missing',
+  'DATA_LOSS': CUT,
+  'OUT_OF_RANGE': CUT,
+  'while reading array': CUT,
+  'line 1 column': CUT,
+  'AUTO resolution mode': 'its metadata is missing',
+}
+
+
 class DamagedError(InputError):
   """A checkpoint cannot be restored, or not to what was saved."""
 
@@ -188,9 +202,10 @@ def restore(
 
 
 def in_one_line(error: BaseException) -> str:
-  """Returns the beginning of an error's message, or its name if it has none."""
-  lines = str(error).strip().splitlines()
-  return lines[0][:160] if lines else type(error).__name__
+  """Returns what an error of Orbax or TensorStore means, or the beginning of its message."""
+  text = ' '.join(str(error).split())
+  meaning = next((words for sign, words in MEANINGS.items() if sign in text), '')
+  return meaning or text[:160] or type(error).__name__
 
 
 def _check_shapes(path: Path, stored: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
