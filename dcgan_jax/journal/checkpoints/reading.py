@@ -14,7 +14,6 @@ from dcgan_jax.journal.checkpoints import quiet, stamp
 from dcgan_jax.journal.checkpoints.stamp import Score
 from dcgan_jax.train_state import GanState
 
-
 CUT = 'a file of it is cut short or changed'
 # What Orbax and TensorStore say, in whole pages, and what it means; the first that is found counts.
 MEANINGS = {
