@@ -7,6 +7,7 @@ import pickle
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from PIL import Image
 from dcgan_jax import settings
 
 Random = np.random.Generator
+Act = Callable[[], Any]
+ROOT = Path(__file__).parents[1]
 
 ODD = [
   '', ' ', '0', '-1', '1e999', 'nan', '-inf', '9' * 5000, '²', '٣', '1_000', '0x10', '1.5', '2**31',
@@ -296,3 +299,12 @@ def write(path: Path, content: bytes) -> Path:
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_bytes(content)
   return path
+
+
+def shapes(chosen: Any) -> None:
+  """Goes through a train step and all that it needs without computing it, as every run does at first."""
+  import jax
+
+  from dcgan_jax import experiment
+
+  jax.eval_shape(experiment.build(chosen).initial_state)

@@ -59,7 +59,7 @@ class Experiment:
     numbers, names = self.source.labels()
     if len(names) != count:
       raise InputError(
-        f'data.classes={count}: the data has {len(names)}, so set it to that or to 0: {", ".join(names[:20])}'
+        f'data.classes={count}: the data has {len(names)}: {", ".join(names[:20])}; set it to that, or to 0'
       )
     return numbers, names
 

@@ -65,7 +65,7 @@ def _choose(known: list[int], folder: Path, checkpoint: str | None) -> tuple[int
     raise InputError(f'{folder}: verify takes two checkpoints, and there are {known}; see checkpoint.keep')
   if checkpoint is None:
     return known[-2], known[-1]
-  if not checkpoint.isdigit() or int(checkpoint) not in known[:-1]:
+  if not (checkpoint.isascii() and checkpoint.isdigit()) or int(checkpoint) not in known[:-1]:
     raise InputError(f'checkpoint={checkpoint}: choose one that another follows: {known[:-1]}')
   index = known.index(int(checkpoint))
   return known[index], known[index + 1]

@@ -77,7 +77,9 @@ def is_trained(workdir: Path) -> bool:
 
 def _numbered(folder: Path) -> bool:
   """Returns whether a folder has checkpoints in it."""
-  return folder.is_dir() and any(path.name.partition('-')[0].isdigit() for path in folder.iterdir())
+  return folder.is_dir() and any(
+    path.name.isascii() and path.name.partition('-')[0].isdigit() for path in folder.iterdir()
+  )
 
 
 def write_settings(workdir: Path, chosen: Settings, classes: Sequence[str] = ()) -> None:

@@ -36,7 +36,7 @@ def steps(folder: Path) -> list[int]:
   """Returns the steps of the finished checkpoints in ascending order."""
   if not folder.is_dir():
     return []
-  return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+  return sorted(int(p.name) for p in folder.iterdir() if p.name.isascii() and p.name.isdigit())
 
 
 def best(folder: Path, protocol: str | None = None) -> list[tuple[int, Score]]:
@@ -69,7 +69,7 @@ def candidates(folder: Path, which: str) -> list[int]:
     InputError: there is no such checkpoint; the message tells which there are.
   """
   known = steps(folder)
-  if which not in ('last', 'best') and not which.isdigit():
+  if which not in ('last', 'best') and not (which.isascii() and which.isdigit()):
     raise InputError(f'checkpoint={which}: choose last, best or the number of a step')
   if not known:
     raise InputError(f'{folder}: no checkpoint yet; train there first')
