@@ -4,46 +4,56 @@ import contextlib
 import gc
 import logging
 import sys
+import threading
 import time
+import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 LOGGERS = ('absl', 'asyncio')
 STRAGGLERS = 0.2  # seconds that tasks take to end after one of them has failed
 
 
-def silence() -> None:
-  """Silences the loggers for good, as a run does whose checkpoints are written in the background."""
-  for name in LOGGERS:
-    logging.getLogger(name).setLevel(logging.CRITICAL)
-
-
 @contextlib.contextmanager
-def quietly() -> Iterator[Callable[[], None]]:
-  """Silences loggers, warnings and unraisable errors during the block.
+def quietly() -> Iterator[None]:
+  """Silences, during the block, what Orbax's threads and tasks print of their errors, and nothing else.
 
-  Yields:
-    A function to call after a failure, which waits for the tasks that are left and lets them complain.
+  They do so through loggers, through the hooks of Python for errors that nobody can catch, and as warnings of
+  tasks that were given up.
   """
   levels = {name: logging.getLogger(name).level for name in LOGGERS}
-  hook = sys.unraisablehook
-  silence()
-  sys.unraisablehook = _nothing
+  unraisable, in_thread = sys.unraisablehook, threading.excepthook
+
+  def ignore_unraisable(error: Any) -> None:
+    if not _is_known(error.exc_value):
+      unraisable(error)
+
+  def ignore_in_thread(error: Any) -> None:
+    if not _is_known(error.exc_value):
+      in_thread(error)
+
+  for name in LOGGERS:
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+  sys.unraisablehook, threading.excepthook = ignore_unraisable, ignore_in_thread
   try:
     with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      yield _settle
+      warnings.filterwarnings('ignore', 'coroutine .* was never awaited', RuntimeWarning)
+      yield
   finally:
-    sys.unraisablehook = hook
+    sys.unraisablehook, threading.excepthook = unraisable, in_thread
     for name, level in levels.items():
       logging.getLogger(name).setLevel(level)
 
 
-def _settle() -> None:
+def settle() -> None:
+  """Waits, after a failure, for the tasks that are left, and lets them complain."""
   time.sleep(STRAGGLERS)
   gc.collect()
 
 
-def _nothing(unraisable: Any) -> None:
-  pass
+def _is_known(error: BaseException | None) -> bool:
+  """Returns whether an error is of a task that outlived its event loop, or comes out of Orbax."""
+  if error is None or 'Event loop is closed' in str(error) or 'never awaited' in str(error):
+    return error is not None
+  return any('orbax' in frame.filename for frame in traceback.extract_tb(error.__traceback__))

@@ -179,7 +179,7 @@ def restore(
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
   reason = ''
-  with quiet.quietly() as settle:
+  with quiet.quietly():
     try:
       found = stamp.read(path)
       stored = found.shapes or stamp.shapes_of(ocp.metadata(path).metadata)
@@ -190,7 +190,7 @@ def restore(
     except Exception as error:  # Orbax and TensorStore have many, and no common class, for broken files.
       reason = in_one_line(error)
     if reason:
-      settle()
+      quiet.settle()
   if reason:
     raise DamagedError(f'{path}: is damaged and cannot be restored ({reason})')
   now = stamp.checksums(state) if found.checksums else {}

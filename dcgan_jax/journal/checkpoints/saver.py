@@ -41,6 +41,8 @@ class Saver:
     self._say = say if parallel.is_main() else lambda line: None
     self._pending: Any = None  # the save in the background
     self.problem = ''
+    self._quiet = contextlib.ExitStack()
+    self._quiet.enter_context(quiet.quietly())
     self._open()
     done = reading.steps(folder)
     self.saved: int | None = done[-1] if done else None
@@ -74,11 +76,10 @@ class Saver:
       return
     pending, self._pending = self._pending, None
     reason = ''
-    with quiet.quietly():
-      try:
-        pending.result()
-      except Exception as error:  # Orbax's threads raise whatever they meet, a full disk as ValueError.
-        reason = reading.in_one_line(error)
+    try:
+      pending.result()
+    except Exception as error:  # Orbax's threads raise whatever they meet, a full disk as ValueError.
+      reason = reading.in_one_line(error)
     del pending
     if parallel.all_agree(not reason):
       self.saved, self.problem = self._step, ''
@@ -88,10 +89,9 @@ class Saver:
   def _give_up(self, reason: str) -> None:
     """Clears up after a save that failed."""
     # Orbax would raise its error again at each later save, so it is opened anew.
-    with quiet.quietly() as settle:
-      self._close()
-      settle()
-      self._open()
+    self._close()
+    quiet.settle()
+    self._open()
     self._failed(self._step, reason)
 
   def standing(self) -> str:
@@ -103,9 +103,9 @@ class Saver:
     """Waits until everything is on disk."""
     self.settle()
     self._close()
+    self._quiet.close()
 
   def _open(self) -> None:
-    quiet.silence()  # What they say is said here in one line.
     with parallel.main_first():
       if parallel.is_main():
         for path in self._folder.glob(UNFINISHED):
