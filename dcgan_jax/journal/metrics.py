@@ -76,7 +76,7 @@ class Appender:
     self.problem = ''
     self._path, self._size = path, size
     self._file: BinaryIO | None = None
-    self._waiting = b''
+    self._waiting = bytearray()  # Bytes would be copied whole by each `write`.
     self.flush()
 
   def write(self, data: bytes) -> None:
@@ -90,11 +90,13 @@ class Appender:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open('ab', buffering=0)
       self._file.truncate(self._size)  # A write that failed may have left a part.
-      left = memoryview(self._waiting)
-      while left:
-        left = left[self._file.write(left) :]
-      self._size += len(self._waiting)
-      self._waiting, self.problem = b'', ''
+      done = 0
+      with memoryview(self._waiting) as waiting:
+        while done < len(waiting):
+          done += self._file.write(waiting[done:])
+      self._size += done
+      self._waiting.clear()
+      self.problem = ''
     except OSError as error:
       self.problem = error.strerror or str(error)
 
