@@ -74,6 +74,7 @@ def plot(path: Path, memory: np.ndarray, steps: np.ndarray, milliseconds: np.nda
   panels[1].plot(steps, milliseconds, '.', markersize=2)
   panels[1].set(xlabel='step', ylabel='milliseconds a step', ylim=(0, 3 * np.median(milliseconds)))
   for panel in panels:
+    panel.locator_params(axis='x', nbins=5)
     panel.spines[['top', 'right']].set_visible(False)
   figure.savefig(path, dpi=110)
 
