@@ -262,3 +262,12 @@ def test_a_save_that_fails_on_its_way_leaves_no_trace(tiny, tmp_path):
   saver.save(now.replace(step=jnp.int32(3)))
   saver.close()
   assert saver.saved == 3 and checkpoints.steps(tmp_path) == [1, 3] and not saver.problem and len(said) == 1
+
+
+def test_how_checkpoints_stand(tiny, tmp_path, monkeypatch):
+  saver = checkpoints.Saver(tmp_path, keep=1)
+  monkeypatch.setattr(shutil, 'disk_usage', lambda path: types.SimpleNamespace(free=3 * 2**30))
+  assert saver.standing() == 'not saved yet, 3.0 GiB free'
+  saver.save(jax.jit(_create(tiny))().replace(step=jnp.int32(7)))
+  saver.close()
+  assert saver.standing() == 'saved 7, 3.0 GiB free'

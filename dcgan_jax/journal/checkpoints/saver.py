@@ -96,7 +96,8 @@ class Saver:
 
   def standing(self) -> str:
     """Returns which step is on disk, and how much room there is."""
-    saved = 'not saved yet' if self.saved is None else f'saved {self.saved}'
+    done = reading.steps(self._folder)  # It may be ahead of `saved`, which is what has been waited for.
+    saved = f'saved {done[-1]}' if done else 'not saved yet'
     return f'{saved}, {_free(self._folder) / 2**30:.1f} GiB free'
 
   def close(self) -> None:
