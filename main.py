@@ -6,6 +6,8 @@ python main.py --mode=sample --workdir=runs/digits --num=64 --out=digits.png
 
 import os
 import sys
+import threading
+from typing import NoReturn
 
 from dcgan_jax.command_line import parsing
 from dcgan_jax.errors import InputError
@@ -37,7 +39,18 @@ def main() -> int:
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return 130
+  except SystemExit as end:  # after a signal
+    return int(end.code or 0)
   return 0
+
+
+def _leave(status: int) -> NoReturn:
+  """Ends the process, also if threads of Orbax wait, maybe for an hour, for a save that has failed."""
+  if any(type(thread).__module__.startswith('orbax') for thread in threading.enumerate()):
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+  sys.exit(status)
 
 
 def _ask_for_huge_pages() -> None:
@@ -56,4 +69,4 @@ if __name__ == '__main__':
   _ask_for_huge_pages()
   sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]  # Names of files may be any bytes.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  sys.exit(main())
+  _leave(main())

@@ -45,11 +45,11 @@ KEYS = {
   'checkpoint.every_steps': 10,
   'checkpoint.keep': 2,
 }
-# Time jumps by an hour, back and forth, every tenth of a second.
+# Time jumps by an hour, back and forth, every second.
 CLOCK = """
 import time
 _now = time.time
-time.time = lambda: _now() + 3600 * (int(_now() * 10) % 3 - 1)
+time.time = lambda: _now() + 3600 * (int(_now()) % 3 - 1)
 """
 
 
