@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import faults
 
-SHORT = ('killed_in_a_save', 'damaged', 'bit_flipped', 'two_starters')
+SHORT = ('killed_in_a_save', 'damaged')
 
 
 @pytest.mark.slow
