@@ -37,8 +37,11 @@ NARROW: dict[str, dict[str, Any]] = {
   },
 }
 EVERY = 250
-SCORED = {'digits': (250, 500, 1000, 2000, 2900), 'mnist': (250, 500, 1000, 2000, 4000)}
-SCORED['cifar10_32'] = SCORED['mnist']
+SCORED = {
+  'digits': (250, 500, 1000, 2000, 2900),
+  'mnist': (250, 500, 1000, 2000, 4000),
+  'cifar10_32': (250, 500, 1000, 2000, 4000),
+}
 KINDS = ('stored', 'batch', 'population')
 DISTANCE = 'classifier_frechet_distance'
 

@@ -53,7 +53,7 @@ def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profi
       if parallel.is_main():
         until_the_end.enter_context(lock.held(folder))
       workdir.write_settings(folder, chosen, names)
-    while not _run(calmed(parts, folder), folder, len(source), profile):
+    while not _run(with_halved_rates(parts, folder), folder, len(source), profile):
       pass
 
 
@@ -95,17 +95,17 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> boo
   return True
 
 
-def calmed(parts: Experiment, folder: Path) -> Experiment:
+def with_halved_rates(parts: Experiment, folder: Path) -> Experiment:
   """Returns the run with learning rates halved as often as it has gone back to its best checkpoint."""
   times = len(collapse.rollbacks(folder))
   if not times:
     return parts
-  calmer = {
-    name: dataclasses.replace(chosen, learning_rate=chosen.learning_rate / 2**times)
-    for name in ('generator_optimizer', 'discriminator_optimizer')
-    for chosen in [getattr(parts.settings, name)]
-  }
-  return experiment.build(dataclasses.replace(parts.settings, **calmer))
+  g, d = (
+    dataclasses.replace(optimizer, learning_rate=optimizer.learning_rate / 2**times)
+    for optimizer in (parts.settings.generator_optimizer, parts.settings.discriminator_optimizer)
+  )
+  halved = dataclasses.replace(parts.settings, generator_optimizer=g, discriminator_optimizer=d)
+  return experiment.build(halved)
 
 
 def _go_back(parts: Experiment, folder: Path, step: int, sign: str) -> None:

@@ -33,7 +33,7 @@ def run(folder: Path, checkpoint: str | None) -> None:
   state, wanted = (
     checkpoints.restore(folder / 'checkpoints', step, shapes, sharding) for step in (begin, end)
   )
-  parts = training.calmed(parts, folder)
+  parts = training.with_halved_rates(parts, folder)
   run_steps = training.compile_steps(parts, mesh)
   step = begin
   for batches in training.make_feed(parts).batches(mesh, begin, end):

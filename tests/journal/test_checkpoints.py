@@ -77,16 +77,16 @@ def test_other_networks_are_refused_in_one_line(tiny, saved):
 
 def test_checkpoints_are_found(saved, tmp_path):
   folder, _ = saved
-  assert checkpoints.find(folder, 'last') == 15 and checkpoints.find(folder, '10') == 10
+  assert checkpoints.candidates(folder, 'last')[0] == 15 and checkpoints.candidates(folder, '10')[0] == 10
   for which, text in (
     ('7', r'no checkpoint of step 7; there are \[10, 15\]'),
     ('first', 'checkpoint=first: choose last, best or the number of a step'),
     ('best', 'has a score'),
   ):
     with pytest.raises(InputError, match=text):
-      checkpoints.find(folder, which)
+      checkpoints.candidates(folder, which)
   with pytest.raises(InputError, match='no checkpoint yet'):
-    checkpoints.find(tmp_path / 'missing', 'last')
+    checkpoints.candidates(tmp_path / 'missing', 'last')
 
 
 def test_the_best_is_kept_beside_the_last(tiny, tmp_path):
@@ -102,9 +102,9 @@ def test_the_best_is_kept_beside_the_last(tiny, tmp_path):
   save(_1=3.0, _2=1.0, _3=None, _4=2.0)
   save(_5=None, _6=1.5)
   assert checkpoints.steps(tmp_path) == [2, 5, 6]
-  assert checkpoints.find(tmp_path, 'best') == 2 and checkpoints.find(tmp_path, 'last') == 6
+  assert checkpoints.candidates(tmp_path, 'best')[0] == 2 and checkpoints.candidates(tmp_path, 'last')[0] == 6
   save(_7=0.5, _8=None)
-  assert checkpoints.steps(tmp_path) == [7, 8] and checkpoints.find(tmp_path, 'best') == 7
+  assert checkpoints.steps(tmp_path) == [7, 8] and checkpoints.candidates(tmp_path, 'best')[0] == 7
   assert checkpoints.best(tmp_path) == [(7, (0.5, ''))]
 
 
@@ -115,7 +115,7 @@ def test_scores_of_other_protocols_are_not_compared(tiny, tmp_path):
     saver.save(now.replace(step=jnp.int32(step)), checkpoints.Score(*score))
   saver.close()
   assert checkpoints.steps(tmp_path) == [2, 3, 6]  # the best of each protocol, and the last
-  assert checkpoints.find(tmp_path, 'best') == 3  # by the protocol of the last score
+  assert checkpoints.candidates(tmp_path, 'best')[0] == 3  # by the protocol of the last score
   assert checkpoints.best(tmp_path, 'a') == [(2, (1.0, 'a'))] and checkpoints.best(tmp_path, 'c') == []
 
 
@@ -271,3 +271,19 @@ def test_how_checkpoints_stand(tiny, tmp_path, monkeypatch):
   saver.save(jax.jit(_create(tiny))().replace(step=jnp.int32(7)))
   saver.close()
   assert saver.standing() == 'saved 7, 3.0 GiB free'
+
+
+@pytest.mark.parametrize('content', [b'', b'{"sco', b'[1]', b'{}', b'{"score": "x"}', None])
+def test_a_score_that_cannot_be_read_is_lost_and_nothing_else(tiny, tmp_path, content):
+  folder, now, said = tmp_path / 'checkpoints', jax.jit(_create(tiny))(), []
+  saver = checkpoints.Saver(folder, keep=3)
+  saver.save(now.replace(step=jnp.int32(1)), checkpoints.Score(2.0, 'a'))
+  saver.close()
+  path = folder / '1' / 'metrics' / 'metrics'
+  path.unlink() if content is None else path.write_bytes(content)
+  saver = checkpoints.Saver(folder, keep=3, say=said.append)
+  saver.save(now.replace(step=jnp.int32(2)), checkpoints.Score(3.0, 'a'))
+  saver.close()
+  assert checkpoints.steps(folder) == [1, 2] and checkpoints.best(folder) == [(2, (3.0, 'a'))]
+  assert checkpoints.restore(folder, 1, jax.eval_shape(_create(tiny))).step == 1
+  assert len(said) == 1 and 'the score of step 1 is lost' in said[0] and (tmp_path / 'damaged').is_dir()

@@ -54,6 +54,7 @@ def settle() -> None:
 
 def _is_known(error: BaseException | None) -> bool:
   """Returns whether an error is of a task that outlived its event loop, or comes out of Orbax."""
-  if error is None or 'Event loop is closed' in str(error) or 'never awaited' in str(error):
-    return error is not None
-  return any('orbax' in frame.filename for frame in traceback.extract_tb(error.__traceback__))
+  if error is None:
+    return False
+  outlived = any(words in str(error) for words in ('Event loop is closed', 'was never awaited'))
+  return outlived or any('orbax' in frame.filename for frame in traceback.extract_tb(error.__traceback__))

@@ -53,11 +53,6 @@ def best(folder: Path, protocol: str | None = None) -> list[tuple[int, Score]]:
   return sorted((x for x in scored if x[1].protocol == protocol), key=lambda x: (x[1].distance, x[0]))
 
 
-def find(folder: Path, which: str) -> int:
-  """Returns the step of the checkpoint that a user asks for; see `candidates`."""
-  return candidates(folder, which)[0]
-
-
 def candidates(folder: Path, which: str) -> list[int]:
   """Returns the steps of the checkpoints that answer what a user asks for, the first choice first.
 
@@ -148,15 +143,23 @@ def _set_aside(path: Path, reason: str) -> None:
     if lock.is_elsewhere(path.parent.parent):
       print(f'{reason}; another process trains there, so it stays; the one before is taken', file=sys.stderr)
       return
-    aside = path.parent.with_name('damaged')
-    target = next(t for t in (aside / f'{path.name}{"-again" * n}' for n in range(100)) if not t.exists())
     try:
-      aside.mkdir(exist_ok=True)
-      path.rename(target)
-      where = f'it is kept as {target}'
+      where = f'it is kept as {move_aside(path, path.parent, path.name)}'
     except OSError as error:
       where = f'it stays where it is ({error.strerror})'
     print(f'{reason}; {where}; the one before is taken', file=sys.stderr, flush=True)
+
+
+def move_aside(path: Path, folder: Path, name: str) -> Path:
+  """Moves a checkpoint of a folder, or a part of one, to `damaged` beside it; returns where it is then.
+
+  Raises:
+    OSError: it cannot be moved.
+  """
+  aside = folder.with_name('damaged')
+  target = next(t for t in (aside / f'{name}{"-again" * n}' for n in range(100)) if not t.exists())
+  aside.mkdir(exist_ok=True)
+  return path.rename(target)
 
 
 def restore(

@@ -1,5 +1,6 @@
 """Saving checkpoints during training. Orbax writes them in the background, whole or not at all."""
 
+import concurrent.futures
 import contextlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ SLACK = 1 << 20  # bytes of room beyond the size of the last checkpoint
 
 
 class Saver:
-  """Saves the states of a run. A save that fails is said, and never ends the run.
+  """Saves the states of a run. A save that fails is reported, and never ends the run.
 
   Call all methods in all processes of a run, at the same time, and `close` at the end, or the last checkpoint
   may be lost.
@@ -68,7 +69,8 @@ class Saver:
     try:
       self._pending = self._checkpointer.save_async(step, state, metrics=metrics, custom_metadata=made)
     except (OSError, ValueError) as error:
-      self._give_up(reading.in_one_line(error))
+      self._pending = concurrent.futures.Future()
+      self._pending.set_exception(error)  # `settle` deals with it, together with the other processes.
 
   def settle(self) -> None:
     """Waits until the state that is being saved is on disk, or cannot be."""
@@ -84,15 +86,11 @@ class Saver:
     if parallel.all_agree(not reason):
       self.saved, self.problem = self._step, ''
       return
-    self._give_up(reason or 'another process could not write it')
-
-  def _give_up(self, reason: str) -> None:
-    """Clears up after a save that failed."""
     # Orbax would raise its error again at each later save, so it is opened anew.
     self._close()
     quiet.settle()
     self._open()
-    self._failed(self._step, reason)
+    self._failed(self._step, reason or 'another process could not write it')
 
   def standing(self) -> str:
     """Returns which step is on disk, and how much room there is."""
@@ -111,9 +109,18 @@ class Saver:
       if parallel.is_main():
         for path in self._folder.glob(UNFINISHED):
           shutil.rmtree(path, ignore_errors=True)
+        self._clear_broken_scores()
     self._checkpointer = ocp.training.Checkpointer(
-      self._folder, save_decision_policy=_Always(), preservation_policy=_LastAndBest(self._keep)
+      self._folder, save_decision_policy=_Always(), preservation_policy=_LastAndBest(self._folder, self._keep)
     )
+
+  def _clear_broken_scores(self) -> None:
+    """Moves scores that cannot be read out of their checkpoints, because Orbax would not open the folder."""
+    for step in reading.steps(self._folder):
+      path = self._folder / str(step) / stamp.SCORES
+      if path.is_dir() and stamp.read_score(path.parent) is None:
+        target = reading.move_aside(path, self._folder, f'{step}-scores')
+        self._say(f'{path}: is damaged, so the score of step {step} is lost; it is kept as {target}')
 
   def _close(self) -> None:
     with contextlib.suppress(Exception):  # It raises the error of the last save again, which is known.
@@ -157,17 +164,17 @@ class _Always:
 class _LastAndBest:
   """A policy that keeps the last checkpoints, and of each protocol of scores the one with the best."""
 
-  def __init__(self, keep: int):
-    self._keep = keep
+  def __init__(self, folder: Path, keep: int):
+    self._folder, self._keep = folder, keep
 
   def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
     """Returns for each checkpoint whether it is kept."""
-    last = sorted(c.step for c in checkpoints)[-self._keep :]
-    scored = [
-      (c.step, Score(c.metrics['score'], c.metrics.get('protocol', ''))) for c in checkpoints if c.metrics
-    ]
-    leaders = {
-      min((score.distance, step) for step, score in scored if score.protocol == protocol)[1]
-      for protocol in {score.protocol for _, score in scored}
-    }
-    return [c.step in last or c.step in leaders for c in checkpoints]
+    steps = sorted(c.step for c in checkpoints)
+    scores = {step: stamp.read_score(self._folder / str(step)) for step in steps}
+    best: dict[str, tuple[float, int]] = {}  # distance and step by protocol
+    for step, score in scores.items():
+      if score is not None:
+        found = (score.distance, step)
+        best[score.protocol] = min(best.get(score.protocol, found), found)
+    kept = {*steps[-self._keep :], *(step for _, step in best.values())}
+    return [c.step in kept for c in checkpoints]

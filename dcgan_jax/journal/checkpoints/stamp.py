@@ -11,13 +11,14 @@ from orbax.checkpoint import v1 as ocp
 
 from dcgan_jax.errors import InputError
 
+SCORES = 'metrics'  # Orbax's folder of them in a checkpoint
 LAYOUT = 1  # version of the arrays' names and shapes; a change of them needs a migration in `reading`
 
 
 class Score(NamedTuple):
   """A score of a generator: a distance, the lower the better, and how it was taken.
 
-  Only scores of the same protocol can be compared. Checkpoints of before protocols were kept have ''.
+  Only scores of the same protocol can be compared. Older checkpoints, which have none, have ''.
   """
 
   distance: float
@@ -25,12 +26,11 @@ class Score(NamedTuple):
 
 
 class Stamp(NamedTuple):
-  """The stamp of a checkpoint: its layout, and shape and checksum of each array by the array's path.
+  """The stamp of a checkpoint: shape and checksum of each array by the array's path.
 
-  Checkpoints of before stamps were kept have no shapes and no checksums.
+  Older checkpoints have neither.
   """
 
-  layout: int
   shapes: dict[str, tuple[int, ...]]
   checksums: dict[str, int]
 
@@ -56,13 +56,13 @@ def read(path: Path) -> Stamp:
       'that wrote it, or a newer one'
     )
   shapes = {name: tuple(shape) for name, shape in found.get('shapes', {}).items()}
-  return Stamp(layout, shapes, found.get('checksums', {}))
+  return Stamp(shapes, found.get('checksums', {}))
 
 
 def read_score(path: Path) -> Score | None:
   """Returns the score of a checkpoint, None if it has none that can be read."""
   try:
-    content = json.loads((path / 'metrics' / 'metrics').read_bytes())  # Orbax's file of metrics
+    content = json.loads((path / SCORES / 'metrics').read_bytes())
     return Score(float(content['score']), str(content.get('protocol', '')))
   except (OSError, ValueError, KeyError, TypeError, AttributeError):
     return None
@@ -91,7 +91,7 @@ def _checksums(leaves: list[Array]) -> list[Array]:
 
 
 def _checksum(x: Array) -> Array:
-  """Returns the sum of hashes of each number and its place; modulo 2**32 the order of a sum is nothing."""
+  """Returns the sum, modulo 2**32, of a hash of each number and its place; the order of the sum is free."""
   kinds = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint32}  # Of 8 bytes it makes two numbers.
   bits = jax.lax.bitcast_convert_type(x, kinds[x.dtype.itemsize]).reshape(-1).astype(jnp.uint32)
   mixed = bits ^ jax.lax.iota(jnp.uint32, bits.size) * jnp.uint32(0x9E3779B9)
