@@ -81,7 +81,7 @@ def test_scores_during_training_are_those_of_the_command(scored, of_run):
   for name in ('classifier_frechet_distance', 'missing_classes'):
     np.testing.assert_allclose(rows[1][name], scores[name], rtol=1e-5)  # of the same 300 latents
   best = min(rows, key=lambda row: row['classifier_frechet_distance'])
-  assert checkpoints.find(scored / 'checkpoints', 'best') == best['step']
+  assert next(step for step, _ in checkpoints.best(scored / 'checkpoints')) == best['step']
   with Image.open(scored / 'scores.png') as picture:
     assert picture.size[0] > 600
 
