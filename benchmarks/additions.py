@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from benchmarks import processes, train_step
-from dcgan_jax import experiment, parallel, settings
+from dcgan_jax import experiment, parallel, settings, training
 from dcgan_jax.accumulation import Examples
 
 PENALTIES = {'train.r1': 1.0, 'train.r2': 1.0}
@@ -55,14 +55,13 @@ def compile_step(path: str, batch: int, changes: dict[str, Any]) -> Any:
       config.update_from_flattened_dict({key: value})
   mesh, built = parallel.all_devices(), experiment.build(settings.check(config))
   classes = np.arange(batch, dtype=np.int32) % 10 if config.data.classes else None
-  resident = jax.device_put(Examples(train_step.random_images(config), classes), parallel.replicated(mesh))
-  batches = parallel.put_batches(mesh, resident, np.arange(batch, dtype=np.int32)[None])
+  batches = parallel.put_batch(mesh, Examples(train_step.random_images(config), classes))
   state = jax.jit(built.initial_state, out_shardings=parallel.replicated(mesh))()
-  run = parallel.compile_steps(built.train_step(parallel.mesh_axis(mesh)), mesh)
+  run = training.compile_steps(built, mesh)
 
   def step_once() -> None:
     nonlocal state
-    state, metrics = run(state, batches)
+    state, *metrics = run(state, batches)
     jax.block_until_ready((state, metrics))
 
   step_once()

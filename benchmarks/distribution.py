@@ -48,7 +48,7 @@ def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
   """Trains some steps as a worker; process 0 writes parameters and losses to an .npz."""
   import jax
 
-  from dcgan_jax import parallel
+  from dcgan_jax import parallel, training
   from dcgan_jax.accumulation import Examples
   from dcgan_jax.data import cache
   from dcgan_jax.data.order import batch_indices
@@ -67,13 +67,12 @@ def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
     )
 
   state = jax.jit(create_wide, out_shardings=parallel.replicated(mesh))()
-  run = parallel.compile_steps(built.train_step(parallel.mesh_axis(mesh)), mesh)
-  resident = jax.make_array_from_process_local_data(parallel.replicated(mesh), images, images.shape)
+  run = training.compile_steps(built, mesh)
   rows, losses = parallel.own_rows(mesh, config.train.batch_size), []
   for step in range(steps):
-    indices = batch_indices(config.seed, step, config.train.batch_size, len(images))[None, rows]
-    state, metrics = run(state, parallel.put_batches(mesh, Examples(resident), indices))
-    losses.append([float(metrics[key][0]) for key in ('loss_d', 'loss_g')])
+    indices = batch_indices(config.seed, step, config.train.batch_size, len(images))[rows]
+    state, _, metrics = run(state, parallel.put_batch(mesh, Examples(images[indices])))
+    losses.append([float(metrics[key]) for key in ('loss_d', 'loss_g')])
   parameters = jax.tree.leaves((state.generator.params, state.discriminator.params))
   if parallel.is_main():
     np.savez(out, losses=np.array(losses), parameters=np.concatenate([np.ravel(p) for p in parameters]))
@@ -147,14 +146,14 @@ def collectives(config: ConfigDict) -> dict[str, Any]:
   """Counts the all-reduces of a compiled step, and their bytes beside those of the parameters."""
   import jax
 
-  from dcgan_jax import parallel
+  from dcgan_jax import parallel, training
   from dcgan_jax.accumulation import Examples
 
   mesh, built = parallel.all_devices(), build(config)
-  shape = (1, config.train.batch_size, *built.settings.data.size, config.data.channels)
-  batches = parallel.Batches(None, Examples(jax.ShapeDtypeStruct(shape, np.uint8)))
+  shape = (config.train.batch_size, *built.settings.data.size, config.data.channels)
+  batches = parallel.Batches(Examples(jax.ShapeDtypeStruct(shape, np.uint8)))
   state = jax.eval_shape(built.initial_state)
-  step = parallel.compile_steps(built.train_step(parallel.mesh_axis(mesh)), mesh)
+  step = training.compile_steps(built, mesh)
   text = step.lower(state, batches).compile().as_text()
   operands = re.findall(r'= (\S.*?) all-reduce(?:-start)?\(', text)
   sizes = [
@@ -183,24 +182,24 @@ def cost(config: ConfigDict, rounds: int) -> float:
   """
   import jax
 
-  from dcgan_jax import conv, parallel
+  from dcgan_jax import conv, parallel, training
   from dcgan_jax.accumulation import Examples
 
   mesh, built = parallel.all_devices(), build(config)
   shape = (config.train.batch_size, *built.settings.data.size, config.data.channels)
   images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
   plain = jax.jit(built.train_step(None), donate_argnums=0, compiler_options=conv.compiler_options())
-  ours = parallel.compile_steps(built.train_step(parallel.mesh_axis(mesh)), mesh)
+  ours = training.compile_steps(built, mesh)
   steps = {
     'plain': (plain, jax.device_put(images)),
-    'ours': (ours, parallel.put_batches(mesh, None, Examples(images[None]))),
+    'ours': (ours, parallel.put_batch(mesh, Examples(images))),
   }
   states = {name: jax.jit(built.initial_state)() for name in steps}
   seconds: dict[str, list[float]] = {name: [] for name in steps}
   for i in range(rounds + 2):
     for name, (step, batch) in steps.items():
       start = time.perf_counter()
-      states[name], _ = jax.block_until_ready(step(states[name], batch))
+      states[name], *_ = jax.block_until_ready(step(states[name], batch))
       if i >= 2:
         seconds[name].append(time.perf_counter() - start)
   return statistics.median(b / a for a, b in zip(seconds['plain'], seconds['ours']))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
@@ -119,23 +120,32 @@ def mesh_axis(mesh: Mesh) -> str | None:
   return AXIS if mesh.size > 1 else None
 
 
+class Window(NamedTuple):
+  """The order of the images over some steps, on every device.
+
+  Attributes:
+    rows: of the data set that each step learns from, int32 [steps, batch].
+    first: the step that the first of them are for, int32 [].
+  """
+
+  rows: Any
+  first: Any
+
+
 class Batches(NamedTuple):
   """The input of one program of steps, on the devices.
 
   Attributes:
-    examples: the whole data set, images uint8 [N, H, W, C] and maybe classes int32 [N], which every device
-      has; None for a streamed one.
-    xs: the batch of each step: indices into `examples`, int32 [steps, batch], or `Examples` themselves, uint8
-      [steps, batch, H, W, C] and maybe int32 [steps, batch].
+    examples: the whole data set if there is a window, which every device has: images as rows, uint8
+      [N, H * W * C], and maybe classes, int32 [N]. Otherwise one batch, divided among the devices: uint8
+      [batch, H, W, C] and maybe int32 [batch].
+    window: from which each step takes its rows by its own number; None for a single batch.
+    steps: how many steps the program has, int32 []; 1 without a window.
   """
 
   examples: Any
-  xs: Any
-
-  @property
-  def steps(self) -> int:
-    """Returns how many steps there are."""
-    return len(jax.tree.leaves(self.xs)[0])
+  window: Any = None  # a Window
+  steps: Any = np.int32(1)
 
 
 def own_rows(mesh: Mesh, batch_size: int) -> slice:
@@ -145,49 +155,92 @@ def own_rows(mesh: Mesh, batch_size: int) -> slice:
   return slice(own[0] * each, (own[-1] + 1) * each)
 
 
-def put_batches(mesh: Mesh, examples: Examples | None, rows: Any) -> Batches:
-  """Returns `Batches` of which each process puts its own rows on its devices.
+def put_whole(mesh: Mesh, tree: Any) -> Any:
+  """Returns a tree of NumPy arrays that each process has whole, on every device."""
+  sharding = replicated(mesh)
+  return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x, x.shape), tree)
+
+
+def put_batch(mesh: Mesh, rows: Examples) -> Batches:
+  """Returns a batch of which each process puts its own rows, [own batch, ...], on its devices."""
+  sharding = NamedSharding(mesh, P(AXIS))
+  return Batches(jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), rows))
+
+
+def put_data_set(mesh: Mesh, examples: Examples) -> Examples:
+  """Puts a whole data set on every device.
+
+  Images become rows, because a TPU keeps [N, H, W, C] in a layout from which single images cannot be taken:
+  it would copy all of them in each step.
 
   Args:
     mesh: all devices.
-    examples: the whole data set on every device, or None.
-    rows: this process's part of `xs`, NumPy arrays [steps, own batch, ...].
+    examples: images, uint8 [N, H, W, C], and maybe their classes, int32 [N]; NumPy arrays.
   """
-  sharding = NamedSharding(mesh, P(None, AXIS))
-  return Batches(examples, jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), rows))
+  rows = examples.images.reshape(len(examples.images), -1)
+  return put_whole(mesh, examples._replace(images=rows))
 
 
-def compile_steps(train_step: TrainStep, mesh: Mesh, deterministic: bool = False) -> jax.stages.Wrapped:
-  """Makes one program of several train steps.
+def compile_steps(
+  train_step: TrainStep,
+  mesh: Mesh,
+  image_shape: tuple[int, ...],
+  looped: bool = False,
+  deterministic: bool = False,
+) -> jax.stages.Wrapped:
+  """Makes one program of train steps.
 
   Args:
     train_step: made for the axis name `mesh_axis(mesh)`.
     mesh: all devices.
+    image_shape: height, width, channels.
+    looped: whether the program takes any number of steps, `batches.steps`, in a loop on the devices. XLA
+      optimizes a step better outside a loop, so a program that is not looped takes a single one.
     deterministic: whether a GPU must repeat every bit.
 
   Returns:
-    The jitted function (state, batches) -> (state, metrics), which takes `batches.steps` steps. The new
-    state takes over the buffers of the old one. Each metric is an array [steps].
+    The jitted function (state, batches) -> (state, sums, last), which trains on `Batches`. The new state
+    takes over the buffers of the old one. `last` has the metrics of the last step, float32 [] each, and
+    `sums` their sums over all steps of the program.
   """
 
-  def steps(state: GanState, batches: Batches) -> tuple[GanState, Any]:
-    def one(state: GanState, x: Any) -> tuple[GanState, Any]:
-      examples = x if batches.examples is None else jax.tree.map(lambda all: all[x], batches.examples)
-      return train_step(state, *examples)
+  def one(state: GanState, batches: Batches) -> tuple[GanState, Any]:
+    if batches.window is None:
+      return train_step(state, *batches.examples)
+    each = batches.window.rows.shape[1] // mesh.size
+    start = 0 if mesh.size == 1 else each * jax.lax.axis_index(AXIS)
+    at = (state.step - batches.window.first, start)
+    rows = jax.lax.dynamic_slice(batches.window.rows, at, (1, each))[0]
+    images, classes = jax.tree.map(lambda x: x.at[rows].get(mode='promise_in_bounds'), batches.examples)
+    return train_step(state, images.reshape(each, *image_shape), classes)
 
-    if batches.steps > 1:
-      return jax.lax.scan(one, state, batches.xs)
-    state, metrics = one(
-      state, jax.tree.map(lambda x: x[0], batches.xs)
-    )  # XLA optimises a step better outside a loop.
-    return state, jax.tree.map(lambda x: x[None], metrics)
+  def steps(state: GanState, batches: Batches) -> tuple[GanState, Any, Any]:
+    if not looped or batches.window is None:
+      state, metrics = one(state, batches)
+      return state, metrics, metrics
 
-  if mesh.size > 1:
+    def body(_: Any, carry: tuple[GanState, Any, Any]) -> tuple[GanState, Any, Any]:
+      state, sums, _ = carry
+      state, metrics = one(state, batches)
+      return state, jax.tree.map(jnp.add, sums, metrics), metrics
+
+    _, metrics = jax.eval_shape(one, state, batches)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+    return jax.lax.fori_loop(0, batches.steps, body, (state, zeros, zeros))
+
+  def divided(state: GanState, batches: Batches) -> tuple[GanState, Any, Any]:
     # Unchecked, each device gets gradients of its own, as under pmap, and the step averages them.
-    steps = jax.shard_map(
-      steps, mesh=mesh, in_specs=(P(), Batches(P(), P(None, AXIS))), out_specs=(P(), P()), check_vma=False
+    of_batches = Batches(P(AXIS) if batches.window is None else P(), P(), P())
+    mapped = jax.shard_map(
+      steps, mesh=mesh, in_specs=(P(), of_batches), out_specs=(P(), P(), P()), check_vma=False
     )
-  return jax.jit(steps, donate_argnums=0, compiler_options=conv.compiler_options(deterministic))
+    return mapped(state, batches)
+
+  return jax.jit(
+    steps if mesh.size == 1 else divided,
+    donate_argnums=0,
+    compiler_options=conv.compiler_options(deterministic),
+  )
 
 
 def map_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[[Any, np.ndarray, int], Any]:

@@ -10,18 +10,18 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import Array
 from jax.sharding import Mesh
 
-from dcgan_jax import conv, experiment, parallel, sampling, settings
+from dcgan_jax import conv, experiment, parallel, sampling, settings, signals
 from dcgan_jax.data import cache
-from dcgan_jax.data.feed import Feed
+from dcgan_jax.data.feed import Block, Feed
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import scoring
 from dcgan_jax.experiment import Experiment
-from dcgan_jax.journal import checkpoints, collapse, journal, lock, pictures, signals, workdir
-from dcgan_jax.journal.journal import Journal, Plan
-from dcgan_jax.parallel import Batches
+from dcgan_jax.journal import checkpoints, collapse, journal, lock, metrics, pictures, workdir
+from dcgan_jax.journal.journal import Journal
+from dcgan_jax.journal.plan import Plan
+from dcgan_jax.journal.writer import Picture
 from dcgan_jax.settings import Settings
 from dcgan_jax.train_state import GanState
 
@@ -64,7 +64,7 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> boo
   state = _first_state(parts, folder, mesh)
   start = int(state.step)
   num_steps = train.num_steps or math.ceil(train.num_epochs * num_images / train.images_per_step)
-  plan = _plan(parts, start, num_steps, profile)
+  plan = _plan(parts, num_images, start, num_steps, profile)
   if start >= num_steps:
     if parallel.is_main() and workdir.samples(folder) and not (folder / 'samples.gif').exists():
       journal.draw_run(folder, plan.distance)  # It was killed while it did this.
@@ -73,12 +73,14 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> boo
 
   score = scoring.make(parts, mesh, folder) if plan.score_every else None
   _announce(folder, plan, parts.settings)
-  with contextlib.closing(make_feed(parts).batches(mesh, plan.start, num_steps)) as batches:
+  most = steps_per_dispatch(parts.settings)
+  blocks = make_feed(parts).blocks(mesh, start, lambda step: min(most, plan.steps_until_next(step)))
+  with contextlib.closing(blocks):
     # Whatever is wrong with the images is said before anything is compiled or written.
-    first = next(batches)
+    first = next(blocks)
     with journal.opened(folder, plan, _draw(parts), score) as log:
       run_steps = compile_steps(parts, mesh)
-      state, step, stopped = _train(run_steps, state, first, batches, log)
+      state, step, stopped = _train(run_steps, state, first, blocks, log)
   if not log.healthy:
     raise InputError(log.divergence(state))
   if log.unsaved:
@@ -134,64 +136,81 @@ def _go_back(parts: Experiment, folder: Path, step: int, sign: str) -> None:
 
 
 def _train(
-  run_steps: Callable[[GanState, Batches], tuple[GanState, dict[str, Array]]],
+  run_steps: Callable[..., tuple[GanState, metrics.Values, metrics.Values]],
   state: GanState,
-  batch: Batches,
-  batches: Iterator[Batches],
+  block: Block,
+  blocks: Iterator[Block],
   log: Journal,
 ) -> tuple[GanState, int, signal.Signals | None]:
   """Runs the training loop; returns the last state, its step, and the signal that stopped it, if one did."""
-  step, values, stopped = log.plan.start, None, None
+  step, stopped = log.plan.start, None
   # The innermost block ends this process when another one dies, before the journal would wait for it.
   with signals.stop_requests() as stop, parallel.leaving_when_others_do():
     log.begin(state)
     while step < log.plan.num_steps and log.healthy and not log.collapse and not (stopped := stop()):
-      state, new_values = run_steps(state, batch)
-      step += batch.steps
+      with log.clock.spent('device'):
+        state, sums, last = run_steps(state, block.batches)
+      if step == log.plan.start:
+        log.clock.restart(step)  # The first call compiles the program.
+      step += block.steps
       if step < log.plan.num_steps:  # The next batch is made ready while the devices work on this one.
-        with log.clock.waiting(new_values):
-          batch = next(batches)
-      # At most one program is in flight, so that a signal is noticed soon.
-      jax.block_until_ready(values)
-      values = new_values
-      log.record(step, state, values)
+        with log.clock.waiting(last):
+          block = next(blocks)
+      log.record(state, step, sums, last)
+      log.wait(programs_in_flight())
     log.finish(state)
   return state, step, stopped
 
 
+def programs_in_flight() -> int:
+  """Returns how many programs the devices have before them: so many that an accelerator never waits.
+
+  A CPU works on a program for longer, and a signal is noticed only between two of them.
+  """
+  return 1 if jax.default_backend() == 'cpu' else 3
+
+
 def compile_steps(parts: Experiment, mesh: Mesh) -> jax.stages.Wrapped:
   """Returns the program of a run's steps, see `parallel.compile_steps`."""
-  train_step = parts.train_step(parallel.mesh_axis(mesh))
-  return parallel.compile_steps(train_step, mesh, parts.settings.train.deterministic)
-
-
-def steps_per_dispatch(chosen: Settings) -> int:
-  """Returns how many steps are one program: as configured or, by default, up to 10 of a small model's.
-
-  It always divides the steps between whatever else happens in a run, so that a run that was stopped
-  goes on with the very programs of one that was not.
-  """
-  every = math.gcd(
-    *(part.every_steps for part in (chosen.log, chosen.sample, chosen.eval, chosen.checkpoint))
+  return parallel.compile_steps(
+    parts.train_step(parallel.mesh_axis(mesh)),
+    mesh,
+    (*parts.fit.image_size, parts.fit.channels),
+    looped=steps_per_dispatch(parts.settings) > 1,
+    deterministic=parts.settings.train.deterministic,
   )
-  most = chosen.train.steps_per_dispatch
-  if not most:
-    small = chosen.train.images_per_step * math.prod(chosen.data.size) * max(chosen.generator.widths) <= SMALL
-    most = 10 if small and jax.default_backend() != 'cpu' else 1  # XLA:CPU runs loops at half the speed.
-  return max(n for n in range(1, most + 1) if every % n == 0)
 
 
-def _plan(parts: Experiment, start: int, num_steps: int, profile: bool) -> Plan:
+def steps_per_dispatch(chosen: Settings, platform: str | None = None) -> int:
+  """Returns how many steps one program has at most: as configured or, by default, what hides the host's work.
+
+  Args:
+    chosen: the settings.
+    platform: 'cpu', 'gpu' or 'tpu'; None for that of this process's devices.
+  """
+  if chosen.train.steps_per_dispatch:
+    return chosen.train.steps_per_dispatch
+  if (platform or jax.default_backend()) == 'cpu':
+    return 1  # XLA:CPU runs loops at half the speed.
+  small = chosen.train.images_per_step * math.prod(chosen.data.size) * max(chosen.generator.widths) <= SMALL
+  return 100 if small else 10  # A signal is noticed after some programs.
+
+
+def _plan(parts: Experiment, num_images: int, start: int, num_steps: int, profile: bool) -> Plan:
   """Returns what the run does, and when."""
   chosen = parts.settings
+  log_every, draw_every, score_every, save_every = (
+    section.steps_between(chosen.train.images_per_step, num_images)
+    for section in (chosen.log, chosen.sample, chosen.eval, chosen.checkpoint)
+  )
   return Plan(
     start=start,
     num_steps=num_steps,
     images_per_step=chosen.train.images_per_step,
-    log_every=chosen.log.every_steps,
-    draw_every=chosen.sample.every_steps,
-    score_every=chosen.eval.every_steps,
-    save_every=chosen.checkpoint.every_steps,
+    log_every=log_every,
+    draw_every=draw_every,
+    score_every=score_every,
+    save_every=save_every,
     keep=chosen.checkpoint.keep,
     tensorboard=chosen.log.tensorboard,
     profile=profile,
@@ -211,7 +230,6 @@ def make_feed(parts: Experiment) -> Feed:
     train.images_per_step,
     data.memory_limit,
     data.workers,
-    steps_per_dispatch(parts.settings),
     parts.classes[0] if parts.classes else None,
   )
 
@@ -226,8 +244,8 @@ def _first_state(parts: Experiment, folder: Path, mesh: Mesh) -> GanState:
   return state
 
 
-def _draw(parts: Experiment) -> Callable[[GanState], np.ndarray]:
-  """Returns the function from a state to its grid of samples, uint8 [H, W, C].
+def _draw(parts: Experiment) -> journal.Draw:
+  """Returns the function that begins to draw the samples of a state.
 
   They are always of the latents that `--mode=sample` draws for the run's seed, with a row for each class if
   the generator is told classes.
@@ -242,12 +260,13 @@ def _draw(parts: Experiment) -> Callable[[GanState], np.ndarray]:
   else:
     z = sampling.draw_classes(latents, seed, columns, range(min(num, latents.classes)))
 
-  def draw(state: GanState) -> np.ndarray:
+  def draw(state: GanState) -> Picture:
     # A single device, which has the whole state, makes them: pictures do not depend on how many there are.
     variables = jax.tree.map(lambda x: x.addressable_data(0), state.sampling_variables)
     if parts.settings.sample.statistics == 'population':
       variables = sampling.with_population(parts.gan.generator, latents, variables)
-    return pictures.grid(np.asarray(make_images(variables, z)), columns if columns != 1 else None)
+    images = make_images(variables, z)
+    return lambda: pictures.grid(np.asarray(images), columns if columns != 1 else None)
 
   return draw
 

@@ -36,9 +36,10 @@ def run(folder: Path, checkpoint: str | None) -> None:
   parts = training.with_halved_rates(parts, folder)
   run_steps = training.compile_steps(parts, mesh)
   step = begin
-  for batches in training.make_feed(parts).batches(mesh, begin, end):
-    state, _ = run_steps(state, batches)
-    step += batches.steps
+  most = training.steps_per_dispatch(parts.settings)
+  for block in training.make_feed(parts).blocks(mesh, begin, lambda step: min(most, end - step)):
+    state = run_steps(state, block.batches)[0]
+    step += block.steps
     if step >= end:
       break
   wrong = differences(state, wanted)

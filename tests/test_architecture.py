@@ -10,7 +10,7 @@ PACKAGE = 'dcgan_jax'
 FILES = sorted((ROOT / PACKAGE).rglob('*.py'))
 # From the bottom to the top. A part imports from its own layer and from those below.
 LAYERS = [
-  ['errors', 'files'],
+  ['background', 'errors', 'files'],
   [
     'settings',
     'conv',
@@ -26,7 +26,7 @@ LAYERS = [
     'train_state',
     'train_step',
   ],
-  ['data', 'journal', 'parallel'],
+  ['data', 'journal', 'parallel', 'signals'],
   ['experiment'],
   ['analysis', 'evaluation', 'interop', 'sampling'],
   ['training', 'verification'],

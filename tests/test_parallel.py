@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import gan_of, lenient
@@ -14,21 +13,32 @@ from dcgan_jax.train_step import Recipe, make_train_step
 @pytest.mark.slow
 @pytest.mark.parametrize('devices', [1, 4])
 def test_several_steps_in_one_program_are_those_steps(tiny, devices):
-  """Gathers batches from the whole data set on the devices, or is given them, with the same metrics."""
+  """Takes batches from the whole data set on the devices, or is given them, with the same metrics."""
   mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
   gan = gan_of(tiny, lenient(train_state.make_optimizer(1e-3)))
   step = make_train_step(gan, Recipe(LOSSES['hinge']), parallel.mesh_axis(mesh))
-  run = parallel.compile_steps(step, mesh)
+  looped = parallel.compile_steps(step, mesh, (8, 8, 1), looped=True)
+  run = parallel.compile_steps(step, mesh, (8, 8, 1))
   create = jax.jit(lambda: train_state.create(gan, 0))
-  images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8))
-  indices = np.random.default_rng(1).integers(0, 20, (3, 8), np.int32)
+  images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
+  rows = np.random.default_rng(1).integers(0, 20, (6, 8), np.int32)
+  examples = parallel.put_data_set(mesh, Examples(images))
 
-  together, metrics = run(create(), parallel.Batches(Examples(images), indices))
-  assert int(together.step) == 3 and metrics['loss_d'].shape == (3,)
-  single = create()
-  for i in range(3):
-    single, values = run(single, parallel.Batches(None, Examples(images[indices[i]][None])))
-    np.testing.assert_allclose(values['loss_d'][0], metrics['loss_d'][i], rtol=1e-4)
+  def batches(first, steps):
+    window = parallel.Window(rows[first:], np.array(first, np.int32))
+    return parallel.Batches(examples, parallel.put_whole(mesh, window), np.int32(steps))
+
+  together, sums, last = looped(create(), batches(0, 3))
+  together, more, last = looped(together, batches(2, 2))  # of a later window, which begins before its step
+  assert int(together.step) == 5
+  single, losses = create(), []
+  for i in range(5):
+    batch = parallel.put_batch(mesh, Examples(images[rows[i]])) if i % 2 else batches(i, 1)
+    single, _, values = run(single, batch)
+    losses.append(float(values['loss_d']))
+  np.testing.assert_allclose(sums['loss_d'], sum(losses[:3]), rtol=1e-4)
+  np.testing.assert_allclose(more['loss_d'], sum(losses[3:]), rtol=1e-4)
+  np.testing.assert_allclose(last['loss_d'], losses[4], rtol=1e-4)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4),
     together.generator.params,
@@ -59,10 +69,10 @@ def test_rows_of_a_batch_are_those_of_its_devices():
   assert parallel.own_rows(mesh, 12) == slice(0, 12)  # One process has all devices.
   alone = Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
   assert parallel.mesh_axis(alone) is None
-  batches = parallel.put_batches(mesh, None, np.arange(24).reshape(2, 12))
-  assert batches.examples is None and batches.steps == 2 and batches.xs.shape == (2, 12)
-  shards = sorted(batches.xs.addressable_shards, key=lambda shard: shard.device.id)
-  np.testing.assert_array_equal([shard.data[0] for shard in shards], np.arange(12).reshape(4, 3))
+  batches = parallel.put_batch(mesh, Examples(np.arange(12)))
+  assert batches.window is None and batches.steps == 1
+  shards = sorted(batches.examples.images.addressable_shards, key=lambda shard: shard.device.id)
+  np.testing.assert_array_equal([shard.data for shard in shards], np.arange(12).reshape(4, 3))
 
 
 def test_a_single_process_is_the_main_one_and_agrees_with_itself():

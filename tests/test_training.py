@@ -18,20 +18,16 @@ from dcgan_jax.losses import LOSSES
 from dcgan_jax.train_step import Recipe, make_train_step
 
 
-def test_how_many_steps_are_one_program(monkeypatch):
+def test_how_many_steps_are_one_program():
   small, large = digits.get_config(), cifar10.get_config()
 
-  def steps_per_dispatch(config):
-    return training.steps_per_dispatch(settings.check(config))
+  def steps_per_dispatch(config, platform):
+    return training.steps_per_dispatch(settings.check(config), platform)
 
-  assert steps_per_dispatch(small) == 1  # on CPU
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  assert steps_per_dispatch(small) == 10
-  assert steps_per_dispatch(large) == 1
-  small.log.every_steps = 4  # with pictures every 100 and checkpoints every 1000
-  assert steps_per_dispatch(small) == 4
+  assert steps_per_dispatch(small, 'cpu') == steps_per_dispatch(large, None) == 1
+  assert steps_per_dispatch(small, 'gpu') == 100 and steps_per_dispatch(large, 'tpu') == 10
   large.train.steps_per_dispatch = 20
-  assert steps_per_dispatch(large) == 10  # It divides the 50 steps between lines of metrics.
+  assert steps_per_dispatch(large, 'cpu') == steps_per_dispatch(large, 'gpu') == 20
   assert base.get_config().train.steps_per_dispatch == 0
 
 
@@ -42,12 +38,13 @@ def _learn(config, num_steps=60):
   step = make_train_step(gan, Recipe(LOSSES['non_saturating']))
   now = jax.jit(lambda: train_state.create(gan, 0))()
   images, _ = data.load(data.open_source('digits', 'train', data.Fit((8, 8), 1)), 'digits')
-  indices = np.stack([batch_indices(0, i, 32, len(images)) for i in range(num_steps)])
   mesh = Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
-  _, metrics = parallel.compile_steps(step, mesh)(
-    now, parallel.Batches(Examples(jnp.asarray(images)), indices)
-  )
-  return np.array([metrics['loss_d'][-20:].mean(), metrics['loss_g'][-20:].mean()]), metrics['loss_d']
+  run, losses = parallel.compile_steps(step, mesh, (8, 8, 1)), []
+  for i in range(num_steps):
+    batch = images[batch_indices(0, i, 32, len(images))]
+    now, _, metrics = run(now, parallel.put_batch(mesh, Examples(batch)))
+    losses.append([float(metrics[name]) for name in ('loss_d', 'loss_g')])
+  return np.mean(losses[-20:], 0), np.array(losses)[:, 0]
 
 
 @pytest.mark.slow

@@ -63,10 +63,10 @@ def memory(parts: Experiment) -> str:
   settings, mesh = parts.settings, parallel.all_devices()
   count, shape = settings.train.images_per_step, (*settings.data.size, settings.data.channels)
   state = jax.eval_shape(parts.initial_state)
-  images = jax.ShapeDtypeStruct((1, count, *shape), jnp.uint8)
-  classes = jax.ShapeDtypeStruct((1, count), jnp.int32) if settings.data.classes else None
-  batches = parallel.Batches(None, Examples(images, classes))
-  step = parallel.compile_steps(parts.train_step(parallel.mesh_axis(mesh)), mesh)
+  images = jax.ShapeDtypeStruct((count, *shape), jnp.uint8)
+  classes = jax.ShapeDtypeStruct((count,), jnp.int32) if settings.data.classes else None
+  batches = parallel.Batches(Examples(images, classes))
+  step = parallel.compile_steps(parts.train_step(parallel.mesh_axis(mesh)), mesh, shape)
   analysis = step.lower(state, batches).compile().memory_analysis()
   if analysis is None:
     return f'Memory of a train step: unknown to XLA for {jax.default_backend()}'

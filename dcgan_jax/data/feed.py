@@ -1,11 +1,12 @@
 """The way of the images to the devices: the whole data set at once if it fits, read ahead if not."""
 
 import contextlib
+import itertools
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -14,6 +15,15 @@ from dcgan_jax.accumulation import Examples
 from dcgan_jax.data import cache, order, stream
 from dcgan_jax.data.sources import Source
 from dcgan_jax.errors import InputError
+
+LEAST_STEPS = 100  # of the order of a small data set that is on the devices at a time
+
+
+class Block(NamedTuple):
+  """The input of one program of steps, and how many steps these are."""
+
+  batches: parallel.Batches
+  steps: int
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,6 @@ class Feed:
     memory_limit: MiB of each device; a data set that takes more is streamed.
     workers: processes that read a streamed data set; 0 reads in threads.
     classes: of the images, int32 [N], if the networks are told them.
-    together: steps that are one program, see `parallel.compile_steps`; a streamed data set takes 1.
   """
 
   source: Source
@@ -37,11 +46,16 @@ class Feed:
   batch_size: int
   memory_limit: int = 4096
   workers: int = 0
-  together: int = 1
   classes: np.ndarray | None = None
 
-  def batches(self, mesh: Mesh, step: int, num_steps: int) -> Generator[parallel.Batches, None, None]:
+  def blocks(self, mesh: Mesh, step: int, most: Callable[[int], int]) -> Generator[Block, None, None]:
     """Yields what each program of steps needs, from `step` on, on the devices of the mesh.
+
+    Args:
+      mesh: all devices.
+      step: that the first program begins with.
+      most: how many steps a program may have that begins with a step. One has fewer where the order of the
+        images on the devices ends, and those of a streamed data set have 1.
 
     Raises:
       InputError: no image could be decoded, or a class would go to the wrong one.
@@ -49,30 +63,31 @@ class Feed:
     fit = self.source.fit
     bytes_in_memory = len(self.source) * math.prod((*fit.image_size, fit.channels))
     fits = bytes_in_memory / 2**20 <= self.memory_limit
-    return self._resident(mesh, step, num_steps) if fits else self._streamed(mesh, step)
+    return self._resident(mesh, step, most) if fits else self._streamed(mesh, step)
 
-  def _streamed(self, mesh: Mesh, step: int) -> Generator[parallel.Batches, None, None]:
+  def _streamed(self, mesh: Mesh, step: int) -> Generator[Block, None, None]:
     rows = parallel.own_rows(mesh, self.batch_size)
     batches = stream.batches_streamed(
       self.source, self.seed, step, self.batch_size, self.workers, rows, self.classes
     )
     with contextlib.closing(batches):
       for batch in batches:
-        yield parallel.put_batches(mesh, None, Examples(*(x[None] for x in batch)))
+        yield Block(parallel.put_batch(mesh, Examples(*batch)), 1)
 
-  def _resident(self, mesh: Mesh, step: int, num_steps: int) -> Generator[parallel.Batches, None, None]:
-    rows = parallel.own_rows(mesh, self.batch_size)
+  def _resident(self, mesh: Mesh, step: int, most: Callable[[int], int]) -> Generator[Block, None, None]:
     images = cache.load(self.source, self.title)
     if self.classes is not None and len(self.classes) != len(images):
       raise InputError('data.classes: images that cannot be decoded have classes; remove them')
-    resident = jax.tree.map(
-      lambda x: jax.make_array_from_process_local_data(parallel.replicated(mesh), x, x.shape),
-      Examples(images, self.classes),
-    )
-    while True:
-      # Single steps lead to where blocks begin, and from where they no longer fit.
-      count = self.together if step % self.together == 0 and step + self.together <= num_steps else 1
-      steps = range(step, step + count)
-      indices = [order.batch_indices(self.seed, i, self.batch_size, len(images)) for i in steps]
-      yield parallel.put_batches(mesh, resident, np.stack(indices)[:, rows])
-      step += count
+    examples = parallel.put_data_set(mesh, Examples(images, self.classes))
+    steps_of_window = max(LEAST_STEPS, len(images) // self.batch_size)
+    # A resumed run has the windows of one that was not stopped.
+    for number in itertools.count(step // steps_of_window):
+      first, end = number * steps_of_window, (number + 1) * steps_of_window
+      # A window is a single batch of as many images, and in the same order.
+      rows = order.batch_indices(self.seed, number, steps_of_window * self.batch_size, len(images))
+      rows = rows.reshape(steps_of_window, self.batch_size)
+      window = parallel.put_whole(mesh, parallel.Window(rows, np.array(first, np.int32)))
+      while step < end:
+        count = min(most(step), end - step)
+        yield Block(parallel.Batches(examples, window, np.int32(count)), count)
+        step += count

@@ -1,9 +1,9 @@
 """The journal of a run in training: it logs, draws, scores and saves when each is due."""
 
+import concurrent.futures
 import contextlib
-import datetime
 import math
-import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +11,18 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from tqdm import tqdm
 
 from dcgan_jax import parallel
+from dcgan_jax.background import Background
 from dcgan_jax.journal import checkpoints, collapse, metrics, pictures, plots, workdir
+from dcgan_jax.journal.plan import Plan
 from dcgan_jax.journal.timing import Clock, Tracer
+from dcgan_jax.journal.writer import Picture, Writer
 from dcgan_jax.train_state import GanState
 
-Draw = Callable[[GanState], np.ndarray]  # -> a grid of samples, uint8 [H, W, C]
+Draw = Callable[[GanState], Picture]  # begins to draw, on the devices
+MOST_SAVES = 2  # copies of the state, one of which is being written, before training waits for the disk
 
 
 class Score(Protocol):
@@ -35,42 +37,15 @@ class Score(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
-  """What a run does, and when.
+class _Program:
+  """A program of steps that the devices may still be working on, and what is to be done when they have."""
 
-  Attributes:
-    start: step that it goes on from.
-    num_steps: step that it ends with.
-    images_per_step: real images that a step learns from.
-    log_every: steps between rows of metrics.
-    draw_every: steps between pictures, 0 for none.
-    score_every: steps between scores, 0 for none.
-    save_every: steps between checkpoints.
-    keep: how many of the last checkpoints are kept, beside the best.
-    tensorboard: whether TensorBoard events are written too.
-    profile: whether some steps are traced for a profiler.
-    distance: name of the score that tells the best checkpoint, the lower the better.
-    probabilities: whether D's outputs in the metrics are probabilities, so that they tell when D has won.
-    heeds_collapse: whether the run ends at signs of collapse.
-  """
-
-  start: int
-  num_steps: int
-  images_per_step: int
-  log_every: int
-  draw_every: int
-  score_every: int
-  save_every: int
-  keep: int
-  tensorboard: bool
-  profile: bool
-  distance: str
-  probabilities: bool
-  heeds_collapse: bool
-
-  def is_due(self, every: int, step: int) -> bool:
-    """Returns whether something that happens every so many steps, and after the last one, is due."""
-    return every > 0 and (step % every == 0 or step == self.num_steps)
+  step: int  # after it
+  sums: metrics.Values  # of the metrics of its steps
+  last: metrics.Values  # the metrics of the last one
+  finite: Array | None = None  # whether all numbers of the state are; None if nobody asks
+  picture: Picture | None = None
+  state: GanState | None = None  # a copy, to be saved
 
 
 class Journal:
@@ -84,64 +59,136 @@ class Journal:
 
   def __init__(self, folder: Path, plan: Plan, draw: Draw, score: Score | None):
     self.plan, self.clock, self.healthy, self.collapse = plan, Clock(plan.start), True, ''
-    self._folder, self._score, self._step = folder, score, plan.start
-    self._writer = Writer(folder, plan, draw) if parallel.is_main() else None
+    self._folder, self._draw, self._score = folder, draw, score
+    self._programs: deque[_Program] = deque()  # that the devices may still be working on
+    self._sums: list[metrics.Values] = []  # of the programs since the last row
+    self._step = self._logged = plan.start
+    self._writer = Writer(folder, plan) if parallel.is_main() else None
     self._saver = checkpoints.Saver(folder / 'checkpoints', plan.keep, self.say)
+    self._saves = Background('saver', MOST_SAVES)
     scored = checkpoints.best(folder / 'checkpoints', self._protocol)
     self._least = scored[0][1].distance if scored else math.inf  # the best score so far
     self._tracer = Tracer(folder / 'profile', plan.start) if plan.profile and parallel.is_main() else None
 
   def begin(self, state: GanState) -> None:
     """Draws the first picture of a run that has not begun before."""
-    if self._writer and self.plan.start == 0:
-      self._writer.picture(0, state)
-    self.clock = Clock(self.plan.start)
+    if self._writer and self.plan.start == 0 and self.plan.draw_every:
+      self._writer.picture(0, self._draw(state))
+    _is_finite(state)  # It is compiled before the clock starts.
 
-  def record(self, step: int, state: GanState, values: dict[str, Array]) -> None:
-    """Does what is due after a program of steps.
+  def record(self, state: GanState, step: int, sums: metrics.Values, last: metrics.Values) -> None:
+    """Notes a program of steps, and begins on the devices what is due after it.
+
+    The rest is done by `wait`.
 
     Args:
+      state: that it leads to; the next program may take over its buffers.
       step: the steps done.
-      state: that they led to.
-      values: the metrics of each step of the program, [steps] each.
+      sums: of the metrics of its steps.
+      last: the metrics of the last step.
     """
-    plan, self._step = self.plan, step
     if self._tracer:
       self._tracer.step(step, state)
+    logs, draws, scores, saves = self._due(step)
+    with self.clock.spent('pictures'):
+      picture = self._draw(state) if self._writer and draws else None
+    with self.clock.spent('saves'):
+      # Several processes save together, and at once; one saves beside training, after the scores.
+      copied = _copy(state) if saves and not scores and jax.process_count() == 1 else None
+    finite = _is_finite(state) if logs or scores or saves else None
+    self._programs.append(_Program(step, sums, last, finite, picture, copied))
+    if scores or (saves and copied is None):
+      self.wait(0)
+      if scores and self.healthy:
+        self._score_now(step, state, saves)
+      elif self.healthy:
+        with self.clock.spent('saves'):
+          self._save(state)
+
+  def wait(self, most: int) -> None:
+    """Waits until the devices work on at most so many programs, and writes what is due after the others."""
+    while len(self._programs) > most and self.healthy:
+      program = self._programs.popleft()
+      with self.clock.spent('device'):
+        jax.block_until_ready((program.last, program.finite))
+      self._step = program.step
+      self._sums.append(program.sums)
+      self.healthy = program.finite is None or bool(program.finite)
+      if self.healthy:  # Otherwise nothing of it is written.
+        self._write(program)
+
+  def _write(self, program: _Program) -> None:
+    """Writes what is due after a program that is done."""
+    step = program.step
+    logs, _, scores, _ = self._due(step)
+    if logs:
+      speed = self.clock.lap(step, self.plan.images_per_step)
+      if self._writer:
+        steps = step - self._logged
+        self._writer.progress(step, program.last, self._sums, steps, speed, self._saver.standing)
+      self._sums, self._logged = [], step
     if self._writer:
       self._writer.advance(step)
-    logs, draws, scores, saves = (
-      plan.is_due(every, step)
-      for every in (plan.log_every, plan.draw_every, plan.score_every, plan.save_every)
-    )
-    if logs or scores or saves:
-      self.healthy = bool(_is_finite(state))
-      if not self.healthy:
-        return  # Nothing of it is written.
-    if self._writer and logs:
-      speed = self.clock.lap(step, plan.images_per_step)
-      self._writer.progress(step, values, speed, self._saver.standing())
-    if self._writer and draws:
-      self._writer.picture(step, state)
-    distance = self._score_now(step, state) if scores else None
-    better = distance is not None and bool(parallel.agreed(distance < self._least))
-    if saves or better:
-      self._saver.save(state, None if distance is None else checkpoints.Score(distance, self._protocol))
-    if distance is not None:
-      self._least = min(self._least, distance)
-    if plan.heeds_collapse and (logs or scores):
-      sign = collapse.grave(self._writer.signs) if self._writer else ''
-      self.collapse = (sign or 'another process has seen it') if parallel.agreed(bool(sign)) else ''
+      with self.clock.spent('pictures'):
+        if program.picture:
+          self._writer.picture(step, program.picture)
+    with self.clock.spent('saves'):
+      if program.state is not None:
+        self._save(program.state)
+    if logs and not scores:
+      self._heed_collapse()
 
-  def _score_now(self, step: int, state: GanState) -> float | None:
-    """Scores the generator; returns the distance that tells the best checkpoint."""
+  def _score_now(self, step: int, state: GanState, saves: bool) -> None:
+    """Scores the generator, and saves the state if that is due or if it is the best so far."""
     if self._score is None:
-      return None
-    with self.clock.paused():
+      return
+    with self.clock.spent('scores'):
       row = self._score(state)
     if self._writer:
       self._writer.scores(step, row | {'protocol': self._protocol})
-    return row[self.plan.distance]
+    distance = row[self.plan.distance]
+    with self.clock.spent('saves'):
+      if saves or bool(parallel.agreed(distance < self._least)):
+        copied = _copy(state) if jax.process_count() == 1 else state
+        self._save(copied, checkpoints.Score(distance, self._protocol))
+    self._least = min(self._least, distance)
+    self._heed_collapse()
+
+  def _save(self, state: GanState, score: checkpoints.Score | None = None) -> None:
+    """Saves a state beside training; in a run of several processes, which do it together, at once.
+
+    A checkpoint is not begun before all rows and pictures that were given to the writer are on disk, so that
+    a run that goes on from it has them.
+    """
+    written = self._writer.background.last if self._writer else None
+
+    def save() -> None:
+      if written:
+        concurrent.futures.wait([written])
+      self._saver.save(state, score)
+      if jax.process_count() == 1:
+        self._saver.settle()
+
+    if jax.process_count() == 1:
+      self._saves.do(save)
+    else:
+      save()
+
+  def _heed_collapse(self) -> None:
+    """Looks for a sign of collapse for which the run is to end, if it is to."""
+    if self.plan.heeds_collapse:
+      sign = ''
+      if self._writer:
+        self._writer.background.drain()
+        sign = collapse.grave(self._writer.signs)
+      self.collapse = (sign or 'another process has seen it') if parallel.agreed(bool(sign)) else ''
+
+  def _due(self, step: int) -> tuple[bool, bool, bool, bool]:
+    """Returns whether rows of metrics, pictures, scores and checkpoints are due after a step."""
+    plan = self.plan
+    every = (plan.log_every, plan.draw_every, plan.score_every, plan.save_every)
+    logs, draws, scores, saves = (plan.is_due(each, step) for each in every)
+    return logs, draws, scores, saves
 
   @property
   def _protocol(self) -> str:
@@ -155,11 +202,14 @@ class Journal:
 
   def finish(self, state: GanState) -> None:
     """Saves the last step, unless it is saved already or not finite, and waits until it is on disk."""
+    self.wait(0)
+    self._saves.drain()
     self._saver.settle()
     if self.healthy and self._saver.saved != self._step:
       self.healthy = bool(_is_finite(state))
       if self.healthy:
-        self._saver.save(state)
+        self._save(state)
+        self._saves.drain()
         self._saver.settle()
 
   @property
@@ -169,9 +219,11 @@ class Journal:
 
   def close(self) -> None:
     """Waits until everything is on disk."""
+    self._saves.close()
     if self._writer:
       self._writer.close()
     self._saver.close()
+    self._saves.check()
 
   def summarize(self) -> None:
     """Ends the trace, if one was asked for, and draws the pictures of the whole run."""
@@ -190,89 +242,6 @@ class Journal:
       f'workdir={self._folder}: training has diverged: at step {self._step} numbers of {broken} are not '
       f'finite; {kept}; try lower learning rates, with --allow_config_change or in another --workdir'
     )
-
-
-class Writer:
-  """Writes the metrics, scores and pictures of a run, and says how it goes; for process 0 alone.
-
-  Attributes:
-    signs: of collapse that are there now, see `collapse`.
-  """
-
-  def __init__(self, folder: Path, plan: Plan, draw: Draw):
-    self._folder, self._plan, self._draw = folder, plan, draw
-    self._metrics = metrics.MetricsWriter(folder, plan.start, plan.tensorboard)
-    self.signs: collapse.Signs = {}
-    self._of_scores = collapse.of_scores(self._metrics.rows, plan.distance)
-    self._unwritten = ''  # what could not be written the last time, and why
-    # shown on a terminal only
-    self._bar = tqdm(total=plan.num_steps, initial=plan.start, unit='step', disable=None)
-
-  def advance(self, step: int) -> None:
-    """Moves the progress bar."""
-    self._bar.update(step - self._bar.n)
-
-  def progress(self, step: int, values: dict[str, Array], speed: dict[str, float], standing: str) -> None:
-    """Writes a row of metrics, those of the last step, and shows it, with how the checkpoints stand."""
-    row = {name: float(value[-1]) for name, value in jax.device_get(values).items()} | speed
-    self._write(step, row)
-    self._report(step, row, standing)
-    self._warn(step)
-
-  def scores(self, step: int, row: dict[str, Any]) -> None:
-    """Writes a row of scores and their protocol, and says what they tell."""
-    self._write(step, row)
-    names = (self._plan.distance, 'precision', 'recall', 'coverage')
-    self.say(f'step {step}  ' + '  '.join(f'{name.replace("_", " ")} {row[name]:.4g}' for name in names))
-    self._warn(step)
-
-  def picture(self, step: int, state: GanState) -> None:
-    """Draws samples, if the run has pictures."""
-    if not self._plan.draw_every:
-      return
-    made = self._draw(state)
-    with workdir.said_if_not_written(workdir.sample(self._folder, step)):
-      pictures.save_png(workdir.sample(self._folder, step), pictures.zoom(made))
-    self._metrics.add_image(step, made)
-
-  def close(self) -> None:
-    """Closes the files and the progress bar."""
-    self._metrics.close()
-    self._bar.close()
-
-  def _write(self, step: int, row: dict[str, float]) -> None:
-    """Writes a row, and says if the rows of late are not on disk."""
-    self._metrics.write(step, row)
-    if self._metrics.problem and not self._unwritten:
-      self.say(f'step {step}: metrics.jsonl cannot be written: {self._metrics.problem}; it is tried again')
-    self._unwritten = self._metrics.problem
-
-  def _warn(self, step: int) -> None:
-    """Says which signs of collapse are new."""
-    rows = self._metrics.rows
-    if rows and self._plan.distance in rows[-1]:  # Only a new score changes what scores tell.
-      self._of_scores = collapse.of_scores(rows, self._plan.distance)
-    signs = self._of_scores | (collapse.of_outputs(rows) if self._plan.probabilities else {})
-    for name in sorted(signs.keys() - self.signs.keys()):
-      self.say(f'step {step}: {signs[name]}')
-    self.signs = signs
-
-  def say(self, line: str) -> None:
-    """Prints a line above the progress bar, if there is one."""
-    self._bar.write(line)
-    sys.stdout.flush()
-
-  def _report(self, step: int, row: dict[str, float], standing: str) -> None:
-    """Shows losses and speed: on a terminal in the progress bar, elsewhere as a line."""
-    told = f'loss_d {row["loss_d"]:.3f}  loss_g {row["loss_g"]:.3f}'
-    speed = f'{row["images_per_second"]:.0f} images/s'
-    if not self._bar.disable:
-      self._bar.set_postfix_str(f'{told}  {speed}  {standing}', refresh=False)
-      return
-    plan = self._plan
-    seconds = round((plan.num_steps - step) * plan.images_per_step / row['images_per_second'])
-    left = datetime.timedelta(seconds=seconds)
-    print(f'step {step}/{plan.num_steps}  {told}  {speed}  {left} left  {standing}', flush=True)
 
 
 @contextlib.contextmanager
@@ -303,3 +272,9 @@ def _is_finite(tree: Any) -> Array:
   """Returns whether every number in the tree is finite."""
   numbers = (x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating))
   return jnp.stack([jnp.isfinite(x).all() for x in numbers]).all()
+
+
+@jax.jit
+def _copy(tree: Any) -> Any:
+  """Returns a copy of a tree, on the same devices."""
+  return jax.tree.map(jnp.copy, tree)

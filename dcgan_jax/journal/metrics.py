@@ -5,10 +5,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import jax
 import numpy as np
+from jax import Array
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError
+
+Values = Mapping[str, Array]  # float32 [] each, by name
+
+
+def row(last: Values, sums: Sequence[Values], steps: int) -> dict[str, float]:
+  """Returns the metrics of the last of some steps and, as `NAME_mean`, their means over all of them.
+
+  Args:
+    last: of the last step.
+    sums: over the steps of each program.
+    steps: of all these programs.
+  """
+  last, sums = jax.device_get((last, sums))
+  means = {f'{name}_mean': float(sum(values[name] for values in sums)) / steps for name in last}
+  return {name: float(value) for name, value in last.items()} | means
 
 
 def read(path: Path, last_step: int | None = None) -> list[dict[str, Any]]:

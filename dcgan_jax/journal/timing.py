@@ -8,37 +8,53 @@ from typing import Any
 
 import jax
 
+# What the main thread spends time on: waiting for the devices, or for input; pictures, scores and saves.
+PARTS = ('device', 'input', 'pictures', 'scores', 'saves')
+
 
 class Clock:
-  """Measures the time between two rows of metrics, and how much of it was spent waiting for input."""
+  """Measures the time between two rows of metrics, and what the main thread has spent it on."""
 
   def __init__(self, step: int):
-    self._restart(step)
+    self.restart(step)
 
-  def _restart(self, step: int) -> None:
-    self._step, self._start, self._waited = step, time.perf_counter(), 0.0
+  def restart(self, step: int) -> None:
+    """Begins a new interval at a step."""
+    self._step, self._start = step, time.perf_counter()
+    self._spent = dict.fromkeys(PARTS, 0.0)
+    self._idle = 0.0
+
+  @contextlib.contextmanager
+  def spent(self, part: str) -> Iterator[None]:
+    """Counts the time within as spent on one of `PARTS`."""
+    start = time.perf_counter()
+    yield
+    self._spent[part] += time.perf_counter() - start
 
   @contextlib.contextmanager
   def waiting(self, values: Any) -> Iterator[None]:
-    """Counts the time within as waiting for input, unless the devices still work on `values` after it."""
+    """Counts the time within as input, and as waiting unless the devices still work on `values` after it."""
     start = time.perf_counter()
     yield
+    seconds = time.perf_counter() - start
+    self._spent['input'] += seconds
     if all(value.is_ready() for value in jax.tree.leaves(values)):
-      self._waited += time.perf_counter() - start
+      self._idle += seconds
 
-  @contextlib.contextmanager
-  def paused(self) -> Iterator[None]:
-    """Leaves out the time within."""
-    start = time.perf_counter()
-    yield
-    self._start += time.perf_counter() - start
+  def lap(self, step: int, images_per_step: int) -> dict[str, float]:
+    """Ends the interval at a step and begins the next one.
 
-  def lap(self, step: int, batch_size: int) -> dict[str, float]:
-    """Returns `images_per_second` since the last lap, and `input_wait`, the share of time spent waiting."""
+    Returns:
+      `images_per_second`, without the time of scores; `input_wait`, the share of time in which the devices
+      waited for input; and in seconds `time/PART` for each of `PARTS`, and `time/other` for the rest.
+    """
     seconds = time.perf_counter() - self._start
-    rate, wait = (step - self._step) * batch_size / seconds, self._waited / seconds
-    self._restart(step)
-    return {'images_per_second': round(rate, 2), 'input_wait': round(wait, 5)}
+    rate = (step - self._step) * images_per_step / (seconds - self._spent['scores'])
+    row = {'images_per_second': round(rate, 2), 'input_wait': round(self._idle / seconds, 5)}
+    row |= {f'time/{part}': round(self._spent[part], 5) for part in PARTS}
+    row['time/other'] = round(max(0.0, seconds - sum(self._spent.values())), 5)
+    self.restart(step)
+    return row
 
 
 class Tracer:

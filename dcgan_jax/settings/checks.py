@@ -179,7 +179,14 @@ def _check_combinations(settings: Settings) -> None:
         f'train.{name}={value}: the penalty is of each image by itself, and batch norm in D mixes images; '
         f'set discriminator.norm to {(False,) * len(norm)}'
       )
-  if train.on_collapse == 'rollback' and not settings.eval.every_steps:
+  for name in ('log', 'sample', 'eval', 'checkpoint'):
+    section = getattr(settings, name)
+    if section.every_images and section.every_epochs:
+      raise InputError(
+        f'{name}.every_epochs={section.every_epochs}: {name}.every_images={section.every_images} is set, '
+        'too; set one of them to 0'
+      )
+  if train.on_collapse == 'rollback' and not settings.eval.happens:
     raise InputError(
       'train.on_collapse=rollback: goes back to the checkpoint with the best score, and no scores are taken; '
       'set eval.every_steps'

@@ -194,7 +194,10 @@ class Train:
     'of the computation: float32 | bfloat16 (parameters stay float32)',
   )
   steps_per_dispatch: int = key(
-    0, NATURAL, 'steps that are one program, at most; 0 takes 10 for small models', free=True
+    0,
+    NATURAL,
+    'steps that are one program, at most; 0 takes 1 on a CPU, and elsewhere 10, or 100 of a small model',
+    free=True,
   )
   fast_conv: bool = key(True, FLAG, 'convolutions with fast derivatives; False takes plain lax')
   deterministic: bool = key(False, FLAG, 'a GPU repeats every bit, more slowly; a CPU always does', free=True)
@@ -213,7 +216,33 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Log:
+class Recurring:
+  """How often something is done, in one of three units."""
+
+  every_steps: int = key(0, NATURAL, 'train steps between two times', free=True)
+  every_images: int = key(0, NATURAL, 'real images between two times, instead of every_steps', free=True)
+  every_epochs: float = key(
+    0.0, NOT_NEGATIVE, 'passes over the data between two times, e.g. 0.5, instead of every_steps', free=True
+  )
+
+  @property
+  def happens(self) -> bool:
+    """Returns whether it is done at all."""
+    return bool(self.every_steps or self.every_images or self.every_epochs)
+
+  def steps_between(self, images_per_step: int, num_images: int) -> int:
+    """Returns how many steps there are between two times; 0 for never.
+
+    Args:
+      images_per_step: real images that one step learns from.
+      num_images: of the data set.
+    """
+    images = self.every_images or self.every_epochs * num_images
+    return max(1, round(images / images_per_step)) if images else self.every_steps
+
+
+@dataclass(frozen=True)
+class Log(Recurring):
   """Metrics."""
 
   every_steps: int = key(50, COUNT, 'steps between lines of metrics', free=True)
@@ -221,7 +250,7 @@ class Log:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Recurring):
   """Pictures during training."""
 
   every_steps: int = key(100, NATURAL, 'steps between pictures; 0 makes none, and no GIF', free=True)
@@ -235,7 +264,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Eval:
+class Eval(Recurring):
   """Scores during training."""
 
   every_steps: int = key(
@@ -257,7 +286,7 @@ class Eval:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Recurring):
   """Saved states."""
 
   every_steps: int = key(1000, COUNT, 'steps between checkpoints; the last step always has one', free=True)

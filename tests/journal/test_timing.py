@@ -16,3 +16,17 @@ def test_waiting_counts_only_while_devices_are_idle(ready, least, most):
   with clock.waiting({'loss': _Value(ready)}):
     time.sleep(0.05)
   assert least <= clock.lap(1, 8)['input_wait'] <= most
+
+
+def test_a_lap_tells_what_time_was_spent_on():
+  clock = timing.Clock(4)
+  with clock.spent('scores'):
+    time.sleep(0.2)
+  with clock.spent('device'):
+    time.sleep(0.05)
+  row = clock.lap(8, 10)
+  parts = {name: row[f'time/{name}'] for name in (*timing.PARTS, 'other')}
+  assert parts['scores'] >= 0.2 and parts['device'] >= 0.05 and parts['pictures'] == parts['saves'] == 0
+  # Scores are no part of the time that the images took.
+  assert row['images_per_second'] == pytest.approx(40 / (sum(parts.values()) - parts['scores']), rel=0.01)
+  assert clock.lap(9, 10)['time/scores'] == 0

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from dcgan_jax.journal import signals
+from dcgan_jax import signals
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])

@@ -1,0 +1,125 @@
+"""Measures what the host does for a step: a whole run against its bare steps, on a device that is never busy.
+
+python benchmarks/host_overhead.py --steps=6000
+python benchmarks/host_overhead.py --steps=3000 --device_ms=2
+
+The networks are as small as they can be, so that nearly all time is the host's: the loop, metrics every 50
+steps, a picture every 100, a checkpoint every 1000. `--device_ms` lets each step sleep so long on top, like a
+device that works beside the host; what counts then is how much longer the run takes than its steps. Programs
+have `--together` steps at most, and three are in flight, as on an accelerator.
+
+The bare steps are the same compiled program on the same batch, called without waiting for its results.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import jax
+import numpy as np
+
+from benchmarks import processes
+from dcgan_jax import experiment, settings, training
+
+TINY = {
+  'data.image_size': (8, 8),
+  'latent.size': 2,
+  'generator.widths': (2, 2),
+  'discriminator.widths': (2, 2),
+  'discriminator.norm': (False, True),
+  'train.batch_size': 4,
+  'train.augment': '',
+  'train.ema_decay': 0.0,
+  'sample.num': 16,
+  'eval.every_steps': 0,
+}
+Times = np.ndarray  # float64 [3], see `now`
+WARM = 1000  # steps that are left out: they compile, and save for the first time
+
+
+def now() -> Times:
+  """Returns the time in seconds, the CPU time of this process, and that of the calling thread."""
+  return np.array([time.perf_counter(), time.process_time(), time.thread_time()])
+
+
+def sleepy(make_train_step: Any, seconds: float) -> Any:
+  """Returns the maker of train steps of which each also sleeps on the device's thread."""
+
+  def sleep(step: np.ndarray) -> np.ndarray:
+    time.sleep(seconds)
+    return np.float32(0)
+
+  def make(parts: Any, axis_name: str | None) -> Any:
+    train_step = make_train_step(parts, axis_name)
+
+    def step(state: Any, *examples: Any) -> Any:
+      state, metrics = train_step(state, *examples)
+      nothing = jax.pure_callback(sleep, jax.ShapeDtypeStruct((), np.float32), state.step)
+      return state, metrics | {'loss_d': metrics['loss_d'] + nothing}
+
+    return step
+
+  return make
+
+
+def main() -> None:
+  """Trains, takes the bare steps, and prints both."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--steps', type=int, default=6000)
+  parser.add_argument('--together', type=int, default=50, help='steps of a program')
+  parser.add_argument('--device_ms', type=float, default=0.0, help='that each step sleeps')
+  parser.add_argument('--folder', type=Path, help='of the run, on the disk that is to be tried')
+  arguments = parser.parse_args()
+  if arguments.device_ms:
+    sys.setswitchinterval(1e-4)  # The sleeping step needs the interpreter, which a real device does not.
+    made = sleepy(experiment.Experiment.train_step, arguments.device_ms / 1000)
+    experiment.Experiment.train_step = made  # type: ignore[method-assign]
+  config = processes.load_config('configs/digits.py')
+  config.update_from_flattened_dict(TINY)
+  config.train.num_steps = WARM + arguments.steps
+  config.train.steps_per_dispatch = arguments.together
+  calls: list[tuple[int, Times]] = []
+  kept: list[Any] = []
+  compile_steps = training.compile_steps
+
+  def noting(*arguments: Any) -> Any:
+    run_steps = compile_steps(*arguments)
+
+    def call(state: Any, batch: Any) -> Any:
+      calls.append((int(getattr(batch, 'steps', 1)), now()))
+      made = run_steps(state, batch)
+      kept[:] = [run_steps, batch, made[0]]
+      return made
+
+    return call
+
+  training.compile_steps = noting
+  training.programs_in_flight = lambda: 3
+  with tempfile.TemporaryDirectory() as name:
+    training.run(settings.check(config), (arguments.folder or Path(name)) / 'run')
+  done = np.cumsum([count for count, _ in calls])
+  first = int(np.searchsorted(done, WARM)) + 1  # the first call after that step
+  taken = int(done[-2] - done[first - 1])
+  in_run = (calls[-1][1] - calls[first][1]) / taken
+
+  run_steps, batch, state = kept
+  together, begun = calls[-2][0], now()
+  programs = max(1, taken // together)
+  for _ in range(programs):
+    state = run_steps(state, batch)[0]
+  jax.block_until_ready(state)
+  bare = (now() - begun) / (programs * together)
+  print(f'{taken} steps, {together} in a program; microseconds a step:')
+  print('| | time | CPU time of all threads | of the main thread |\n|---|---|---|---|')
+  for name, values in (('run', in_run), ('bare steps', bare), ('difference', in_run - bare)):
+    print(f'| {name} | ' + ' | '.join(f'{1e6 * value:.1f}' for value in values) + ' |')
+  print(f'outside the steps: {1 - bare[0] / in_run[0]:.2%} of the time')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,134 @@
+"""Writes the metrics, scores and pictures of a run beside its training, and says how it goes."""
+
+import datetime
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dcgan_jax.background import Background
+from dcgan_jax.journal import collapse, metrics, pictures, workdir
+from dcgan_jax.journal.plan import Plan
+
+Picture = Callable[[], np.ndarray]  # waits for a grid of samples, uint8 [H, W, C], and returns it
+MOST_WAITING = 100  # rows and pictures that wait for the disk before training waits for them
+
+
+class Writer:
+  """Writes what process 0 alone writes. All of it is done in one thread, in order, while training goes on.
+
+  Attributes:
+    background: that thread; when what it was given last is done, all before it is on disk.
+    signs: of collapse that were there when it was last drained, see `collapse`.
+  """
+
+  def __init__(self, folder: Path, plan: Plan):
+    self._folder, self._plan = folder, plan
+    self._metrics = metrics.MetricsWriter(folder, plan.start, plan.tensorboard)
+    self.background = Background('writer', MOST_WAITING)
+    self.signs: collapse.Signs = {}
+    self._of_scores = collapse.of_scores(self._metrics.rows, plan.distance)
+    self._unwritten = ''  # what could not be written the last time, and why
+    # shown on a terminal only
+    self._bar = tqdm(total=plan.num_steps, initial=plan.start, unit='step', disable=None)
+
+  def advance(self, step: int) -> None:
+    """Moves the progress bar."""
+    self._bar.update(step - self._bar.n)
+
+  def progress(
+    self,
+    step: int,
+    last: metrics.Values,
+    sums: Sequence[metrics.Values],
+    steps: int,
+    speed: dict[str, float],
+    standing: Callable[[], str],
+  ) -> None:
+    """Writes a row of metrics and shows it, with how the checkpoints stand.
+
+    Args:
+      step: that was taken last.
+      last: its metrics.
+      sums: of the metrics over the steps of each program since the row before.
+      steps: how many these are.
+      speed: of them, see `Clock.lap`.
+      standing: tells which step is on disk.
+    """
+
+    def write() -> None:
+      row = metrics.row(last, sums, steps) | speed
+      self._write(step, row)
+      self._report(step, row, standing())
+      self._warn(step)
+
+    self.background.do(write)
+
+  def scores(self, step: int, row: dict[str, Any]) -> None:
+    """Writes a row of scores and their protocol, and says what they tell."""
+
+    def write() -> None:
+      self._write(step, row)
+      names = (self._plan.distance, 'precision', 'recall', 'coverage')
+      self._say(f'step {step}  ' + '  '.join(f'{name.replace("_", " ")} {row[name]:.4g}' for name in names))
+      self._warn(step)
+
+    self.background.do(write)
+
+  def picture(self, step: int, picture: Picture) -> None:
+    """Writes a picture of samples."""
+
+    def write() -> None:
+      made = picture()
+      with workdir.said_if_not_written(workdir.sample(self._folder, step)):
+        pictures.save_png(workdir.sample(self._folder, step), pictures.zoom(made))
+      self._metrics.add_image(step, made)
+
+    self.background.do(write)
+
+  def say(self, line: str) -> None:
+    """Prints a line above the progress bar, if there is one."""
+    self.background.do(self._say, line)
+
+  def close(self) -> None:
+    """Waits until all is written, and closes the files and the progress bar."""
+    self.background.close()
+    self._metrics.close()
+    self._bar.close()
+    self.background.check()
+
+  def _write(self, step: int, row: dict[str, float]) -> None:
+    """Writes a row, and says if the rows of late are not on disk."""
+    self._metrics.write(step, row)
+    if self._metrics.problem and not self._unwritten:
+      self._say(f'step {step}: metrics.jsonl cannot be written: {self._metrics.problem}; it is tried again')
+    self._unwritten = self._metrics.problem
+
+  def _warn(self, step: int) -> None:
+    """Says which signs of collapse are new."""
+    rows = self._metrics.rows
+    if rows and self._plan.distance in rows[-1]:  # Only a new score changes what scores tell.
+      self._of_scores = collapse.of_scores(rows, self._plan.distance)
+    signs = self._of_scores | (collapse.of_outputs(rows) if self._plan.probabilities else {})
+    for name in sorted(signs.keys() - self.signs.keys()):
+      self._say(f'step {step}: {signs[name]}')
+    self.signs = signs
+
+  def _say(self, line: str) -> None:
+    self._bar.write(line)
+    sys.stdout.flush()
+
+  def _report(self, step: int, row: dict[str, float], standing: str) -> None:
+    """Shows losses and speed: on a terminal in the progress bar, elsewhere as a line."""
+    told = f'loss_d {row["loss_d"]:.3f}  loss_g {row["loss_g"]:.3f}'
+    speed = f'{row["images_per_second"]:.0f} images/s'
+    if not self._bar.disable:
+      self._bar.set_postfix_str(f'{told}  {speed}  {standing}', refresh=False)
+      return
+    plan = self._plan
+    seconds = round((plan.num_steps - step) * plan.images_per_step / row['images_per_second'])
+    left = datetime.timedelta(seconds=seconds)
+    print(f'step {step}/{plan.num_steps}  {told}  {speed}  {left} left  {standing}', flush=True)
