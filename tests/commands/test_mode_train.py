@@ -12,14 +12,17 @@ import pytest
 from conftest import ROOT, TINY, assert_same_state, environment, start, state_of, succeed
 from PIL import Image
 
-from dcgan_jax.journal import checkpoints, workdir
+from dcgan_jax.journal import checkpoints, timing, workdir
 
 pytestmark = pytest.mark.slow
 
 
+SPEED = {'images_per_second', 'input_wait', 'time/other', *(f'time/{part}' for part in timing.PARTS)}
+
+
 def _metrics(folder):
   rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
-  return [{k: v for k, v in row.items() if k not in ('images_per_second', 'input_wait')} for row in rows]
+  return [{k: v for k, v in row.items() if k not in SPEED} for row in rows]
 
 
 def test_train_writes_everything(trained):
@@ -28,7 +31,7 @@ def test_train_writes_everything(trained):
   rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
   assert [row['step'] for row in rows] == [4, 8, 12, 16, 20, 24]
   keys = {'loss_d', 'loss_g', 'd_real', 'd_fake', 'd_fake_after', 'grad_norm_d', 'grad_norm_g'}
-  assert keys | {'step', 'images_per_second', 'input_wait'} == rows[0].keys()
+  assert {'step'} | keys | {f'{name}_mean' for name in keys} | SPEED == rows[0].keys()
   assert all(np.isfinite(list(row.values())).all() for row in rows)
   assert [p.name for p in workdir.samples(folder)] == [f'step_{s:08d}.png' for s in (0, 8, 16, 24)]
   with Image.open(folder / 'samples.gif') as gif:

@@ -1,5 +1,6 @@
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -120,3 +121,9 @@ def test_metrics_that_cannot_be_read(tmp_path):
     metrics.read(tmp_path)
   (tmp_path / 'bytes').write_bytes(b'\xff\xfe\n{"step": 1}\n')
   assert metrics.read(tmp_path / 'bytes') == [{'step': 1}]
+
+
+def test_a_row_has_last_values_and_means():
+  """Takes two programs, of 3 steps and of 1."""
+  sums = [{'loss': jnp.float32(6.0)}, {'loss': jnp.float32(4.0)}]
+  assert metrics.row({'loss': jnp.float32(4.0)}, sums, 4) == {'loss': 4.0, 'loss_mean': 2.5}
