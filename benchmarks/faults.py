@@ -5,13 +5,15 @@ python benchmarks/faults.py --share=0.05 --faults=killed,damaged
 
 Each fault befalls a small run on the digits, in processes of its own. Then the run is started again, and its
 last state must be bit-equal to that of a run that nothing has befallen; where the fault is one that nothing
-can mend, one line must say what is wrong. A traceback in any output counts as a loss. The faults `full` and
-`read_only` mount small disks, for which the user must be root. The status is 1 if anything was lost.
+can mend, one line must say what is wrong. A traceback in any output counts as a loss. The faults `full`,
+`slow` and `read_only` mount small disks, for which the user must be root; `slow` throttles its disk by a
+control group (version 1). The status is 1 if anything was lost.
 """
 
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -68,6 +70,7 @@ class Run:
     duration: seconds that a start takes if nothing befalls it.
     keys: of its config, beyond KEYS.
     environment: variables beyond the user's.
+    said: on standard output, by the process that ended last.
   """
 
   folder: Path
@@ -76,6 +79,7 @@ class Run:
   duration: float
   keys: dict[str, Any] = field(default_factory=dict)
   environment: dict[str, str] = field(default_factory=dict)
+  said: str = ''
 
   def start(self, *arguments: str) -> subprocess.Popen[str]:
     """Starts training, or another mode by its arguments."""
@@ -91,6 +95,7 @@ class Run:
   def end(self, process: subprocess.Popen[str]) -> tuple[int, str]:
     """Waits for the end of a process; returns its status and what it said on standard error."""
     out, err = process.communicate(timeout=300)
+    self.said = out
     if 'Traceback' in out + err:
       raise LostError(f'a traceback: {err[-600:]}')
     return process.returncode, err
@@ -122,11 +127,28 @@ class Run:
     return False
 
   def kill(self, process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL) -> None:
-    """Sends a signal, and reads what the process has said."""
+    """Sends a signal, reads what the process has said, and looks whether that is so."""
     process.send_signal(number)
     status, _ = self.end(process)
     if status not in (0, -number, 128 + number):
       raise LostError(f'status {status} after {number.name}')
+    self.check_what_was_said()
+
+  def check_what_was_said(self) -> None:
+    """Looks for what the process has said to be on disk, and for what must be there before a checkpoint."""
+    logged = [int(step) for step in re.findall(r'^step (\d+)/', self.said, re.MULTILINE)]
+    saved = [int(step) for step in re.findall(r'  saved (\d+),', self.said)]
+    checkpoints = [int(path.name) for path in self.folder.glob('checkpoints/*') if path.name.isdigit()]
+    if saved and max(checkpoints, default=0) < saved[-1]:
+      raise LostError(f'step {saved[-1]} was said to be saved')
+    rows = self.folder / 'metrics.jsonl'
+    found = re.findall(r'^{"step": (\d+),.*}$', rows.read_text(), re.MULTILINE) if rows.exists() else []
+    least = max([*logged, *checkpoints], default=0)
+    if missing := set(range(2, least + 1, 2)) - set(map(int, found)):
+      raise LostError(f'rows of steps {sorted(missing)}, though step {least} was logged or saved')
+    drawn = [f'step_{step:08d}.png' for step in range(0, max(checkpoints, default=-1) + 1, 20)]
+    if unseen := [name for name in drawn if not (self.folder / 'samples' / name).exists()]:
+      raise LostError(f'{unseen}, though a later step was saved')
 
   def start_until(self, pattern: str, *arguments: str) -> subprocess.Popen[str]:
     """Starts training, and returns when files of a pattern are in the workdir."""
@@ -204,6 +226,20 @@ def full(run: Run) -> None:
     if status and 'could not be saved' not in err:
       raise LostError(f'status {status}: {err[-300:]}')
     filler.unlink()
+    run.finish()
+    copy = run.folder.with_name(run.folder.name + '-copy')
+    shutil.copytree(run.folder, copy)
+  run.folder.rmdir()
+  copy.rename(run.folder)
+
+
+def slow(run: Run) -> None:
+  """Trains on a disk that takes half a megabyte in a second, and kills the run there, three times."""
+  with throttled(run.folder, 2**20):
+    for _ in range(3):
+      process = run.start()
+      run.let(process, run.random.uniform(2, 2 * run.duration))
+      run.kill(process)
     run.finish()
     copy = run.folder.with_name(run.folder.name + '-copy')
     shutil.copytree(run.folder, copy)
@@ -328,6 +364,31 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
     subprocess.run(['umount', folder], check=True)
 
 
+@contextlib.contextmanager
+def throttled(folder: Path, bytes_per_second: int) -> Iterator[None]:
+  """Mounts a disk as a folder that this process and its children can write to only so fast."""
+  folder.mkdir(parents=True, exist_ok=True)
+  image, group = folder.with_name('disk'), Path('/sys/fs/cgroup/blkio/dcgan_jax_faults')
+  with image.open('wb') as file:
+    file.truncate(2**28)
+  subprocess.run(['mkfs.ext2', '-q', '-F', image], check=True)
+  loop = subprocess.check_output(['losetup', '--find', '--show', image], text=True).strip()
+  # Only what a process writes itself is throttled, so nothing may be left to the kernel's own threads.
+  subprocess.run(['mount', '-o', 'sync', loop, folder], check=True)
+  number = Path('/sys/block', Path(loop).name, 'dev').read_text().strip()
+  group.mkdir(exist_ok=True)
+  (group / 'blkio.throttle.write_bps_device').write_text(f'{number} {bytes_per_second}')
+  (group / 'cgroup.procs').write_text(str(os.getpid()))
+  try:
+    yield
+  finally:
+    (group.parent / 'cgroup.procs').write_text(str(os.getpid()))
+    (group / 'blkio.throttle.write_bps_device').write_text(f'{number} 0')
+    subprocess.run(['umount', folder], check=True)
+    subprocess.run(['losetup', '-d', loop], check=True)
+    image.unlink()
+
+
 def make_images(folder: Path) -> None:
   """Writes images, for the fault that takes them away."""
   folder.mkdir(parents=True)
@@ -345,6 +406,7 @@ COUNTS: dict[Callable[[Run], None], int] = {
   terminated: 15,
   interrupted_twice: 8,
   full: 10,
+  slow: 5,
   read_only: 4,
   damaged: 40,
   bit_flipped: 10,
@@ -355,7 +417,7 @@ COUNTS: dict[Callable[[Run], None], int] = {
   vanished_data: 3,
   corrupt_cache: 10,
 }
-FAULTS_IN_ONE = {killed: 3, killed_in_a_save: 2}
+FAULTS_IN_ONE = {killed: 3, killed_in_a_save: 2, slow: 3}
 
 
 def last_state(folder: Path) -> Any:

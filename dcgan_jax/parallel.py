@@ -6,6 +6,7 @@ and everything else is replicated.
 """
 
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from dcgan_jax.train_state import GanState
 from dcgan_jax.train_step import TrainStep
 
 AXIS = 'batch'  # the mesh axis along which a batch is divided
+LONGEST_WAIT = 7 * 24 * 3600 * 1000  # milliseconds that processes wait for process 0, while it lives
+_MEETINGS = itertools.count()  # of the processes, which need a name each
 
 
 def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -59,12 +62,23 @@ def is_main() -> bool:
 
 @contextlib.contextmanager
 def main_first() -> Iterator[None]:
-  """Lets process 0 go through the block before the others do, so that it can prepare what they then find."""
+  """Lets process 0 go through the block before the others do, so that it can prepare what they then find.
+
+  The others wait for as long as it lives, be it hours of downloading. They wait at the coordination service,
+  because a collective of the devices would time out.
+  """
   if not is_main():
-    multihost_utils.sync_global_devices('main first')
+    _meet()
   yield
   if is_main() and jax.process_count() > 1:
-    multihost_utils.sync_global_devices('main first')
+    _meet()
+
+
+def _meet() -> None:
+  """Waits until all processes have come here."""
+  from jax._src import distributed  # JAX has no public name for this barrier.
+
+  distributed.global_state.client.wait_at_barrier(f'dcgan_jax_{next(_MEETINGS)}', LONGEST_WAIT)  # type: ignore[union-attr]
 
 
 def agreed(values: Any) -> Any:
@@ -187,6 +201,7 @@ def compile_steps(
   image_shape: tuple[int, ...],
   looped: bool = False,
   deterministic: bool = False,
+  precision: str = 'default',
 ) -> jax.stages.Wrapped:
   """Makes one program of train steps.
 
@@ -197,6 +212,7 @@ def compile_steps(
     looped: whether the program takes any number of steps, `batches.steps`, in a loop on the devices. XLA
       optimizes a step better outside a loop, so a program that is not looped takes a single one.
     deterministic: whether a GPU must repeat every bit.
+    precision: of convolutions and matrix products of float32: 'default' | 'high' | 'highest'.
 
   Returns:
     The jitted function (state, batches) -> (state, sums, last), which trains on `Batches`. The new state
@@ -204,15 +220,17 @@ def compile_steps(
     `sums` their sums over all steps of the program.
   """
 
+  train = train_step if precision == 'default' else jax.default_matmul_precision(precision)(train_step)
+
   def one(state: GanState, batches: Batches) -> tuple[GanState, Any]:
     if batches.window is None:
-      return train_step(state, *batches.examples)
+      return train(state, *batches.examples)
     each = batches.window.rows.shape[1] // mesh.size
     start = 0 if mesh.size == 1 else each * jax.lax.axis_index(AXIS)
     at = (state.step - batches.window.first, start)
     rows = jax.lax.dynamic_slice(batches.window.rows, at, (1, each))[0]
     images, classes = jax.tree.map(lambda x: x.at[rows].get(mode='promise_in_bounds'), batches.examples)
-    return train_step(state, images.reshape(each, *image_shape), classes)
+    return train(state, images.reshape(each, *image_shape), classes)
 
   def steps(state: GanState, batches: Batches) -> tuple[GanState, Any, Any]:
     if not looped or batches.window is None:

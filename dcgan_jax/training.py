@@ -178,6 +178,7 @@ def compile_steps(parts: Experiment, mesh: Mesh) -> jax.stages.Wrapped:
     (*parts.fit.image_size, parts.fit.channels),
     looped=steps_per_dispatch(parts.settings) > 1,
     deterministic=parts.settings.train.deterministic,
+    precision=parts.settings.train.matmul_precision,
   )
 
 

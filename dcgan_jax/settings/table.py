@@ -193,6 +193,11 @@ class Train:
     one_of('float32', 'bfloat16'),
     'of the computation: float32 | bfloat16 (parameters stay float32)',
   )
+  matmul_precision: str = key(
+    'default',
+    one_of('default', 'high', 'highest'),
+    'of float32 products: default (TF32 on a GPU, bfloat16 on a TPU) | high | highest (float32)',
+  )
   steps_per_dispatch: int = key(
     0,
     NATURAL,
