@@ -151,9 +151,10 @@ def _turn(target: Path, title: str) -> Iterator[None]:
 def _memory() -> int:
   """Returns the bytes of memory that this process may still take, as far as Linux tells; 0 elsewhere."""
   found = []
-  with contextlib.suppress(OSError, ValueError):
-    found.append(int(re.findall(r'MemAvailable:\s*(\d+) kB', Path('/proc/meminfo').read_text())[0]) * 1024)
-  with contextlib.suppress(OSError, ValueError):  # of a container
+  with contextlib.suppress(OSError):
+    lines = re.findall(r'MemAvailable:\s*(\d+) kB', Path('/proc/meminfo').read_text())
+    found += [int(kibibytes) * 1024 for kibibytes in lines]
+  with contextlib.suppress(OSError, ValueError):  # It is "max" in a container without a limit.
     found.append(int(Path('/sys/fs/cgroup/memory.max').read_text()))
   return min(found, default=0)
 
