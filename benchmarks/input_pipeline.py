@@ -1,12 +1,17 @@
 """Times how images get to the train step: decoding, reading from the cache, and waiting in training.
 
 python benchmarks/input_pipeline.py --configs=configs/digits.py,configs/mnist.py --steps=10
+python benchmarks/input_pipeline.py --large=203000 --steps=300
 
-It trains for a few steps with the images in memory, and for as many with streamed ones. The last line is a
-JSON object. The status is 1 if training waits for images more than one per cent of the time.
+It trains for a few steps in each of three ways: with the images on the device (resident), read from the cache
+(mapped), and decoded again in every epoch (streamed). With --large it trains tiny networks on a folder of so
+many colour images of 64x64, of which 300 are different, and compares the images of some steps on the device.
+The last line is a JSON object. The status is 1 if training waits for images more than one per cent of the
+time, or if images differ.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -15,6 +20,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -24,6 +33,27 @@ from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 
 BOUND = 0.01  # share of the time that training may wait for images
+DIFFERENT = 300  # pictures of the large data set
+MAIN = [sys.executable, 'main.py']
+# Trains as main.py does on a machine whose disk and memory have no room for the images.
+WITHOUT_ROOM = [
+  sys.executable,
+  '-c',
+  'import main; from dcgan_jax.data import cache; '
+  'cache.load_large = lambda *_: None; main._leave(main.main())',
+]
+WAYS = {
+  'resident': (MAIN, '--config.data.memory_limit=16384'),
+  'mapped': (MAIN, '--config.data.memory_limit=0'),
+  'streamed': (WITHOUT_ROOM, '--config.data.memory_limit=0'),
+}
+TINY = {
+  'train.batch_size': 64,
+  'generator.widths': (8, 8, 8, 8),
+  'discriminator.widths': (8, 8, 8, 8),
+  'sample.every_steps': 0,
+  'checkpoint.every_steps': 10**6,
+}
 
 
 def seconds_to_images(path: str, cache_folder: str) -> tuple[float, int]:
@@ -37,41 +67,123 @@ def seconds_to_images(path: str, cache_folder: str) -> tuple[float, int]:
   return time.perf_counter() - start, len(images)
 
 
-def input_wait(path: str, steps: int, more: list[str], cache_folder: str, workdir: str) -> float:
-  """Trains; returns the median share of the time that training waited for images, without the first steps."""
-  command = [sys.executable, 'main.py', f'--config={path}', f'--workdir={workdir}', *more]
-  command += [f'--config.train.num_steps={steps}', f'--config.log.every_steps={max(1, steps // 5)}']
-  environment = os.environ | {'DCGAN_JAX_CACHE': cache_folder}
-  subprocess.run(command, cwd=processes.ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-  rows = (Path(workdir) / 'metrics.jsonl').read_text().splitlines()
-  return statistics.median(json.loads(row)['input_wait'] for row in rows[1:])
+def memory(process: int) -> dict[str, float]:
+  """Returns the resident memory of a process in MiB: that of its own, and that of mapped files."""
+  with contextlib.suppress(OSError):
+    lines = dict(line.split(':') for line in Path(f'/proc/{process}/status').read_text().splitlines())
+    names = {'own_mib': 'RssAnon', 'files_mib': 'RssFile'}
+    return {name: int(lines.get(key, '0').split()[0]) / 1024 for name, key in names.items()}
+  return {'own_mib': 0, 'files_mib': 0}
 
 
-def main() -> int:
-  """Times the data of each config; returns the exit status."""
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--configs', default='configs/digits.py', help='with commas')
-  parser.add_argument('--steps', type=int, default=10)
-  arguments = parser.parse_args()
+def train(
+  way: str, path: str, steps: int, keys: dict[str, Any], cache_folder: str, workdir: Path
+) -> dict[str, float]:
+  """Trains in one of `WAYS`.
+
+  Returns:
+    `input_wait`, the median share of the time that training waited for images, and `images_per_second`, both
+    without the first steps; the whole `seconds`; and the highest `own_mib` and `files_mib` of memory.
+  """
+  command, limit = WAYS[way]
+  command = [*command, f'--config={path}', f'--workdir={workdir}', limit]
+  keys = {'train.num_steps': steps, 'log.every_steps': max(1, steps // 5)} | keys
+  command += [f'--config.{key}={value}' for key, value in keys.items()]
+  environment = os.environ | {'DCGAN_JAX_CACHE': cache_folder} | processes.OUR_ENVIRONMENT
+  start, most = time.perf_counter(), memory(0)
+  with subprocess.Popen(command, cwd=processes.ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
+    while process.poll() is None:
+      time.sleep(0.1)
+      most = {name: max(value, most[name]) for name, value in memory(process.pid).items()}
+  if process.returncode:
+    raise SystemExit(f'{path}: training on {way} images ended with status {process.returncode}')
+  seconds = time.perf_counter() - start
+  rows = [json.loads(row) for row in (workdir / 'metrics.jsonl').read_text().splitlines()[1:]]
+  middle = {key: statistics.median(row[key] for row in rows) for key in ('input_wait', 'images_per_second')}
+  return middle | {'seconds': seconds} | most
+
+
+def make_large(folder: Path, count: int) -> None:
+  """Makes a folder of PNG files of noise, in which each of a few pictures has many names."""
+  rng = np.random.default_rng(0)
+  folder.mkdir()
+  for i in range(min(count, DIFFERENT)):
+    Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 64)).save(folder / f'{i:07}.png')
+  for i in range(DIFFERENT, count):
+    os.link(folder / f'{i % DIFFERENT:07}.png', folder / f'{i:07}.png')
+
+
+def resident_equals_mapped(source: str, cache_folder: str, steps: int = 20) -> bool:
+  """Returns whether the images that are gathered on the device are those that are gathered on the host."""
+  import jax
+
+  from dcgan_jax import parallel, training
+
+  os.environ['DCGAN_JAX_CACHE'] = cache_folder
+  mesh, feeds = parallel.all_devices(), []
+  for limit in (16384, 0):
+    config = processes.load_config('configs/base.py')
+    config.data.source, config.data.memory_limit = source, limit
+    feeds.append(training.make_feed(experiment.build(settings.check(config))).batches(mesh, 0, steps))
+  gather = jax.jit(lambda batch: batch.examples.images[batch.xs])
+  with contextlib.closing(feeds[0]) as resident, contextlib.closing(feeds[1]) as mapped:
+    return all(np.array_equal(gather(next(resident)), next(mapped).xs.images) for _ in range(steps))
+
+
+def run_large(count: int, steps: int) -> int:
+  """Trains tiny networks on a large data set in each way; returns the exit status."""
   results = {}
-  print(f'{"config":28}{"images":>8}{"decoded s":>11}{"cached s":>10}{"wait":>9}{"wait, streamed":>16}')
-  for path in arguments.configs.split(','):
+  with tempfile.TemporaryDirectory() as folder:
+    make_large(Path(folder) / 'pictures', count)
+    source = f'folder:{folder}/pictures'
+    print(f'{count:,} images, {count * 64 * 64 * 3:,} bytes decoded', flush=True)
+    print(f'{"way":28}{"seconds":>9}{"images/s":>10}{"wait":>9}{"own MiB":>10}{"files MiB":>11}', flush=True)
+    # The first run decodes all images to the cache, and the others find them there.
+    for name, way in (('decoded, then mapped', 'mapped'), *((way, way) for way in WAYS)):
+      workdir = Path(folder) / name
+      found = train(way, 'configs/base.py', steps, TINY | {'data.source': source}, folder, workdir)
+      rate = f'{found["images_per_second"]:10,.0f}{found["input_wait"]:9.3%}'
+      memories = f'{found["own_mib"]:10,.0f}{found["files_mib"]:11,.0f}'
+      print(f'{name:28}{found["seconds"]:9.1f}{rate}{memories}', flush=True)
+      results[name] = found
+    equal = resident_equals_mapped(source, folder)
+  print(f'resident and mapped images are {"equal" if equal else "DIFFERENT"}')
+  print(json.dumps(results))
+  return int(not equal or any(found['input_wait'] > BOUND for found in results.values()))
+
+
+def run_configs(paths: list[str], steps: int) -> int:
+  """Times the data of each config; returns the exit status."""
+  results = {}
+  titles = ''.join(f'{"wait, " + way:>16}' for way in WAYS)
+  print(f'{"config":28}{"images":>8}{"decoded s":>11}{"cached s":>10}{titles}', flush=True)
+  for path in paths:
     with tempfile.TemporaryDirectory() as folder:
       decoded, count = seconds_to_images(path, folder)
       cached, _ = seconds_to_images(path, folder)
-      wait = input_wait(path, arguments.steps, [], folder, f'{folder}/a')
-      stream = ['--config.data.memory_limit=0']
-      streamed = input_wait(path, arguments.steps, stream, folder, f'{folder}/b')
-    print(f'{path:28}{count:8}{decoded:11.2f}{cached:10.2f}{wait:9.3%}{streamed:16.3%}', flush=True)
+      waits = {way: train(way, path, steps, {}, folder, Path(folder) / way)['input_wait'] for way in WAYS}
+    shown = ''.join(f'{wait:16.3%}' for wait in waits.values())
+    print(f'{path:28}{count:8}{decoded:11.2f}{cached:10.2f}{shown}', flush=True)
     results[path] = {
       'images': count,
       'decoding_seconds': decoded,
       'cached_seconds': cached,
-      'input_wait': wait,
-      'input_wait_streamed': streamed,
+      'input_wait': waits,
     }
   print(json.dumps(results))
-  return int(any(max(r['input_wait'], r['input_wait_streamed']) > BOUND for r in results.values()))
+  return int(any(max(found['input_wait'].values()) > BOUND for found in results.values()))
+
+
+def main() -> int:
+  """Times the data of each config, or a large data set; returns the exit status."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--configs', default='configs/digits.py', help='with commas')
+  parser.add_argument('--steps', type=int, default=10)
+  parser.add_argument('--large', type=int, default=0, help='images of a data set that is made for this')
+  arguments = parser.parse_args()
+  if arguments.large:
+    return run_large(arguments.large, arguments.steps)
+  return run_configs(arguments.configs.split(','), arguments.steps)
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -223,14 +224,7 @@ def compile_steps(
   train = train_step if precision == 'default' else jax.default_matmul_precision(precision)(train_step)
 
   def one(state: GanState, batches: Batches) -> tuple[GanState, Any]:
-    if batches.window is None:
-      return train(state, *batches.examples)
-    each = batches.window.rows.shape[1] // mesh.size
-    start = 0 if mesh.size == 1 else each * jax.lax.axis_index(AXIS)
-    at = (state.step - batches.window.first, start)
-    rows = jax.lax.dynamic_slice(batches.window.rows, at, (1, each))[0]
-    images, classes = jax.tree.map(lambda x: x.at[rows].get(mode='promise_in_bounds'), batches.examples)
-    return train(state, images.reshape(each, *image_shape), classes)
+    return train(state, *_own_examples(batches, state.step, mesh, image_shape))
 
   def steps(state: GanState, batches: Batches) -> tuple[GanState, Any, Any]:
     if not looped or batches.window is None:
@@ -259,6 +253,17 @@ def compile_steps(
     donate_argnums=0,
     compiler_options=conv.compiler_options(deterministic),
   )
+
+
+def _own_examples(batches: Batches, step: Array, mesh: Mesh, image_shape: tuple[int, ...]) -> Examples:
+  """Returns what a device learns from in a step: its part of the batch."""
+  if batches.window is None:
+    return batches.examples
+  each = batches.window.rows.shape[1] // mesh.size
+  start = 0 if mesh.size == 1 else each * jax.lax.axis_index(AXIS)
+  rows = jax.lax.dynamic_slice(batches.window.rows, (step - batches.window.first, start), (1, each))[0]
+  images, classes = jax.tree.map(lambda x: x.at[rows].get(mode='promise_in_bounds'), batches.examples)
+  return Examples(images.reshape(each, *image_shape), classes)
 
 
 def map_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[[Any, np.ndarray, int], Any]:

@@ -10,7 +10,7 @@ PACKAGE = 'dcgan_jax'
 FILES = sorted((ROOT / PACKAGE).rglob('*.py'))
 # From the bottom to the top. A part imports from its own layer and from those below.
 LAYERS = [
-  ['background', 'errors', 'files'],
+  ['errors', 'files', 'threads'],
   [
     'settings',
     'conv',

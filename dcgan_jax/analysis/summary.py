@@ -81,7 +81,7 @@ def memory(parts: Experiment) -> str:
       f'Memory of a train step: {count} images on {devices}, {each} on each, in MiB of each device',
       f"state         {size / 2**20:10,.1f}  (parameters, Adam's averages, statistics)",
       f'whole step    {total / 2**20:10,.1f}  (with activations, gradients and what they take on the way)',
-      f'data set      up to {most:,} more, {math.prod(shape):,} bytes an image; a larger one is streamed',
+      f'data set      up to {most:,} more, {math.prod(shape):,} bytes an image; a larger one stays on disk',
     ]
   )
 

@@ -1,4 +1,4 @@
-"""Reads NumPy's files of numbers, .npy and .npz, that may come from strangers.
+"""Reads NumPy's files of numbers, .npy and .npz, that may come from strangers; writes .npy part by part.
 
 NumPy's own reader allocates what the header of a file claims, and a broken header may make it raise anything.
 Here a header is checked against the size of the file before any number is read, so that memory and time are
@@ -8,11 +8,12 @@ bounded by that size, and a file that does not fit is refused in one line. Nothi
 import contextlib
 import lzma
 import math
+import os
 import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -35,6 +36,7 @@ BROKEN_ZIP = (
   zlib.error,
   lzma.LZMAError,
 )
+HEADER = 192  # bytes of the header of a file that is written part by part
 
 
 class Array(NamedTuple):
@@ -99,6 +101,49 @@ def map_npy(path: Path) -> np.ndarray:
       raise InputError('is empty')
     order = 'F' if array.in_columns else 'C'
     return np.memmap(path, array.dtype, 'r', array.file.tell(), array.shape, order)  # type: ignore[call-overload]
+
+
+def write_npy(path: Path, parts: Iterable[np.ndarray], row: tuple[int, ...], dtype: type) -> int:
+  """Writes an .npy file of rows that come one part after the other, without holding them in memory.
+
+  The file is whole or not there, also after a kill: it has another name until it is on the disk.
+
+  Args:
+    path: of the file.
+    parts: the rows in order, [n, *row] each.
+    row: shape of a row.
+    dtype: of the numbers.
+
+  Returns:
+    The number of rows.
+
+  Raises:
+    OSError: it cannot be written, or there is no room for it. What was written is removed.
+  """
+  unfinished = path.with_name(f'{path.name}.{os.getpid()}.part')
+  count = 0
+  try:
+    with unfinished.open('wb') as file:
+      file.write(_header(0, row, dtype))
+      for part in parts:
+        file.write(np.ascontiguousarray(part, dtype).reshape(-1).data)
+        count += len(part)
+      file.seek(0)
+      file.write(_header(count, row, dtype))
+      file.flush()
+      os.fsync(file.fileno())  # Some file systems find out only now that there is no room.
+    unfinished.replace(path)
+  finally:
+    with contextlib.suppress(OSError):
+      unfinished.unlink()
+  return count
+
+
+def _header(count: int, row: tuple[int, ...], dtype: type) -> bytes:
+  """Returns the header of an .npy file, which has the same length for any number of rows."""
+  content = {'descr': np.dtype(dtype).str, 'fortran_order': False, 'shape': (count, *row)}
+  text = f'{content}'.encode().ljust(HEADER - 11) + b'\n'
+  return b'\x93NUMPY\x01\x00' + len(text).to_bytes(2, 'little') + text
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

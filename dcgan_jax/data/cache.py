@@ -5,20 +5,24 @@ be deleted at any time. A cache that is broken, or on a disk without room, costs
 again. Importing this module does not import JAX.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
+import math
 import os
 import platform
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from dcgan_jax import files
 from dcgan_jax.data import arrays as arrays_files
 from dcgan_jax.data import sources
-from dcgan_jax.data.decode import Fit
 from dcgan_jax.errors import InputError
 
 Arrays = dict[str, np.ndarray]
@@ -34,7 +38,9 @@ def folder() -> Path:
 
 
 def load(source: sources.Source, title: str) -> np.ndarray:
-  """Loads all images of a source: decodes them the first time, and maps them from disk afterwards.
+  """Loads all images of a source: decodes them to the disk the first time, and maps them from there.
+
+  Where the cache cannot be written they are decoded into memory.
 
   Args:
     source: the images.
@@ -46,39 +52,125 @@ def load(source: sources.Source, title: str) -> np.ndarray:
   Raises:
     InputError: no image could be decoded.
   """
+  return (_load_mapped(source, title) or sources.load(source, title))[0]
+
+
+def load_large(source: sources.Source, title: str) -> tuple[np.ndarray, list[str]] | None:
+  """Loads images as `load` does, unless neither the disk nor half of the memory has room for them.
+
+  Returns:
+    The images, uint8 [N, H, W, C], and the names of those that cannot be decoded and are left out; None if
+    there is no room.
+
+  Raises:
+    InputError: no image could be decoded.
+  """
+  mapped = _load_mapped(source, title)
+  if mapped is None and size(source) <= _memory() // 2:
+    return sources.load(source, title)
+  return mapped
+
+
+def size(source: sources.Source) -> int:
+  """Returns how many bytes all images of a source take when they are decoded."""
+  return len(source) * math.prod((*source.fit.image_size, source.fit.channels))
+
+
+def _load_mapped(source: sources.Source, title: str) -> tuple[np.ndarray, list[str]] | None:
+  """Returns the images of the cache, and the names of those left out; decodes them first if need be.
+
+  Where they cannot be kept it says why and returns None.
+  """
   description = f'{VERSION} {source.identity()} {source.fit}'
   target = folder() / 'images' / (hashlib.sha256(description.encode()).hexdigest()[:32] + '.npy')
   about = target.with_suffix('.json')
-  kept = _kept_images(target, about, source.fit)
+  kept = _kept_images(target, about, source)
   if kept is not None:
     sources.report_unreadable(kept[1])
-    return kept[0]
-  images, skipped = sources.load(source, title)
+    return kept
   try:
     _make_private(target.parent)
-    if shutil.disk_usage(target.parent).free > 2 * images.nbytes:
-      part = target.with_name(f'{target.name}.{os.getpid()}.part')
-      with part.open('wb') as file:
-        np.save(file, images)
-      about.write_text(json.dumps({'source': description, 'skipped': skipped}))
-      part.replace(target)
+    with _turn(target, title):
+      # Another process may have decoded them while this one waited for its turn.
+      if _kept_images(target, about, source) is None:
+        _decode_to(target, about, description, source, title)
   except OSError as error:
     print(f'not kept for the next start: {error}', flush=True)
-  return images
+    return None
+  kept = _kept_images(target, about, source)
+  if kept is not None:
+    sources.report_unreadable(kept[1])
+  return kept
 
 
-def _kept_images(target: Path, about: Path, fit: Fit) -> tuple[np.ndarray, list[str]] | None:
+def _decode_to(target: Path, about: Path, description: str, source: sources.Source, title: str) -> None:
+  """Decodes all images to one file, and notes in another one which of them cannot be decoded.
+
+  Raises:
+    OSError: it cannot be written, or would leave less than a twentieth of the disk free.
+    InputError: no image could be decoded.
+  """
+  wanted, usage = size(source), shutil.disk_usage(target.parent)
+  if usage.free - wanted < usage.total // 20:
+    raise OSError(errno.ENOSPC, f'no room for {wanted / 2**20:,.1f} MiB of images', str(target.parent))
+
+  def images() -> Iterator[np.ndarray]:
+    skipped: list[str] = []
+    for chunk, unreadable in chunks:
+      skipped += unreadable
+      yield chunk
+    about.write_text(json.dumps({'source': description, 'skipped': skipped}))  # before the images are there
+
+  with contextlib.closing(sources.decoded(source, title)) as chunks:
+    arrays_files.write_npy(target, images(), (*source.fit.image_size, source.fit.channels), np.uint8)
+
+
+@contextlib.contextmanager
+def _turn(target: Path, title: str) -> Iterator[None]:
+  """Lets one process at a time decode to a file; one that another process was killed at is removed.
+
+  On a file system without locks they all decode, each to a file of its own, and the last one's stays.
+  """
+  lock = FileLock(target.with_suffix('.lock'))
+  try:
+    try:
+      lock.acquire(blocking=False)
+    except Timeout:
+      print(f'{title}: another process decodes its images; waiting for it ({lock.lock_file})', flush=True)
+      lock.acquire()
+    for unfinished in target.parent.glob(f'{target.name}.*.part'):
+      unfinished.unlink()
+  except (OSError, NotImplementedError):
+    pass
+  try:
+    yield
+  finally:
+    lock.release()
+
+
+def _memory() -> int:
+  """Returns the bytes of memory that this process may still take, as far as Linux tells; 0 elsewhere."""
+  found = []
+  with contextlib.suppress(OSError):
+    lines = re.findall(r'MemAvailable:\s*(\d+) kB', Path('/proc/meminfo').read_text())
+    found += [int(kibibytes) * 1024 for kibibytes in lines]
+  with contextlib.suppress(OSError, ValueError):  # It is "max" in a container without a limit.
+    found.append(int(Path('/sys/fs/cgroup/memory.max').read_text()))
+  return min(found, default=0)
+
+
+def _kept_images(target: Path, about: Path, source: sources.Source) -> tuple[np.ndarray, list[str]] | None:
   """Returns kept images and the names of those left out; None if they are not there, or not whole."""
   try:
     images, notes = arrays_files.map_npy(target), files.read_json(about, 2**28)
   except InputError:
     return None
   skipped = notes.get('skipped') if isinstance(notes, dict) else None
-  if images.dtype != np.uint8 or images.shape[1:] != (*fit.image_size, fit.channels):
+  if images.dtype != np.uint8 or images.shape[1:] != (*source.fit.image_size, source.fit.channels):
     return None
   if not isinstance(skipped, list) or not all(isinstance(name, str) for name in skipped):
     return None
-  return images, skipped
+  return (images, skipped) if len(images) + len(skipped) == len(source) else None
 
 
 def arrays(

@@ -1,8 +1,11 @@
-"""The way of the images to the devices: the whole data set at once if it fits, read ahead if not."""
+"""The way of the images to the devices: the whole data set at once if it fits, read ahead if not.
+
+What does not fit on the devices is decoded once to the disk and read from there. Only what does not fit on
+the disk either is decoded again in every epoch.
+"""
 
 import contextlib
 import itertools
-import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -35,8 +38,8 @@ class Feed:
     title: what to call them in errors and progress bars.
     seed: of their order.
     batch_size: images of a step, of all devices together.
-    memory_limit: MiB of each device; a data set that takes more is streamed.
-    workers: processes that read a streamed data set; 0 reads in threads.
+    memory_limit: MiB of each device; of a data set that takes more, each batch is put there for its step.
+    workers: processes that decode a data set too large for the disk as well; 0 decodes in threads.
     classes: of the images, int32 [N], if the networks are told them.
   """
 
@@ -60,10 +63,36 @@ class Feed:
     Raises:
       InputError: no image could be decoded, or a class would go to the wrong one.
     """
-    fit = self.source.fit
-    bytes_in_memory = len(self.source) * math.prod((*fit.image_size, fit.channels))
-    fits = bytes_in_memory / 2**20 <= self.memory_limit
-    return self._resident(mesh, step, most) if fits else self._streamed(mesh, step)
+    if cache.size(self.source) / 2**20 <= self.memory_limit:
+      return self._resident(mesh, step, most)
+    return self._large(mesh, step)
+
+  def _large(self, mesh: Mesh, step: int) -> Generator[Block, None, None]:
+    """Reads the images from the disk if every process can keep them there, and says what it does."""
+    loaded = cache.load_large(self.source, self.title)
+    mapped = parallel.all_agree(loaded is not None)
+    if loaded is None or not mapped:
+      way = 'decoded again in every epoch, because the cache has no room for them'
+    else:
+      way = f'read from {"the cache" if isinstance(loaded[0], np.memmap) else "memory"} as needed'
+    mib = cache.size(self.source) / 2**20
+    decoded = f'{mib / 2**10:,.1f} GiB' if mib >= 2**10 else f'{mib:,.1f} MiB'
+    limit = f'data.memory_limit={self.memory_limit} MiB'
+    print(f'images: {decoded} decoded are more than {limit}, so they are {way}', flush=True)
+    yield from self._mapped(mesh, step, *loaded) if loaded and mapped else self._streamed(mesh, step)
+
+  def _mapped(
+    self, mesh: Mesh, step: int, images: np.ndarray, skipped: list[str]
+  ) -> Generator[Block, None, None]:
+    classes = self.classes
+    if classes is not None and skipped:  # They are of all images, also of those that were left out.
+      left_out = set(skipped)
+      classes = classes[[self.source.name(i) not in left_out for i in range(len(classes))]]
+    rows = parallel.own_rows(mesh, self.batch_size)
+    batches = stream.batches_mapped(images, self.seed, step, self.batch_size, rows, classes)
+    with contextlib.closing(batches):
+      for batch in batches:
+        yield Block(parallel.put_batch(mesh, Examples(*batch)), 1)
 
   def _streamed(self, mesh: Mesh, step: int) -> Generator[Block, None, None]:
     rows = parallel.own_rows(mesh, self.batch_size)

@@ -1,10 +1,12 @@
 """Sources of training images: digits, folders, tfds. Nothing here imports JAX or TensorFlow."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,12 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from dcgan_jax import files
+from dcgan_jax import files, threads
 from dcgan_jax.data import decode
 from dcgan_jax.data.decode import Fit
 from dcgan_jax.errors import InputError, printable
 
+CHUNK = 2**22  # bytes of decoded images that a thread makes at a time, of at most 256 images
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
 
 
@@ -238,25 +241,51 @@ def load(source: Source, title: str) -> tuple[np.ndarray, list[str]]:
   Raises:
     InputError: not one image could be decoded.
   """
+  fit, count = source.fit, 0
+  images = np.empty((len(source), *fit.image_size, fit.channels), np.uint8)
+  skipped: list[str] = []
+  for chunk, unreadable in decoded(source, title):
+    images[count : count + len(chunk)] = chunk
+    count += len(chunk)
+    skipped += unreadable
+  report_unreadable(skipped)
+  return images[:count], skipped
+
+
+def decoded(source: Source, title: str) -> Generator[tuple[np.ndarray, list[str]], None, None]:
+  """Decodes a whole source as `load` does, of which only a small part is in memory at any time.
+
+  Yields:
+    The next images, uint8 [n, H, W, C], and the names of those among them that cannot be decoded and are left
+    out.
+
+  Raises:
+    InputError: not one image could be decoded; after the last chunk.
+  """
   from tqdm import tqdm
 
-  count, fit = len(source), source.fit
-  images = np.empty((count, *fit.image_size, fit.channels), np.uint8)
-  readable = np.ones(count, bool)
-  chunks = np.array_split(np.arange(count), max(1, count // 256))
-  with ThreadPoolExecutor() as pool, tqdm(total=count, desc=title, unit='image', disable=None) as bar:
-    for indices, chunk in zip(chunks, pool.map(source.read, chunks)):
-      for i, image in zip(indices, chunk):
-        if image is None:
-          readable[i] = False
-        else:
-          images[i] = image
-      bar.update(len(chunk))
-  if not readable.any():
+  count, fit, found = len(source), source.fit, 0
+  each = min(256, max(1, CHUNK // math.prod((*fit.image_size, fit.channels))))
+  chunks = (range(start, min(start + each, count)) for start in range(0, count, each))
+  workers = min(32, (os.cpu_count() or 1) + 4)
+  made = threads.map_ahead(functools.partial(_decode, source), chunks, workers, 2 * workers)
+  with contextlib.closing(made), tqdm(total=count, desc=title, unit='image', disable=None) as bar:
+    for images, unreadable in made:
+      found += len(images)
+      bar.update(len(images) + len(unreadable))
+      yield images, unreadable
+  if not found:
     raise InputError(f'data.source={title}: none of its {count} images can be decoded, e.g. {source.name(0)}')
-  skipped = [source.name(int(i)) for i in np.flatnonzero(~readable)]
-  report_unreadable(skipped)
-  return (images[readable] if skipped else images), skipped
+
+
+def _decode(source: Source, indices: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+  """Returns the images with these numbers, and the names of those that cannot be decoded."""
+  images = source.read(indices)
+  made = np.empty((len(images), *source.fit.image_size, source.fit.channels), np.uint8)
+  readable = [image for image in images if image is not None]
+  for row, image in zip(made, readable):
+    row[...] = image
+  return made[: len(readable)], [source.name(i) for i, image in zip(indices, images) if image is None]
 
 
 def open_source(source: str, split: str, fit: Fit) -> Source:

@@ -1,16 +1,56 @@
-"""Streaming of a data set that does not fit into memory: Grain reads ahead, in threads or in processes."""
+"""Batches of a data set that does not fit on the devices, read ahead of their use.
+
+Decoded images on the disk are gathered in threads. Where there is no room for them, Grain decodes each image
+when its turn comes, in threads or in processes.
+"""
 
 import functools
+import itertools
 import sys
 from collections.abc import Generator
 
 import numpy as np
 
+from dcgan_jax import threads
 from dcgan_jax.data.order import batch_indices
 from dcgan_jax.data.sources import Source, report_unreadable
 from dcgan_jax.errors import InputError
 
 Batches = Generator[tuple[np.ndarray, ...], None, None]
+
+# Two threads read as fast as the disk that we measured; on one that takes long to answer, more of them help.
+THREADS, AHEAD = 4, 8
+
+
+def batches_mapped(
+  images: np.ndarray,
+  seed: int,
+  step: int,
+  batch_size: int,
+  rows: slice | None = None,
+  classes: np.ndarray | None = None,
+) -> Batches:
+  """Yields the batches of step, step + 1 and so on without end, in the order of `batch_indices`.
+
+  Args:
+    images: all of them, uint8 [N, H, W, C], as a rule mapped from the disk.
+    seed: of the order.
+    step: the step of the first batch.
+    batch_size: images of a global batch.
+    rows: the rows of each global batch that are read; None for all.
+    classes: of all images, int32 [N], if they are wanted.
+
+  Yields:
+    Images, uint8 [rows, H, W, C], and their classes, int32 [rows], if they are wanted; new arrays each time.
+  """
+  every = [np.asarray(x) for x in (images, classes) if x is not None]  # What is taken of a memmap is one too.
+
+  def gather(step: int) -> tuple[np.ndarray, ...]:
+    indices = batch_indices(seed, step, batch_size, len(images))
+    # This releases the GIL, also while it waits for the disk; a loop would ask for the GIL at every row.
+    return tuple(np.take(x, indices if rows is None else indices[rows], axis=0) for x in every)
+
+  return threads.map_ahead(gather, itertools.count(step), THREADS, AHEAD)
 
 
 def batches_streamed(
@@ -22,7 +62,7 @@ def batches_streamed(
   rows: slice | None = None,
   classes: np.ndarray | None = None,
 ) -> Batches:
-  """Yields the batches of step, step + 1 and so on without end, in the order of `batch_indices`.
+  """Yields the batches of `batches_mapped`, of images that are decoded when they are needed.
 
   An image that cannot be decoded is replaced by the next one that can.
 

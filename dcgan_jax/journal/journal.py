@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from dcgan_jax import parallel
-from dcgan_jax.background import Background
 from dcgan_jax.journal import checkpoints, collapse, metrics, pictures, plots, workdir
 from dcgan_jax.journal.plan import Plan
 from dcgan_jax.journal.timing import Clock, Tracer
 from dcgan_jax.journal.writer import Picture, Writer
+from dcgan_jax.threads import Background
 from dcgan_jax.train_state import GanState
 
 Draw = Callable[[GanState], Picture]  # begins to draw, on the devices

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dcgan_jax.background import Background
 from dcgan_jax.journal import collapse, metrics, pictures, workdir
 from dcgan_jax.journal.plan import Plan
+from dcgan_jax.threads import Background
 
 Picture = Callable[[], np.ndarray]  # waits for a grid of samples, uint8 [H, W, C], and returns it
 MOST_WAITING = 100  # rows and pictures that wait for the disk before training waits for them

@@ -36,12 +36,12 @@ def test_one_run_one_writer(together):
 
 
 def test_two_processes_are_near_one(together, tmp_path):
-  """Compares up to the order of sums, also where each process reads its own part of a stream."""
-  alone, streamed = tmp_path / 'alone', tmp_path / 'streamed'
+  """Compares up to the order of sums, also where each process reads its own part of a batch."""
+  alone, mapped = tmp_path / 'alone', tmp_path / 'mapped'
   short = [*TINY, '--config.train.num_steps=8', '--config.sample.every_steps=0']
   succeed_together(*short, f'--workdir={alone}', processes=1)
-  succeed_together(*short, f'--workdir={streamed}', '--config.data.memory_limit=0')
-  for folder in (together, streamed):
+  succeed_together(*short, f'--workdir={mapped}', '--config.data.memory_limit=0')
+  for folder in (together, mapped):
     a, b = state_of(alone, 8).generator, state_of(folder, 8).generator
     for one, two in zip(*(map(np.asarray, x) for x in (jax.tree.leaves(a), jax.tree.leaves(b)))):
       np.testing.assert_allclose(one, two, rtol=1e-4, atol=2e-5)

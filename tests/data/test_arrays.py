@@ -69,6 +69,19 @@ def test_crafted_headers_are_refused(tmp_path, content, reason):
     arrays.read_npy(tmp_path / 'x.npy')
 
 
+@given(
+  hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0)), st.lists(st.integers(0, 9))
+)
+def test_parts_are_written_as_numpy_writes_the_whole(tmp_path_factory, array, cuts):
+  path = tmp_path_factory.mktemp('arrays') / 'x.npy'
+  count = arrays.write_npy(path, iter(np.array_split(array, sorted(cuts))), array.shape[1:], np.uint8)
+  found = np.load(path)
+  assert count == len(array) and found.dtype == np.uint8 and found.flags.c_contiguous
+  np.testing.assert_array_equal(found, array)
+  np.testing.assert_array_equal(arrays.read_npy(path), array)
+  assert len(list(path.parent.iterdir())) == 1 and np.load(path, mmap_mode='r').offset % 64 == 0
+
+
 def test_headers_of_python_2_are_read(tmp_path):
   """Reads what the paper's authors' NumPy wrote, without its warning."""
   (tmp_path / 'x.npy').write_bytes(_header('(2L, 1L)') + np.float32([1, 2]).tobytes())

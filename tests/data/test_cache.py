@@ -1,10 +1,19 @@
 import collections
+import errno
 import os
 import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import tracemalloc
 
 import jax
 import numpy as np
 import pytest
+from conftest import ROOT
+from filelock import FileLock
 from PIL import Image
 
 from dcgan_jax import data
@@ -31,7 +40,7 @@ def _refuse_to_decode(monkeypatch):
   def load(*_):
     raise AssertionError('decoded again')
 
-  monkeypatch.setattr(sources, 'load', load)
+  monkeypatch.setattr(sources, 'decoded', load)
 
 
 def test_decodes_once(source, monkeypatch, capsys):
@@ -65,7 +74,7 @@ def test_other_arrays_in_the_cache_are_made_again(source):
   """Replaces images of another shape or type, and notes that are none."""
   first = np.array(cache.load(source, 'folder'))
   (kept,) = cache.folder().rglob('*.npy')
-  for other in (first[:, :4], first.astype(np.float32), first[0], first[:0]):
+  for other in (first[:, :4], first.astype(np.float32), first[0], first[:1], first[:0]):
     np.save(kept, other)
     np.testing.assert_array_equal(cache.load(source, 'folder'), first)
   for notes in ('{', '[]', '{"skipped": 3}', '{"skipped": [3]}'):
@@ -96,6 +105,123 @@ def test_without_room_or_permission_nothing_is_kept(source, monkeypatch, capsys)
     patch.setattr(os, 'getuid', lambda: -1)
     assert len(cache.load(source, 'folder')) == 2
   assert 'belongs to another user' in capsys.readouterr().out
+
+
+def test_a_disk_that_runs_full_keeps_nothing(source, monkeypatch, capsys):
+  """Runs into the largest size that a file may have, and into a disk that is full when all is written."""
+
+  def full(_):
+    raise OSError(errno.ENOSPC, 'No space left on device')
+
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
+  try:
+    first = cache.load(source, 'folder')
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  with monkeypatch.context() as patch:
+    patch.setattr(os, 'fsync', full)
+    np.testing.assert_array_equal(cache.load(source, 'folder'), first)
+    monkeypatch.setattr(cache, '_memory', lambda: 2 * cache.size(source))
+    np.testing.assert_array_equal(cache.load_large(source, 'folder')[0], first)
+    monkeypatch.setattr(cache, '_memory', lambda: 2 * cache.size(source) - 1)
+    assert cache.load_large(source, 'folder') is None
+  printed = capsys.readouterr().out
+  assert printed.count('not kept for the next start') == 4 and printed.count('No space left') == 3
+  assert not [path for suffix in ('npy', 'part') for path in cache.folder().rglob(f'*.{suffix}')]
+  images, skipped = cache.load_large(source, 'folder')
+  np.testing.assert_array_equal(images, first)
+  assert isinstance(images, np.memmap) and skipped == [str(source.paths[2])]
+
+
+def test_what_an_error_interrupts_is_removed(source, monkeypatch):
+  def interrupted(source, title):
+    yield np.zeros((1, 8, 8, 3), np.uint8), []
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(sources, 'decoded', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+      cache.load(source, 'folder')
+  assert [path.suffix for path in (cache.folder() / 'images').iterdir()] == ['.lock']
+  assert len(cache.load(source, 'folder')) == 2
+
+
+KILLED = """
+import os, signal
+from dcgan_jax import data
+from dcgan_jax.data import cache, sources
+class Killing(sources.Digits):
+  def read(self, indices):
+    if indices[0] > 1500:
+      os.kill(os.getpid(), signal.SIGKILL)
+    return super().read(indices)
+sources.CHUNK = 100 * 256
+cache.load(Killing(data.Fit((16, 16), 1)), 'digits')
+"""
+
+
+def test_what_a_kill_interrupts_is_made_again(tmp_path, monkeypatch):
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path))
+  done = subprocess.run([sys.executable, '-c', KILLED], cwd=ROOT, env=os.environ, capture_output=True)
+  assert done.returncode == -signal.SIGKILL, done.stderr
+  assert list(tmp_path.rglob('*.part')) and not list(tmp_path.rglob('*.npy'))
+  digits = sources.Digits(data.Fit((16, 16), 1))
+  np.testing.assert_array_equal(cache.load(digits, 'digits'), sources.load(digits, 'digits')[0])
+  assert not list(tmp_path.rglob('*.part')) and len(list(tmp_path.rglob('*.npy'))) == 1
+
+
+def test_only_one_process_decodes(source, monkeypatch, capsys):
+  """Waits for who has the lock, and then finds the images there."""
+  expected = np.array(cache.load(source, 'folder'))
+  (kept,) = cache.folder().rglob('*.npy')
+  aside = kept.rename(kept.with_suffix('.aside'))
+  _refuse_to_decode(monkeypatch)
+  found, printed = [], ''
+  with FileLock(kept.with_suffix('.lock')):
+    thread = threading.Thread(target=lambda: found.append(cache.load(source, 'folder')))
+    thread.start()
+    while 'another process decodes its images' not in printed:
+      printed += capsys.readouterr().out
+      assert thread.is_alive()
+    aside.rename(kept)
+  thread.join()
+  np.testing.assert_array_equal(found[0], expected)
+
+
+def test_a_file_system_without_locks_is_written_all_the_same(source, monkeypatch):
+  def acquire(*_, **__):
+    raise NotImplementedError
+
+  monkeypatch.setattr(FileLock, 'acquire', acquire)
+  assert len(cache.load(source, 'folder')) == 2 and list(cache.folder().rglob('*.npy'))
+
+
+class Many(sources.Digits):
+  """Images of 12 KiB, all different."""
+
+  def __len__(self):
+    return 2000
+
+  def read(self, indices):
+    return [np.full((64, 64, 3), i % 251, np.uint8) for i in indices]
+
+
+def test_memory_holds_a_part_of_the_images_while_they_are_decoded(tmp_path, monkeypatch):
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path))
+  monkeypatch.setattr(sources, 'CHUNK', 5 * 64 * 64 * 3)
+  source = Many(data.Fit((64, 64), 3))
+  tracemalloc.start()
+  images = cache.load(source, 'many')
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < cache.size(source) / 4
+  np.testing.assert_array_equal(images[:, 0, 0, 0], np.arange(2000) % 251)
+
+
+def test_memory_that_is_left_is_known():
+  known = cache._memory()
+  assert known > 2**20 if sys.platform == 'linux' else known == 0
 
 
 def test_where_it_is(monkeypatch):

@@ -6,9 +6,10 @@ import pytest
 from jax.sharding import Mesh
 
 from dcgan_jax import data, parallel
+from dcgan_jax.data import cache
 from dcgan_jax.data.feed import LEAST_STEPS, Feed
 from dcgan_jax.data.order import batch_indices
-from dcgan_jax.data.sources import Digits
+from dcgan_jax.data.sources import Digits, open_folder
 
 SOURCE = Digits(data.Fit((8, 8), 1))
 
@@ -16,6 +17,16 @@ SOURCE = Digits(data.Fit((8, 8), 1))
 @pytest.fixture(scope='module')
 def images():
   return data.load(SOURCE, 'digits')[0]
+
+
+@pytest.fixture
+def without_room(monkeypatch):
+  """Neither the disk nor the memory has room for decoded images."""
+  monkeypatch.setattr(cache, 'load_large', lambda source, title: None)
+
+
+def _mesh(devices):
+  return Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
 
 
 def _images(feed, mesh, step, num_steps, most=1):
@@ -29,27 +40,70 @@ def _images(feed, mesh, step, num_steps, most=1):
       else:
         first = step + sum(map(len, found)) - int(batches.window.first)
         rows = np.asarray(batches.window.rows)[first : first + count]
-        found.append(np.asarray(batches.examples.images)[rows].reshape(count, -1, 8, 8, 1))
+        found.append(
+          np.asarray(batches.examples.images)[rows].reshape(count, -1, 8, 8, feed.source.fit.channels)
+        )
       if step + sum(map(len, found)) >= num_steps:
         return found
 
 
 @pytest.mark.parametrize('devices', [1, 4])
-@pytest.mark.parametrize('memory_limit', [4096, 0])
-def test_batches_are_those_of_their_steps(images, devices, memory_limit):
-  """Takes steps 448 to 451, across the end of an epoch, from memory or streamed, on any number of devices."""
-  mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
+@pytest.mark.parametrize(
+  ('memory_limit', 'fixture', 'said'),
+  [
+    (4096, 'images', ''),
+    (0, 'images', 'are more than data.memory_limit=0 MiB, so they are read from the cache as needed\n'),
+    (0, 'without_room', 'so they are decoded again in every epoch, because the cache has no room for them\n'),
+  ],
+  ids=['resident', 'mapped', 'streamed'],
+)
+def test_batches_are_those_of_their_steps(images, devices, memory_limit, fixture, said, request, capsys):
+  """Takes steps 448 to 451, across the end of an epoch, in each way, on any number of devices."""
+  request.getfixturevalue(fixture)
   feed = Feed(SOURCE, 'digits', seed=3, batch_size=4, memory_limit=memory_limit)
-  for step, found in enumerate(_images(feed, mesh, 448, 452), 448):
+  for step, found in enumerate(_images(feed, _mesh(devices), 448, 452), 448):
     np.testing.assert_array_equal(found[0], images[batch_indices(3, step, 4, len(images))])
+  printed = capsys.readouterr().out
+  assert printed.startswith('images: 0.1 MiB decoded ') and printed.endswith(said) if said else not printed
 
 
 @pytest.mark.parametrize(('batch_size', 'steps'), [(4, 449), (500, LEAST_STEPS)])
 def test_programs_end_where_the_order_on_the_devices_ends(images, batch_size, steps):
   """Goes past the end of a window, of an epoch or of a hundred steps, from a step in the middle."""
-  mesh = Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
   begin = 2 * steps - 9
-  found = _images(Feed(SOURCE, 'digits', seed=3, batch_size=batch_size), mesh, begin, begin + 17, most=6)
+  found = _images(Feed(SOURCE, 'digits', seed=3, batch_size=batch_size), _mesh(1), begin, begin + 17, most=6)
   assert [len(batches) for batches in found] == [6, 3, 6, 6]
   for step, batch in enumerate(np.concatenate(found), begin):
     np.testing.assert_array_equal(batch, images[batch_indices(3, step, batch_size, len(images))])
+
+
+def test_the_same_images_are_left_out_in_memory_and_on_the_disk(pictures_folder):
+  source = open_folder(pictures_folder, data.Fit((8, 8), 3))
+  kept, mapped = (
+    _images(Feed(source, 'folder', seed=1, batch_size=3, memory_limit=limit), _mesh(1), 0, 7)
+    for limit in (4096, 0)
+  )
+  assert len(cache.load(source, 'folder')) == len(source) - 1
+  np.testing.assert_array_equal(kept, mapped)
+
+
+def test_classes_of_mapped_images_are_their_own(pictures_folder):
+  """Has a class for each file, also for the one that cannot be decoded."""
+  source = open_folder(pictures_folder, data.Fit((8, 8), 3))
+  classes = np.arange(len(source), dtype=np.int32)
+  feed = Feed(source, 'folder', seed=1, batch_size=4, memory_limit=0, classes=classes)
+  with contextlib.closing(feed.blocks(_mesh(4), 0, lambda step: 1)) as blocks:
+    for _ in range(6):
+      found = next(blocks).batches.examples
+      for image, number in zip(np.asarray(found.images), np.asarray(found.classes)):
+        np.testing.assert_array_equal(image, source.read([number])[0])
+
+
+def test_images_that_only_memory_has_room_for_stay_there(images, monkeypatch, capsys, tmp_path):
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path / 'file'))
+  (tmp_path / 'file').touch()
+  feed = Feed(SOURCE, 'digits', seed=3, batch_size=4, memory_limit=0)
+  for step, found in enumerate(_images(feed, _mesh(1), 0, 3)):
+    np.testing.assert_array_equal(found[0], images[batch_indices(3, step, 4, len(images))])
+  printed = capsys.readouterr().out
+  assert 'not kept for the next start' in printed and 'read from memory as needed' in printed

@@ -1,22 +1,47 @@
+import contextlib
+import threading
+
 import numpy as np
 import pytest
 
 from dcgan_jax import data
 from dcgan_jax.data.order import batch_indices
 from dcgan_jax.data.sources import open_folder
-from dcgan_jax.data.stream import batches_streamed
+from dcgan_jax.data.stream import AHEAD, batches_mapped, batches_streamed
 
 
-@pytest.mark.parametrize('workers', [0, 2])
-def test_streaming_gives_the_batches_of_memory(pictures_folder, workers):
-  """Streams across an epoch's end, from any step on."""
+@pytest.fixture
+def whole(pictures_folder):
+  """A source whose images can all be decoded."""
   (pictures_folder / 'truncated.png').unlink()
-  source = open_folder(pictures_folder, data.Fit((8, 8), 3))
-  images, _ = data.load(source, 'folder')
-  streamed = batches_streamed(source, seed=3, step=2, batch_size=3, workers=workers)
-  for step in range(2, 6):
-    np.testing.assert_array_equal(images[batch_indices(3, step, 3, len(images))], next(streamed)[0])
-  streamed.close()
+  return open_folder(pictures_folder, data.Fit((8, 8), 3))
+
+
+def _streamed(source, images, *arguments, **named):
+  return batches_streamed(source, *arguments, 0, **named)
+
+
+def _mapped(source, images, *arguments, **named):
+  return batches_mapped(images, *arguments, **named)
+
+
+def _streamed_by_processes(source, images, *arguments, **named):
+  return batches_streamed(source, *arguments, 2, **named)
+
+
+@pytest.mark.parametrize('rows', [None, slice(1, 3)])
+@pytest.mark.parametrize('open_batches', [_mapped, _streamed, _streamed_by_processes])
+def test_batches_are_those_of_memory(whole, open_batches, rows):
+  """Reads across an epoch's end, from any step on."""
+  images, _ = data.load(whole, 'folder')
+  classes = np.arange(len(images), dtype=np.int32)
+  with contextlib.closing(open_batches(whole, images, 3, 2, 3, rows=rows, classes=classes)) as batches:
+    for step in range(2, 8):
+      indices = batch_indices(3, step, 3, len(images))[rows or slice(None)]
+      found, of_class = next(batches)
+      np.testing.assert_array_equal(found, images[indices])
+      np.testing.assert_array_equal(of_class, indices)
+      assert found.dtype == np.uint8 and of_class.dtype == np.int32
 
 
 def test_classes_follow_their_images(pictures_folder):
@@ -37,3 +62,30 @@ def test_streaming_replaces_what_cannot_be_decoded(pictures_folder):
   streamed = batches_streamed(source, seed=0, step=0, batch_size=len(source), workers=0)
   assert next(streamed)[0].shape == (9, 8, 8, 3)
   streamed.close()
+
+
+def test_images_beyond_32_bits_are_gathered(tmp_path):
+  """Maps a file of 2.5 billion numbers, of which only the rows of two batches are on the disk."""
+  count, shape = 203_000, (64, 64, 3)
+  images = np.memmap(tmp_path / 'images', np.uint8, 'w+', shape=(count, *shape))
+  wanted = np.concatenate([batch_indices(0, step, 64, count) for step in range(10**6, 10**6 + 2)])
+  assert (wanted.astype(np.int64) * 64 * 64 * 3).max() > 2**31
+  for row in wanted:
+    images[row] = np.random.default_rng(row).integers(0, 256, shape, np.uint8)
+  with contextlib.closing(batches_mapped(images, 0, 10**6, 64)) as batches:
+    found = np.concatenate([next(batches)[0], next(batches)[0]])
+  assert type(found) is np.ndarray
+  for row, image in zip(wanted, found):
+    np.testing.assert_array_equal(image, np.random.default_rng(row).integers(0, 256, shape, np.uint8))
+
+
+def test_mapped_batches_are_new_arrays_and_their_threads_end(whole):
+  """Lets a device go on reading one batch while the next ones are made."""
+  images, _ = data.load(whole, 'folder')
+  before = threading.active_count()
+  batches = batches_mapped(images, 0, 0, 2)
+  made = [next(batches)[0] for _ in range(2 * AHEAD)]
+  assert threading.active_count() > before
+  batches.close()
+  assert threading.active_count() == before
+  assert not any(np.shares_memory(a, b) for a in made for b in [images, *made] if a is not b)
