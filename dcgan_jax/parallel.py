@@ -187,7 +187,8 @@ def compile_steps(train_step: TrainStep, mesh: Mesh, deterministic: bool = False
     steps = jax.shard_map(
       steps, mesh=mesh, in_specs=(P(), Batches(P(), P(None, AXIS))), out_specs=(P(), P()), check_vma=False
     )
-  return jax.jit(steps, donate_argnums=0, compiler_options=conv.compiler_options(deterministic))
+  options = conv.compiler_options(deterministic, mesh.devices.flat[0].platform)
+  return jax.jit(steps, donate_argnums=0, compiler_options=options)
 
 
 def map_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[[Any, np.ndarray, int], Any]:

@@ -165,11 +165,15 @@ def compile_steps(parts: Experiment, mesh: Mesh) -> jax.stages.Wrapped:
   return parallel.compile_steps(train_step, mesh, parts.settings.train.deterministic)
 
 
-def steps_per_dispatch(chosen: Settings) -> int:
+def steps_per_dispatch(chosen: Settings, platform: str | None = None) -> int:
   """Returns how many steps are one program: as configured or, by default, up to 10 of a small model's.
 
   It always divides the steps between whatever else happens in a run, so that a run that was stopped
   goes on with the very programs of one that was not.
+
+  Args:
+    chosen: the settings.
+    platform: 'cpu' | 'gpu' | 'tpu', what is trained on; None is what JAX runs on here.
   """
   every = math.gcd(
     *(part.every_steps for part in (chosen.log, chosen.sample, chosen.eval, chosen.checkpoint))
@@ -177,7 +181,8 @@ def steps_per_dispatch(chosen: Settings) -> int:
   most = chosen.train.steps_per_dispatch
   if not most:
     small = chosen.train.images_per_step * math.prod(chosen.data.size) * max(chosen.generator.widths) <= SMALL
-    most = 10 if small and jax.default_backend() != 'cpu' else 1  # XLA:CPU runs loops at half the speed.
+    # XLA:CPU runs loops at half the speed.
+    most = 10 if small and (platform or jax.default_backend()) != 'cpu' else 1
   return max(n for n in range(1, most + 1) if every % n == 0)
 
 
