@@ -5,6 +5,7 @@ program as it is before a compiler begins.
 """
 
 import collections
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -80,17 +81,18 @@ def arrays(shape: str) -> tuple[Array, ...]:
   return tuple(found)
 
 
-def instructions(text: str) -> list[Instruction]:
+@functools.lru_cache(maxsize=1)
+def instructions(text: str) -> tuple[Instruction, ...]:
   """Returns the instructions of a compiled program, function by function, in the order of the text."""
   fused = set()
   for line in text.splitlines():
     if ' fusion(' in line and (called := re.search(r'calls=%?([\w.\-]+)', line)):
       fused.add(called[1])
-  return [
+  return tuple(
     Instruction(arrays(shape), opcode, line, computation in fused)
     for computation, line in _lines(text)
     for shape, opcode in [_parsed(line)]
-  ]
+  )
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
@@ -167,8 +169,8 @@ def like(text: str, rows: int, numbers: int) -> list[Counted]:
   Args:
     text: of a compiled program.
     rows: of the data set.
-    numbers: in each row. An array is like the data set if it has as many numbers in all, in whatever order,
-      or as many rows that are at least as long.
+    numbers: in each row, a byte each. An array is like the data set if it has as many numbers in all, of any
+      type and in whatever order, or as many rows of bytes that are longer.
   """
   found: dict[str, list[int]] = {}
   for line in instructions(text):
@@ -176,7 +178,8 @@ def like(text: str, rows: int, numbers: int) -> list[Counted]:
       continue
     for dims, size in line.arrays:
       count = math.prod(dims)
-      if count == rows * numbers or (rows in dims and count > rows * numbers):
+      padded = rows in dims and size == count > rows * numbers
+      if count == rows * numbers or padded:
         found.setdefault(line.opcode, []).append(size)
   return _counted(found)
 

@@ -256,8 +256,8 @@ def to_text(report: Report) -> str:
     (each.kind, f'{each.count:,}', f'in a step, {_mib(each.bytes)} MiB') for each in report.collectives
   ]
   rows += [
-    (f'data set: {each.kind}', f'{each.count:,}', f'as large as the data set, {_mib(each.bytes)} MiB')
-    for each in report.copies
+    (f'data set: {it.kind}', f'{it.count:,}', f'as large as the data set, {_mib(it.bytes)} MiB')
+    for it in report.copies
   ]
   if report.flops is None:
     rows.append(('GFLOP', 'unknown', 'to this compiler'))
