@@ -45,7 +45,7 @@ def test_what_a_step_takes_of_each_device(made):
   assert made.temporaries > 0 and made.total > made.state + made.data + made.temporaries
   assert made.devices == 4 and made.memory == made.target.memory * 2**20 // 4 and made.fits
   assert made.collectives[0].kind == 'all-reduce' and not made.copies and not made.branches
-  assert made.flops > 1e6 and made.products > 0
+  assert made.flops > 1e5 and made.products > 0
 
 
 def test_report_of_this_machine(call_main, monkeypatch, made):
