@@ -4,10 +4,10 @@ pip install -e '.[aot]' && pip install -e '.[aot_cuda]'   # the compilers, best 
 python benchmarks/ahead_of_time.py --presets=cifar10,celeba --targets=h100,v5e:2x4
 
 Each preset and target has a process of its own, one after the other: 15 to 30 seconds for H100 on two cores,
-two to six minutes for a TPU. Nothing is run, so what it prints are bytes and counts, not times. The status is 1
-if a bound is broken: on H100 every convolution is a call of cuDNN; no instruction makes an array as large as the
-data set; the temporaries of `cifar10` on v5e take 300 MiB at most; and there are no more all-reduces than
-`most_all_reduces` says, and nothing else between the devices.
+two to six minutes for a TPU. Nothing is run, so what it prints are bytes and counts, not times. The status is
+1 if a bound is broken: on H100 every convolution is a call of cuDNN; no instruction makes an array as large
+as the data set; the temporaries of `cifar10` on v5e take 300 MiB at most; and there are no more all-reduces
+than `most_all_reduces` says, and nothing else between the devices.
 """
 
 import argparse
@@ -77,9 +77,10 @@ def measure(preset: str, target: str) -> dict:
 def most_all_reduces(parts) -> int:
   """Returns how many all-reduces a step may take: of gradients, of metrics, and of the statistics of norms.
 
-  Each network's gradient is one, and the metrics are one. A batch norm takes one whenever it is passed forward,
-  and one back. Those of G are passed once. Those of D are passed in both updates; compilers put real images and
-  fakes together. Where each step is one of two branches, D judges once more, for the metrics of G's update.
+  Each network's gradient is one, and the metrics are one. A batch norm takes one whenever it is passed
+  forward, and one back. Those of G are passed once. Those of D are passed in both updates; compilers put real
+  images and fakes together. Where each step is one of two branches, D judges once more, for the metrics of
+  G's update.
   """
   train = parts.settings.train
   g, d = (
