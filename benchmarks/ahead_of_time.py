@@ -77,19 +77,21 @@ def measure(preset: str, target: str) -> dict:
 def most_all_reduces(parts) -> int:
   """Returns how many all-reduces a step may take: of gradients, of metrics, and of the statistics of norms.
 
-  Each network's gradient is one, and the metrics are one. A batch norm takes one whenever it is passed
-  forward, and one back. Those of G are passed once. Those of D are passed in both updates; compilers put real
-  images and fakes together. Where each step is one of two branches, D judges once more, for the metrics of
-  G's update.
+  Each network's gradient is one, and the metrics are one. A batch norm takes one whenever it is passed forward
+  and one whenever it is passed back, or two where the variance is computed in two passes. Compilers put some of
+  them together, so that this is what the program is written with.
   """
-  train = parts.settings.train
-  g, d = (
-    sum(network.norm) + network.norm[at] * len(network.dense_widths)
-    for network, at in ((parts.settings.generator, 0), (parts.settings.discriminator, -1))
-  )
+  from dcgan_jax.models import LEAST_EPSILON_OF_FAST_VARIANCE
+
+  train, networks = parts.settings.train, (parts.settings.generator, parts.settings.discriminator)
   if not train.sync_norm:
     return 5
-  return 3 + g * (2 + train.fresh_z) + d * (5 if train.order == 'one_per_batch' else 4)
+  norms = [sum(net.norm) + net.norm[at] * len(net.dense_widths) for net, at in zip(networks, (0, -1))]
+  each = [1 + (net.norm_epsilon < LEAST_EPSILON_OF_FAST_VARIANCE) for net in networks]
+  # G is passed once, forward and back. D sees real images, fakes, and fakes again when G learns; where a step
+  # is one of two branches, it also sees real images and fakes for the metrics of the other branch.
+  passes = (2 + train.fresh_z, 8 if train.order == 'one_per_batch' else 6)
+  return 3 + sum(n * times * size for n, times, size in zip(norms, passes, each))
 
 
 def broken(preset: str, made: dict) -> list[str]:
