@@ -77,9 +77,9 @@ def measure(preset: str, target: str) -> dict:
 def most_all_reduces(parts) -> int:
   """Returns how many all-reduces a step may take: of gradients, of metrics, and of the statistics of norms.
 
-  Each network's gradient is one, and the metrics are one. A batch norm takes one whenever it is passed forward
-  and one whenever it is passed back, or two where the variance is computed in two passes. Compilers put some of
-  them together, so that this is what the program is written with.
+  Each network's gradient is one, and the metrics are one. A batch norm takes one whenever it is passed
+  forward and one whenever it is passed back, or two where the variance is computed in two passes. Compilers
+  put some of them together, so this is what the program is written with.
   """
   from dcgan_jax.models import LEAST_EPSILON_OF_FAST_VARIANCE
 

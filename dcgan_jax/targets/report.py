@@ -233,52 +233,56 @@ def _compile(lowered: jax.stages.Lowered, target: Target) -> jax.stages.Compiled
 
 def to_text(report: Report) -> str:
   """Returns the report as a user reads it, a line for each thing."""
-  target, images = report.target, report.images
-  number = f'{report.devices} device{"s" * (report.devices > 1)}'
-  each = report.batch // report.devices
-  title = (
-    f'Train step of {report.batch} images on {target.name}: {number}, {each} images on each, in MiB of each'
+  devices = (
+    f'{report.devices} device{"s" * (report.devices > 1)}, {report.batch // report.devices} images on each'
   )
-  together = f'{report.steps} steps are' if report.steps > 1 else 'one step is'
-  resident = f'{images.count:,} images, {images.origin}'
-  streamed = f'of a batch; {images.count:,} images take more than data.memory_limit, {images.origin}'
-  rows = [
-    ('state', _mib(report.state), "parameters, Adam's averages, statistics"),
-    ('data set', _mib(report.data), streamed if images.streamed else resident),
-    ('temporaries', _mib(report.temporaries), 'activations, gradients and what they take on the way'),
-    ('code', _mib(report.code), f'{together} one program'),
-    ('whole step', _mib(report.total), _room(report)),
-    ('convolutions', f'{sum(report.convolutions.values()):,}', _listed(report.convolutions)),
-    ('products', f'{report.products:,}', 'of matrices, among them the forms of convolutions that suit a CPU'),
-    ('branches', f'{report.branches:,}', 'conditionals, whose condition is read before they run'),
-  ]
-  rows += [
-    (each.kind, f'{each.count:,}', f'in a step, {_mib(each.bytes)} MiB') for each in report.collectives
-  ]
-  rows += [
-    (f'data set: {it.kind}', f'{it.count:,}', f'as large as the data set, {_mib(it.bytes)} MiB')
-    for it in report.copies
-  ]
-  if report.flops is None:
-    rows.append(('GFLOP', 'unknown', 'to this compiler'))
-  else:
-    rows.append(('GFLOP', f'{report.flops / 1e9:,.1f}', 'of a step on each device'))
+  title = (
+    f'Train step of {report.batch} images on {report.target.name}: {devices}. Memory in MiB of each device:'
+  )
+  rows = [*_memory_rows(report), *_program_rows(report)]
   width = max(len(name) for name, _, _ in rows)
   return '\n'.join([title, *(f'{name:{width}} {value:>12}  ({about})' for name, value, about in rows)])
+
+
+def _memory_rows(report: Report) -> list[tuple[str, str, str]]:
+  """Returns what the step takes of each device's memory: name, MiB, what that is."""
+  images = report.images
+  about = f'{images.count:,} images, {images.origin}'
+  if images.streamed:
+    about = f'a batch; {about}, take more than data.memory_limit and are streamed'
+  if not report.memory:
+    room = 'this machine does not say how much it has'
+  else:
+    room = f'{"fits" if report.fits else "does not fit"}: each device has {report.memory / MIB:,.0f}'
+  return [
+    ('state', _mib(report.state), "parameters, Adam's averages, statistics"),
+    ('data set', _mib(report.data), about),
+    ('temporaries', _mib(report.temporaries), 'activations, gradients and what they take on the way'),
+    ('code', _mib(report.code), f'one program takes {report.steps} step{"s" * (report.steps > 1)}'),
+    ('whole step', _mib(report.total), room),
+  ]
+
+
+def _program_rows(report: Report) -> list[tuple[str, str, str]]:
+  """Returns what became of the step: name, a count, what that is of."""
+  kinds = ', '.join(f'{count} {kind}' for kind, count in report.convolutions.items())
+  forms = ', the forms of most convolutions among them' if report.target.platform == 'cpu' else ''
+  rows = [
+    ('convolutions', f'{sum(report.convolutions.values()):,}', kinds or 'all are computed in other forms'),
+    ('products', f'{report.products:,}', f'of matrices{forms}'),
+    ('branches', f'{report.branches:,}', 'conditionals, of which each waits for its condition'),
+  ]
+  rows += [(it.kind, f'{it.count:,}', f'in a step, {_mib(it.bytes)} MiB') for it in report.collectives]
+  rows += [
+    (f'{it.kind} of data', f'{it.count:,}', f'as large as the data set: {_mib(it.bytes)} MiB')
+    for it in report.copies
+  ]
+  if not report.images.streamed and not report.copies:
+    rows.append(('copies of data', '0', 'nothing else is as large as the data set'))
+  flops = 'unknown' if report.flops is None else f'{report.flops / 1e9:,.1f}'
+  return [*rows, ('GFLOP', flops, 'of a step on each device, as the compiler counts')]
 
 
 def _mib(size: int) -> str:
   """Returns bytes in MiB."""
   return f'{size / MIB:,.1f}'
-
-
-def _listed(counts: dict[str, int]) -> str:
-  """Returns how many there are of each kind, in words."""
-  return ', '.join(f'{count} {kind}' for kind, count in counts.items()) or 'none are left as such'
-
-
-def _room(report: Report) -> str:
-  """Returns whether the program fits, in words."""
-  if not report.memory:
-    return 'this machine does not say how much it has'
-  return f'{"fits" if report.fits else "does not fit"}: each device has {report.memory / MIB:,.0f}'

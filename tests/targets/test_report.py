@@ -168,14 +168,14 @@ def test_text_of_a_report():
   text = report.to_text(made)
   for part in (
     'on v5e:2x4: 8 devices, 16 images on each',
-    '10 steps are one program',
+    'one program takes 10 steps',
     'does not fit: each device has 16,384',
     '42 in a fusion',
     'in a step, 24.0 MiB',
-    'data set: copy',
+    'copy of data',
     'unknown',
   ):
     assert part in text
-  assert not made.fits and 'of a batch' in report.to_text(
+  assert not made.fits and 'are streamed' in report.to_text(
     dataclasses.replace(made, images=dataclasses.replace(images, streamed=True))
   )
