@@ -270,9 +270,13 @@ def _program_rows(report: Report) -> list[tuple[str, str, str]]:
   rows = [
     ('convolutions', f'{sum(report.convolutions.values()):,}', kinds or 'all are computed in other forms'),
     ('products', f'{report.products:,}', f'of matrices{forms}'),
-    ('branches', f'{report.branches:,}', 'conditionals, of which each waits for its condition'),
+    (
+      'branches',
+      f'{report.branches:,}',
+      'conditionals, of which each waits for its condition; all branches are counted here',
+    ),
   ]
-  rows += [(it.kind, f'{it.count:,}', f'in a step, {_mib(it.bytes)} MiB') for it in report.collectives]
+  rows += [(it.kind, f'{it.count:,}', f'{_mib(it.bytes)} MiB in all') for it in report.collectives]
   rows += [
     (f'{it.kind} of data', f'{it.count:,}', f'as large as the data set: {_mib(it.bytes)} MiB')
     for it in report.copies

@@ -171,7 +171,7 @@ def test_text_of_a_report():
     'one program takes 10 steps',
     'does not fit: each device has 16,384',
     '42 in a fusion',
-    'in a step, 24.0 MiB',
+    '24.0 MiB in all',
     'copy of data',
     'unknown',
   ):
