@@ -25,6 +25,7 @@ def test_how_many_steps_are_one_program(monkeypatch):
     return training.steps_per_dispatch(settings.check(config))
 
   assert steps_per_dispatch(small) == 1  # on CPU
+  assert training.steps_per_dispatch(settings.check(small), 'tpu') == 10
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   assert steps_per_dispatch(small) == 10
   assert steps_per_dispatch(large) == 1
