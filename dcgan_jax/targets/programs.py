@@ -204,7 +204,9 @@ def uses(text: str, kind: str) -> dict[str, int]:
   found: collections.Counter[str] = collections.Counter()
   for line in text.splitlines():
     if f'tensor<{kind}>' in line and not re.match(r'\s*(func\.func|\}|\^)', line):
-      operation = (re.search(r'"?\b(?:stablehlo|func|sdy|mhlo)\.(\w+)', line) or ['', 'other'])[1]
+      # Where it is clear whose it is, a call or a return stands without its dialect.
+      named = re.search(r'\b(?:stablehlo|func|sdy|mhlo)\.(\w+)|\b(call|return)\b', line)
+      operation = (named[1] or named[2]) if named else 'other'
       if operation not in NO_USE:
         found[operation] += 1
   return dict(found)

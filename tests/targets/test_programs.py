@@ -52,7 +52,8 @@ LOWERED = """  func.func public @main(%arg0: tensor<20x8x8x1xui8>) -> tensor<4x8
     %1 = "stablehlo.gather"(%arg0, %i) <{}> : (tensor<20x8x8x1xui8>, tensor<4x1xi32>) -> tensor<4x8x8x1xui8>
     %2 = stablehlo.transpose %arg0, dims = [0, 3, 1, 2] : (tensor<20x8x8x1xui8>) -> tensor<20x1x8x8xui8>
     %3 = stablehlo.transpose %2, dims = [0, 3, 1, 2] : (tensor<20x1x8x8xui8>) -> tensor<20x8x1x8xui8>
-    return %1 : tensor<4x8x8x1xui8>
+    %4 = call @take(%3, %1) : (tensor<20x8x1x8xui8>, tensor<4x8x8x1xui8>) -> tensor<4x8x8x1xui8>
+    return %4 : tensor<4x8x8x1xui8>
 """
 
 
@@ -98,3 +99,4 @@ def test_shapes():
 def test_uses_in_a_lowered_program():
   assert programs.uses(LOWERED, '20x8x8x1xui8') == {'gather': 1, 'transpose': 1}
   assert programs.uses(LOWERED, '20x1x8x8xui8') == {'transpose': 2}
+  assert programs.uses(LOWERED, '20x8x1x8xui8') == {'transpose': 1}
