@@ -21,6 +21,7 @@ from dcgan_jax.targets.programs import Counted
 from dcgan_jax.train_state import GanState
 
 MIB = 2**20
+PREALLOCATED = 0.75  # of a GPU's memory, which JAX takes for itself at the start unless told otherwise
 SMALLER = 'choose a smaller train.batch_size or data.image_size, a larger train.accumulate or more devices'
 
 
@@ -254,6 +255,8 @@ def _memory_rows(report: Report) -> list[tuple[str, str, str]]:
     room = 'this machine does not say how much it has'
   else:
     room = f'{"fits" if report.fits else "does not fit"}: each device has {report.memory / MIB:,.0f}'
+    if report.target.platform == 'gpu' and report.total > PREALLOCATED * report.memory:
+      room += '; set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95, since JAX takes only 0.75 of it otherwise'
   return [
     ('state', _mib(report.state), "parameters, Adam's averages, statistics"),
     ('data set', _mib(report.data), about),

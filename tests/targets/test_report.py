@@ -179,3 +179,6 @@ def test_text_of_a_report():
   assert not made.fits and 'are streamed' in report.to_text(
     dataclasses.replace(made, images=dataclasses.replace(images, streamed=True))
   )
+  gpu = names.Target('h100', 'h100', 'gpu', (1,), 81_559)
+  close = dataclasses.replace(made, target=gpu, total=70_000 * mib)
+  assert close.fits and 'XLA_PYTHON_CLIENT_MEM_FRACTION' in report.to_text(close)
