@@ -255,7 +255,7 @@ def _memory_rows(report: Report) -> list[tuple[str, str, str]]:
     room = 'this machine does not say how much it has'
   else:
     room = f'{"fits" if report.fits else "does not fit"}: each device has {report.memory / MIB:,.0f}'
-    if report.target.platform == 'gpu' and report.total > PREALLOCATED * report.memory:
+    if report.fits and report.target.platform == 'gpu' and report.total > PREALLOCATED * report.memory:
       room += '; set XLA_PYTHON_CLIENT_MEM_FRACTION=0.95, since JAX takes only 0.75 of it otherwise'
   return [
     ('state', _mib(report.state), "parameters, Adam's averages, statistics"),

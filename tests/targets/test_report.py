@@ -182,3 +182,4 @@ def test_text_of_a_report():
   gpu = names.Target('h100', 'h100', 'gpu', (1,), 81_559)
   close = dataclasses.replace(made, target=gpu, total=70_000 * mib)
   assert close.fits and 'XLA_PYTHON_CLIENT_MEM_FRACTION' in report.to_text(close)
+  assert 'MEM_FRACTION' not in report.to_text(dataclasses.replace(close, total=90_000 * mib))
