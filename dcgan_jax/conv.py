@@ -188,7 +188,7 @@ def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...],
 
 
 @functools.cache
-def compiler_options(deterministic: bool = False) -> dict[str, str | bool]:
+def compiler_options(deterministic: bool = False, platform: str | None = None) -> dict[str, str | bool]:
   """Returns the options for `jax.jit` of anything with convolutions; {} for none.
 
   XLA:CPU of jaxlib 0.10 hands convolutions, matrix products and reductions to its YNN library. Its
@@ -198,16 +198,19 @@ def compiler_options(deterministic: bool = False) -> dict[str, str | bool]:
   Args:
     deterministic: whether a GPU must repeat every bit, for which XLA does without atomic additions and
       without the algorithms of cuDNN that use them.
+    platform: 'cpu' | 'gpu' | 'tpu', what is compiled for; None is what JAX runs on here.
   """
+  platform = platform or jax.default_backend()
   options: dict[str, str | bool] = {
     'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE'
   }
-  if jax.default_backend() == 'gpu' and deterministic:
+  if platform == 'gpu' and deterministic:
     return {'xla_gpu_deterministic_ops': True}
-  if jax.default_backend() != 'cpu':
+  if platform != 'cpu':
     return {}
   try:
-    jax.jit(lambda: jnp.zeros(()), compiler_options=options).lower().compile()
+    with jax.default_device(jax.devices('cpu')[0]):
+      jax.jit(lambda: jnp.zeros(()), compiler_options=options).lower().compile()
   except jax.errors.JaxRuntimeError:  # This jaxlib does not have the option.
     return {}
   return options

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from dcgan_jax import data, parallel, train_state, train_step
 from dcgan_jax.errors import InputError
@@ -70,6 +71,18 @@ class Experiment:
   def train_step(self, axis_name: str | None) -> train_step.TrainStep:
     """Makes the train step, not yet compiled, see `train_step.make_train_step`."""
     return train_step.make_train_step(self.gan, self.recipe, axis_name)
+
+  def compile_steps(self, mesh: Mesh, looped: bool) -> jax.stages.Wrapped:
+    """Returns the program of the run's steps on these devices, see `parallel.compile_steps`."""
+    train = self.settings.train
+    return parallel.compile_steps(
+      self.train_step(parallel.mesh_axis(mesh)),
+      mesh,
+      (*self.fit.image_size, self.fit.channels),
+      looped,
+      train.deterministic,
+      train.matmul_precision,
+    )
 
 
 def build(settings: Settings) -> Experiment:

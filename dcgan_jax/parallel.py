@@ -251,7 +251,7 @@ def compile_steps(
   return jax.jit(
     steps if mesh.size == 1 else divided,
     donate_argnums=0,
-    compiler_options=conv.compiler_options(deterministic),
+    compiler_options=conv.compiler_options(deterministic, mesh.devices.flat[0].platform),
   )
 
 

@@ -171,15 +171,8 @@ def programs_in_flight() -> int:
 
 
 def compile_steps(parts: Experiment, mesh: Mesh) -> jax.stages.Wrapped:
-  """Returns the program of a run's steps, see `parallel.compile_steps`."""
-  return parallel.compile_steps(
-    parts.train_step(parallel.mesh_axis(mesh)),
-    mesh,
-    (*parts.fit.image_size, parts.fit.channels),
-    looped=steps_per_dispatch(parts.settings) > 1,
-    deterministic=parts.settings.train.deterministic,
-    precision=parts.settings.train.matmul_precision,
-  )
+  """Returns the program of a run's steps here, see `parallel.compile_steps`."""
+  return parts.compile_steps(mesh, looped=steps_per_dispatch(parts.settings) > 1)
 
 
 def steps_per_dispatch(chosen: Settings, platform: str | None = None) -> int:

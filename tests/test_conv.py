@@ -157,6 +157,8 @@ def test_bfloat16_stays_bfloat16_and_near():
 
 def test_compiler_options_compile():
   options = conv.compiler_options()
+  assert conv.compiler_options(platform='cpu') == options and conv.compiler_options(platform='tpu') == {}
+  assert conv.compiler_options(True, 'gpu') and not conv.compiler_options(False, 'gpu')
   assert jax.jit(lambda x: x + 1.0, compiler_options=options)(1.0) == 2.0
 
 

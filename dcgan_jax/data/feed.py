@@ -108,15 +108,20 @@ class Feed:
     if self.classes is not None and len(self.classes) != len(images):
       raise InputError('data.classes: images that cannot be decoded have classes; remove them')
     examples = parallel.put_data_set(mesh, Examples(images, self.classes))
-    steps_of_window = max(LEAST_STEPS, len(images) // self.batch_size)
+    length = steps_of_window(len(images), self.batch_size)
     # A resumed run has the windows of one that was not stopped.
-    for number in itertools.count(step // steps_of_window):
-      first, end = number * steps_of_window, (number + 1) * steps_of_window
+    for number in itertools.count(step // length):
+      first, end = number * length, (number + 1) * length
       # A window is a single batch of as many images, and in the same order.
-      rows = order.batch_indices(self.seed, number, steps_of_window * self.batch_size, len(images))
-      rows = rows.reshape(steps_of_window, self.batch_size)
+      rows = order.batch_indices(self.seed, number, length * self.batch_size, len(images))
+      rows = rows.reshape(length, self.batch_size)
       window = parallel.put_whole(mesh, parallel.Window(rows, np.array(first, np.int32)))
       while step < end:
         count = min(most(step), end - step)
         yield Block(parallel.Batches(examples, window, np.int32(count)), count)
         step += count
+
+
+def steps_of_window(num_images: int, batch_size: int) -> int:
+  """Returns for how many steps the order of the images is on the devices: an epoch's, or a hundred."""
+  return max(LEAST_STEPS, num_images // batch_size)

@@ -110,6 +110,25 @@ def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
   return Tfds(records, image_key, f'{builder.data_path} {split}', fit, names)
 
 
+def count_prepared(name: str, split: str) -> int | None:
+  """Returns how many images a split has; None if there is no such, or it is not prepared on this machine.
+
+  Args:
+    name: of the data set, as in `open_tfds`.
+    split: in tfds's notation.
+  """
+  import tensorflow_datasets as tfds
+
+  if not NAME.fullmatch(name):
+    return None
+  logging.getLogger('absl').setLevel(logging.ERROR)
+  try:
+    builder = tfds.builder(name, data_dir=os.environ.get('TFDS_DATA_DIR'), try_gcs=False)
+    return builder.info.splits[split].num_examples if builder.is_prepared() else None
+  except (ValueError, AssertionError, TypeError, OSError, KeyError):  # `open_tfds` says what is wrong.
+    return None
+
+
 def _prepare(builder: Any, field: str) -> None:
   """Downloads a data set that is not there yet, or converts one that was prepared as TFRecord.
 

@@ -8,6 +8,7 @@ import pytest
 from configs import cifar10, digits, svhn
 from dcgan_jax import sampling, settings
 from dcgan_jax.evaluation.extractors import Chosen
+from dcgan_jax.targets import names
 
 DIGITS = settings.check(digits.get_config())
 CIFAR10, SVHN = (settings.check(config.get_config()) for config in (cifar10, svhn))
@@ -21,6 +22,11 @@ CALLS = [
     (DIGITS, W, True, True),
   ),
   (['--mode', 'summary', '--config', 'configs/digits.py'], 'analysis.summary', (DIGITS,)),
+  (
+    ['--mode=summary', '--config=configs/digits.py', '--target=cpu', '--num=5'],
+    'targets.report',
+    (DIGITS, names.parse('cpu'), 5, 1),
+  ),
   (
     ['--mode=sample', '--workdir=w'],
     'sampling',

@@ -17,3 +17,9 @@ def test_summary_from_config_and_from_workdir(trained):
   assert 'Generator' in printed and '16 images on 2 cpu devices, 8 on each' in printed
   state, step = (float(re.search(rf'{name} +([\d.]+)', printed)[1]) for name in ('state', 'whole step'))
   assert 0 <= state < step < 100
+
+
+def test_summary_for_a_target(trained):
+  printed = succeed('--mode=summary', f'--workdir={trained[0]}', '--target=cpu', '--num=100', devices=2)
+  assert '16 images on cpu: 2 devices, 8 images on each' in printed and '(100 images, by --num)' in printed
+  assert re.search(r'whole step +[\d.]+  \(fits', printed) and re.search(r'all-reduce +\d+', printed)

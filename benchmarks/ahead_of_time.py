@@ -1,0 +1,174 @@
+"""Compiles the train step of every preset for machines that are not at hand, and holds it to bounds.
+
+pip install -e '.[aot]' && pip install -e '.[aot_cuda]'   # the compilers, best in an environment of their own
+python benchmarks/ahead_of_time.py --presets=cifar10,celeba --targets=h100,v5e:2x4
+
+Each preset and target has a process of its own, one after the other: 15 to 30 seconds for H100 on two cores,
+two to six minutes for a TPU. Nothing is run, so what it prints are bytes and counts, not times. The status is
+1 if a bound is broken: on H100 every convolution is a call of cuDNN; no instruction makes an array as large
+as the data set; the temporaries of `cifar10` on v5e take 300 MiB at most; and there are no more all-reduces
+than `most_all_reduces` says, and nothing else between the devices.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TARGETS = ['h100', 'h100:8', 'v5e:1x1', 'v5e:2x4', 'v6e:2x2']
+# Images of data sets, which need not be on this machine; for folders as many as a run keeps on the device.
+IMAGES = {
+  'celeba': 162_770,
+  'cifar10': 50_000,
+  'cifar10_32': 50_000,
+  'fashion_mnist': 60_000,
+  'mnist': 60_000,
+  'mnist_conditional': 60_000,
+  'mnist_dropout': 60_000,
+  'modern': 50_000,
+  'modern_64': 50_000,
+  'svhn': 73_257,
+}
+MOST_TEMPORARIES = {('cifar10', 'v5e:1x1'): 300, ('cifar10', 'v5e:2x4'): 300}  # MiB of each device
+HEAD = (
+  'preset',
+  'target',
+  'state',
+  'data set',
+  'temporaries',
+  'whole step',
+  'convolutions',
+  'all-reduces',
+  'their MiB',
+  'branches',
+  'GFLOP',
+  'broken bounds',
+)
+MIB = 2**20
+
+
+def presets() -> list[str]:
+  """Returns the names of all configs that say what they are trained on."""
+  names = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+  return [name for name in names if name not in ('__init__', 'base')]
+
+
+def measure(preset: str, target: str) -> dict:
+  """Compiles a preset for a target, in this process; returns the report with what its bounds need."""
+  from dcgan_jax import experiment, settings, training
+  from dcgan_jax.targets import names, report, topology
+
+  config = importlib.import_module(f'configs.{preset}').get_config()
+  if preset.startswith('image_folder'):
+    config.data.source = 'folder:images'  # No image of it is read.
+  chosen, machine = settings.check(config), names.parse(target)
+  mesh, parts = topology.mesh(machine), experiment.build(chosen)
+  images = report.find_images(parts, IMAGES.get(preset))
+  steps = 1 if images.streamed else training.steps_per_dispatch(chosen, machine.platform)
+  made = dataclasses.asdict(report.measure(parts, machine, mesh, images, steps))
+  return made | {'most_reduced': most_all_reduces(parts) if mesh.size > 1 else 0}
+
+
+def most_all_reduces(parts) -> int:
+  """Returns how many all-reduces a step may take: of gradients, of metrics, and of the statistics of norms.
+
+  Each network's gradient is one, and the metrics are one. A batch norm takes one whenever it is passed
+  forward and one whenever it is passed back, or two where the variance is computed in two passes. Compilers
+  put some of them together, so this is what the program is written with.
+  """
+  from dcgan_jax.models import LEAST_EPSILON_OF_FAST_VARIANCE
+
+  train, networks = parts.settings.train, (parts.settings.generator, parts.settings.discriminator)
+  if not train.sync_norm:
+    return 5
+  norms = [sum(net.norm) + net.norm[at] * len(net.dense_widths) for net, at in zip(networks, (0, -1))]
+  each = [1 + (net.norm_epsilon < LEAST_EPSILON_OF_FAST_VARIANCE) for net in networks]
+  # G is passed once, forward and back. D sees real images, fakes, and fakes again when G learns; where a step
+  # is one of two branches, it also sees real images and fakes for the metrics of the other branch.
+  passes = (2 + train.fresh_z, 8 if train.order == 'one_per_batch' else 6)
+  return 3 + sum(n * times * size for n, times, size in zip(norms, passes, each))
+
+
+def broken(preset: str, made: dict) -> list[str]:
+  """Returns the bounds that a report breaks, in words."""
+  found, target = [], made['target']
+  if target['platform'] == 'gpu':
+    others = {kind: n for kind, n in made['convolutions'].items() if not kind.startswith('cuDNN')}
+    found += [f'{n} convolutions {kind}' for kind, n in others.items()]
+  found += [f'{copy["kind"]} of the data set, {copy["bytes"] / MIB:,.0f} MiB' for copy in made['copies']]
+  most = MOST_TEMPORARIES.get((preset, target['name']))
+  if most and made['temporaries'] > most * MIB:
+    found.append(f'temporaries over {most} MiB')
+  if reduced(made)['count'] > made['most_reduced']:
+    found.append(f'over {made["most_reduced"]} all-reduces')
+  found += [f'{each["kind"]}s' for each in made['collectives'] if each['kind'] != 'all-reduce']
+  if made['total'] > target['memory'] * MIB:
+    found.append('does not fit')
+  return found
+
+
+def reduced(made: dict) -> dict:
+  """Returns the all-reduces of a report, with their bytes."""
+  return next((it for it in made['collectives'] if it['kind'] == 'all-reduce'), {'count': 0, 'bytes': 0})
+
+
+def row(preset: str, made: dict) -> tuple[str, ...]:
+  """Returns the cells of a report."""
+  sizes = [f'{made[key] / MIB:,.1f}' for key in ('state', 'data', 'temporaries', 'total')]
+  kinds = ', '.join(f'{n} {kind}' for kind, n in made['convolutions'].items())
+  between = reduced(made)
+  return (
+    preset,
+    made['target']['name'],
+    *sizes,
+    kinds,
+    str(between['count']),
+    f'{between["bytes"] / MIB:,.1f}',
+    str(made['branches']),
+    f'{made["flops"] / 1e9:,.1f}' if made['flops'] else 'unknown',
+    '; '.join(broken(preset, made)) or 'none',
+  )
+
+
+def in_a_process(preset: str, target: str) -> dict | str:
+  """Returns what `measure` returns in a process of its own, or the last line of what it says instead."""
+  command = [sys.executable, str(Path(__file__)), f'--presets={preset}', f'--targets={target}', '--json']
+  environment = os.environ | {'PYTHONPATH': str(ROOT), 'TF_CPP_MIN_LOG_LEVEL': '3'}
+  done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+  if done.returncode == 0:
+    return json.loads(done.stdout.splitlines()[-1])
+  return (done.stderr.strip().splitlines() or [f'status {done.returncode}'])[-1]
+
+
+def main() -> int:
+  """Compiles and prints a Markdown table; returns the exit status."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--presets', default=','.join(presets()))
+  parser.add_argument('--targets', default=','.join(TARGETS))
+  parser.add_argument('--json', action='store_true', help='one preset and one target, in this process')
+  arguments = parser.parse_args()
+  names, targets = arguments.presets.split(','), arguments.targets.split(',')
+  if arguments.json:
+    print(json.dumps(measure(names[0], targets[0])))
+    return 0
+  print(f'| {" | ".join(HEAD)} |\n|{"---|" * len(HEAD)}', flush=True)
+  status = 0
+  for target in targets:
+    for preset in names:
+      made = in_a_process(preset, target)
+      if isinstance(made, str):
+        cells = (preset, target, *[''] * (len(HEAD) - 3), made.replace('|', '/'))
+      else:
+        cells = row(preset, made)
+      status |= cells[-1] != 'none'
+      print(f'| {" | ".join(cells)} |', flush=True)
+  return int(status)
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,96 @@
+"""The names of machines that a train step can be compiled for. Importing this module does not import JAX."""
+
+import importlib.util
+import math
+import os
+import re
+from dataclasses import dataclass
+
+from dcgan_jax.errors import InputError
+
+# MiB of each device: what nvidia-smi shows for the H100 of 80 GB, and what Google states for TPUs.
+MEMORY = {'h100': 81_559, 'v5e': 16 * 1024, 'v6e': 32 * 1024, 'v5p': 95 * 1024}
+MOST_GPUS = 8  # of one host
+# Slices that are offered: a chip alone, one host of four chips, and whole hosts together.
+FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
+CUBES = ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8')
+SLICES = {'v5e': FLAT, 'v6e': FLAT, 'v5p': CUBES}
+# What compiling needs beside JAX, by the platform: modules, one of which must be there, and who brings it.
+NEEDED = {
+  'gpu': (('jax_plugins.xla_cuda12', 'jax_plugins.xla_cuda13'), 'the CUDA plugin of JAX', 'aot_cuda'),
+  'tpu': (('libtpu',), 'libtpu', 'aot'),
+}
+
+
+@dataclass(frozen=True)
+class Target:
+  """A machine to compile for.
+
+  Attributes:
+    name: as the user gives it.
+    kind: 'cpu' | 'h100' | 'v5e' | 'v6e' | 'v5p'.
+    platform: as JAX calls it: 'cpu' | 'gpu' | 'tpu'.
+    layout: of its devices: chips along each axis of a TPU slice, or how many GPUs; () for a CPU, whose
+      devices are those that JAX has here.
+    memory: MiB of each device.
+  """
+
+  name: str
+  kind: str
+  platform: str
+  layout: tuple[int, ...]
+  memory: int
+
+  @property
+  def devices(self) -> int:
+    """Returns how many devices it has, where its name says so; 1 for a CPU."""
+    return math.prod(self.layout)
+
+
+def parse(name: str) -> Target:
+  """Returns the target of a name, once what compiling for it needs is found to be installed.
+
+  Args:
+    name: 'cpu', 'h100', 'h100:N' with N GPUs, or a TPU slice as 'v5e:2x4'.
+
+  Raises:
+    InputError: in one line; there is no such target, or its compiler is not installed.
+  """
+  kind, colon, layout = name.partition(':')
+  if name == 'cpu':
+    return Target(name, kind, 'cpu', (), _memory_of_this_machine())
+  if kind == 'h100' and (not colon or (re.fullmatch('[1-9]', layout) and int(layout) <= MOST_GPUS)):
+    target = Target(name, kind, 'gpu', (int(layout or 1),), MEMORY[kind])
+  elif layout in SLICES.get(kind, ()):
+    target = Target(name, kind, 'tpu', tuple(map(int, layout.split('x'))), MEMORY[kind])
+  else:
+    raise InputError(f'--target={name}: choose {_choices(kind)}')
+  modules, title, extra = NEEDED[target.platform]
+  if not any(map(_is_installed, modules)):
+    raise InputError(f"--target={name}: needs {title}, which is not installed; pip install -e '.[{extra}]'")
+  return target
+
+
+def _choices(kind: str) -> str:
+  """Returns what to choose instead of a wrong name: the layouts of a kind, or an example of every kind."""
+  if kind in SLICES:
+    return ', '.join(f'{kind}:{layout}' for layout in SLICES[kind])
+  if kind == 'h100':
+    return f'h100 or h100:2 to h100:{MOST_GPUS}'
+  return f'cpu, h100, h100:N (up to {MOST_GPUS}), v5e:2x4, v6e:4x4, v5p:2x2x1 or another slice of these TPUs'
+
+
+def _is_installed(module: str) -> bool:
+  """Returns whether a module can be found; it is not imported."""
+  try:
+    return importlib.util.find_spec(module) is not None
+  except ModuleNotFoundError:  # of the package that it is in
+    return False
+
+
+def _memory_of_this_machine() -> int:
+  """Returns the MiB of memory of this machine, 0 where it does not tell."""
+  try:
+    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2**20
+  except (AttributeError, ValueError, OSError):
+    return 0

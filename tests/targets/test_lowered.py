@@ -1,0 +1,94 @@
+"""The train step of every preset as GPUs and TPUs get it: what is wrong here is slow there.
+
+Nothing is compiled, so it takes neither such a device nor its compiler.
+"""
+
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+from jax.sharding import Mesh
+
+from dcgan_jax import experiment, parallel, settings
+from dcgan_jax.command_line import shared
+from dcgan_jax.targets import programs, report
+
+PRESETS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py') if path.stem[0] not in '_')
+PRESETS.remove('base')  # It has keys that belong to no data.
+QUICK = {'digits', 'mnist', 'svhn'}  # All presets take half a minute.
+FOLDERS = {name for name in PRESETS if name.startswith('image_folder')}
+N = 50_021  # images: no other size in a program is this prime
+# Convolutions of a kernel's gradient, in the form that cuDNN and the TPU's compiler know.
+PLAIN_KERNEL_GRADIENT = 'dim_numbers = [f, 0, 1, b]x[i, 0, 1, o]->[0, 1, b, f]'
+
+
+def chosen(name):
+  """Returns the settings of a preset; those for a folder of images need its name."""
+  if name not in FOLDERS:
+    return shared.preset(name)
+  config = __import__(f'configs.{name}', fromlist=['get_config']).get_config()
+  config.data.source = f'folder:{Path.cwd()}'
+  return settings.check(config)
+
+
+def lowered(name, devices, *platforms):
+  """Returns the lowered train step of a preset for each platform, and the type of its data set."""
+  mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
+  parts = experiment.build(chosen(name))
+  with jax.numpy_dtype_promotion('standard'):  # Optax mixes int32 with float32.
+    arguments = report.step_arguments(parts, mesh, N)
+    # What nobody uses is dropped here from a single step, and from a loop only by the compiler.
+    traced = parts.compile_steps(mesh, looped=False).trace(*arguments)
+    texts = [traced.lower(lowering_platforms=(platform,)).as_text() for platform in platforms]
+  (images,) = [leaf for leaf in jax.tree.leaves(arguments[1]) if leaf.dtype == np.uint8]
+  return texts, 'x'.join(map(str, images.shape)) + 'xui8'
+
+
+def expected_convolutions(name):
+  """Returns how many convolutions a step has, and how many of them are the gradients of kernels.
+
+  D's first layer needs no gradient in its image when D learns. With one_per_batch, each of the two branches
+  also has the forward passes that the other network's metrics are of.
+  """
+  train = chosen(name).train
+  g, d = len(chosen(name).generator.widths), len(chosen(name).discriminator.widths)
+  generator = {'forward': g, 'update': 2 * d + 2 * g}  # Forward and back through D, back through G.
+  discriminator = 2 * (d + (d - 1) + d)  # Real images and fakes: forward, in the image, in the kernel.
+  total = generator['forward'] * (1 + train.fresh_z) + generator['update'] + discriminator
+  if train.order == 'one_per_batch':
+    total += d + 2 * d
+  return total, g + 2 * d
+
+
+@pytest.mark.parametrize(
+  'name', [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PRESETS]
+)
+def test_lowered_train_step(name):
+  texts, images = lowered(name, 1, 'cuda', 'tpu')
+  for text in texts:
+    total, kernel_gradients = expected_convolutions(name)
+    assert text.count('stablehlo.convolution') == total
+    assert text.count(PLAIN_KERNEL_GRADIENT) == kernel_gradients
+    assert 'fft' not in text and 'float64' not in text
+    assert programs.uses(text, images) == {'gather': 1}
+
+
+def test_lowered_train_step_of_several_devices():
+  texts, images = lowered('digits', 4, 'cuda', 'tpu')
+  for text in texts:
+    total, kernel_gradients = expected_convolutions('digits')
+    assert text.count('stablehlo.convolution') == total
+    assert text.count(PLAIN_KERNEL_GRADIENT) == kernel_gradients
+    assert programs.uses(text, images) == {'gather': 1}
+    gradients = re.findall(r'"stablehlo.all_reduce"\(%\w+\)', text)
+    assert len(gradients) == text.count('"stablehlo.all_reduce"')
+
+
+def test_a_cpu_gets_other_forms():
+  """Shows that the counts above can fail."""
+  (text,), _ = lowered('digits', 1, 'cpu')
+  assert text.count('stablehlo.convolution') != expected_convolutions('digits')[0]
+  assert PLAIN_KERNEL_GRADIENT not in text
