@@ -4,7 +4,8 @@
 
 The images are in colour. --config.data.image_size=32 and --config.data.channels=1 change that; any size works
 that the strides divide.
-Run time: 20,000 steps need a GPU. On two CPU cores add --config.data.image_size=32
+Run time: 20,000 steps need a GPU; there, add --config.train.dtype=bfloat16.
+On two CPU cores add --config.data.image_size=32
 --config.generator.widths='(128,64,32,16)' --config.discriminator.widths='(16,32,64,128)'
 Expect: a few hundred images show that it works; some thousands are needed to learn from.
 """

@@ -2,7 +2,8 @@
 
   python main.py --config=configs/svhn.py
 
-Run time: 200 epochs of 1,145 steps, each of which trains G or D in turn, need a GPU.
+Run time: 200 epochs of 1,145 steps, each of which trains G or D in turn, need a GPU;
+there, add --config.train.dtype=bfloat16.
 Expect: this config was not trained here. docs/importing.md shows what the authors' own weights draw.
 """
 
