@@ -9,7 +9,8 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -28,6 +29,7 @@ from dcgan_jax.train_step import TrainStep
 
 AXIS = 'batch'  # the mesh axis along which a batch is divided
 LONGEST_WAIT = 7 * 24 * 3600 * 1000  # milliseconds that processes wait for process 0, while it lives
+LOOP = 10  # steps, or fewer, after which the devices ask whether there are more
 _MEETINGS = itertools.count()  # of the processes, which need a name each
 
 
@@ -197,21 +199,23 @@ def put_data_set(mesh: Mesh, examples: Examples) -> Examples:
 
 
 def compile_steps(
-  train_step: TrainStep,
+  train_step: TrainStep | tuple[TrainStep, ...],
   mesh: Mesh,
   image_shape: tuple[int, ...],
-  looped: bool = False,
+  loop: int = 0,
   deterministic: bool = False,
   precision: str = 'default',
 ) -> jax.stages.Wrapped:
   """Makes one program of train steps.
 
   Args:
-    train_step: made for the axis name `mesh_axis(mesh)`.
+    train_step: made for the axis name `mesh_axis(mesh)`; or several that take turns, the first of which takes
+      the first step of a program.
     mesh: all devices.
     image_shape: height, width, channels.
-    looped: whether the program takes any number of steps, `batches.steps`, in a loop on the devices. XLA
-      optimizes a step better outside a loop, so a program that is not looped takes a single one.
+    loop: 0 for a program of a single step, which XLA optimizes better than one in a loop. Otherwise the
+      program takes any number of steps, `batches.steps`, that is a multiple of `loop`. The devices ask after
+      every so many steps whether there are more, and a GPU has to ask its host.
     deterministic: whether a GPU must repeat every bit.
     precision: of convolutions and matrix products of float32: 'default' | 'high' | 'highest'.
 
@@ -220,25 +224,15 @@ def compile_steps(
     takes over the buffers of the old one. `last` has the metrics of the last step, float32 [] each, and
     `sums` their sums over all steps of the program.
   """
-
-  train = train_step if precision == 'default' else jax.default_matmul_precision(precision)(train_step)
-
-  def one(state: GanState, batches: Batches) -> tuple[GanState, Any]:
-    return train(state, *_own_examples(batches, state.step, mesh, image_shape))
+  own = partial(_own_examples, mesh=mesh, image_shape=image_shape)
+  precise = jax.default_matmul_precision(None if precision == 'default' else precision)
+  turns = tuple(map(precise, train_step if isinstance(train_step, tuple) else (train_step,)))
 
   def steps(state: GanState, batches: Batches) -> tuple[GanState, Any, Any]:
-    if not looped or batches.window is None:
-      state, metrics = one(state, batches)
-      return state, metrics, metrics
-
-    def body(_: Any, carry: tuple[GanState, Any, Any]) -> tuple[GanState, Any, Any]:
-      state, sums, _ = carry
-      state, metrics = one(state, batches)
-      return state, jax.tree.map(jnp.add, sums, metrics), metrics
-
-    _, metrics = jax.eval_shape(one, state, batches)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
-    return jax.lax.fori_loop(0, batches.steps, body, (state, zeros, zeros))
+    if loop and batches.window is not None:
+      return _in_loop(turns, own, loop, state, batches)
+    state, metrics = turns[0](state, *own(batches, state.step))
+    return state, metrics, metrics
 
   def divided(state: GanState, batches: Batches) -> tuple[GanState, Any, Any]:
     # Unchecked, each device gets gradients of its own, as under pmap, and the step averages them.
@@ -248,11 +242,28 @@ def compile_steps(
     )
     return mapped(state, batches)
 
-  return jax.jit(
-    steps if mesh.size == 1 else divided,
-    donate_argnums=0,
-    compiler_options=conv.compiler_options(deterministic, mesh.devices.flat[0].platform),
-  )
+  options = conv.compiler_options(deterministic, mesh.devices.flat[0].platform)
+  return jax.jit(steps if mesh.size == 1 else divided, donate_argnums=0, compiler_options=options)
+
+
+def _in_loop(
+  turns: Sequence[TrainStep], own: Callable[..., Examples], loop: int, state: GanState, batches: Batches
+) -> tuple[GanState, Any, Any]:
+  """Takes `batches.steps` steps, see `compile_steps`."""
+
+  def each_turn(carry: tuple[GanState, Any, Any], _: Any) -> tuple[tuple[GanState, Any, Any], None]:
+    state, sums, last = carry
+    for turn in turns:
+      state, last = turn(state, *own(batches, state.step))
+      sums = jax.tree.map(jnp.add, sums, last)
+    return (state, sums, last), None
+
+  def known_number(_: Any, carry: tuple[GanState, Any, Any]) -> tuple[GanState, Any, Any]:
+    return jax.lax.scan(each_turn, carry, length=loop // len(turns))[0]
+
+  _, metrics = jax.eval_shape(lambda state: turns[0](state, *own(batches, state.step)), state)
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+  return jax.lax.fori_loop(0, batches.steps // loop, known_number, (state, zeros, zeros))
 
 
 def _own_examples(batches: Batches, step: Array, mesh: Mesh, image_shape: tuple[int, ...]) -> Examples:

@@ -95,7 +95,7 @@ class Keys(NamedTuple):
     return self._replace(z=z, generator_dropout=in_g, discriminator_dropout=in_d)
 
 
-def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> TrainStep:
+def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None, turn: str = '') -> TrainStep:
   """Returns the pure function that trains both networks on one batch.
 
   All randomness is a function of (state.key, state.step, global sample index). G's running batch-norm
@@ -108,14 +108,14 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> T
     axis_name: of the mapped axis, under `jax.pmap` or `jax.shard_map(..., check_vma=False)`; each
       device then gets its contiguous part of the global batch, and gradients, batch statistics and
       metrics are averaged over the axis. None on one device.
+    turn: with 'one_per_batch', whose turn it always is, one of `TURNS`; '' lets the step's number decide.
 
   Returns:
     (state, images, classes=None) -> (state, metrics), to be compiled by the caller. images: uint8
-    [d_steps * B, H, W, C], B divisible by `accumulate` on each device. classes: int32 [d_steps * B], if
-    the networks are told them. metrics: float32 scalars `loss_d`,
-    `loss_g`; `penalty`, if D's gradient is penalized; `d_real` and `d_fake`, the mean of D(x) and D(G(z))
-    before D's update; `d_fake_after`, D(G(z)) as G's update saw it; `grad_norm_d`, `grad_norm_g`, global L2
-    norms. With 'one_per_batch' the network whose turn it is not has gradient norm 0.
+    [d_steps * B, H, W, C], B divisible by `accumulate` on each device. classes: int32 [d_steps * B], if the
+    networks are told them. metrics: float32 scalars `loss_d`, `loss_g`; `penalty`, if D's gradient is
+    penalized; `d_real` and `d_fake`, the mean of D(x) and D(G(z)) before D's update; `d_fake_after`, D(G(z))
+    as G's update saw it; `grad_norm_d`, `grad_norm_g`, global L2 norms, 0 of a network whose turn it is not.
 
   Raises:
     ValueError: an unknown order, or d_steps or accumulate with an order that has no use for it.
@@ -127,7 +127,7 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> T
   if recipe.accumulate != 1 and recipe.order == 'one_per_batch':
     raise ValueError(f'accumulate={recipe.accumulate}: order=one_per_batch takes only 1')
   gan = gan.along(axis_name)
-  train = ORDERS[recipe.order]
+  train = partial(one_per_batch, turn=turn) if turn else ORDERS[recipe.order]
 
   def train_step(state: GanState, images: Array, classes: Array | None = None) -> tuple[GanState, Metrics]:
     key = jax.random.wrap_key_data(state.key)
@@ -169,24 +169,27 @@ def simultaneous(gan: Gan, recipe: Recipe, state: GanState, real: Examples, keys
   return new_g, new_d, d_metrics | g_metrics
 
 
-def one_per_batch(gan: Gan, recipe: Recipe, state: GanState, real: Examples, keys: Keys) -> Updated:
+def one_per_batch(
+  gan: Gan, recipe: Recipe, state: GanState, real: Examples, keys: Keys, turn: str = ''
+) -> Updated:
   """Trains one network on each mini-batch, in turn and G first, as the paper's authors' code does."""
   g, d = state.generator, state.discriminator
   (examples,) = real.divided(1, 1)
   batch = make_batch(gan, g, examples, keys)
 
-  def train(generators_turn: bool) -> Updated:
+  def train(turn: str) -> Updated:
     new_g, g_metrics = generator_update(gan, recipe, g, d, batch, state.step)
     new_d, d_metrics = discriminator_update(gan, recipe, g, d, batch, state.step)
     metrics = d_metrics | g_metrics
     # What is not returned is not computed: the network whose turn it is not gets a forward pass at most.
-    if generators_turn:
+    if turn == TURNS[0]:
       return new_g, d, metrics | {'grad_norm_d': jnp.zeros(())}
     return g, new_d, metrics | {'grad_norm_g': jnp.zeros(())}
 
-  return lax.cond(state.step % 2 == 0, lambda: train(True), lambda: train(False))
+  return train(turn) if turn else lax.cond(state.step % 2 == 0, *(partial(train, t) for t in TURNS))
 
 
+TURNS = ('generator', 'discriminator')  # of even and of odd steps of `one_per_batch`
 ORDERS = {'alternating': alternating, 'simultaneous': simultaneous, 'one_per_batch': one_per_batch}
 
 

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> boo
   state = _first_state(parts, folder, mesh)
   start = int(state.step)
   num_steps = train.num_steps or math.ceil(train.num_epochs * num_images / train.images_per_step)
-  plan = _plan(parts, num_images, start, num_steps, profile)
+  plan = make_plan(parts, num_images, start, num_steps, profile)
   if start >= num_steps:
     if parallel.is_main() and workdir.samples(folder) and not (folder / 'samples.gif').exists():
       journal.draw_run(folder, plan.distance)  # It was killed while it did this.
@@ -73,13 +73,13 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> boo
 
   score = scoring.make(parts, mesh, folder) if plan.score_every else None
   _announce(folder, plan, parts.settings)
-  most = steps_per_dispatch(parts.settings)
-  blocks = make_feed(parts).blocks(mesh, start, lambda step: min(most, plan.steps_until_next(step)))
+  loop = steps_of_loop(plan, steps_per_dispatch(parts.settings))
+  blocks = blocks_of_steps(parts, plan, mesh, loop)
   with contextlib.closing(blocks):
     # Whatever is wrong with the images is said before anything is compiled or written.
     first = next(blocks)
     with journal.opened(folder, plan, _draw(parts), score) as log:
-      run_steps = compile_steps(parts, mesh)
+      run_steps = compile_steps(parts, mesh, loop)
       state, step, stopped = _train(run_steps, state, first, blocks, log)
   if not log.healthy:
     raise InputError(log.divergence(state))
@@ -170,9 +170,20 @@ def programs_in_flight() -> int:
   return 1 if jax.default_backend() == 'cpu' else 3
 
 
-def compile_steps(parts: Experiment, mesh: Mesh) -> jax.stages.Wrapped:
-  """Returns the program of a run's steps here, see `parallel.compile_steps`."""
-  return parts.compile_steps(mesh, looped=steps_per_dispatch(parts.settings) > 1)
+def compile_steps(parts: Experiment, mesh: Mesh, loop: int = 0) -> Callable[..., Any]:
+  """Returns the function that takes a block of a run's steps, see `parallel.compile_steps`.
+
+  Args:
+    parts: of the run.
+    mesh: all devices.
+    loop: see `steps_of_loop`. A block of another number of steps than a multiple of it has a program of its
+      own.
+  """
+  together = parts.compile_steps(mesh, loop)
+  if loop <= 1:
+    return together
+  apart = parts.compile_steps(mesh, 1)
+  return lambda state, batches: (together if batches.steps % loop == 0 else apart)(state, batches)
 
 
 def steps_per_dispatch(chosen: Settings, platform: str | None = None) -> int:
@@ -190,7 +201,35 @@ def steps_per_dispatch(chosen: Settings, platform: str | None = None) -> int:
   return 100 if small else 10  # A signal is noticed after some programs.
 
 
-def _plan(parts: Experiment, num_images: int, start: int, num_steps: int, profile: bool) -> Plan:
+def steps_of_loop(plan: Plan, most: int) -> int:
+  """Returns how many steps the devices take before they ask for more, 0 for programs of a single step.
+
+  It divides the steps between any two things that are due, so that one program serves almost all blocks.
+
+  Args:
+    plan: what is due.
+    most: steps of a program.
+  """
+  if most == 1:
+    return 0
+  unit = math.gcd(*plan.intervals)
+  return max(n for n in range(1, min(most, parallel.LOOP) + 1) if unit % n == 0)
+
+
+def blocks_of_steps(parts: Experiment, plan: Plan, mesh: Mesh, loop: int) -> Generator[Block, None, None]:
+  """Yields the input of each program of a run, which ends at the next step after which something is due."""
+  most = steps_per_dispatch(parts.settings)
+
+  def steps_of_block(step: int) -> int:
+    count = min(most, plan.steps_until_next(step))
+    if loop <= 1 or count < loop:
+      return count
+    return loop - step % loop if step % loop else count - count % loop
+
+  return make_feed(parts).blocks(mesh, plan.start, steps_of_block)
+
+
+def make_plan(parts: Experiment, num_images: int, start: int, num_steps: int, profile: bool) -> Plan:
   """Returns what the run does, and when."""
   chosen = parts.settings
   log_every, draw_every, score_every, save_every = (

@@ -34,10 +34,11 @@ def run(folder: Path, checkpoint: str | None) -> None:
     checkpoints.restore(folder / 'checkpoints', step, shapes, sharding) for step in (begin, end)
   )
   parts = training.with_halved_rates(parts, folder)
-  run_steps = training.compile_steps(parts, mesh)
+  plan = training.make_plan(parts, len(parts.source), begin, end, profile=False)
+  loop = training.steps_of_loop(plan, training.steps_per_dispatch(parts.settings))
+  run_steps = training.compile_steps(parts, mesh, loop)
   step = begin
-  most = training.steps_per_dispatch(parts.settings)
-  for block in training.make_feed(parts).blocks(mesh, begin, lambda step: min(most, end - step)):
+  for block in training.blocks_of_steps(parts, plan, mesh, loop):
     state = run_steps(state, block.batches)[0]
     step += block.steps
     if step >= end:

@@ -1,5 +1,8 @@
 """The pieces around the training loop; the loop itself runs in `commands/test_mode_train.py`."""
 
+import contextlib
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,6 +32,46 @@ def test_how_many_steps_are_one_program():
   large.train.steps_per_dispatch = 20
   assert steps_per_dispatch(large, 'cpu') == steps_per_dispatch(large, 'gpu') == 20
   assert base.get_config().train.steps_per_dispatch == 0
+
+
+def _plan(**changes):
+  config = digits.get_config()
+  config.update_from_flattened_dict(changes)
+  parts = experiment.build(settings.check(config))
+  return training.make_plan(parts, 1797, 0, 2000, profile=False)
+
+
+def test_how_many_steps_are_in_the_inner_loop():
+  """Divides the steps between rows (50), pictures (100) and checkpoints (1000) of the digits."""
+  assert training.steps_of_loop(_plan(), 1) == 0
+  assert training.steps_of_loop(_plan(), 100) == 10 and training.steps_of_loop(_plan(), 7) == 5
+  assert training.steps_of_loop(_plan(**{'log.every_steps': 12}), 10) == 4
+  assert training.steps_of_loop(_plan(**{'log.every_steps': 7}), 10) == 1
+
+
+def test_events_in_images_and_in_epochs():
+  plan = _plan(**{'log.every_images': 640, 'sample.every_epochs': 0.5, 'checkpoint.every_epochs': 2.0})
+  assert (plan.log_every, plan.draw_every, plan.save_every) == (10, 14, 56)  # An epoch has 28.1 steps.
+  assert (
+    plan.steps_until_next(0) == 10 and plan.steps_until_next(10) == 4 and plan.steps_until_next(1995) == 5
+  )
+  with pytest.raises(
+    InputError, match=r'log.every_epochs=1.0: log.every_images=9 is set, too; set one of them'
+  ):
+    _plan(**{'log.every_images': 9, 'log.every_epochs': 1.0})
+
+
+@pytest.mark.parametrize(
+  ('step', 'counts'), [(0, [50, 50, 50]), (47, [3, 50, 50]), (13, [7, 30, 50]), (98, [2, 50, 50])]
+)
+def test_blocks_begin_at_multiples_of_the_loop(step, counts):
+  plan = dataclasses.replace(_plan(), start=step)
+  parts = experiment.build(settings.check(digits.get_config()))
+  train = dataclasses.replace(parts.settings.train, steps_per_dispatch=100)
+  parts = dataclasses.replace(parts, settings=dataclasses.replace(parts.settings, train=train))
+  mesh = Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
+  with contextlib.closing(training.blocks_of_steps(parts, plan, mesh, 10)) as blocks:
+    assert [next(blocks).steps for _ in counts] == counts
 
 
 def _learn(config, num_steps=60):

@@ -19,7 +19,7 @@ from dcgan_jax.data import cache, order, stream
 from dcgan_jax.data.sources import Source
 from dcgan_jax.errors import InputError
 
-LEAST_STEPS = 100  # of the order of a small data set that is on the devices at a time
+HUNDRED = 100  # steps
 
 
 class Block(NamedTuple):
@@ -123,5 +123,8 @@ class Feed:
 
 
 def steps_of_window(num_images: int, batch_size: int) -> int:
-  """Returns for how many steps the order of the images is on the devices: an epoch's, or a hundred."""
-  return max(LEAST_STEPS, num_images // batch_size)
+  """Returns for how many steps the order of the images is on the devices: for an epoch, in full hundreds.
+
+  Programs end where this order ends, so it is as round as the steps after which something is due.
+  """
+  return -(-num_images // (batch_size * HUNDRED)) * HUNDRED

@@ -43,5 +43,9 @@ class Plan:
 
   def steps_until_next(self, step: int) -> int:
     """Returns how many steps there are from a step to the next one after which something is due."""
-    every = (self.log_every, self.draw_every, self.score_every, self.save_every)
-    return min(self.num_steps - step, *(n - step % n for n in every if n))
+    return min(self.num_steps - step, *(n - step % n for n in self.intervals))
+
+  @property
+  def intervals(self) -> list[int]:
+    """Returns the steps between rows, pictures, scores and checkpoints, of those that there are."""
+    return [n for n in (self.log_every, self.draw_every, self.score_every, self.save_every) if n]

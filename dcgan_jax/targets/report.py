@@ -155,7 +155,7 @@ def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps
   Raises:
     InputError: the compiler finds that the program does not fit, or lacks a tool.
   """
-  program = parts.compile_steps(mesh, looped=steps > 1)
+  program = parts.compile_steps(mesh, min(steps, parallel.LOOP) if steps > 1 else 0)
   arguments = step_arguments(parts, mesh, None if images.streamed else images.count)
   compiled = _compile(program.lower(*arguments), target)
   memory: Any = compiled.memory_analysis()

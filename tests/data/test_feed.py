@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from dcgan_jax import data, parallel
 from dcgan_jax.data import cache
-from dcgan_jax.data.feed import LEAST_STEPS, Feed
+from dcgan_jax.data.feed import HUNDRED, Feed
 from dcgan_jax.data.order import batch_indices
 from dcgan_jax.data.sources import Digits, open_folder
 
@@ -67,9 +67,9 @@ def test_batches_are_those_of_their_steps(images, devices, memory_limit, fixture
   assert printed.startswith('images: 0.1 MiB decoded ') and printed.endswith(said) if said else not printed
 
 
-@pytest.mark.parametrize(('batch_size', 'steps'), [(4, 449), (500, LEAST_STEPS)])
+@pytest.mark.parametrize(('batch_size', 'steps'), [(4, 5 * HUNDRED), (500, HUNDRED)])
 def test_programs_end_where_the_order_on_the_devices_ends(images, batch_size, steps):
-  """Goes past the end of a window, of an epoch or of a hundred steps, from a step in the middle."""
+  """Goes past the end of an order of 500 or 100 steps, from a step in the middle."""
   begin = 2 * steps - 9
   found = _images(Feed(SOURCE, 'digits', seed=3, batch_size=batch_size), _mesh(1), begin, begin + 17, most=6)
   assert [len(batches) for batches in found] == [6, 3, 6, 6]

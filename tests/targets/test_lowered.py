@@ -41,7 +41,7 @@ def lowered(name, devices, *platforms):
   with jax.numpy_dtype_promotion('standard'):  # Optax mixes int32 with float32.
     arguments = report.step_arguments(parts, mesh, N)
     # What nobody uses is dropped here from a single step, and from a loop only by the compiler.
-    traced = parts.compile_steps(mesh, looped=False).trace(*arguments)
+    traced = parts.compile_steps(mesh).trace(*arguments)
     texts = [traced.lower(lowering_platforms=(platform,)).as_text() for platform in platforms]
   (images,) = [leaf for leaf in jax.tree.leaves(arguments[1]) if leaf.dtype == np.uint8]
   return texts, 'x'.join(map(str, images.shape)) + 'xui8'

@@ -42,7 +42,7 @@ def made():
 def test_what_a_step_takes_of_each_device(made):
   state = jax.eval_shape(experiment.build(small()).initial_state)
   assert made.state == sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-  assert made.data == 1797 * 64 + 112 * 16 * 4 + 4  # The images and their order in an epoch of 112 steps.
+  assert made.data == 1797 * 64 + 200 * 16 * 4 + 4  # The images, and their order in 200 steps.
   assert made.temporaries > 0 and made.total > made.state + made.data + made.temporaries
   assert made.devices == 4 and made.memory == made.target.memory * 2**20 // 4 and made.fits
   assert made.collectives[0].kind == 'all-reduce' and not made.copies and not made.branches
@@ -97,7 +97,7 @@ def test_arguments_of_the_step_lie_where_a_run_puts_them():
   assert jax.tree.structure(state) == jax.tree.structure(jax.eval_shape(parts.initial_state))
   assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves((state, batches.examples)))
   assert batches.examples.classes.shape == (500,) and batches.examples.images.shape == (500, 28 * 28)
-  assert batches.window.rows.shape == (feed.LEAST_STEPS, 128)
+  assert batches.window.rows.shape == (feed.HUNDRED, 128)
   _, mapped = report.step_arguments(parts, mesh, None)
   assert mapped.window is None and mapped.examples.images.shape == (128, 28, 28, 1)
   assert not mapped.examples.classes.sharding.is_fully_replicated
