@@ -7,6 +7,7 @@ and everything else is replicated.
 
 import contextlib
 import itertools
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from dcgan_jax.train_step import TrainStep
 
 AXIS = 'batch'  # the mesh axis along which a batch is divided
 LONGEST_WAIT = 7 * 24 * 3600 * 1000  # milliseconds that processes wait for process 0, while it lives
+LANES = 128  # of a TPU
 LOOP = 10  # steps, or fewer, after which the devices ask whether there are more
 _MEETINGS = itertools.count()  # of the processes, which need a name each
 
@@ -154,7 +156,7 @@ class Batches(NamedTuple):
 
   Attributes:
     examples: the whole data set if there is a window, which every device has: images as rows, uint8
-      [N, H * W * C], and maybe classes, int32 [N]. Otherwise one batch, divided among the devices: uint8
+      [N, `row_length`], and maybe classes, int32 [N]. Otherwise one batch, divided among the devices: uint8
       [batch, H, W, C] and maybe int32 [batch].
     window: from which each step takes its rows by its own number; None for a single batch.
     steps: how many steps the program has, int32 []; 1 without a window.
@@ -193,9 +195,21 @@ def put_data_set(mesh: Mesh, examples: Examples) -> Examples:
   Args:
     mesh: all devices.
     examples: images, uint8 [N, H, W, C], and maybe their classes, int32 [N]; NumPy arrays.
+
+  Returns:
+    Images, uint8 [N, `row_length`], and maybe classes.
   """
   rows = examples.images.reshape(len(examples.images), -1)
-  return put_whole(mesh, examples._replace(images=rows))
+  filling = row_length(mesh, rows.shape[1]) - rows.shape[1]
+  return put_whole(mesh, examples._replace(images=np.pad(rows, ((0, 0), (0, filling))) if filling else rows))
+
+
+def row_length(mesh: Mesh, numbers: int) -> int:
+  """Returns how long the row of an image of so many numbers is on the devices.
+
+  A TPU has lanes of 128 numbers, and turns an array of rows that do not fill them around in each program.
+  """
+  return -(-numbers // LANES) * LANES if mesh.devices.flat[0].platform == 'tpu' else numbers
 
 
 def compile_steps(
@@ -274,7 +288,7 @@ def _own_examples(batches: Batches, step: Array, mesh: Mesh, image_shape: tuple[
   start = 0 if mesh.size == 1 else each * jax.lax.axis_index(AXIS)
   rows = jax.lax.dynamic_slice(batches.window.rows, (step - batches.window.first, start), (1, each))[0]
   images, classes = jax.tree.map(lambda x: x.at[rows].get(mode='promise_in_bounds'), batches.examples)
-  return Examples(images.reshape(each, *image_shape), classes)
+  return Examples(images[:, : math.prod(image_shape)].reshape(each, *image_shape), classes)
 
 
 def map_rows(function: Callable[..., Any], mesh: Mesh) -> Callable[[Any, np.ndarray, int], Any]:

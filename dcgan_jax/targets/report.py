@@ -196,7 +196,7 @@ def step_arguments(
     num_images: of the data set; None if a batch at a time goes to the devices.
   """
   data, count = parts.settings.data, parts.settings.train.images_per_step
-  numbers = math.prod(data.size) * data.channels
+  numbers = parallel.row_length(mesh, math.prod(data.size) * data.channels)
 
   def array(shape: tuple[int, ...], dtype: Any, *axes: str) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P(*axes)))
