@@ -4,9 +4,9 @@ python benchmarks/host_overhead.py --steps=6000
 python benchmarks/host_overhead.py --steps=3000 --device_ms=2
 
 The networks are as small as they can be, so that nearly all time is the host's: the loop, metrics every 50
-steps, a picture every 100, a checkpoint every 1000. `--device_ms` lets each step sleep so long on top, like a
-device that works beside the host; what counts then is how much longer the run takes than its steps. Programs
-have `--together` steps at most, and three are in flight, as on an accelerator.
+steps, a picture every 100, a checkpoint every 1000. With `--device_ms` each step also works for so long on
+one core, which stands for a device beside the host; what counts then is how much longer the run takes than
+its steps. Programs have `--together` steps at most, and three are in flight, as on an accelerator.
 
 The bare steps are the same compiled program on the same batch, called without waiting for its results.
 """
@@ -47,20 +47,27 @@ def now() -> Times:
   return np.array([time.perf_counter(), time.process_time(), time.thread_time()])
 
 
-def sleepy(make_train_step: Any, seconds: float) -> Any:
-  """Returns the maker of train steps of which each also sleeps on the device's thread."""
+def work(x: Any, count: Any) -> Any:
+  """Returns a vector after so much work, which XLA:CPU does in one thread."""
+  return jax.lax.fori_loop(0, count, lambda _, x: jax.numpy.sin(x), x)
 
-  def sleep(step: np.ndarray) -> np.ndarray:
-    time.sleep(seconds)
-    return np.float32(0)
 
-  def make(parts: Any, axis_name: str | None) -> Any:
-    train_step = make_train_step(parts, axis_name)
+def busy(make_train_step: Any, seconds: float) -> Any:
+  """Returns the maker of train steps of which each takes so much longer, on one core."""
+  vector, timed = jax.numpy.ones(1024), jax.jit(work)
+  timed(vector, 1000).block_until_ready()
+  start = time.perf_counter()
+  timed(vector, 1000).block_until_ready()
+  count = round(seconds / (time.perf_counter() - start) * 1000)
+
+  def make(parts: Any, *which: Any) -> Any:
+    train_step = make_train_step(parts, *which)
 
     def step(state: Any, *examples: Any) -> Any:
       state, metrics = train_step(state, *examples)
-      nothing = jax.pure_callback(sleep, jax.ShapeDtypeStruct((), np.float32), state.step)
-      return state, metrics | {'loss_d': metrics['loss_d'] + nothing}
+      # The work depends on the step, so that it is not taken out of the loop over steps.
+      worked = work(vector + 0.0 * state.step, count)
+      return state, metrics | {'loss_d': metrics['loss_d'] + 0.0 * worked[0]}
 
     return step
 
@@ -72,12 +79,11 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--steps', type=int, default=6000)
   parser.add_argument('--together', type=int, default=50, help='steps of a program')
-  parser.add_argument('--device_ms', type=float, default=0.0, help='that each step sleeps')
+  parser.add_argument('--device_ms', type=float, default=0.0, help='that each step takes on one core')
   parser.add_argument('--folder', type=Path, help='of the run, on the disk that is to be tried')
   arguments = parser.parse_args()
   if arguments.device_ms:
-    sys.setswitchinterval(1e-4)  # The sleeping step needs the interpreter, which a real device does not.
-    made = sleepy(experiment.Experiment.train_step, arguments.device_ms / 1000)
+    made = busy(experiment.Experiment.train_step, arguments.device_ms / 1000)
     experiment.Experiment.train_step = made  # type: ignore[method-assign]
   config = processes.load_config('configs/digits.py')
   config.update_from_flattened_dict(TINY)
