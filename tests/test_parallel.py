@@ -12,10 +12,9 @@ from dcgan_jax.train_step import TURNS, Recipe, make_train_step
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('devices', [1, 4])
-def test_several_steps_in_one_program_are_those_steps(tiny, devices):
+def test_several_steps_in_one_program_are_those_steps(tiny):
   """Takes batches from the whole data set on the devices, or is given them, with the same metrics."""
-  mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
+  mesh = Mesh(np.array(jax.devices()[:4]), (parallel.AXIS,))
   gan = gan_of(tiny, lenient(train_state.make_optimizer(1e-3)))
   step = make_train_step(gan, Recipe(LOSSES['hinge']), parallel.mesh_axis(mesh))
   looped = parallel.compile_steps(step, mesh, (8, 8, 1), loop=1)

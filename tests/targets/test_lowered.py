@@ -3,6 +3,7 @@
 Nothing is compiled, so it takes neither such a device nor its compiler.
 """
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -34,10 +35,13 @@ def chosen(name):
   return settings.check(config)
 
 
-def lowered(name, devices, *platforms):
+def lowered(name, devices, *platforms, **train):
   """Returns the lowered train step of a preset for each platform, and the type of its data set."""
   mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
-  parts = experiment.build(chosen(name))
+  settings_of_run = chosen(name)
+  parts = experiment.build(
+    dataclasses.replace(settings_of_run, train=dataclasses.replace(settings_of_run.train, **train))
+  )
   with jax.numpy_dtype_promotion('standard'):  # Optax mixes int32 with float32.
     arguments = report.step_arguments(parts, mesh, N)
     # What nobody uses is dropped here from a single step, and from a loop only by the compiler.
@@ -85,6 +89,13 @@ def test_lowered_train_step_of_several_devices():
     assert programs.uses(text, images) == {'gather': 1}
     gradients = re.findall(r'"stablehlo.all_reduce"\(%\w+\)', text)
     assert len(gradients) == text.count('"stablehlo.all_reduce"')
+
+
+def test_precision_of_products():
+  texts = [lowered('digits', 1, 'cuda', matmul_precision=value)[0][0] for value in ('default', 'highest')]
+  products = [len(re.findall(r'stablehlo\.(?:convolution|dot_general)', text)) for text in texts]
+  assert products[0] == products[1] > 20
+  assert [text.count('HIGHEST') for text in texts] == [0, 2 * products[1]]
 
 
 def test_a_cpu_gets_other_forms():
