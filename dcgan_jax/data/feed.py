@@ -79,29 +79,23 @@ class Feed:
     decoded = f'{mib / 2**10:,.1f} GiB' if mib >= 2**10 else f'{mib:,.1f} MiB'
     limit = f'data.memory_limit={self.memory_limit} MiB'
     print(f'images: {decoded} decoded are more than {limit}, so they are {way}', flush=True)
-    yield from self._mapped(mesh, step, *loaded) if loaded and mapped else self._streamed(mesh, step)
+    rows = parallel.own_rows(mesh, self.batch_size)
+    batches = self._mapped(step, rows, *loaded) if loaded and mapped else self._streamed(step, rows)
+    with contextlib.closing(batches):
+      for batch in batches:
+        yield Block(parallel.put_batch(mesh, Examples(*batch)), 1)
 
-  def _mapped(
-    self, mesh: Mesh, step: int, images: np.ndarray, skipped: list[str]
-  ) -> Generator[Block, None, None]:
+  def _mapped(self, step: int, rows: slice, images: np.ndarray, skipped: list[str]) -> stream.Batches:
     classes = self.classes
     if classes is not None and skipped:  # They are of all images, also of those that were left out.
       left_out = set(skipped)
       classes = classes[[self.source.name(i) not in left_out for i in range(len(classes))]]
-    rows = parallel.own_rows(mesh, self.batch_size)
-    batches = stream.batches_mapped(images, self.seed, step, self.batch_size, rows, classes)
-    with contextlib.closing(batches):
-      for batch in batches:
-        yield Block(parallel.put_batch(mesh, Examples(*batch)), 1)
+    return stream.batches_mapped(images, self.seed, step, self.batch_size, rows, classes)
 
-  def _streamed(self, mesh: Mesh, step: int) -> Generator[Block, None, None]:
-    rows = parallel.own_rows(mesh, self.batch_size)
-    batches = stream.batches_streamed(
+  def _streamed(self, step: int, rows: slice) -> stream.Batches:
+    return stream.batches_streamed(
       self.source, self.seed, step, self.batch_size, self.workers, rows, self.classes
     )
-    with contextlib.closing(batches):
-      for batch in batches:
-        yield Block(parallel.put_batch(mesh, Examples(*batch)), 1)
 
   def _resident(self, mesh: Mesh, step: int, most: Callable[[int], int]) -> Generator[Block, None, None]:
     images = cache.load(self.source, self.title)
