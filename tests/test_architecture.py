@@ -28,7 +28,7 @@ LAYERS = [
   ],
   ['data', 'journal', 'parallel', 'signals'],
   ['experiment'],
-  ['analysis', 'evaluation', 'interop', 'sampling', 'targets'],
+  ['analysis', 'evaluation', 'explorer', 'interop', 'sampling', 'targets'],
   ['training', 'verification'],
   ['command_line'],
   ['commands', '__init__'],
