@@ -3,9 +3,8 @@
 import { Arithmetic } from './arithmetic.js';
 import { find, make, roam } from './dom.js';
 import { Engine, findFaster, Generator } from './generator.js';
-import { draw } from './latents.js';
 import { Plane } from './plane.js';
-import { Sheet } from './sheet.js';
+import { numbered, Sheet } from './sheet.js';
 import { Directions } from './sliders.js';
 import { Stage } from './stage.js';
 import { Walk } from './walk.js';
@@ -20,14 +19,13 @@ async function start() {
   await engine.load(spec);
   const generator = new Generator(engine, spec, stop);
   const stage = new Stage(spec, generator);
-  const latent = draw(0, 0, spec.latent);
-  const first = await stage.show({ z: latent, label: 'Image 0 of seed 0', seed: 0, index: 0 });
+  const first = await stage.show(numbered(0, 0, spec));
   performance.mark('first-image');
   find('loading').remove();
   check(first, spec);
   build(spec, generator, stage);
   await generator.later('start', [], () => {}); // when all that is on the page is drawn
-  if (asked !== 'wasm') await speedUp(generator, spec, latent, asked === 'webgpu');
+  if (asked !== 'wasm') await speedUp(generator, spec, asked === 'webgpu');
   find('engine').textContent = `${NAMES[generator.engine.device]} draws a picture in ${time(generator.milliseconds)}.`;
   document.documentElement.dataset.ready = generator.engine.device;
 }
@@ -46,7 +44,7 @@ function describe(spec) {
   const numbers = `${size} ${prior} numbers${classes.length ? ' and a class' : ''}`;
   find('subtitle').textContent =
     `Step ${spec.step.toLocaleString('en')} of a generator of ${spec.made.Data}. It turns ${numbers} into ` +
-    `${width} × ${height} pixels, here in your browser.`;
+    `${width} × ${height} pixels, in your browser.`;
   for (const [name, value] of Object.entries(spec.made)) {
     find('made').append(make('dt', {}, name), make('dd', {}, value));
   }
@@ -111,7 +109,8 @@ function distance(rgba, spec) {
   return largest;
 }
 
-async function speedUp(generator, spec, latent, forced) {
+async function speedUp(generator, spec, forced) {
+  const latent = numbered(0, 0, spec).z;
   const same = (rgba) => distance(rgba, spec) <= 1;
   const faster = await findFaster(generator.engine, spec, latent, same, forced);
   if (!faster) return;
@@ -122,11 +121,11 @@ async function speedUp(generator, spec, latent, forced) {
 }
 
 const time = (milliseconds) =>
-  milliseconds < 1 ? 'less than a millisecond' : `${milliseconds.toPrecision(2)} ms`;
+  milliseconds < 10 ? `${milliseconds.toFixed(1)} ms` : `${Math.round(milliseconds)} ms`;
 
 function stop(error) {
   console.info(error);
-  find('notice').textContent = `The generator cannot run here: ${error.message}.`;
+  find('notice').textContent = `The generator cannot run here: ${error.message.replace(/\.+$/, '')}.`;
   document.documentElement.classList.add('stopped');
 }
 

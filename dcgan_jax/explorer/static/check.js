@@ -19,7 +19,8 @@
   }
   if (problem) {
     document.getElementById('notice').textContent = problem;
-    document.documentElement.className = 'stopped';
+  } else {
+    document.documentElement.className = '';
   }
   window.explorerStopped = Boolean(problem);
 })();

@@ -17,13 +17,14 @@ export class Engine {
       else resolve(data);
     };
     this.worker.onerror = (event) => {
-      const error = new Error(event.message || 'the generator cannot be started');
-      this.calls.forEach(({ reject }) => reject(error));
+      this.failure = new Error(event.message || 'its worker cannot be loaded');
+      this.calls.forEach(({ reject }) => reject(this.failure));
       this.calls.clear();
     };
   }
 
   call(message) {
+    if (this.failure) return Promise.reject(this.failure);
     const id = (this.last = (this.last ?? 0) + 1);
     return new Promise((resolve, reject) => {
       this.calls.set(id, { resolve, reject });

@@ -108,10 +108,10 @@ export class Plane {
     const [x, y] = this.at;
     const z = this.latentAt(x, y);
     if (this.shape === 'around' && !x && !y) return { ...this.centre, z };
-    const of = this.shape === 'around'
-      ? `around ${this.centre.label.replace(/^Map, .*/, 'a picture of a map')}`
-      : `between ${this.corners.map((one) => one.short).join(', ')}`;
-    return { z, label: `Map, ${side(x, 'right', 'left')}, ${side(y, 'up', 'down')} ${of}` };
+    const where = this.shape === 'around'
+      ? `Around ${this.centre.short}`
+      : `Between ${this.corners.map((one) => one.short).join(', ')}`;
+    return { z, label: `${where}: ${side(x, 'right', 'left')}, ${side(y, 'up', 'down')}` };
   }
 
   reshape(shape) {

@@ -7,6 +7,14 @@ import { draw } from './latents.js';
 const COUNT = 48;
 const MOST = 2 ** 31 - COUNT; // the largest number of an image on the command line is 2**31 - 1
 
+// The picture that `--mode=sample` makes of a seed and a number; with the number of a class, told that class.
+export function numbered(seed, index, spec, number = null) {
+  const z = draw(seed, index, spec.latent, number);
+  const name = number === null ? undefined : spec.latent.classes[number];
+  const label = `Image ${index} of seed ${seed}${name === undefined ? '' : ` as ${name}`}`;
+  return { z, seed, index, name, label, id: `${seed}:${index}:${number}`, short: String(index) };
+}
+
 export class Sheet {
   constructor({ spec, generator, stage }) {
     Object.assign(this, { spec, generator, stage, seed: 0, from: 0, class: null, kept: [] });
@@ -37,17 +45,9 @@ export class Sheet {
     this.fill();
   }
 
-  // The numbered picture: what `--mode=sample` makes of the seed.
-  picture(index) {
-    const { seed, spec } = this;
-    const z = draw(seed, index, spec.latent, this.class);
-    const name = this.class === null ? undefined : spec.latent.classes[this.class];
-    const label = `Image ${index} of seed ${seed}${name === undefined ? '' : ` as ${name}`}`;
-    return { z, seed, index, name, label, id: `${seed}:${index}:${this.class}`, short: String(index) };
-  }
-
   async fill() {
-    const pictures = Array.from({ length: COUNT }, (_, i) => this.picture(this.from + i));
+    const pictures = Array.from({ length: COUNT }, (_, i) =>
+      numbered(this.seed, this.from + i, this.spec, this.class));
     find('range').textContent = `${this.from}–${this.from + COUNT - 1}`;
     find('back').disabled = !this.from;
     this.generator.cancel('sheet');
@@ -64,8 +64,8 @@ export class Sheet {
     if (this.kept.some((one) => one.label === drawn.label && one.z.every((x, i) => x === drawn.z[i]))) {
       return say('It is kept already');
     }
-    const number = this.kept.length + 1;
-    this.kept.push({ ...drawn, rgba: drawn.rgba.slice(), flags: undefined, id: `kept:${number}`, short: `k${number}` });
+    const short = `k${this.kept.length + 1}`;
+    this.kept.push({ ...drawn, rgba: drawn.rgba.slice(), flags: undefined, id: short, short });
     this.lay(this.boxes.kept, this.kept);
     [...this.boxes.kept.querySelectorAll('canvas')].forEach((one, i) => paint(one, this.kept[i].rgba, this.spec));
     say('Kept, among the pictures below');

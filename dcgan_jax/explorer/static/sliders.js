@@ -3,14 +3,13 @@
 import { canvasFor, find, make, paint } from './dom.js';
 import { lerp, moved, ofClass } from './latents.js';
 
-const ENDS = 0.8; // of a slider's reach, that the pictures at its ends show
+const REACH = 0.5; // of a slider, in lengths of a typical latent
 
 export class Directions {
   constructor(shared) {
     Object.assign(this, shared);
     const { latent, directions } = this.spec;
-    // A normal latent is as long as the root of its size; that far along a direction is an eighth of a turn.
-    this.reach = latent.prior === 'normal' ? Math.sqrt(latent.size) : Math.sqrt(latent.size / 3);
+    this.reach = REACH * Math.sqrt(latent.prior === 'normal' ? latent.size : latent.size / 3);
     this.amounts = directions.map(() => 0);
     this.rows = directions.map((_, i) => this.makeRow(i));
     find('sliders').append(...this.rows.map((row) => row.box));
@@ -55,7 +54,7 @@ export class Directions {
     slider.onchange = () => this.drawEnds();
     [low, high].forEach((canvas, end) => {
       canvas.onclick = () => {
-        slider.value = end ? ENDS : -ENDS;
+        slider.value = end ? 1 : -1;
         slider.oninput();
         slider.onchange();
       };
@@ -136,7 +135,7 @@ export class Directions {
     this.generator.cancel('turn');
     const told = this.told;
     const ends = this.rows.flatMap(({ low, high }, i) =>
-      [[low, -ENDS], [high, ENDS]].map(([canvas, end]) => {
+      [[low, -1], [high, 1]].map(([canvas, end]) => {
         const amounts = [...this.amounts];
         amounts[i] = end * this.reach;
         return { canvas, z: this.latent(amounts, told) };
