@@ -54,11 +54,13 @@ class Format(NamedTuple):
     suffix: of the file's name.
     serialize: returns the content of the file.
     library: imports what it needs, or raises an InputError.
+    check: raises an InputError for a network that the format cannot have.
   """
 
   suffix: str
   serialize: Callable[[Exported], bytes]
   library: Callable[[], Any] = lambda: None
+  check: Callable[[Generator | Discriminator], None] = lambda module: None
 
 
 class Asked(NamedTuple):
@@ -96,6 +98,8 @@ def run(folder: Path, checkpoint: str, asked: Asked) -> None:
   chosen.library()
   cache.keep_compiled_programs()
   trained = experiment.open_run(folder, checkpoint)
+  for kind in targets:
+    chosen.check(getattr(trained.experiment.gan, kind))
   networks = {kind: network_of(trained, folder, kind, asked.statistics) for kind in targets}
   contents = {kind: chosen.serialize(network) for kind, network in networks.items()}
   for kind, content in contents.items():
@@ -126,11 +130,7 @@ def network_of(
     module, variables, statistics = gan.discriminator, trained.state.discriminator.variables, 'stored'
   about = {
     'network': kind,
-    'architecture': {
-      field.name: getattr(module, field.name)
-      for field in dataclasses.fields(module)
-      if field.name not in LEFT_OUT
-    },
+    'architecture': architecture(module),
     'latents': dataclasses.asdict(gan.latents),
     'image_shape': (*settings.data.size, settings.data.channels),
     'classes': sampler.classes,
@@ -147,6 +147,12 @@ def network_of(
     trained.step,
     about,
   )
+
+
+def architecture(module: Generator | Discriminator) -> dict[str, Any]:
+  """Returns the arguments that a network is made again with."""
+  names = [field.name for field in dataclasses.fields(module) if field.name not in LEFT_OUT]
+  return {name: getattr(module, name) for name in names}
 
 
 def _targets(asked: Asked) -> dict[str, Path]:
@@ -228,5 +234,5 @@ FORMATS = {
   'onnx': Format('.onnx', _onnx, onnx.library),
   'stablehlo': Format('.stablehlo', _stablehlo),
   'safetensors': Format('.safetensors', _safetensors, safetensors.library),
-  'pytorch': Format('.pth', _pytorch),
+  'pytorch': Format('.pth', _pytorch, check=pytorch.check),
 }

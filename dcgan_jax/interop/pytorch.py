@@ -104,7 +104,7 @@ def to_pytorch(
     InputError: the example's classes cannot be such a network.
   """
   is_generator = isinstance(module, Generator)
-  _check_is_pytorchs(module, 'generator' if is_generator else 'discriminator')
+  check(module)
   base = [size // math.prod(module.strides) for size in image_size]
   names = [f'conv{i}' for i in range(1, 1 + len(module.strides))]
   names.insert(0 if is_generator else len(names), 'dense')
@@ -129,7 +129,7 @@ def to_pytorch(
   return tensors
 
 
-def _check_is_pytorchs(module: Generator | Discriminator, kind: str) -> None:
+def check(module: Generator | Discriminator) -> None:
   """Refuses a network that the classes of PyTorch's example cannot be, with other widths and depths.
 
   Raises:
@@ -137,11 +137,11 @@ def _check_is_pytorchs(module: Generator | Discriminator, kind: str) -> None:
   """
   allowed: dict[str, Any] = {'kernel_size': 4, 'strides': (2,) * len(module.strides), 'dense_widths': ()}
   if isinstance(module, Generator):
-    allowed |= {'upsample': 'transposed'}
+    kind, allowed = 'generator', allowed | {'upsample': 'transposed'}
     if module.norm[0] or module.use_bias:
       allowed['dense_norm'] = 'channel'
   else:
-    allowed |= {'packing': 1, 'spectral_norm': False}
+    kind, allowed = 'discriminator', allowed | {'packing': 1, 'spectral_norm': False}
   if module.classes:
     raise InputError(f"data.classes={module.classes}: PyTorch's example has no classes; {OTHERS}")
   for name, value in allowed.items():

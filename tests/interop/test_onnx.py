@@ -1,6 +1,5 @@
 """ONNX models in onnxruntime make our images and logits."""
 
-import importlib
 import json
 import pkgutil
 import sys
@@ -8,10 +7,10 @@ import sys
 import jax
 import numpy as np
 import pytest
+from conftest import narrow
 
 import configs
 from benchmarks import exports
-from dcgan_jax import settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import onnx
 from dcgan_jax.models import to_pixels
@@ -47,23 +46,6 @@ VARIANTS = {
 }
 
 
-def narrow(name, overrides=None):
-  """Returns the settings of a preset with narrow layers, and other changes."""
-  config = importlib.import_module(f'configs.{name}').get_config()
-  if config.data.source == 'folder:':
-    config.data.source = 'folder:anywhere'
-  if name == 'base':
-    config.data.channels = 1
-  for network in (config.generator, config.discriminator):
-    network.widths = tuple(max(3, width * 12 // max(network.widths)) for width in network.widths)
-    network.dense_widths = (16,) * len(network.dense_widths)
-  config.latent.size = 10
-  for key, value in (overrides or {}).items():
-    section, field = key.split('.')
-    config[section][field] = value
-  return settings.check(config)
-
-
 def cases():
   """Yields the settings of all presets, those of the same networks once, and of the variants."""
   presets = {}
@@ -85,19 +67,10 @@ def run(model, **inputs):
   return output
 
 
-def latents(gan, num):
-  """Returns latents and, with classes, weights of them that are not one-hot."""
-  rng = np.random.default_rng(0)
-  z = rng.normal(size=(num, gan.latents.size))
-  return np.concatenate([z, rng.dirichlet(np.ones(gan.latents.classes or 1), num)], 1)[
-    :, : gan.latents.width
-  ].astype(np.float32)
-
-
 @pytest.mark.parametrize('chosen', list(cases()))
 def test_images_and_logits_are_ours(chosen):
   gan, variables = exports.random_networks(chosen)
-  z = latents(gan, 4)
+  z = exports.random_latents(gan, 4)
   want = np.asarray(jax.jit(gan.generator.apply)(variables['generator'], z))
   assert 0.1 < want.std() < 0.9
   model = onnx.generator_bytes(gan.generator, variables['generator'], gan.latents.width)
@@ -119,7 +92,7 @@ def test_images_and_logits_are_ours(chosen):
 def example():
   """A generator that is told classes, its variables, latents and its images."""
   gan, variables = exports.random_networks(narrow('mnist_conditional'))
-  z = latents(gan, 3)
+  z = exports.random_latents(gan, 3)
   return gan, variables['generator'], z, np.asarray(jax.jit(gan.generator.apply)(variables['generator'], z))
 
 

@@ -5,8 +5,8 @@ import sys
 import jax
 import numpy as np
 import pytest
+from conftest import narrow
 from flax import traverse_util
-from test_onnx import narrow
 
 from benchmarks import exports
 from dcgan_jax.errors import InputError

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import narrow
 from jax import export
-from test_onnx import latents, narrow
 
 from benchmarks import exports
 from dcgan_jax.interop import stablehlo
@@ -19,7 +19,7 @@ OVERRIDES = {
 @pytest.mark.parametrize('overrides', OVERRIDES.values(), ids=OVERRIDES)
 def test_images_and_logits_are_ours(overrides):
   gan, variables = exports.random_networks(narrow('digits', overrides))
-  z = latents(gan, 4)
+  z = exports.random_latents(gan, 4)
   want = np.asarray(jax.jit(gan.generator.apply)(variables['generator'], z))
   program = export.deserialize(
     bytearray(stablehlo.generator_bytes(gan.generator, variables['generator'], gan.latents.width))
