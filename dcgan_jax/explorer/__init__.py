@@ -1,1 +1,1 @@
-"""A page on which a trained generator runs in a browser: `folder` writes it, `static/` is what it is made of."""
+"""A page on which a trained generator runs in a browser: `folder` writes it from what is in `static/`."""

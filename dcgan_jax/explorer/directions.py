@@ -20,8 +20,8 @@ def of_first_layer(generator: Generator, variables: Any, size: int, count: int =
     count: how many directions to return at most.
 
   Returns:
-    Unit vectors perpendicular to each other, float32 [min(count, size), size], the strongest first. The largest
-    number of each is positive.
+    Unit vectors perpendicular to each other, float32 [min(count, size), size], the strongest first. The
+    largest number of each is positive.
   """
   layer = 'hidden1' if generator.dense_widths else 'dense'
   kernel = np.asarray(variables['params'][layer]['kernel'], np.float64)[:size]

@@ -26,6 +26,8 @@ from dcgan_jax.explorer import directions, precision
 from dcgan_jax.interop import exporting, onnx
 from dcgan_jax.interop.exporting import Exported
 from dcgan_jax.journal import workdir
+from dcgan_jax.models import Generator, to_pixels
+from dcgan_jax.settings import Settings
 
 STATIC = Path(__file__).parent / 'static'
 ABOUT = 'explorer.json'
@@ -46,23 +48,28 @@ def run(folder: Path, checkpoint: str, out: str | None, statistics: str | None =
     InputError: in one line, before anything is compiled, unless the folder cannot be written.
   """
   target = _target(out or 'explorer')
-  onnx.library()
+  onnx.library('web')
   cache.keep_compiled_programs()
   trained = experiment.open_run(folder, checkpoint)
   statistics = statistics or trained.experiment.settings.sample.statistics
   statistics = 'population' if statistics == 'batch' else statistics
   network = exporting.network_of(trained, folder, 'generator', statistics)
+  generator = network.module
+  assert isinstance(generator, Generator)
   z = sampling.draw(network.latents, 0, precision.CHECKED)
-  change = precision.largest_difference(network.module, network.variables, z)
+  change = precision.largest_difference(generator, network.variables, z)
   half = change < precision.MOST  # A NaN is not below it either.
   width = network.latents.width
-  model = onnx.generator_bytes(network.module, network.variables, width, half, network.metadata)
-  first = sampling.of_run(trained, folder).from_latents(z[:1], statistics)[0]
+  model = onnx.generator_bytes(generator, network.variables, width, half, network.metadata)
+  first = np.asarray(
+    to_pixels(jax.jit(generator.apply)(network.variables, z[:1]))
+  )  # what it compares its own with
   name = f'generator-{hashlib.sha256(model).hexdigest()[:8]}.onnx'
   about = {
     'model': {'file': name, 'weights': 'float16' if half else 'float32'},
     'first': base64.b64encode(first.tobytes()).decode(),
-    **_described(network, trained, folder, half),
+    **_described(network, generator, folder),
+    'made': dict(_facts(network, generator, trained.experiment.settings, half)),
   }
   size = _write(target, name, model, about)
   kept = f'{"within" if half else "not within"} {precision.MOST} of 255 of float32 ({change:.2f})'
@@ -90,15 +97,17 @@ def _target(out: str) -> Path:
     raise InputError(f'out={out}: cannot be read: {error.strerror}; choose another --out') from error
   ours = {path.name for path in STATIC.iterdir()}
   if foreign := sorted(name for name in there - ours if not MODEL.fullmatch(name)):
-    raise InputError(f'out={out}: has other things in it ({foreign[0]}); choose a new folder, or an empty one')
+    raise InputError(
+      f'out={out}: has other things in it ({foreign[0]}); choose a new folder, or an empty one'
+    )
   return target
 
 
-def _described(network: Exported, trained: experiment.TrainedRun, folder: Path, half: bool) -> dict[str, Any]:
+def _described(network: Exported, generator: Generator, folder: Path) -> dict[str, Any]:
   """Returns what the page has to know of a generator, as JSON."""
   height, width, channels = network.image_shape
   latents, about = network.latents, network.about
-  vectors = directions.of_first_layer(network.module, network.variables, latents.size)
+  vectors = directions.of_first_layer(generator, network.variables, latents.size)
   return {
     'title': about['run'],
     'workdir': str(folder) if not folder.is_absolute() else folder.name,  # It may be published.
@@ -106,13 +115,14 @@ def _described(network: Exported, trained: experiment.TrainedRun, folder: Path, 
     'image': {'height': height, 'width': width, 'channels': channels},
     'latent': {'size': latents.size, 'prior': latents.prior, 'classes': list(about['classes'])},
     'directions': [[round(float(x), 7) for x in vector] for vector in vectors],
-    'made': dict(_facts(network, trained, half)),
   }
 
 
-def _facts(network: Exported, trained: experiment.TrainedRun, half: bool) -> Iterator[tuple[str, str]]:
+def _facts(
+  network: Exported, generator: Generator, settings: Settings, half: bool
+) -> Iterator[tuple[str, str]]:
   """Yields names and values of what is to be said of a generator."""
-  settings, generator, about = trained.experiment.settings, network.module, network.about
+  about = network.about
   kind, _, place = settings.data.source.partition(':')
   yield 'Data', f'{kind}:{place}' if kind == 'tfds' else f'{kind} {Path(place).name}'.strip()
   yield 'Step', f'{network.step:,} of {settings.train.num_steps:,}' if network.step else '0'
@@ -121,7 +131,10 @@ def _facts(network: Exported, trained: experiment.TrainedRun, half: bool) -> Ite
   widths = ', '.join(map(str, (*generator.dense_widths, *generator.widths)))
   count = sum(leaf.size for leaf in jax.tree.leaves(network.variables['params']))
   yield 'Generator', f'layers of {widths} channels, {count:,} parameters, {generator.upsample} upsampling'
-  yield 'Weights', f'{"moving average, " if about["moving_average"] else ""}{"float16" if half else "float32"}'
+  yield (
+    'Weights',
+    f'{"moving average, " if about["moving_average"] else ""}{"float16" if half else "float32"}',
+  )
   yield 'Batch norm', f'{about["statistics"]} statistics'
   yield 'Loss', settings.train.loss.replace('_', '-')
   yield 'Seed', str(settings.seed)

@@ -9,8 +9,8 @@ import numpy as np
 from dcgan_jax.models import Generator
 
 CHECKED = 64  # latents whose images must come out alike
-# Largest difference of images in float16 and float32, in units of a pixel's 255 steps. Below 1 no pixel can be
-# rounded to a number two further; what is left is for other orders of sums in browsers.
+# Largest difference of images in float16 and float32, in units of a pixel's 255 steps. Below 1 no pixel can
+# be rounded to a number two further; what is left is for other orders of sums in browsers.
 MOST = 0.75
 
 

@@ -10,34 +10,47 @@ function download(blob, name) {
 }
 
 // An image, RGBA, enlarged with sharp pixels.
-function enlarged(rgba, { width, height }, zoom) {
+export async function savePng(rgba, { width, height }, zoom, name) {
   const canvas = make('canvas', { width: width * zoom, height: height * zoom });
   const small = make('canvas', { width, height });
   small.getContext('2d').putImageData(new ImageData(rgba.slice(), width, height), 0, 0);
-  const context = canvas.getContext('2d', { willReadFrequently: true });
+  const context = canvas.getContext('2d');
   context.imageSmoothingEnabled = false;
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
-  return canvas;
+  download(await new Promise((done) => canvas.toBlob(done, 'image/png')), `${name}.png`);
 }
 
-export async function savePng(rgba, size, zoom, name) {
-  const blob = await new Promise((done) => enlarged(rgba, size, zoom).toBlob(done, 'image/png'));
-  download(blob, `${name}.png`);
-}
-
-// Frames, each RGBA, as a looping GIF.
-export async function saveGif(frames, size, zoom, delay, name) {
+// Frames, each RGBA, enlarged with sharp pixels, as a looping GIF. A frame of more than 256 colours gets 256 close ones.
+export async function saveGif(frames, { width, height }, zoom, delay, name) {
   const { GIFEncoder, quantize, applyPalette } = await import('./vendor/gifenc.esm.js');
   const file = GIFEncoder();
   for (const rgba of frames) {
-    const canvas = enlarged(rgba, size, zoom);
-    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-    const palette = quantize(rgba, 256);
-    file.writeFrame(applyPalette(data, palette), canvas.width, canvas.height, { palette, delay, repeat: 0 });
+    let [palette, numbers] = exactPalette(rgba);
+    if (palette.length > 256) {
+      palette = quantize(rgba, 256);
+      numbers = applyPalette(rgba, palette);
+    }
+    const large = new Uint8Array(width * height * zoom ** 2);
+    for (let y = 0, to = 0; y < height * zoom; y++) {
+      for (let x = 0; x < width * zoom; x++) large[to++] = numbers[Math.floor(y / zoom) * width + Math.floor(x / zoom)];
+    }
+    file.writeFrame(large, width * zoom, height * zoom, { palette, delay, repeat: 0 });
     await new Promise((done) => setTimeout(done)); // The page answers between frames.
   }
   file.finish();
   download(new Blob([file.bytes()], { type: 'image/gif' }), `${name}.gif`);
+}
+
+// All colours of an image, RGBA, and the number of the colour of each pixel.
+function exactPalette(rgba) {
+  const colours = new Map();
+  const numbers = Array.from({ length: rgba.length / 4 }, (_, i) => {
+    const colour = rgba.subarray(4 * i, 4 * i + 3);
+    const name = colour.join();
+    if (!colours.has(name)) colours.set(name, { number: colours.size, colour: [...colour] });
+    return colours.get(name).number;
+  });
+  return [[...colours.values()].map((one) => one.colour), numbers];
 }
 
 // A latent as a file for `--latents`: float32 [1, width] in NumPy's format, version 1.0.

@@ -82,7 +82,7 @@ export class Sheet {
         return tile;
       }),
     );
-    roam(box, () => Math.max(1, Math.round(box.clientWidth / box.firstElementChild.offsetWidth - 0.4)));
+    roam(box, () => getComputedStyle(box).gridTemplateColumns.split(' ').length);
     this.mark();
   }
 

@@ -144,11 +144,12 @@ export class Walk {
     this.playing = true;
     find('play').textContent = 'Pause';
     find('caption').setAttribute('aria-live', 'off'); // It would be read without an end.
-    let last = performance.now();
+    let last;
     const step = (now) => {
       if (!this.playing) return;
-      this.position = (this.position + (now - last) / 1000 / this.seconds) % this.stops.length;
+      const passed = (now - (last ?? now)) / 1000;
       last = now;
+      this.position = (this.position + passed / this.seconds) % this.stops.length;
       this.point();
       this.showFrame();
       this.next = requestAnimationFrame(step);
