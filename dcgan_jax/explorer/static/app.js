@@ -42,9 +42,9 @@ function describe(spec) {
   document.title = `${spec.title} – explore a generator`;
   find('title').textContent = spec.title;
   const numbers = `${size} ${prior} numbers${classes.length ? ' and a class' : ''}`;
+  const step = spec.step ? ` at step ${spec.step.toLocaleString('en')}` : ''; // 0 is that of imported weights
   find('subtitle').textContent =
-    `Step ${spec.step.toLocaleString('en')} of a generator of ${spec.made.Data}. It turns ${numbers} into ` +
-    `${width} × ${height} pixels, in your browser.`;
+    `A generator of ${spec.made.Data}${step}. It turns ${numbers} into ${width} × ${height} pixels, in your browser.`;
   for (const [name, value] of Object.entries(spec.made)) {
     find('made').append(make('dt', {}, name), make('dd', {}, value));
   }
@@ -114,10 +114,7 @@ async function speedUp(generator, spec, forced) {
   const same = (rgba) => distance(rgba, spec) <= 1;
   const faster = await findFaster(generator.engine, spec, latent, same, forced);
   if (!faster) return;
-  const slower = generator.engine;
-  generator.engine = faster;
-  await generator.now(latent); // What the slower one was asked for, it has drawn by then.
-  slower.close();
+  await generator.replace(faster);
 }
 
 const time = (milliseconds) =>

@@ -116,7 +116,8 @@ export class Arithmetic {
       ...pictures.map((picture) => {
         const small = canvasFor(this.spec);
         if (picture.rgba) paint(small, picture.rgba, this.spec);
-        const member = make('button', { title: `Remove ${picture.label}`, 'aria-label': `Remove ${picture.label}` }, small);
+        const words = `Remove ${picture.label}`;
+        const member = make('button', { title: words, 'aria-label': words }, small);
         member.onclick = () => {
           group.pictures = group.pictures.filter((one) => one !== picture);
           this.activate(this.groups.indexOf(group));

@@ -86,6 +86,14 @@ export class Generator {
     dropped.forEach((one) => one.done?.());
   }
 
+  // Goes on with another engine, and closes the old one when it has drawn what it was asked for.
+  async replace(engine) {
+    const old = this.engine;
+    this.engine = engine;
+    await this.drawing?.catch(() => {}); // Whoever asked for it is told of a failure.
+    old.close();
+  }
+
   async next() {
     if (this.busy) return;
     while (!this.urgent && this.queue[0]?.done) this.queue.shift().done();
@@ -93,7 +101,8 @@ export class Generator {
     this.busy = true;
     const work = this.urgent ? [this.take()] : this.batch();
     try {
-      const { rgba, milliseconds } = await this.engine.draw(work.map((one) => one.latent));
+      this.drawing = this.engine.draw(work.map((one) => one.latent));
+      const { rgba, milliseconds } = await this.drawing;
       this.milliseconds += (milliseconds / work.length - this.milliseconds) / 4;
       work.forEach((one, i) => one.show(rgba.subarray(i * this.bytes, (i + 1) * this.bytes)));
     } catch (error) {

@@ -126,7 +126,9 @@ export function amongThree(latents, x, y, spec) {
   }
   // Classes are mixed in shares that are never negative.
   const weights = new Float32Array(sum.length - spec.size);
-  latents.forEach((latent, i) => weights.forEach((_, j) => (weights[j] += (latent[spec.size + j] * inside[i]) / total)));
+  latents.forEach((latent, i) => {
+    latent.subarray(spec.size).forEach((weight, j) => (weights[j] += (weight * inside[i]) / total));
+  });
   return join(Float32Array.from(z), weights);
 }
 

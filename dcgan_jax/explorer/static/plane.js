@@ -20,6 +20,7 @@ export class Plane {
     const field = find('field');
     field.width = TILES * this.spec.image.width;
     field.height = TILES * this.spec.image.height;
+    field.parentElement.style.aspectRatio = field.width / field.height;
     this.listen();
     this.at = [0, 0];
   }

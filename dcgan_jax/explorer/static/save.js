@@ -20,7 +20,8 @@ export async function savePng(rgba, { width, height }, zoom, name) {
   download(await new Promise((done) => canvas.toBlob(done, 'image/png')), `${name}.png`);
 }
 
-// Frames, each RGBA, enlarged with sharp pixels, as a looping GIF. A frame of more than 256 colours gets 256 close ones.
+// Frames, each RGBA, enlarged with sharp pixels, as a looping GIF. A frame of more than 256 colours gets 256 close to
+// them.
 export async function saveGif(frames, { width, height }, zoom, delay, name) {
   const { GIFEncoder, quantize, applyPalette } = await import('./vendor/gifenc.esm.js');
   const file = GIFEncoder();

@@ -120,7 +120,8 @@ export class Directions {
   show() {
     const { classes } = this.spec.latent;
     const share = classes.length ? find('class-share').valueAsNumber : 0;
-    const parts = this.amounts.flatMap((amount, i) => (amount ? [`${i + 1} by ${(amount / this.reach).toFixed(2)}`] : []));
+    const parts = this.amounts.flatMap((amount, i) =>
+      amount ? [`${i + 1} by ${(amount / this.reach).toFixed(2)}`] : []);
     if (share) parts.push(`${Math.round(share * 100)} % ${classes[find('class-to').value]}`);
     const changed = parts.length > 0;
     const picture = changed
