@@ -7,14 +7,13 @@ from pathlib import Path
 
 from dcgan_jax.errors import InputError
 
-SUFFIXES = ('.gif', '.webp', '.mp4')
 SECONDS = (0.1, 600)
 FPS = (1, 60)
 MOST_FPS_OF_A_GIF = 50  # Its times are hundredths of a second, and browsers show shorter ones as a tenth.
 SIZES = (32, 4096)  # H.264 goes no further on most phones.
-# Unless something else is asked for. A GIF is left as small as it was drawn, for those who send it by mail.
-FPS_OF_A_GIF, OTHER_FPS = 10, 30
-OTHER_SIZE = 720
+# Frames in a second and the longer side, unless something else is asked for. A GIF is left as it was drawn.
+DEFAULTS = {'.gif': (10, None), '.webp': (30, 512), '.mp4': (30, 720)}
+SUFFIXES = tuple(DEFAULTS)
 HOLD = 2.0  # seconds that the last picture of training is shown; less in a film that is shorter than 8
 FADE = 4  # frames; pictures that have fewer than so many each replace each other at once
 
@@ -63,7 +62,7 @@ def check(pace: Pace, out: str | None) -> None:
   for name, value in vars(pace).items():
     if value is not None and suffix not in SUFFIXES:
       raise InputError(
-        f'{name}={value}: is of a moving picture; give --out=NAME.gif, NAME.webp or NAME.mp4 with it'
+        f'{name}={value:g}: is of a moving picture; give --out=NAME.gif, NAME.webp or NAME.mp4 with it'
       )
   if pace.seconds is not None and not SECONDS[0] <= pace.seconds <= SECONDS[1]:  # also if it is no number
     raise InputError(f'seconds={pace.seconds:g}: must be from {SECONDS[0]} to {SECONDS[1]}')
@@ -91,13 +90,12 @@ def timing(pace: Pace, suffix: str, seconds: float) -> Timing:
   Raises:
     InputError: it has fewer than two frames.
   """
-  is_gif = suffix == '.gif'
-  fps = pace.fps or (FPS_OF_A_GIF if is_gif else OTHER_FPS)
-  seconds = pace.seconds or seconds
+  fps, size = DEFAULTS[suffix]
+  fps, size, seconds = pace.fps or fps, pace.size or size, pace.seconds or seconds
   frames = round(seconds * fps)
   if frames < 2:
     raise InputError(f'seconds={seconds:g}: is less than two frames at {fps} a second; choose more of either')
-  return Timing(frames, fps, pace.size or (None if is_gif else OTHER_SIZE))
+  return Timing(frames, fps, size)
 
 
 def durations(frames: int, fps: int, unit: int) -> list[int]:

@@ -67,7 +67,7 @@ def _write_by_pillow(path: Path, part: Path, frames: Iterator[np.ndarray], timin
   else:
     times = pace.durations(timing.frames, timing.fps, 1)
     reel = [_Reel(rest, timing.frames - 1)]
-    first.save(part, 'WEBP', save_all=True, append_images=reel, duration=times, loop=0, quality=90, method=2)
+    first.save(part, 'WEBP', save_all=True, append_images=reel, duration=times, loop=0, quality=80, method=2)
 
 
 class _Reel(Image.Image):
