@@ -10,6 +10,7 @@ from dcgan_jax.errors import InputError
 SECONDS = (0.1, 600)
 FPS = (1, 60)
 MOST_FPS_OF_A_GIF = 50  # Its times are hundredths of a second, and browsers show shorter ones as a tenth.
+MOST_PIXELS_OF_A_GIF = 2**30  # of all frames together, because Pillow holds them in memory, a byte each
 SIZES = (32, 4096)  # H.264 goes no further on most phones.
 # Frames in a second and the longer side, unless something else is asked for. A GIF is left as it was drawn.
 DEFAULTS = {'.gif': (10, None), '.webp': (30, 512), '.mp4': (30, 720)}
@@ -88,14 +89,29 @@ def timing(pace: Pace, suffix: str, seconds: float) -> Timing:
     seconds: that it takes if the user does not say.
 
   Raises:
-    InputError: it has fewer than two frames.
+    InputError: it has fewer than two frames, or is too much for a GIF.
   """
   fps, size = DEFAULTS[suffix]
   fps, size, seconds = pace.fps or fps, pace.size or size, pace.seconds or seconds
   frames = round(seconds * fps)
   if frames < 2:
     raise InputError(f'seconds={seconds:g}: is less than two frames at {fps} a second; choose more of either')
+  if suffix == '.gif' and size:
+    check_gif(frames, size, size)
   return Timing(frames, fps, size)
+
+
+def check_gif(frames: int, height: int, width: int) -> None:
+  """Refuses a GIF that takes too much memory.
+
+  Raises:
+    InputError: in one line.
+  """
+  if frames * height * width > MOST_PIXELS_OF_A_GIF:
+    raise InputError(
+      f'out: {frames:,} frames of {width} x {height} pixels are too much for a GIF; choose .webp or .mp4, or '
+      'a smaller --size, --fps or --seconds'
+    )
 
 
 def durations(frames: int, fps: int, unit: int) -> list[int]:

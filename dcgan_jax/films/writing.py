@@ -17,7 +17,6 @@ from dcgan_jax.films import pace
 from dcgan_jax.films.pace import Timing
 from dcgan_jax.journal import pictures, workdir
 
-MOST_PIXELS_OF_A_GIF = 2**30  # of all frames together, because Pillow holds them in memory, a byte each
 # H.264 as browsers and phones play it: planes of brightness and, of half the size, of colour; the colours of
 # HDTV and said to be so; and with the index in front, so that it plays while it is loaded.
 H264 = ('-c:v', 'libx264', '-crf', '17', '-pix_fmt', 'yuv420p', '-movflags', '+faststart')
@@ -57,11 +56,7 @@ def _write_by_pillow(path: Path, part: Path, frames: Iterator[np.ndarray], timin
   first = pictures.to_pillow(next(frames))
   rest = map(pictures.to_pillow, frames)
   if path.suffix == '.gif':
-    if timing.frames * first.width * first.height > MOST_PIXELS_OF_A_GIF:
-      raise InputError(
-        f'out={path}: {timing.frames:,} frames of {first.width} x {first.height} pixels are too much for a '
-        'GIF; choose .webp or .mp4, or a smaller --size, --fps or --seconds'
-      )
+    pace.check_gif(timing.frames, first.height, first.width)
     times = pace.durations(timing.frames, timing.fps, 10)
     first.save(part, 'GIF', save_all=True, append_images=rest, duration=times, loop=0, optimize=False)
   else:

@@ -69,6 +69,15 @@ def test_what_is_not_asked_for_suits_the_format():
     pace.timing(Pace(0.1), '.gif', 9.0)
 
 
+def test_too_much_for_a_gif_is_one_line():
+  assert pace.timing(Pace(100, 10, 1024), '.gif', 9.0).frames == 1000
+  assert pace.timing(Pace(600, 50, 4096), '.webp', 9.0).frames == 30_000
+  with pytest.raises(
+    InputError, match=r'^out: 1,025 frames of 1024 x 1024 pixels are too much for a GIF; cho'
+  ):
+    pace.timing(Pace(102.5, 10, 1024), '.gif', 9.0)
+
+
 @pytest.mark.parametrize('asked', [Pace(), Pace(0.1, 1, 32), Pace(600, 50, 4096)])
 @pytest.mark.parametrize('out', ['a.gif', 'b.c/d.webp', 'x.mp4'])
 def test_what_can_be_is_not_refused(asked, out):

@@ -10,7 +10,7 @@ from conftest import read_mp4
 from PIL import Image, ImageSequence
 
 from dcgan_jax.errors import InputError
-from dcgan_jax.films import writing
+from dcgan_jax.films import pace, writing
 from dcgan_jax.films.pace import Timing
 from dcgan_jax.journal import pictures
 
@@ -103,10 +103,8 @@ def test_larger_than_can_be_played_is_made_smaller(tmp_path):
 
 
 def test_too_much_for_a_gif_is_one_line(tmp_path, monkeypatch):
-  monkeypatch.setattr(writing, 'MOST_PIXELS_OF_A_GIF', 5 * 24 * 30 - 1)
-  with pytest.raises(
-    InputError, match=r'x\.gif: 5 frames of 30 x 24 pixels are too much for a GIF; choose \.'
-  ):
+  monkeypatch.setattr(pace, 'MOST_PIXELS_OF_A_GIF', 5 * 24 * 30 - 1)
+  with pytest.raises(InputError, match=r'^out: 5 frames of 30 x 24 pixels are too much for a GIF; choose \.'):
     writing.write(tmp_path / 'x.gif', iter(_frames()), Timing(5, 10, None))
   assert not list(tmp_path.iterdir())
 
