@@ -121,6 +121,17 @@ def succeed_together(*arguments, **topology):
   return printed
 
 
+def read_mp4(path):
+  """Returns what ffmpeg says of a film, and its frames, uint8 [N, H, W, 3]."""
+  import imageio_ffmpeg
+
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # It forks beside JAX's threads, and does not close its pipes.
+    about, *frames = imageio_ffmpeg.read_frames(str(path))
+  width, height = about['size']
+  return about, np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in frames])
+
+
 def state_of(folder, step):
   """Returns the state in a checkpoint of a run."""
   shapes = jax.eval_shape(experiment.build(workdir.read_settings(folder)).initial_state)
