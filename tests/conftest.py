@@ -86,12 +86,22 @@ def succeed(*arguments, **options):
   return done.stdout
 
 
-def start_together(arguments, processes=2, devices=1):
-  """Starts the processes of a run, as one would by hand on each host."""
+IMPATIENT = '''
+import functools, sys, jax, main
+jax.distributed.initialize = functools.partial(jax.distributed.initialize, heartbeat_timeout_seconds=20)
+sys.exit(main.main())
+'''
+
+
+def start_together(arguments, processes=2, devices=1, impatient=False):
+  """Starts the processes of a run, as one would by hand on each host.
+
+  Impatient ones take another for dead after 20 seconds without a sign of life, rather than 100.
+  """
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
-  command = [sys.executable, 'main.py', *arguments]
+  command = [sys.executable, *(['-c', IMPATIENT] if impatient else ['main.py']), *arguments]
   if processes > 1:
     command += [f'--coordinator=127.0.0.1:{port}', f'--num_processes={processes}']
   ids = [[f'--process_id={i}'] if processes > 1 else [] for i in range(processes)]
@@ -110,6 +120,17 @@ def succeed_together(*arguments, **topology):
   printed = [process.communicate(timeout=240)[0] for process in started]
   assert [process.returncode for process in started] == [0] * len(started), printed
   return printed
+
+
+def read_mp4(path):
+  """Returns what ffmpeg says of a film, and its frames, uint8 [N, H, W, 3]."""
+  import imageio_ffmpeg
+
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # It forks beside JAX's threads, and does not close its pipes.
+    about, *frames = imageio_ffmpeg.read_frames(str(path))
+  width, height = about['size']
+  return about, np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in frames])
 
 
 def state_of(folder, step):

@@ -26,7 +26,7 @@ LAYERS = [
     'train_state',
     'train_step',
   ],
-  ['data', 'journal', 'parallel', 'signals'],
+  ['data', 'films', 'journal', 'parallel', 'signals'],
   ['experiment'],
   ['analysis', 'evaluation', 'explorer', 'interop', 'sampling', 'targets'],
   ['training', 'verification'],

@@ -1,3 +1,7 @@
+from functools import partial
+from types import SimpleNamespace
+from typing import NamedTuple
+
 import jax
 import numpy as np
 import pytest
@@ -69,6 +73,41 @@ def test_steps_that_take_turns_in_a_loop_are_those_that_ask_whose_turn_it_is(tin
   assert norms[1::2] == [0.0] * 4 and last['grad_norm_g'] == 0
   np.testing.assert_allclose(sums['grad_norm_g'], sum(norms), rtol=1e-4)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), together.generator, single.generator)
+
+
+def test_images_on_a_tpu_fill_their_rows_and_have_none_that_is_too_long():
+  tpu = SimpleNamespace(devices=np.array([SimpleNamespace(platform='tpu')]))
+  assert parallel.row_shape(tpu, 28 * 28) == (1, 7 * 128)
+  assert parallel.row_shape(tpu, 64 * 64 * 3) == (1, 64 * 64 * 3)
+  assert parallel.row_shape(tpu, 256 * 256 * 3) == (12, 2**14)
+  assert parallel.row_shape(tpu, 100 * 100 * 3) == (2, 118 * 128)
+  assert parallel.row_shape(parallel.all_devices(), 100 * 100 * 3) == (1, 100 * 100 * 3)
+
+
+@pytest.mark.parametrize('shape', [(1, 288), (1, 384), (3, 128)])
+def test_a_step_finds_its_images_in_rows_of_any_shape(monkeypatch, shape):
+  monkeypatch.setattr(parallel, 'row_shape', lambda mesh, numbers: shape)
+  mesh = Mesh(np.array(jax.devices()[:2]), (parallel.AXIS,))
+  examples = Examples(
+    np.random.default_rng(0).integers(0, 256, (7, 12, 8, 3), np.uint8), np.arange(7, dtype=np.int32)
+  )
+  rows = np.array([[6, 0, 3, 3], [1, 5, 2, 4]], np.int32)
+  batches = parallel.Batches(
+    parallel.put_data_set(mesh, examples), parallel.Window(rows, np.array(10, np.int32))
+  )
+  assert batches.examples.images.shape == (7 * shape[0], shape[1])
+
+  class State(NamedTuple):
+    step: jax.Array
+
+  def step(state, images, classes):
+    together = partial(jax.lax.all_gather, axis_name=parallel.AXIS, tiled=True)
+    return state, {'images': together(images), 'classes': together(classes)}
+
+  run = parallel.compile_steps(step, mesh, (12, 8, 3))
+  _, _, seen = run(State(jax.numpy.int32(11)), batches)
+  np.testing.assert_array_equal(seen['images'], examples.images[rows[1]])
+  np.testing.assert_array_equal(seen['classes'], rows[1])
 
 
 @pytest.mark.parametrize('devices', [1, 3])

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dcgan_jax import experiment, parallel
-from dcgan_jax.accumulation import Examples
 from dcgan_jax.data import cache
 from dcgan_jax.experiment import Experiment
 from dcgan_jax.settings import Settings, check_devices
+from dcgan_jax.targets import report
 
 
 class Layer(NamedTuple):
@@ -62,11 +62,8 @@ def memory(parts: Experiment) -> str:
   cache.keep_compiled_programs()
   settings, mesh = parts.settings, parallel.all_devices()
   count, shape = settings.train.images_per_step, (*settings.data.size, settings.data.channels)
-  state = jax.eval_shape(parts.initial_state)
-  images = jax.ShapeDtypeStruct((count, *shape), jnp.uint8)
-  classes = jax.ShapeDtypeStruct((count,), jnp.int32) if settings.data.classes else None
-  batches = parallel.Batches(Examples(images, classes))
-  step = parallel.compile_steps(parts.train_step(parallel.mesh_axis(mesh)), mesh, shape)
+  state, batches = report.step_arguments(parts, mesh, None)
+  step = parts.compile_steps(mesh)
   analysis = step.lower(state, batches).compile().memory_analysis()
   if analysis is None:
     return f'Memory of a train step: unknown to XLA for {jax.default_backend()}'

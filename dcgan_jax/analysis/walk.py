@@ -1,12 +1,15 @@
 """Shows the latent space as the paper does (section 6): walks through it, arithmetic in it, turns.
 
-walk.png        rows of images between one latent and the next, and back to the first; or walk.gif, a loop
+walk.png        rows of images between one latent and the next, and back to the first
 sheet.png       the images of a seed with their numbers, to choose from
 arithmetic.png  mean(plus) - mean(minus) + mean(plus2), with neighbours
 turn.png        images, and what becomes of them along a vector
+
+As .gif, .webp or .mp4, a walk is a loop and a turn goes there and back.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,8 @@ from dcgan_jax.analysis import exemplars
 from dcgan_jax.analysis.exemplars import Exemplars
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
+from dcgan_jax.films import pace, writing
+from dcgan_jax.films.pace import Pace, Timing
 from dcgan_jax.journal import pictures
 
 # What can be asked for, with the flags that it takes, and how many exemplars of a class each names.
@@ -30,8 +35,11 @@ KINDS: dict[str, dict[str, int]] = {
   'classes': {'points': 8},
   'walk': {'points': 9},
 }
-STEPS = 10  # images in a row of a walk, both ends included; frames of each leg in an animation
+STEPS = 10  # images in a row of a walk, both ends included
 AMOUNTS = np.linspace(-1, 1, 9)  # of the turn vector
+SECONDS_OF_A_LEG = 1.0  # in a loop, unless something else is asked for
+SECONDS_OF_A_TURN = 4.0  # there and back
+MOST_IMAGES = 50_000  # of a loop; they are in memory together
 TILE = 64  # pixels that small images are enlarged to, roughly
 
 
@@ -46,12 +54,14 @@ class Asked:
     named: what the flags points, plus, minus, plus2, turn_from and turn_to were given, see `exemplars.parse`;
       None for those that were not given. The three terms ask for arithmetic, the two ends for a turn, and
       neither for a walk.
+    pace: of a moving picture.
   """
 
   sheet: bool
   path: str | None
   classes: str | None
   named: Mapping[str, str | None]
+  pace: Pace
 
   @property
   def given(self) -> dict[str, str]:
@@ -67,7 +77,8 @@ def run(folder: Path, num: int | None, seed: int, checkpoint: str, out: str | No
     num: how many images a sheet has, None for 64; or among how many a class is looked for, None for 1,000.
     seed: of the latents; image i is the one that `--mode=sample` makes of this seed.
     checkpoint: 'last', 'best' or the number of a step.
-    out: ending in .png, or in .gif for a walk; None for a .png named after what it shows.
+    out: ending in .png or, of a walk or a turn, in .gif, .webp or .mp4; None for a .png named after what it
+      shows.
     asked: what to draw.
 
   Raises:
@@ -83,26 +94,31 @@ def run(folder: Path, num: int | None, seed: int, checkpoint: str, out: str | No
   chosen = exemplars.choose(named, KINDS[kind], folder, sampler, num or 1000, seed)
   if kind == 'walk' and len(chosen['points'].indices) == 1:
     raise InputError(f'points={asked.named["points"]}: is one image; a walk takes two or more')
+  numbers = sampler.find_classes(asked.classes) if kind == 'classes' and asked.classes is not None else []
+  if len(numbers) == 1:
+    raise InputError(f'class={asked.classes}: is one class; a walk takes two or more')
   path = asked.path or ('linear' if sampler.latents.prior == 'uniform' else 'spherical')
   key = jax.random.key(seed)
   z = {flag: sampler.latents.sample(key, jnp.array(one.indices)) for flag, one in chosen.items()}
+  timing = None
+  if target.suffix in pace.SUFFIXES:
+    legs = len(numbers or z['points'])
+    seconds = SECONDS_OF_A_TURN if kind == 'turn' else legs * SECONDS_OF_A_LEG
+    timing = pace.timing(asked.pace, target.suffix, seconds)
+  frames: Iterable[np.ndarray]
   if kind == 'sheet':
     frames = [_draw_sheet(sampler.sample(num or 64, seed))]
   elif kind == 'arithmetic':
     # No image of the seed has this key: images are numbered from 0 to `exemplars.MOST`.
     frames = [_draw_arithmetic(sampler, chosen, z, jax.random.fold_in(key, 2**32 - 1))]
   elif kind == 'classes':
-    assert asked.classes is not None
-    numbers = sampler.find_classes(asked.classes)
-    if len(numbers) < 2:
-      raise InputError(f'class={asked.classes}: is one class; a walk takes two or more')
-    frames = (_animate_classes if target.suffix == '.gif' else _draw_classes)(sampler, z['points'], numbers)
+    frames = _show_classes(sampler, z['points'], numbers, timing)
   elif kind == 'turn':
-    frames = [_draw_turn(sampler, z['points'], latents.turn(z['turn_from'], z['turn_to']))]
+    frames = _show_turn(sampler, z['points'], latents.turn(z['turn_from'], z['turn_to']), timing)
   else:
-    frames = (_animate if target.suffix == '.gif' else _draw_walk)(sampler, z['points'], path)
+    frames = _show_walk(sampler, z['points'], path, timing)
   if parallel.is_main():
-    _write(target, frames)
+    _write(target, frames, timing)
   for flag, one in chosen.items():
     print(f'--{flag}={",".join(map(str, one.indices))}' + (f'  ({one.name})' if one.name else ''))
   how = f'{path} {kind}' if kind == 'walk' else kind
@@ -140,10 +156,10 @@ def _target(out: str | None, kind: str) -> Path:
     InputError: its suffix is not one that this kind of picture can have.
   """
   target = files.to_be_written('out', out or f'{kind}.png')
-  walks = kind in ('walk', 'classes')
-  valid = ('.png', '.gif') if walks else ('.png',)
-  if target.suffix not in valid:
-    meaning = '.png (rows) or .gif (a loop)' if walks else f'.png, being a picture: {kind}.png'
+  moves = kind in ('walk', 'classes', 'turn')
+  if target.suffix != '.png' and not (moves and target.suffix in pace.SUFFIXES):
+    loops = '.png (rows) or in .gif, .webp or .mp4 (a loop)'
+    meaning = loops if moves else f'.png, being a picture: {kind}.png'
     raise InputError(f'out={out}: must end in {meaning}')
   return target
 
@@ -159,45 +175,66 @@ def _draw_sheet(made: np.ndarray) -> np.ndarray:
   return pictures.grid(pictures.captioned(pictures.zoom(made, TILE), [str(i) for i in range(len(made))]))
 
 
-def _draw_walk(sampler: sampling.Sampler, points: Array, path: str) -> list[np.ndarray]:
-  """Draws a row for each leg, as a single frame; a row ends with the image that the next one begins with."""
-  made = _make(sampler, sampler.latents.path(points, jnp.linspace(0, 1, STEPS), path))
-  return [pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=STEPS)]
+def _show_walk(
+  sampler: sampling.Sampler, points: Array, path: str, timing: Timing | None
+) -> Iterable[np.ndarray]:
+  """Draws a walk: a row for each leg, or the frames of a loop.
 
-
-def _animate(sampler: sampling.Sampler, points: Array, path: str) -> list[np.ndarray]:
-  """Draws the frames of a loop.
-
-  Each frame has as many images as there are points. All of them go the same closed way, each one leg ahead of
-  the image before it.
+  A row ends with the image that the next one begins with. Each frame has as many images as there are points.
+  All of them go the same closed way, each one leg ahead of the image before it.
   """
-  legs = sampler.latents.path(points, jnp.arange(STEPS) / STEPS, path)
-  made = pictures.zoom(_make(sampler, legs.reshape(-1, legs.shape[-1])), TILE)
-  starts = STEPS * np.arange(len(points))
-  return [pictures.grid(made[(starts + i) % len(made)]) for i in range(len(made))]
+  if timing is None:
+    made = _make(sampler, sampler.latents.path(points, jnp.linspace(0, 1, STEPS), path))
+    return [pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=STEPS)]
+  # So many images, evenly on the way, are those of all frames and of each image's place in them.
+  places = math.lcm(timing.frames, len(points))
+  _check_number(places, timing)
+  steps = places // len(points)
+  legs = sampler.latents.path(points, jnp.arange(steps) / steps, path)
+  made = _make(sampler, legs.reshape(-1, legs.shape[-1]))
+  ahead = steps * np.arange(len(points))
+  stride = places // timing.frames
+  return (pictures.grid(pictures.zoom(made[(ahead + i) % places], TILE)) for i in range(0, places, stride))
 
 
-def _between_classes(sampler: sampling.Sampler, points: Array, numbers: list[int], closed: bool) -> Array:
-  """Returns the latents [N, steps, Z] on the way from class to class, on which each z stays the same."""
+def _check_number(images: int, timing: Timing) -> None:
+  """Refuses a loop of too many images."""
+  if images > MOST_IMAGES:
+    raise InputError(
+      f'seconds={timing.frames / timing.fps:g}: a loop of {timing.frames:,} frames takes {images:,} images '
+      f'here, and {MOST_IMAGES:,} is the most; choose a smaller --seconds or --fps, or fewer --points'
+    )
+
+
+def _show_classes(
+  sampler: sampling.Sampler, points: Array, numbers: list[int], timing: Timing | None
+) -> Iterable[np.ndarray]:
+  """Draws a walk from class to class, on which each z stays the same.
+
+  Without a pace it is a row for each latent, from the first class to the last. Otherwise it is the frames of
+  a loop through all classes and back to the first.
+  """
   weights = jnp.eye(len(sampler.classes))[jnp.array(numbers)]
-  t = jnp.arange(STEPS) / STEPS if closed or len(numbers) > 2 else jnp.linspace(0, 1, STEPS)
-  weights = latents.path(weights, t, 'linear', closed).reshape(-1, len(sampler.classes))
+  if timing is None:
+    t = jnp.arange(STEPS) / STEPS if len(numbers) > 2 else jnp.linspace(0, 1, STEPS)
+    weights = latents.path(weights, t, 'linear', False).reshape(-1, len(sampler.classes))
+  else:
+    _check_number(len(points) * timing.frames, timing)
+    steps = math.lcm(timing.frames, len(numbers)) // len(numbers)  # places on each leg, for all frames
+    weights = latents.path(weights, jnp.arange(steps) / steps, 'linear').reshape(-1, len(sampler.classes))
+    weights = weights[:: len(weights) // timing.frames]
   z = points[:, None, : sampler.latents.size]
   shape = (len(points), len(weights))
   z, y = (jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in (z, weights[None]))
-  return jnp.concatenate([z, y], -1)
+  made = _make(sampler, jnp.concatenate([z, y], -1))
+  if timing is None:
+    return [pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=made.shape[1])]
+  return _grids(made)
 
 
-def _draw_classes(sampler: sampling.Sampler, points: Array, numbers: list[int]) -> list[np.ndarray]:
-  """Draws a row for each latent, from the first class to the last, as a single frame."""
-  made = _make(sampler, _between_classes(sampler, points, numbers, closed=False))
-  return [pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=made.shape[1])]
-
-
-def _animate_classes(sampler: sampling.Sampler, points: Array, numbers: list[int]) -> list[np.ndarray]:
-  """Draws the frames of a loop, in which each latent goes through all classes and back to the first."""
-  made = pictures.zoom(_make(sampler, _between_classes(sampler, points, numbers, closed=True)), TILE)
-  return [pictures.grid(made[:, i]) for i in range(made.shape[1])]
+def _grids(made: np.ndarray) -> Iterator[np.ndarray]:
+  """Yields the frames in which each row of images, uint8 [N, frames, H, W, C], has its place in a grid."""
+  return (pictures.grid(pictures.zoom(made[:, i], TILE)) for i in range(made.shape[1]))
 
 
 def _draw_arithmetic(
@@ -232,30 +269,40 @@ def _draw_arithmetic(
   return pictures.beside([*pieces, np.concatenate([block, caption])])
 
 
-def _draw_turn(sampler: sampling.Sampler, points: Array, vector: Array) -> np.ndarray:
-  """Draws a row for each latent, from minus to plus the whole turn vector; its own image is in the middle.
+def _show_turn(
+  sampler: sampling.Sampler, points: Array, vector: Array, timing: Timing | None
+) -> Iterable[np.ndarray]:
+  """Draws images from minus to plus the whole turn vector: a row for each, or the frames of a loop.
+
+  In the middle of a row is the image of the latent itself. The loop goes there and back, slowly at both ends.
 
   Args:
     sampler: makes the images.
     points: the latents, [N, Z].
     vector: [Z].
+    timing: of the loop; None for rows.
   """
-  amounts = jnp.asarray(AMOUNTS, jnp.float32)
-  made = _make(sampler, points[:, None] + amounts[:, None] * vector)
+  if timing is None:
+    amounts = AMOUNTS
+  else:
+    _check_number(len(points) * timing.frames, timing)
+    amounts = -np.cos(2 * np.pi * np.arange(timing.frames) / timing.frames)
+  made = _make(sampler, points[:, None] + jnp.asarray(amounts, jnp.float32)[:, None] * vector)
+  if timing is not None:
+    return _grids(made)
   picture = pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=len(AMOUNTS))
-  return pictures.headed(picture, [f'{amount:+g}' if amount else '0' for amount in AMOUNTS])
+  return [pictures.headed(picture, [f'{amount:+g}' if amount else '0' for amount in AMOUNTS])]
 
 
-def _write(target: Path, frames: list[np.ndarray]) -> None:
-  """Writes the frames as a GIF, or the only one as a PNG.
+def _write(target: Path, frames: Iterable[np.ndarray], timing: Timing | None) -> None:
+  """Writes the frames as a moving picture, or the only one as a PNG.
 
   Raises:
     InputError: the file cannot be written.
   """
+  if timing is not None:
+    return writing.write(target, frames, timing)
   try:
-    if target.suffix == '.gif':
-      pictures.save_gif(target, frames, most=len(frames), hold=100)
-    else:
-      pictures.save_png(target, frames[0])
+    pictures.save_png(target, next(iter(frames)))
   except OSError as error:
     raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error

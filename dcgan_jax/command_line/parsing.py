@@ -20,7 +20,12 @@ REWORDED = (  # what libraries say of a value, and what we say instead
   (r'invalid literal for int\(\) with base .*|Exceeds the limit .* for integer .*', 'must be a whole number'),
   (r"\('Non-boolean argument to boolean flag', .*\)", 'choose true or false'),
 )
-KINDS = {'bool': ['true', 'false'], 'int': ['N'], 'config_file': ['FILE']}  # what a flag of a type takes
+KINDS = {
+  'bool': ['true', 'false'],
+  'int': ['N'],
+  'float': ['N'],
+  'config_file': ['FILE'],
+}  # what a flag of a type takes
 
 
 def modes() -> list[str]:

@@ -10,6 +10,8 @@ from ml_collections import ConfigDict, config_flags
 from dcgan_jax import files, settings
 from dcgan_jax.command_line.parsing import known_configs, one_line
 from dcgan_jax.errors import InputError
+from dcgan_jax.films import pace
+from dcgan_jax.films.pace import Pace
 from dcgan_jax.journal import workdir
 from dcgan_jax.settings import Settings
 
@@ -81,6 +83,42 @@ def define_statistics(into: flags.FlagValues) -> None:
     'Batch-norm statistics: of training, of each 64 images, or of 10,000 latents. By default the run says.',
     flag_values=into,
   )
+
+
+def define_pace(into: flags.FlagValues, default: str) -> None:
+  """Declares --seconds, --fps and --size, of a moving picture.
+
+  Args:
+    into: the flags of a mode.
+    default: how long it is by default, in words.
+  """
+  flags.DEFINE_float(
+    'seconds', None, f'How long a moving picture is, {pace.SECONDS[1]} at most; {default}.', flag_values=into
+  )
+  flags.DEFINE_integer(
+    'fps',
+    None,
+    f'Its frames in a second, {pace.FPS[1]} at most; by default 30, and of a .gif 10.',
+    flag_values=into,
+  )
+  flags.DEFINE_integer(
+    'size',
+    None,
+    f'Pixels of the longer side of the whole moving picture, {pace.SIZES[1]} at most; by default 720 of an '
+    '.mp4, 512 of a .webp, and of a .gif as it is drawn.',
+    flag_values=into,
+  )
+
+
+def asked_pace(values: flags.FlagValues, out: str | None) -> Pace:
+  """Returns what the flags of `define_pace` say.
+
+  Raises:
+    InputError: as `pace.check`.
+  """
+  asked = Pace(values.seconds, values.fps, values.size)
+  pace.check(asked, out)
+  return asked
 
 
 def required(values: flags.FlagValues, mode: str, name: str) -> str:

@@ -1,6 +1,7 @@
 """Walks through the latent space: walks, arithmetic and turns, as in the paper (section 6).
 
 python main.py --mode=walk --workdir=runs/mnist --out=walk.gif
+python main.py --mode=walk --workdir=runs/mnist --out=walk.mp4 --seconds=20 --size=1080
 python main.py --mode=walk --workdir=runs/mnist --sheet --num=100
 python main.py --mode=walk --workdir=runs/mnist --plus=3,8,21 --minus=4,9,33 --plus2=1,2,5
 python main.py --mode=walk --workdir=runs/mnist_conditional --class=3,8 --out=classes.gif
@@ -38,7 +39,8 @@ def define_flags(into: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'out',
     None,
-    'A .png, or a .gif for a loop; by default walk.png, sheet.png, arithmetic.png or turn.png.',
+    'A .png or, of a walk or a turn, a .gif, .webp or .mp4 for a loop; by default walk.png, sheet.png, '
+    'arithmetic.png or turn.png.',
     flag_values=into,
   )
   flags.DEFINE_bool('sheet', False, 'Only show the images of the seed, with their numbers.', flag_values=into)
@@ -57,19 +59,20 @@ def define_flags(into: flags.FlagValues) -> None:
   )
   for name, help in NAMED.items():
     flags.DEFINE_string(name, None, help, flag_values=into)
+  shared.define_pace(into, 'by default 1 second from point to point, or 4 for a turn')
   processes.define_flags(into)
 
 
 def run(values: flags.FlagValues) -> None:
   """Walks."""
   folder = shared.folder(values)
+  pace = shared.asked_pace(values, values.out)
 
   def walk() -> None:
     from dcgan_jax.analysis import walk
 
-    asked = walk.Asked(
-      values.sheet, values.path, values['class'].value, {name: values[name].value for name in NAMED}
-    )
+    named = {name: values[name].value for name in NAMED}
+    asked = walk.Asked(values.sheet, values.path, values['class'].value, named, pace)
     walk.run(folder, values.num, values.seed, values.checkpoint, values.out, asked)
 
   processes.run_together(values, walk)

@@ -37,6 +37,24 @@ def zoom(image: np.ndarray, least: int = 512) -> np.ndarray:
   return image.repeat(factor, -3).repeat(factor, -2)
 
 
+def fit(image: np.ndarray, width: int, height: int | None = None) -> np.ndarray:
+  """Enlarges a picture, or makes it smaller, until it just fits into a box.
+
+  Pixels of an enlarged picture stay crisp squares: where the factor is not whole, only their edges are mixed.
+
+  Args:
+    image: uint8 [H, W, 1 or 3].
+    width: of the box, in pixels.
+    height: of the box, in pixels; by default its width.
+  """
+  scale = min(width / image.shape[1], (height or width) / image.shape[0])
+  if scale == 1:
+    return image
+  large = image.repeat(math.ceil(scale), 0).repeat(math.ceil(scale), 1)
+  size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+  return to_array(to_pillow(large).resize(size, Image.Resampling.BOX))
+
+
 def text(words: str, height: int, width: int, channels: int, size: int = 13) -> np.ndarray:
   """Writes black words in the middle of a white picture.
 
@@ -109,7 +127,7 @@ def save_png(path: Path, image: np.ndarray) -> None:
   The file is whole or not there, even if the process is killed.
   """
   with workdir.whole(path) as part:
-    _to_pillow(image).save(part, 'PNG')
+    to_pillow(image).save(part, 'PNG')
 
 
 def save_gif(
@@ -129,7 +147,7 @@ def save_gif(
     hold: how long the last frame is shown, in milliseconds.
   """
   chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, most).round().astype(int))]
-  opened = [_open(frame) if isinstance(frame, Path) else _to_pillow(frame) for frame in chosen]
+  opened = [read(frame) if isinstance(frame, Path) else to_pillow(frame) for frame in chosen]
   # The sizes differ if the run has gone on with another number of samples.
   pictures = [picture.resize(opened[-1].size, Image.Resampling.NEAREST) for picture in opened]
   durations = [milliseconds] * (len(pictures) - 1) + [hold]
@@ -138,12 +156,17 @@ def save_gif(
     pictures[0].save(part, 'GIF', optimize=False, **options)
 
 
-def _open(path: Path) -> Image.Image:
+def read(path: Path) -> Image.Image:
   """Reads a picture file as gray or RGB."""
   with Image.open(path) as picture:
     return picture.convert('L' if picture.mode == 'L' else 'RGB')
 
 
-def _to_pillow(image: np.ndarray) -> Image.Image:
+def to_pillow(image: np.ndarray) -> Image.Image:
   """Returns a picture, uint8 [H, W, 1 or 3], as a Pillow image."""
   return Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image)
+
+
+def to_array(picture: Image.Image) -> np.ndarray:
+  """Returns a gray or RGB Pillow image as uint8 [H, W, 1 or 3]."""
+  return np.atleast_3d(np.asarray(picture))

@@ -168,9 +168,9 @@ def like(text: str, rows: int, numbers: int) -> list[Counted]:
 
   Args:
     text: of a compiled program.
-    rows: of the data set.
-    numbers: in each row, a byte each. An array is like the data set if it has as many numbers in all, of any
-      type and in whatever order, or as many rows of bytes that are longer.
+    rows: of the data set as it lies on the devices.
+    numbers: of the data set in all, a byte each. An array is like it if it has as many numbers, of any type
+      and in whatever order, or as many rows of bytes that are longer.
   """
   found: dict[str, list[int]] = {}
   for line in instructions(text):
@@ -178,8 +178,8 @@ def like(text: str, rows: int, numbers: int) -> list[Counted]:
       continue
     for dims, size in line.arrays:
       count = math.prod(dims)
-      padded = rows in dims and size == count > rows * numbers
-      if count == rows * numbers or padded:
+      padded = rows in dims and size == count > numbers
+      if count == numbers or padded:
         found.setdefault(line.opcode, []).append(size)
   return _counted(found)
 

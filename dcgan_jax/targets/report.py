@@ -158,6 +158,7 @@ def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps
   program = parts.compile_steps(mesh, min(steps, parallel.LOOP) if steps > 1 else 0)
   arguments = step_arguments(parts, mesh, None if images.streamed else images.count)
   compiled = _compile(program.lower(*arguments), target)
+  rows, _ = parallel.row_shape(mesh, images.numbers)
   memory: Any = compiled.memory_analysis()
   text = compiled.as_text() or ''
   costs: Any = compiled.cost_analysis() or {}
@@ -180,7 +181,7 @@ def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps
     convolutions=programs.convolutions(text),
     products=programs.products(text),
     collectives=programs.collectives(text),
-    copies=[] if images.streamed else programs.like(text, images.count, images.numbers),
+    copies=[] if images.streamed else programs.like(text, images.count * rows, images.count * images.numbers),
     branches=programs.branches(text),
   )
 
@@ -196,7 +197,7 @@ def step_arguments(
     num_images: of the data set; None if a batch at a time goes to the devices.
   """
   data, count = parts.settings.data, parts.settings.train.images_per_step
-  numbers = parallel.row_length(mesh, math.prod(data.size) * data.channels)
+  rows, length = parallel.row_shape(mesh, math.prod(data.size) * data.channels)
 
   def array(shape: tuple[int, ...], dtype: Any, *axes: str) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P(*axes)))
@@ -209,7 +210,7 @@ def step_arguments(
   classes = array((num_images,), jnp.int32) if data.classes else None
   steps = feed.steps_of_window(num_images, count)
   window = parallel.Window(array((steps, count), jnp.int32), array((), jnp.int32))
-  examples = Examples(array((num_images, numbers), jnp.uint8), classes)
+  examples = Examples(array((num_images * rows, length), jnp.uint8), classes)
   return state, parallel.Batches(examples, window, array((), jnp.int32))
 
 

@@ -13,9 +13,11 @@ from dcgan_jax.analysis import walk
 from dcgan_jax.data.sources import Digits
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, extractors, learned
+from dcgan_jax.films.pace import Pace
 from dcgan_jax.journal import pictures
 from dcgan_jax.latents import Latents
 
+NO_PACE = Pace()
 FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
 
 
@@ -29,9 +31,9 @@ def run(untrained, sampler, monkeypatch, tmp_path):
   """A function that draws with a generator compiled once for all tests; it returns the frames."""
   monkeypatch.setattr(sampling, 'load', lambda folder, checkpoint: sampler)
 
-  def call(out='x.png', sheet=False, path=None, seed=3, num=None, folder=untrained, **named):
+  def call(out='x.png', sheet=False, path=None, seed=3, num=None, folder=untrained, pace=NO_PACE, **named):
     arguments = {flag: named.get(flag) for flag in FLAGS}
-    walk.run(folder, num, seed, 'last', str(tmp_path / out), walk.Asked(sheet, path, None, arguments))
+    walk.run(folder, num, seed, 'last', str(tmp_path / out), walk.Asked(sheet, path, None, arguments, pace))
     with Image.open(tmp_path / out) as picture:
       return [np.asarray(frame.convert('L'))[..., None] for frame in ImageSequence.Iterator(picture)]
 
@@ -73,6 +75,57 @@ def test_an_animation_is_the_walk_and_loops(run, sampler):
   z = latents.sample(jax.random.key(3), jnp.array([7, 4]), 10)
   before_last = sampler.from_latents(jax.jit(latents.slerp)(z[0], z[1], jnp.array([0.9])))[0]
   assert abs(frames[-1][0].astype(int) - before_last).max() <= 1
+
+
+def test_a_gif_without_a_pace_has_the_bits_that_it_always_had(run, sampler, tmp_path):
+  """Draws it as before there was a pace: ten frames of each leg, each for a tenth of a second."""
+  run('x.gif', points='4,0,7')
+  z = sampler.latents.sample(jax.random.key(3), jnp.array([4, 0, 7]))
+  legs = sampler.latents.path(z, jnp.arange(10) / 10, 'spherical')
+  made = pictures.zoom(sampler.from_latents(legs.reshape(30, -1)), 64)
+  frames = [pictures.grid(made[(np.array([0, 10, 20]) + i) % 30]) for i in range(30)]
+  pictures.save_gif(tmp_path / 'before.gif', frames, most=30, hold=100)
+  assert (tmp_path / 'x.gif').read_bytes() == (tmp_path / 'before.gif').read_bytes()
+
+
+@pytest.mark.parametrize('frames', [2, 3, 7, 20])
+def test_a_loop_is_as_long_as_asked(run, sampler, frames):
+  """Takes numbers of frames that divide evenly by the legs, and others."""
+  shown = run('x.gif', points='4,0,7', pace=Pace(seconds=frames / 5, fps=5))
+  assert len(shown) == frames
+  for i, frame in enumerate(shown):
+    leg, rest = divmod(3 * i, frames)
+    points = np.roll([4, 0, 7], -leg)
+    z = [
+      np.asarray(sampler.latents.sample(jax.random.key(3), jnp.array(x)))
+      for x in (points, np.roll(points, -1))
+    ]
+    t = jnp.array([rest / frames])
+    want = sampler.from_latents(np.concatenate([jax.jit(latents.slerp)(a, b, t) for a, b in zip(*z)]))
+    assert abs(_shown(frame).reshape(4, 8, 8, 1)[:3].astype(int) - want).max() <= 2
+
+
+@pytest.mark.parametrize('out', ['x.webp', 'x.gif'])
+def test_a_loop_is_as_large_as_asked(run, out):
+  assert run(out, points='1,2', pace=Pace(1, 4, 100))[0].shape == (51, 100, 1)
+
+
+def test_a_turn_goes_there_and_back(run, sampler):
+  named = {'turn_from': '10,11', 'turn_to': '14,15', 'points': '6,2,3,9'}
+  frames = [_shown(frame)[:, :2].reshape(4, 8, 8, 1) for frame in run('x.gif', **named, pace=Pace(0.8, 10))]
+  assert len(frames) == 8
+  z = np.asarray(sampler.latents.sample(jax.random.key(3), jnp.arange(16)))
+  vector = z[14:16].mean(0) - z[10:12].mean(0)
+  for frame, amount in zip(frames, -np.cos(np.arange(8) * np.pi / 4)):
+    want = sampler.from_latents(z[[6, 2, 3, 9]] + np.float32(amount) * vector)
+    assert abs(frame.astype(int) - want).max() <= 2
+
+
+def test_a_loop_of_too_many_images_is_one_line(run, monkeypatch):
+  monkeypatch.setattr(walk, 'MOST_IMAGES', 20)
+  text = r'^seconds=0\.7: a loop of 7 frames takes 21 images here, and 20 is the most; choose a smaller --sec'
+  with pytest.raises(InputError, match=text):
+    run('x.gif', points='4,0,7', pace=Pace(0.7, 10))
 
 
 def test_a_sheet_is_the_sample_numbered(run, sampler):
@@ -191,7 +244,7 @@ TERMS = {'plus': '1', 'minus': '2', 'plus2': '3'}
     ({'points': '1.5,5'}, '^points=1.5,5: give numbers'),
     ({'points': ''}, '^points=: give numbers'),
     ({'points': '1,4294967296'}, '^points=1,4294967296: images are numbered from 0 to 2147483647'),
-    ({'out': 'x.mp4'}, r'x\.mp4: must end in \.png \(rows\) or \.gif \(a loop\)'),
+    ({'out': 'x.avi'}, r'x\.avi: must end in \.png \(rows\) or in \.gif, \.webp or \.mp4 \(a loop\)'),
     (TERMS | {'out': 'x.gif'}, r'x\.gif: must end in \.png'),
     ({'points': 'shoe'}, '^points=shoe: no such class; the classes of the data are: 0, 1, 2, 3,'),
     ({'points': 'class:'}, '^points=: no such class'),

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
-from conftest import succeed
+from conftest import read_mp4, succeed
 from PIL import Image
 
 from dcgan_jax.analysis import walk
+from dcgan_jax.films.pace import Pace
 
 FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
 
@@ -21,10 +22,36 @@ def test_as_a_user_starts_it(untrained, tmp_path):
     assert picture.size > (300, 200)
 
 
+@pytest.mark.slow
+def test_a_film_as_a_user_starts_it(untrained, tmp_path):
+  flags = ['--points=1,2,3', '--seconds=2', '--fps=25', '--size=160', f'--out={tmp_path}/x.mp4']
+  printed = succeed('--mode=walk', f'--workdir={untrained}', *flags)
+  assert printed.endswith(f'spherical walk of step 0 of {untrained}, seed 0, in {tmp_path}/x.mp4\n')
+  about, frames = read_mp4(tmp_path / 'x.mp4')
+  assert (about['fps'], about['size'], len(frames)) == (25, (160, 160), 50)
+
+
+@pytest.mark.parametrize(
+  ('flags', 'text'),
+  [
+    (['--seconds=3'], 'error: seconds=3: is of a moving picture; give --out=NAME.gif, NAME.webp or NAME.mp4'),
+    (['--size=64', '--sheet', '--out=x.png'], 'error: size=64: is of a moving picture'),
+    (['--out=x.mp4', '--fps=61'], 'error: fps=61: must be from 1 to 60'),
+    (['--out=x.mp4', '--fps=2.5'], 'fps=2.5: must be a whole number'),
+    (['--out=x.webp', '--seconds=nan'], 'error: seconds=nan: must be from 0.1 to 600'),
+    (['--out=x.gif', '--size=5000'], 'error: size=5000: must be an even number from 32 to 4096'),
+  ],
+)
+def test_a_pace_that_cannot_be_is_one_line(refused, flags, text):
+  assert text in refused('--mode=walk', '--workdir=/nonexistent', *flags)
+
+
 def test_flags_reach_the_command(call_main, monkeypatch):
   """Gives flags with a space, and with `=`."""
   called = []
   monkeypatch.setattr(walk, 'run', lambda *arguments: called.append(arguments))
-  status, *_ = call_main('--mode=walk', '--workdir=w', '--plus', '3,8', '--turn_to=a b', '--nosheet')
+  pace = ['--seconds', '2.5', '--fps=20', '--size=200', '--out=x.webp']
+  status, *_ = call_main('--mode=walk', '--workdir=w', '--plus', '3,8', '--turn_to=a b', '--nosheet', *pace)
   named = dict.fromkeys(FLAGS) | {'plus': '3,8', 'turn_to': 'a b'}
-  assert status == 0 and called == [(Path('w'), None, 0, 'last', None, walk.Asked(False, None, None, named))]
+  asked = walk.Asked(False, None, None, named, Pace(2.5, 20, 200))
+  assert status == 0 and called == [(Path('w'), None, 0, 'last', 'x.webp', asked)]

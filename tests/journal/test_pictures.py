@@ -97,3 +97,36 @@ def test_png_and_gif(tmp_path, channels):
       picture.seek(picture.n_frames - 1)
       np.testing.assert_allclose(np.asarray(picture.convert('L')), value, atol=2)
   assert not list(tmp_path.glob('*.part'))
+
+
+@given(
+  height=st.integers(1, 9),
+  width=st.integers(1, 9),
+  factor=st.integers(1, 7),
+  channels=st.sampled_from([1, 3]),
+)
+def test_fit_by_a_whole_factor_repeats_pixels(height, width, factor, channels):
+  small = np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
+  large = pictures.fit(small, factor * width, factor * height)
+  np.testing.assert_array_equal(large, small.repeat(factor, 0).repeat(factor, 1))
+
+
+@given(height=st.integers(1, 60), width=st.integers(1, 60), side=st.integers(1, 90))
+def test_fit_makes_the_longer_side_as_asked_and_keeps_the_shape(height, width, side):
+  image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+  fitted = pictures.fit(image, side)
+  assert max(fitted.shape[:2]) == side
+  assert abs(min(fitted.shape[:2]) - min(height, width) * side / max(height, width)) <= 1
+  wide = pictures.fit(image, side, 30)
+  assert wide.shape[0] <= 30 and wide.shape[1] <= side and (wide.shape[0] == 30 or wide.shape[1] == side)
+
+
+def test_fit_keeps_pixels_crisp_and_colours_even():
+  small = np.array([[0, 255], [255, 0]], np.uint8)[:, :, None]
+  large = pictures.fit(small, 9)[:, :, 0]
+  np.testing.assert_array_equal(
+    large[[0, 3, 5, 8]][:, [0, 3, 5, 8]], np.kron(small[:, :, 0], np.ones((2, 2)))
+  )
+  assert 120 <= large[4, 4] <= 135  # The middle belongs to all four.
+  checked = np.indices((64, 64)).sum(0).astype(np.uint8)[:, :, None] % 2 * 200
+  assert (abs(pictures.fit(checked, 16).astype(int) - 100) <= 1).all()
