@@ -95,7 +95,8 @@ export class Arithmetic {
     const z = arithmetic(...this.groups.map((group) => group.pictures.map((one) => one.z)));
     const all = this.groups.flatMap((group) => group.pictures);
     const flags = numbers(all) && [
-      `--seed=${all[0].seed} ${this.groups.map((one) => `--${one.flag}=${numbers(one.pictures)}`).join(' ')}`,
+      `--seed=${all[0].seed}`,
+      ...this.groups.map((one) => `--${one.flag}=${numbers(one.pictures)}`),
       '--out=arithmetic.png',
     ];
     const [a, b, c] = this.groups.map((group) => group.pictures.map((one) => one.short).join(', '));

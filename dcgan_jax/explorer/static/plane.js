@@ -27,8 +27,8 @@ export class Plane {
 
   get hint() {
     return this.shape === 'around'
-      ? 'Choose one to be the centre of the map.'
-      : 'Choose three to be the corners of the map.';
+      ? 'Choose the centre of the map.'
+      : 'Choose three corners of the map.';
   }
 
   badge(picture) {

@@ -53,7 +53,7 @@ export class Stage {
   }
 
   recipe({ seed, z, flags }) {
-    if (flags) return 'This command draws it with all of its kind:';
+    if (flags) return 'This command draws it, and what is around it:';
     if (seed !== undefined) return 'This command draws it last, in the folder pictures:';
     return `Save z.npy, its ${z.length} numbers, where you run this command:`;
   }

@@ -110,7 +110,7 @@ export class Walk {
     const [from, to] = [stops[leg], stops[(leg + 1) % stops.length]];
     const t = place - Math.floor(place);
     const z = this.latent(leg, t);
-    const flags = numbers(stops) && [`--seed=${stops[0].seed} --points=${numbers(stops)}`, '--out=walk.gif'];
+    const flags = numbers(stops) && [`--seed=${stops[0].seed}`, `--points=${numbers(stops)}`, '--out=walk.gif'];
     if (!t) return { ...from, z };
     return { z, flags, label: `Walk, ${Math.round(t * 100)} % from ${from.short} to ${to.short}` };
   }
