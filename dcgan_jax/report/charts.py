@@ -148,7 +148,7 @@ def _draw(
 ) -> Chart | None:
   """Draws a curve for each source; None if there is nothing to draw."""
   whole = [curves.find(it.run.scored if quantity.of_scores else it.run.rows, it.metric) for it in sources]
-  if not any(len(curve.steps) > 1 for curve in whole):
+  if not any(len(curve.steps) > 1 for curve in whole) or not any(curve.values.any() for curve in whole):
     return None
   smooth = [curves.smooth(curve) if quantity.noisy else curve for curve in whole]
   steps = np.concatenate([curve.steps for curve in whole])
@@ -165,7 +165,11 @@ def _draw(
     _in_words(title, lines, x),
     lines,
     [Tick(100 * place, scales.number(tick)) for tick, place in _placed(x, most=4)],
-    [Tick(100 - 100 * place, scales.number(tick)) for tick, place in _placed(y, most=5)],
+    [
+      Tick(100 - 100 * place, scales.number(tick))
+      for tick, place in _placed(y, most=5)
+      if quantity.kind != 'count' or tick == round(tick)
+    ],
     [mark for i, it in enumerate(sources) if ranked for mark in _best(it, i, x, y)],
     [float(100 * x.at([event.step])[0]) for event in events if x.low <= event.step <= x.high],
     _data(lines, x),

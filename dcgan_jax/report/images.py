@@ -18,8 +18,9 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.report import curves
 
 GAP = 2  # pixels between the images of a grid before it is enlarged, see `journal.pictures.grid`
+LEAST = 512  # pixels that small pictures are enlarged to, roughly
 SIDE = 1100  # pixels of the longer side of a single picture, at most
-SIDE_OF_FRAMES = 640
+SIDE_OF_FRAMES = 680
 MOST_FRAMES = 40
 QUALITIES = (90, 75, 50, 25)
 
@@ -74,13 +75,14 @@ def find_grid(picture: Image.Image, image_size: tuple[int, int]) -> Grid | None:
 
 
 def without_ground(picture: Image.Image, grid: Grid, image_size: tuple[int, int]) -> Image.Image:
-  """Returns a grid whose ground is transparent, so that a page of any colour shows between the images."""
+  """Returns a grid without its border, whose ground is transparent, so that the page shows through it."""
   unit = [grid.factor * (side + GAP) for side in image_size]
   shape = (picture.height, picture.width)
   opaque = np.where(_between(shape, unit, grid.factor), 0, 255).astype(np.uint8)
   clear = picture.convert('RGB')
   clear.putalpha(Image.fromarray(opaque))
-  return clear
+  border = grid.factor * GAP
+  return clear.crop((border, border, picture.width - border, picture.height - border))
 
 
 def _between(shape: tuple[int, ...], unit: Sequence[int], factor: int) -> np.ndarray:
@@ -117,7 +119,7 @@ def embed(picture: Image.Image, image_size: tuple[int, int] | None, most: int) -
   grid = find_grid(picture, image_size) if image_size else None
   if grid and image_size:
     picture = without_ground(picture, grid, image_size)
-  data = encode(picture, most)
+  data = encode(_enlarged(picture), most)
   with Image.open(io.BytesIO(data)) as made:
     width, height = made.size
   return Picture(address(data), width, height, *(grid[:2] if grid else (0, 0)))
@@ -161,12 +163,18 @@ def _frame(path: Path, image_size: tuple[int, int] | None) -> bytes | str:
   grid = find_grid(picture, image_size) if image_size else None
   if grid and image_size:
     picture = without_ground(picture, grid, image_size)
-  return _webp(_shrunk(picture, SIDE_OF_FRAMES), quality=80)
+  return _webp(_shrunk(_enlarged(picture), SIDE_OF_FRAMES), quality=80)
 
 
 def address(data: bytes) -> str:
   """Returns the address of a WebP file that holds the file itself."""
   return f'data:image/webp;base64,{base64.b64encode(data).decode()}'
+
+
+def _enlarged(picture: Image.Image) -> Image.Image:
+  """Returns a small picture larger by a whole factor; a browser would enlarge it to a blur."""
+  factor = max(1, round(LEAST / max(picture.size)))
+  return picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)
 
 
 def _shrunk(picture: Image.Image, side: int) -> Image.Image:

@@ -17,6 +17,9 @@ from dcgan_jax.settings import Settings
 
 POINTS, FRAMES = 8, 16  # of a walk: latents on it, and images from one to the next
 
+# Latents whose statistics are taken, where a run asks for those of a population; 10,000 would take a while.
+POPULATION = 500
+
 
 class Network(NamedTuple):
   """A network's table."""
@@ -56,7 +59,11 @@ def load(folder: Path) -> Sampler:
     InputError: there is no checkpoint that is sound.
   """
   cache.keep_compiled_programs()
-  return sampling.load(folder)
+  run = experiment.open_run(folder, 'last')
+  gan, variables = run.experiment.gan, run.state.sampling_variables
+  if run.experiment.settings.sample.statistics == 'population':
+    variables = sampling.with_population(gan.generator, gan.latents, variables, POPULATION)
+  return Sampler(gan.generator, variables, gan.latents, run.step)
 
 
 def walk(sampler: Sampler, seed: int) -> Walk:

@@ -94,7 +94,7 @@ def render(found: Sequence[runs.Run], with_images: bool = True) -> tuple[str, li
       names=names,
       charts=charts.of_runs(found, names),
       differences=views.settings_of(found),
-      protocols={one.best.get('protocol') for one in found if one.best},
+      comparable=len({one.protocol for one in found if one.protocol}) < 2,
       **shared,
     )
   return html, [note for view in shown for note in view.notes]

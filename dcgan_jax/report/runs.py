@@ -38,6 +38,7 @@ class Evaluation(NamedTuple):
   Attributes:
     images: which images were scored, and against which, in words.
     about: how the features were taken, in words.
+    protocol: only scores of the same one can be compared.
     scores: by name.
     classes: how the images are spread over the classes of the data; [] if that is not known.
     missing: names of the classes that are hardly there.
@@ -45,6 +46,7 @@ class Evaluation(NamedTuple):
 
   images: str
   about: str
+  protocol: str
   scores: dict[str, float]
   classes: list['Share']
   missing: list[str]
@@ -112,6 +114,13 @@ class Run:
     """The row with the best score; None if there is none."""
     distance = self.distance or ''
     return min(self.scored, key=lambda row: (row[distance], row['step']), default=None)
+
+  @property
+  def protocol(self) -> str:
+    """How the scores that are shown of it were taken; '' if there are none, or it is not known."""
+    evaluated = [evaluation.protocol for evaluation in self.evaluations]
+    how = str(self.best.get('protocol', 'in training')) if self.best else ''.join(evaluated[:1])
+    return f'{self.values.get("data.source")}: {how}' if how else ''
 
   @property
   def values(self) -> dict[str, Any]:
@@ -216,7 +225,12 @@ def _evaluation(path: Path) -> Evaluation | None:
     return None
   content = files.read_json(path)
   try:
-    texts = [content['images'], content['against'], content.get('about') or content.get('protocol', '')]
+    texts = [
+      content['images'],
+      content['against'],
+      content.get('about', content['protocol']),
+      content['protocol'],
+    ]
     scores = {str(name): _number(value) for name, value in content['scores'].items()}
     classes = content.get('classes') or {'names': [], 'generated': [], 'data': [], 'missing': []}
     agreements = (content.get('asked') or {}).get('agreements') or [None] * len(classes['names'])
@@ -229,9 +243,9 @@ def _evaluation(path: Path) -> Evaluation | None:
     missing = [str(name) for name in classes['missing']]
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise InputError(f'{path}: is not what --mode=evaluate writes; evaluate the run again') from error
-  images, against, about = map(str, texts)
+  images, against, about, protocol = map(str, texts)
   return Evaluation(
-    f'{content.get("num", "")} images, {images}, against {against}', about, scores, shares, missing
+    f'{content.get("num", "")} images, {images}, against {against}', about, protocol, scores, shares, missing
   )
 
 

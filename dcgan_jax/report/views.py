@@ -19,7 +19,8 @@ from dcgan_jax.report.images import Picture
 from dcgan_jax.report.runs import DISTANCES, Event, Run, Share
 
 if TYPE_CHECKING:  # It takes JAX.
-  from dcgan_jax.report.networks import Network, Walk
+  from dcgan_jax.report.networks import Network
+  from dcgan_jax.sampling import Sampler
 
 Found = TypeVar('Found')
 KB = 1000
@@ -130,7 +131,9 @@ def of_run(run: Run, name: str, with_images: bool = True) -> View:
   attempt = _Attempts(run.notes)
   grids = _grids(run, attempt)
   frames = _frames(run, attempt)
-  networks, walk = _networks(run, grids, attempt, with_images)
+  sampler = _sampler(run, attempt) if with_images else None
+  if sampler and not grids:
+    grids = [_drawn(run, sampler, ROOM['grid'])]
   preset, differences, command = _compared(run)
   return View(
     run=run,
@@ -139,12 +142,12 @@ def of_run(run: Run, name: str, with_images: bool = True) -> View:
     tiles=tiles(run),
     grids=grids,
     frames=frames,
-    walk=walk,
+    walk=_loop(sampler, run.settings.seed) if sampler and run.settings else None,
     charts=charts.of_run(run),
     events=run.events,
     shares=_shares(run),
     neighbours=attempt(lambda: _embed(run, run.folder / 'neighbours.png', ROOM['neighbours']), None),
-    networks=networks,
+    networks=_tables(run),
     preset=preset,
     differences=differences,
     settings={key: configs.text(value) for key, value in run.values.items()},
@@ -158,7 +161,10 @@ def of_runs(runs: Sequence[Run], names: Sequence[str]) -> list[View]:
   views = []
   for run, name in zip(runs, names):
     attempt = _Attempts(run.notes)
-    grids = _grids(run, attempt, ROOM['grid'] * 5 // len(runs))
+    room = ROOM['grid'] * 5 // len(runs)
+    grids = _grids(run, attempt, room)
+    if not grids and (sampler := _sampler(run, attempt)):
+      grids = [_drawn(run, sampler, room)]
     views.append(View(run, name, _lead(run), tiles(run), grids[:1], run.events, attempt.notes))
   return views
 
@@ -252,31 +258,39 @@ def _frames(run: Run, attempt: _Attempts) -> list[tuple[int, str]]:
   return [(steps[i], address) for i, address in made] if len(made) > 1 else []
 
 
-def _networks(
-  run: Run, grids: list[Grid], attempt: _Attempts, with_images: bool
-) -> 'tuple[list[Network], Loop | None]':
-  """Returns the layers of a run's networks and a walk; adds a grid where training drew none.
-
-  JAX is imported here, and only for this.
-  """
-  chosen = run.settings
-  if chosen is None:
-    return [], None
+def _sampler(run: Run, attempt: _Attempts) -> 'Sampler | None':
+  """Returns the generator of a run's last checkpoint, None if there is none. JAX is imported here."""
+  if not run.settings or not run.has_checkpoint:
+    return None
   from dcgan_jax.report import networks
 
-  tables = networks.tables(chosen)
-  sampler = attempt(lambda: networks.load(run.folder), None) if with_images and run.has_checkpoint else None
-  if sampler is None:
-    return tables, None
-  if not grids:
-    drawn = _picture_of(networks.grid(sampler, chosen))
-    picture = images.embed(drawn, chosen.data.size, ROOM['grid'])
-    grids.append(Grid(picture, f'Step {sampler.step:,}, the last checkpoint', _row_names(run, picture)))
-  return tables, _loop(networks.walk(sampler, chosen.seed))
+  return attempt(lambda: networks.load(run.folder), None)
 
 
-def _loop(walk: 'Walk') -> Loop:
-  """Returns a walk as one picture, with a row for each leg."""
+def _drawn(run: Run, sampler: 'Sampler', room: int) -> Grid:
+  """Draws the grid of a run that has no picture of its own."""
+  from dcgan_jax.report import networks
+
+  assert run.settings
+  drawn = _picture_of(networks.grid(sampler, run.settings))
+  picture = images.embed(drawn, run.settings.data.size, room)
+  return Grid(picture, f'Step {sampler.step:,}, the last checkpoint', _row_names(run, picture))
+
+
+def _tables(run: Run) -> 'list[Network]':
+  """Returns the layers of a run's networks. JAX is imported here."""
+  if not run.settings:
+    return []
+  from dcgan_jax.report import networks
+
+  return networks.tables(run.settings)
+
+
+def _loop(sampler: 'Sampler', seed: int) -> Loop:
+  """Walks, and returns the images as one picture with a row for each leg."""
+  from dcgan_jax.report import networks
+
+  walk = networks.walk(sampler, seed)
   points, frames, height, width, channels = walk.images.shape
   rows = walk.images.transpose(0, 2, 1, 3, 4).reshape(points * height, frames * width, channels)
   data = images.encode(_picture_of(rows), ROOM['walk'], side=2048)
