@@ -31,19 +31,15 @@ def run(folders: Sequence[Path], out: str | None) -> None:
   if len(folders) > MOST_RUNS:
     raise InputError(f'workdir: names {len(folders)} runs; a page compares {MOST_RUNS} at most')
   found = [runs.read(folder) for folder in folders]
-  target = files.to_be_written(
-    'out', out or str((folders[0] if len(folders) == 1 else Path()) / 'report.html')
-  )
+  default = (folders[0] if len(folders) == 1 else Path()) / 'report.html'
+  target = files.to_be_written('out', str(default) if out is None else out)
   if target.suffix != '.html' or target.is_dir():
     raise InputError(f'out={target}: must be a file that ends in .html')
   html, notes = render(found)
   try:
-    _write(target, html)
+    _write(target, html, notes)
   except OSError as error:
     raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error
-  for note in notes:
-    print(f'note: {note}', file=sys.stderr)
-  print(f'{target}: {len(html.encode()) / 1e6:.1f} MB; open it in a browser')
 
 
 def write_after_training(folder: Path, with_images: bool = True) -> None:
@@ -55,9 +51,7 @@ def write_after_training(folder: Path, with_images: bool = True) -> None:
   """
   target = folder / 'report.html'
   try:
-    html, _ = render([runs.read(folder)], with_images)
-    _write(target, html)
-    print(f'{target}: a page of the run; open it in a browser', flush=True)
+    _write(target, *render([runs.read(folder)], with_images))
   except Exception as error:  # Whatever it is, training has succeeded, and that must be the outcome.
     reason = printable(str(error))[:300] or type(error).__name__
     print(f'{target}: cannot be written: {reason}', file=sys.stderr, flush=True)
@@ -109,6 +103,11 @@ def policy(style: str, script: str) -> str:
   )
 
 
-def _write(target: Path, html: str) -> None:
+def _write(target: Path, html: str, notes: Sequence[str]) -> None:
+  """Writes the page, whole or not at all, and says so."""
   with workdir.whole(target) as part:
-    part.write_text(html, encoding='utf-8', newline='\n')
+    # The name of a file may hold bytes that are no text.
+    part.write_text(html, encoding='utf-8', errors='backslashreplace', newline='\n')
+  for note in notes:
+    print(f'note: {note}', file=sys.stderr)
+  print(f'{target}: {target.stat().st_size / 1e6:.1f} MB; open it in a browser', flush=True)
