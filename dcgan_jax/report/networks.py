@@ -18,7 +18,7 @@ from dcgan_jax.settings import Settings
 POINTS, FRAMES = 8, 16  # of a walk: latents on it, and images from one to the next
 
 # Latents whose statistics are taken, where a run asks for those of a population; 10,000 would take a while.
-POPULATION = 500
+POPULATION = 300
 
 
 class Network(NamedTuple):
