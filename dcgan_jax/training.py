@@ -22,6 +22,7 @@ from dcgan_jax.journal import checkpoints, collapse, journal, lock, metrics, pic
 from dcgan_jax.journal.journal import Journal
 from dcgan_jax.journal.plan import Plan
 from dcgan_jax.journal.writer import Picture
+from dcgan_jax.report import origin, page
 from dcgan_jax.settings import Settings
 from dcgan_jax.train_state import GanState
 
@@ -55,6 +56,9 @@ def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profi
       workdir.write_settings(folder, chosen, names)
     while not _run(with_halved_rates(parts, folder), folder, len(source), profile):
       pass
+    if chosen.log.report and parallel.is_main():
+      # Several processes would all have to take part in making images.
+      page.write_after_training(folder, with_images=jax.process_count() == 1)
 
 
 def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> bool:
@@ -308,6 +312,9 @@ def _announce(folder: Path, plan: Plan, chosen: Settings) -> None:
   """Prints what is about to be trained, and on what."""
   devices = f'{jax.device_count()} {jax.default_backend()} device{"s" * (jax.device_count() > 1)}'
   processes = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
+  kind = '' if jax.default_backend() == 'cpu' else f' ({jax.devices()[0].device_kind})'
+  if parallel.is_main():
+    origin.note(folder, f'{devices}{kind}{processes}')
   steps = f'steps {plan.start} to {plan.num_steps} of {plan.images_per_step} images'
   print(f'{folder}: {steps}, on {devices}{processes}', flush=True)
   lipschitz = chosen.train.gradient_penalty or chosen.discriminator.spectral_norm

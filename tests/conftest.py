@@ -54,6 +54,7 @@ TINY = [
   '--config.train.num_steps=24',
   '--config.log.every_steps=4',
   '--config.log.tensorboard=False',
+  '--config.log.report=False',
   '--config.sample.every_steps=8',
   '--config.sample.num=9',
   '--config.checkpoint.every_steps=8',
@@ -243,6 +244,23 @@ def trained(tmp_path_factory):
   """A finished run of the command line, TINY, and what it printed: (workdir, text)."""
   folder = tmp_path_factory.mktemp('runs') / 'whole'
   return folder, succeed(*TINY, f'--workdir={folder}')
+
+
+@pytest.fixture(scope='session')
+def browser():
+  """A headless Chromium, driven by Playwright; where one of the two is missing, its tests are skipped."""
+  missing = "no Chromium: apt-get install chromium and pip install -e '.[browser]'"
+  playwright = pytest.importorskip('playwright.sync_api', reason=missing)
+  program = shutil.which('chromium') or shutil.which('chromium-browser')
+  if program is None:
+    pytest.skip(missing)
+  quiet = ['--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-gpu']
+  with playwright.sync_playwright() as driver:
+    started = driver.chromium.launch(
+      executable_path=program, args=quiet, chromium_sandbox=os.getuid() != 0
+    )  # As root it has no sandbox.
+    yield started
+    started.close()
 
 
 @pytest.fixture(autouse=True)

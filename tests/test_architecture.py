@@ -29,6 +29,7 @@ LAYERS = [
   ['data', 'films', 'journal', 'parallel', 'signals'],
   ['experiment'],
   ['analysis', 'evaluation', 'interop', 'sampling', 'targets'],
+  ['report'],
   ['training', 'verification'],
   ['command_line'],
   ['commands', '__init__'],

@@ -10,6 +10,7 @@ scores.png            plot of the scores, where some are taken
 samples/step_N.png    pictures of the same latents
 samples.gif           those over training
 evaluation.json .png  what `--mode=evaluate` found
+neighbours.png        images beside the real ones nearest to them, by the same
 probe.json            what `--mode=probe` found; features.png
 forget_CLASS.json     what `--mode=forget` found; .png
 checkpoints/N/        whole training states
@@ -17,6 +18,8 @@ damaged/N/            checkpoints that could not be restored
 rollbacks.json        steps from which `train.on_collapse=rollback` went back to the best checkpoint
 left/N/               checkpoints after that one
 .lock .owner.json     of the process that trains here
+origin.json           versions and devices that it was last trained with
+report.html           a page of the run
 statistics/N-*.npz    population statistics of a checkpoint's generator, once measured
 """
 
