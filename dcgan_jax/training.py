@@ -22,7 +22,7 @@ from dcgan_jax.journal import checkpoints, collapse, journal, lock, metrics, pic
 from dcgan_jax.journal.journal import Journal
 from dcgan_jax.journal.plan import Plan
 from dcgan_jax.journal.writer import Picture
-from dcgan_jax.report import origin, page
+from dcgan_jax.report import page, versions
 from dcgan_jax.settings import Settings
 from dcgan_jax.train_state import GanState
 
@@ -314,7 +314,7 @@ def _announce(folder: Path, plan: Plan, chosen: Settings) -> None:
   processes = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
   kind = '' if jax.default_backend() == 'cpu' else f' ({jax.devices()[0].device_kind})'
   if parallel.is_main():
-    origin.note(folder, f'{devices}{kind}{processes}')
+    versions.note(folder, f'{devices}{kind}{processes}')
   steps = f'steps {plan.start} to {plan.num_steps} of {plan.images_per_step} images'
   print(f'{folder}: {steps}, on {devices}{processes}', flush=True)
   lipschitz = chosen.train.gradient_penalty or chosen.discriminator.spectral_norm

@@ -18,7 +18,7 @@ damaged/N/            checkpoints that could not be restored
 rollbacks.json        steps from which `train.on_collapse=rollback` went back to the best checkpoint
 left/N/               checkpoints after that one
 .lock .owner.json     of the process that trains here
-origin.json           versions and devices that it was last trained with
+versions.json         versions and devices that it was last trained with
 report.html           a page of the run
 statistics/N-*.npz    population statistics of a checkpoint's generator, once measured
 """

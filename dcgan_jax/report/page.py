@@ -76,7 +76,7 @@ def render(found: Sequence[runs.Run], with_images: bool = True) -> tuple[str, li
     'script': script,
     'policy': policy(style, script),
     'made_with': views.made_with(),
-    'trained_with': views.versions,
+    'trained_with': views.trained_with,
   }
   if len(found) == 1:
     shown = [views.of_run(found[0], names[0], with_images)]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from dcgan_jax import files, settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import collapse, metrics, workdir
-from dcgan_jax.report import origin
+from dcgan_jax.report import versions
 from dcgan_jax.settings import Settings
 
 Row = dict[str, Any]
@@ -72,7 +72,7 @@ class Run:
     pictures: of samples, by step.
     evaluations: of `--mode=evaluate`.
     classes: names of those that the networks are told.
-    origin: versions and devices that it was trained with, {} if unknown.
+    versions: versions and devices that it was trained with, {} if unknown.
     rollbacks: steps from which it went back to its best checkpoint.
     has_checkpoint: whether there is one.
     notes: a line for each thing that is damaged.
@@ -84,7 +84,7 @@ class Run:
   pictures: dict[int, Path]
   evaluations: list[Evaluation]
   classes: tuple[str, ...]
-  origin: dict[str, str]
+  versions: dict[str, str]
   rollbacks: list[int]
   has_checkpoint: bool
   notes: list[str]
@@ -162,7 +162,7 @@ def read(folder: Path) -> Run:
     pictures=_pictures(folder),
     evaluations=[evaluation for evaluation in found if evaluation],
     classes=attempt(lambda: workdir.read_classes(folder), ()),
-    origin=attempt(lambda: origin.read(folder), {}),
+    versions=attempt(lambda: versions.read(folder), {}),
     rollbacks=attempt(lambda: collapse.rollbacks(folder), []),
     has_checkpoint=bool(_checkpoints(folder)),
     notes=notes,

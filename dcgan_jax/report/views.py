@@ -12,7 +12,7 @@ from PIL import Image
 
 from dcgan_jax import settings
 from dcgan_jax.errors import InputError
-from dcgan_jax.report import charts, configs, images, origin, scales
+from dcgan_jax.report import charts, configs, images, scales, versions
 from dcgan_jax.report.charts import Chart
 from dcgan_jax.report.configs import Difference
 from dcgan_jax.report.images import Picture
@@ -192,7 +192,7 @@ def tiles(run: Run) -> list[Tile]:
       found.append(Tile(label, scales.number(scores[key]), about if key in DISTANCES else ''))
   if speeds := [row['images_per_second'] for row in run.rows if 'images_per_second' in row]:
     found.append(
-      Tile('Images per second', f'{statistics.median(speeds):,.0f}', run.origin.get('devices', ''))
+      Tile('Images per second', f'{statistics.median(speeds):,.0f}', run.versions.get('devices', ''))
     )
   return found
 
@@ -327,11 +327,11 @@ def _explained(differences: Sequence[Difference]) -> list[Setting]:
   return [Setting(key, values, helps.get(key, '')) for key, values in differences]
 
 
-def versions(run: Run) -> str:
+def trained_with(run: Run) -> str:
   """Returns with which versions and devices a run was trained, in words; '' if it does not say."""
-  return ', '.join(f'{name} {value}' if name != 'devices' else value for name, value in run.origin.items())
+  return ', '.join(f'{name} {value}' if name != 'devices' else value for name, value in run.versions.items())
 
 
 def made_with() -> str:
   """Returns the versions of this installation, in words."""
-  return ', '.join(f'{name} {value}' for name, value in origin.here().items())
+  return ', '.join(f'{name} {value}' for name, value in versions.here().items())

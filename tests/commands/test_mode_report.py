@@ -17,7 +17,7 @@ def test_as_a_user_starts_it(trained, tmp_path):
   for words in ('Over training', 'Latent walk', 'Loss', '--config=configs/digits.py', 'Step 24, the last'):
     assert words in html
   assert (
-    json.loads((folder / 'origin.json').read_text())['devices'] == '1 cpu device' and '1 cpu device' in html
+    json.loads((folder / 'versions.json').read_text())['devices'] == '1 cpu device' and '1 cpu device' in html
   )
 
 

@@ -56,8 +56,8 @@ def test_a_run_that_was_killed(tmp_path):
     ('evaluation.json', '"text"'),
     ('classes.json', '{"names": 3}'),
     ('rollbacks.json', '{}'),
-    ('origin.json', '[1]'),
-    ('origin.json', '{"jax": 1}'),
+    ('versions.json', '[1]'),
+    ('versions.json', '{"jax": 1}'),
     ('metrics.jsonl', None),
   ],
 )

@@ -1,4 +1,4 @@
-"""With what a run was trained: versions and devices, in `origin.json`."""
+"""With what a run was trained: versions and devices, in `versions.json`."""
 
 import importlib.metadata
 import platform
@@ -29,8 +29,8 @@ def note(folder: Path, devices: str) -> None:
     folder: the workdir.
     devices: that train, in words.
   """
-  with workdir.said_if_not_written(folder / 'origin.json'):
-    workdir.write_json(folder / 'origin.json', here() | {'devices': devices})
+  with workdir.said_if_not_written(folder / 'versions.json'):
+    workdir.write_json(folder / 'versions.json', here() | {'devices': devices})
 
 
 def read(folder: Path) -> dict[str, str]:
@@ -39,7 +39,7 @@ def read(folder: Path) -> dict[str, str]:
   Raises:
     InputError: the file is damaged.
   """
-  path = folder / 'origin.json'
+  path = folder / 'versions.json'
   if not path.exists():
     return {}
   found = files.read_json(path)
