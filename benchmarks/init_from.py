@@ -66,8 +66,8 @@ def table(folder: Path, title: str, seeds: list[int]) -> list[str]:
     return [f'{title}: not trained yet']
   steps = sorted(set.intersection(*every))
   lines = [
-    f'| {title}, distance after step | seeds | {" | ".join(f"{step:,}" for step in steps)} | s / step |',
-    '|---' * (len(steps) + 3) + '|',
+    f'| {title}, distance after step | seeds | {" | ".join(f"{step:,}" for step in steps)} |',
+    '|---' * (len(steps) + 2) + '|',
   ]
   for label, each in runs.items():
     values = np.array([[curves[step][DISTANCE] for step in steps] for curves in each.values()])
@@ -75,8 +75,7 @@ def table(folder: Path, title: str, seeds: list[int]) -> list[str]:
       f'{mean:.0f} ± {spread:.0f}'
       for mean, spread in zip(values.mean(0), values.std(0, ddof=len(values) > 1))
     ]
-    pace = np.mean([read(folder / COMPARISONS[title][label] / str(seed), [DISTANCE])[1] for seed in each])
-    lines.append(f'| {label} | {len(each)} | {" | ".join(cells)} | {pace:.3f} |')
+    lines.append(f'| {label} | {len(each)} | {" | ".join(cells)} |')
   return lines
 
 
