@@ -99,7 +99,7 @@ def plan(old: Side, new: Side) -> Plan:
       continue
     kernel = _fit(Kernel(old, was, old_shape), Kernel(new, layer, shape))
     if kernel is None:
-      fresh.append(f'{layer} ({_text(shape)}, there {_text(old_shape)})')
+      fresh.append(f'{layer} ({_text(shape)}, was {_text(old_shape)})')
       continue
     all_of_it = _belonging(shapes, new.module, layer)
     own: dict[Key, Piece] = {('params', layer, 'kernel'): kernel}

@@ -67,7 +67,7 @@ def test_a_larger_run_begins_with_a_smaller_one(untrained, tmp_path, capsys):
   np.testing.assert_array_equal(state.key, chance.key)
   said = capsys.readouterr().out.splitlines()
   assert said[0] == f'init_from={untrained.resolve()}:last: step 0'
-  assert said[1].startswith('  generator: taken: dense, conv1; new: conv2, conv3 (4x4x1x4, there 4x4x1x6); ')
+  assert said[1].startswith('  generator: taken: dense, conv1; new: conv2, conv3 (4x4x1x4, was 4x4x1x6); ')
   assert said[2].startswith('  discriminator: taken: conv2 as conv3, dense; new: conv1 (')
   assert said[3] == "  Adam's averages start anew; the moving average is taken like G"
   assert 'generator.leak was 0.0 and is 0.1' in said[4] and 'widths' not in said[4] and len(said) == 5
@@ -138,7 +138,7 @@ def test_a_run_of_which_nothing_fits(untrained, tmp_path, refused):
   ]
   tiny = [x for x in TINY if 'image_size' not in x]
   error = refused(*tiny, *other, f'--workdir={tmp_path}/new', f'--init_from={untrained}')
-  assert 'no layer of it fits this config: generator: dense (9x72, there 10x32), conv1 (' in error
+  assert 'no layer of it fits this config: generator: dense (9x72, was 10x32), conv1 (' in error
   assert not (tmp_path / 'new').exists()
 
 

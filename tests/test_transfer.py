@@ -83,12 +83,12 @@ def test_other_channels_are_a_new_layer_beside_the_image():
   names = arrays('dense', 'conv1', norms=('norm0', 'norm1'))
   assert_taken(made, old, same(names))
   assert_rest(made, fresh, names)
-  assert plan.new == ('conv2 (4x4x3x6, there 4x4x1x6)',) and plan.left_out == ('conv2',)
+  assert plan.new == ('conv2 (4x4x3x6, was 4x4x1x6)',) and plan.left_out == ('conv2',)
   plan, old, fresh, made = taken(D, D.clone(packing=2))  # which is as many channels again
   names = arrays('conv2', 'dense', norms=('norm2',))
   assert_taken(made, old, same(names))
   assert_rest(made, fresh, names)
-  assert plan.new == ('conv1 (4x4x2x6, there 4x4x1x6)',) and plan.left_out == ('conv1',)
+  assert plan.new == ('conv1 (4x4x2x6, was 4x4x1x6)',) and plan.left_out == ('conv1',)
 
 
 def test_a_larger_image_adds_layers_beside_it():
@@ -97,13 +97,13 @@ def test_a_larger_image_adds_layers_beside_it():
   assert_taken(made, old, same(names))
   assert_rest(made, fresh, names)
   assert plan.taken == ('dense', 'conv1') and plan.left_out == ('conv2',)
-  assert plan.new == ('conv2', 'conv3 (4x4x1x4, there 4x4x1x6)')
+  assert plan.new == ('conv2', 'conv3 (4x4x1x4, was 4x4x1x6)')
   plan, old, fresh, made = taken(D, LARGER_D, sizes=(8, 16))
   names = {name: name.replace('3', '2') for name in arrays('conv3', 'dense', norms=('norm3',))}
   assert_taken(made, old, names)
   assert_rest(made, fresh, names)
   assert plan.taken == ('conv2 as conv3', 'dense')
-  assert plan.new == ('conv1 (4x4x1x4, there 4x4x1x6)', 'conv2') and plan.left_out == ('conv1',)
+  assert plan.new == ('conv1 (4x4x1x4, was 4x4x1x6)', 'conv2') and plan.left_out == ('conv1',)
 
 
 def test_grown_networks_do_up_to_the_old_resolution_what_the_old_ones_did():
@@ -142,22 +142,22 @@ def test_the_layer_beside_the_image_is_taken_if_it_fits():
 
 def test_another_size_of_the_same_depth_has_other_dense_layers():
   plan, *_ = taken(G, G.clone(image_size=(12, 8)))
-  assert plan.new == ('dense (5x48, there 5x32)',) and plan.taken == ('conv1', 'conv2')
+  assert plan.new == ('dense (5x48, was 5x32)',) and plan.taken == ('conv1', 'conv2')
   plan, *_ = taken(D, D, sizes=(8, 12))
-  assert plan.new == ('dense (72x1, there 32x1)',) and plan.taken == ('conv1', 'conv2')
+  assert plan.new == ('dense (72x1, was 32x1)',) and plan.taken == ('conv1', 'conv2')
 
 
 def test_the_batch_norm_of_a_new_layer_is_new():
   """Its shape fits, but it has the statistics of another layer."""
   plan, _, fresh, made = taken(G, G.clone(image_size=(12, 8)))
   assert_rest(made, fresh, set(made) - set(arrays('dense', norms=('norm0',))))
-  assert plan.new == ('dense (5x48, there 5x32)',)
+  assert plan.new == ('dense (5x48, was 5x32)',)
 
 
 def test_changed_widths_are_new_with_their_neighbours():
   plan, *_ = taken(G, G.clone(widths=(8, 7)))
   assert plan.taken == ('dense',)
-  assert plan.new == ('conv1 (4x4x7x8, there 4x4x6x8)', 'conv2 (4x4x1x7, there 4x4x1x6)')
+  assert plan.new == ('conv1 (4x4x7x8, was 4x4x6x8)', 'conv2 (4x4x1x7, was 4x4x1x6)')
   plan, *_ = taken(D, D.clone(widths=(9, 10)))
   assert plan.taken == () and plan.pieces == {}
 
@@ -198,7 +198,7 @@ def test_transposed_kernels_are_none_of_bilinear_upsampling():
   square = G.clone(widths=(8, 8))
   plan, *_ = taken(square, square.clone(upsample='bilinear'))
   assert plan.taken == ('dense',)
-  assert plan.new == ('conv1 (4x4x8x8, there 4x4x8x8)', 'conv2 (4x4x8x1, there 4x4x1x8)')
+  assert plan.new == ('conv1 (4x4x8x8, was 4x4x8x8)', 'conv2 (4x4x8x1, was 4x4x1x8)')
 
 
 @pytest.mark.parametrize('upsample', ['transposed', 'bilinear'])
@@ -262,7 +262,7 @@ def test_classes_without_names_are_taken_by_number_and_new_ones_are_new():
   assert 'conv2 (8 of 10 inputs)' in plan.taken
   other = D.clone(classes=2)
   plan, *_ = taken(other, other, (('cat', 'dog'), ('bird', 'fish')))
-  assert plan.new == ('projection (32x2, there 32x2)',) and 'dense' in plan.taken
+  assert plan.new == ('projection (32x2, was 32x2)',) and 'dense' in plan.taken
 
 
 def _state(seed, ema):
