@@ -1,6 +1,5 @@
 """Begins a run with the networks of another one, as far as they fit."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,11 +109,12 @@ def first_state(origin: Origin, folder: Path, parts: Experiment, sharding: Any) 
     return transfer.begin(parts.initial_state(), old, *plans)
 
   state = jax.jit(begin, out_shardings=sharding)(other.state)
-  content = {network: dataclasses.asdict(each) for network, each in plans._asdict().items()}
-  for network in content.values():
-    del network['pieces']
   if parallel.is_main():
-    workdir.write_origin(folder, origin, {'step': other.step} | content)
+    took = {
+      network: {'taken': each.taken, 'new': each.new, 'left_out': each.left_out}
+      for network, each in plans._asdict().items()
+    }
+    workdir.write_origin(folder, origin, {'step': other.step} | took)
   lines = [f'init_from={origin}: step {other.step}', *_described(plans)]
   lines.append(_average(parts, other.state))
   changed = [
@@ -130,7 +130,7 @@ def first_state(origin: Origin, folder: Path, parts: Experiment, sharding: Any) 
 def _described(plans: Plans) -> list[str]:
   """Returns a line for each network: what is taken, what is new, what of the old one was left out."""
   lines = []
-  for name, each in plans._asdict().items():
+  for name, each in zip('GD', plans):
     parts = {'taken': each.taken, 'new': each.new, 'left out': each.left_out}
     lines.append(f'{name}: ' + '; '.join(f'{what}: {", ".join(x) or "nothing"}' for what, x in parts.items()))
   return lines
@@ -138,7 +138,7 @@ def _described(plans: Plans) -> list[str]:
 
 def _reasons(plans: Plans) -> list[str]:
   """Returns for each network what did not fit."""
-  return [f'{name}: {", ".join(each.new)}' for name, each in plans._asdict().items()]
+  return [f'{name}: {", ".join(each.new)}' for name, each in zip('GD', plans)]
 
 
 def _average(parts: Experiment, old: GanState) -> str:

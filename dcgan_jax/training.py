@@ -282,6 +282,8 @@ def _first_state(parts: Experiment, folder: Path, mesh: Mesh, init_from: Origin 
   if not parallel.agreed(bool(checkpoints.steps(folder / 'checkpoints'))):
     if init_from:
       return origin.first_state(init_from, folder, parts, sharding)
+    if parallel.is_main():
+      workdir.forget_origin(folder)
     return jax.jit(parts.initial_state, out_shardings=sharding)()
   shapes = jax.eval_shape(parts.initial_state)
   _, state = checkpoints.restore_any(folder / 'checkpoints', 'last', shapes, sharding)

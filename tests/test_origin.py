@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, state_of, untrained_run
 
 from configs import digits
-from dcgan_jax import experiment, origin, parallel, settings
+from dcgan_jax import experiment, origin, parallel, settings, training
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import workdir
 from dcgan_jax.journal.workdir import Origin
@@ -67,8 +67,8 @@ def test_a_larger_run_begins_with_a_smaller_one(untrained, tmp_path, capsys):
   np.testing.assert_array_equal(state.key, chance.key)
   said = capsys.readouterr().out.splitlines()
   assert said[0] == f'init_from={untrained.resolve()}:last: step 0'
-  assert said[1].startswith('  generator: taken: dense, conv1; new: conv2, conv3 (4x4x1x4, was 4x4x1x6); ')
-  assert said[2].startswith('  discriminator: taken: conv2 as conv3, dense; new: conv1 (')
+  assert said[1].startswith('  G: taken: dense, conv1; new: conv2, conv3 (4x4x1x4, was 4x4x1x6); ')
+  assert said[2].startswith('  D: taken: conv2 as conv3, dense; new: conv1 (')
   assert said[3] == "  Adam's averages start anew; the moving average is taken like G"
   assert 'generator.leak was 0.0 and is 0.1' in said[4] and 'widths' not in said[4] and len(said) == 5
   record = json.loads((tmp_path / 'run' / 'init_from.json').read_text())
@@ -100,6 +100,13 @@ def test_a_run_that_goes_on_says_that_its_beginning_is_past(untrained, tmp_path,
   (own / 'init_from.json').unlink()
   with pytest.raises(InputError, match='of a run that began without it; leave the flag out'):
     origin.check(other, own, _parts())
+
+
+def test_a_run_that_begins_from_chance_has_no_record_of_another_beginning(tmp_path):
+  """An earlier start was killed before its first checkpoint."""
+  workdir.write_origin(tmp_path, Origin(tmp_path / 'other', 'last'), {})
+  state = training._first_state(_parts(), tmp_path, parallel.all_devices(), None)
+  assert int(state.step) == 0 and workdir.read_origin(tmp_path) is None
 
 
 @pytest.mark.parametrize('content', ['{}', '[]', '{"workdir": 3, "checkpoint": 1}', 'no'])
@@ -138,7 +145,7 @@ def test_a_run_of_which_nothing_fits(untrained, tmp_path, refused):
   ]
   tiny = [x for x in TINY if 'image_size' not in x]
   error = refused(*tiny, *other, f'--workdir={tmp_path}/new', f'--init_from={untrained}')
-  assert 'no layer of it fits this config: generator: dense (9x72, was 10x32), conv1 (' in error
+  assert 'no layer of it fits this config: G: dense (9x72, was 10x32), conv1 (' in error
   assert not (tmp_path / 'new').exists()
 
 

@@ -169,6 +169,12 @@ def read_origin(workdir: Path) -> Origin | None:
     raise InputError(f'{path}: has no "workdir" and "checkpoint"; remove it') from error
 
 
+def forget_origin(workdir: Path) -> None:
+  """Removes the record of a beginning that came to nothing, from a workdir in which a run begins anew."""
+  with contextlib.suppress(OSError):
+    (workdir / 'init_from.json').unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
   """Writes the file, whole or not at all."""
   with whole(path) as part:
