@@ -133,7 +133,7 @@ def origin(values: flags.FlagValues) -> Origin | None:
       f'init_from={text}: no run in {other} (no config.json); give WORKDIR, WORKDIR:STEP, WORKDIR:best or '
       'WORKDIR:last'
     )
-  return Origin(other.resolve(), checkpoint)
+  return Origin(other.resolve(), str(int(checkpoint)) if checkpoint.isdigit() else checkpoint)
 
 
 def chosen_settings(values: flags.FlagValues) -> Settings:

@@ -120,18 +120,15 @@ def test_flags_reach_the_library(call_main, monkeypatch, arguments, module, want
 
 
 @pytest.mark.parametrize(
-  ('suffix', 'checkpoint'), [('', 'last'), (':last', 'last'), (':best', 'best'), (':07', '07')]
+  ('suffix', 'checkpoint'), [('', 'last'), (':last', 'last'), (':best', 'best'), (':07', '7')]
 )
 def test_init_from_names_a_run_and_a_checkpoint(call_main, monkeypatch, untrained, suffix, checkpoint):
   called = []
   from dcgan_jax import training
 
   monkeypatch.setattr(training, 'run', lambda *given: called.append(given))
-  assert call_main('--config=configs/digits.py', '--workdir=w', f'--init_from={untrained}{suffix}') == (
-    0,
-    '',
-    '',
-  )
+  arguments = ('--config=configs/digits.py', '--workdir=w', f'--init_from={untrained}{suffix}')
+  assert call_main(*arguments) == (0, '', '')
   assert called == [(DIGITS, W, False, False, Origin(untrained.resolve(), checkpoint))]
 
 
