@@ -54,6 +54,7 @@ TINY = [
   '--config.train.num_steps=24',
   '--config.log.every_steps=4',
   '--config.log.tensorboard=False',
+  '--config.log.report=False',
   '--config.sample.every_steps=8',
   '--config.sample.num=9',
   '--config.checkpoint.every_steps=8',
