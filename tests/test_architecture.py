@@ -29,7 +29,7 @@ LAYERS = [
   ],
   ['data', 'films', 'journal', 'parallel', 'signals'],
   ['experiment'],
-  ['analysis', 'evaluation', 'interop', 'origin', 'sampling', 'targets'],
+  ['analysis', 'evaluation', 'explorer', 'interop', 'origin', 'sampling', 'targets'],
   ['report'],
   ['training', 'verification'],
   ['command_line'],
