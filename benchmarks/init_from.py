@@ -95,8 +95,11 @@ def plot(path: Path, folder: Path, seeds: list[int]) -> None:
           steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0
         )
     panel.set(title=title, xlabel='step', ylabel='distance, lower is better', yscale='log')
+    for formatter in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+      formatter(lambda x, _: f'{x:.0f}')
     panel.spines[['top', 'right']].set_visible(False)
-    panel.legend(frameon=False)
+    if panel.lines:
+      panel.legend(frameon=False)
   figure.savefig(path, dpi=110)
 
 
