@@ -85,11 +85,11 @@ def succeed(*arguments, **options):
   return done.stdout
 
 
-IMPATIENT = '''
+IMPATIENT = """
 import functools, sys, jax, main
 jax.distributed.initialize = functools.partial(jax.distributed.initialize, heartbeat_timeout_seconds=20)
 sys.exit(main.main())
-'''
+"""
 
 
 def start_together(arguments, processes=2, devices=1, impatient=False):

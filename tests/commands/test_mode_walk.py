@@ -6,8 +6,9 @@ import pytest
 from conftest import read_mp4, succeed
 from PIL import Image
 
-from dcgan_jax.analysis import walk
 from dcgan_jax.films.pace import Pace
+from dcgan_jax.walks import walk
+from dcgan_jax.walks.asked import Asked
 
 FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
 
@@ -53,5 +54,5 @@ def test_flags_reach_the_command(call_main, monkeypatch):
   pace = ['--seconds', '2.5', '--fps=20', '--size=200', '--out=x.webp']
   status, *_ = call_main('--mode=walk', '--workdir=w', '--plus', '3,8', '--turn_to=a b', '--nosheet', *pace)
   named = dict.fromkeys(FLAGS) | {'plus': '3,8', 'turn_to': 'a b'}
-  asked = walk.Asked(False, None, None, named, Pace(2.5, 20, 200))
+  asked = Asked(False, None, None, named, Pace(2.5, 20, 200))
   assert status == 0 and called == [(Path('w'), None, 0, 'last', 'x.webp', asked)]

@@ -9,13 +9,14 @@ import pytest
 from PIL import Image, ImageSequence
 
 from dcgan_jax import data, latents, sampling
-from dcgan_jax.analysis import walk
 from dcgan_jax.data.sources import Digits
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, extractors, learned
 from dcgan_jax.films.pace import Pace
 from dcgan_jax.journal import pictures
 from dcgan_jax.latents import Latents
+from dcgan_jax.walks import drawing, walk
+from dcgan_jax.walks.asked import Asked
 
 NO_PACE = Pace()
 FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
@@ -33,7 +34,7 @@ def run(untrained, sampler, monkeypatch, tmp_path):
 
   def call(out='x.png', sheet=False, path=None, seed=3, num=None, folder=untrained, pace=NO_PACE, **named):
     arguments = {flag: named.get(flag) for flag in FLAGS}
-    walk.run(folder, num, seed, 'last', str(tmp_path / out), walk.Asked(sheet, path, None, arguments, pace))
+    walk.run(folder, num, seed, 'last', str(tmp_path / out), Asked(sheet, path, None, arguments, pace))
     with Image.open(tmp_path / out) as picture:
       return [np.asarray(frame.convert('L'))[..., None] for frame in ImageSequence.Iterator(picture)]
 
@@ -122,7 +123,7 @@ def test_a_turn_goes_there_and_back(run, sampler):
 
 
 def test_a_loop_of_too_many_images_is_one_line(run, monkeypatch):
-  monkeypatch.setattr(walk, 'MOST_IMAGES', 20)
+  monkeypatch.setattr(drawing, 'MOST_IMAGES', 20)
   text = r'^seconds=0\.7: a loop of 7 frames takes 21 images here, and 20 is the most; choose a smaller --sec'
   with pytest.raises(InputError, match=text):
     run('x.gif', points='4,0,7', pace=Pace(0.7, 10))
