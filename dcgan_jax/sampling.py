@@ -115,19 +115,21 @@ class Sampler:
     Raises:
       InputError: the latents have another shape, or are not finite.
     """
-    z, size = np.asarray(z), self.latents.width
-    if z.ndim != 2 or z.shape[1] != size or not len(z):
-      raise InputError(f'latents: of shape {z.shape}; this generator takes (N, {size}), N 1 or more')
-    with np.errstate(over='ignore'):  # Some float64 are too large; they become infinite.
-      z = z.astype(np.float32) if z.dtype.kind in 'fiu' else np.full(1, np.nan)
-    if not np.isfinite(z).all():
-      raise InputError('latents: must be finite numbers of float32')
+    z = self.latents.check(z)
     statistics = statistics or self.statistics
     return self._generate[statistics](self.variables(statistics), z, BATCH_SIZE)
 
   def variables(self, statistics: str) -> Any:
     """Returns the generator's variables, with population statistics of batch norm or with the stored ones."""
     return self._population if statistics == 'population' else self._variables
+
+  @property
+  def network(self) -> tuple[Generator, Any]:
+    """Returns the generator and variables with which an image depends on its own z alone.
+
+    Where the run's statistics are those of each batch, these are those of the population, their limit.
+    """
+    return self._generator, self.variables('population' if self.statistics == 'batch' else self.statistics)
 
   @functools.cached_property
   def _population(self) -> Any:
@@ -291,7 +293,7 @@ def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
   sampler = load(folder, checkpoint)
   columns = None
   if asked.latents_file is not None:
-    made = sampler.from_latents(_read_latents(asked.latents_file), asked.statistics)
+    made = sampler.from_latents(read_latents(asked.latents_file), asked.statistics)
   elif asked.classes is not None:
     columns = asked.num or 8
     z = draw_classes(sampler.latents, asked.seed, columns, sampler.find_classes(asked.classes))
@@ -303,7 +305,12 @@ def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
   print(f'{len(made)} images of step {sampler.step} in {target}')
 
 
-def _read_latents(path: str) -> np.ndarray:
+def read_latents(path: str) -> np.ndarray:
+  """Reads the array of an .npy file that a user gave to --latents.
+
+  Raises:
+    InputError: in one line.
+  """
   try:
     return arrays.read_npy(files.named('latents', path))
   except InputError as error:

@@ -19,10 +19,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from dcgan_jax import experiment, files, sampling
+from dcgan_jax import directions, experiment, files, sampling
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
-from dcgan_jax.explorer import directions, precision
+from dcgan_jax.explorer import precision
 from dcgan_jax.interop import exporting, onnx
 from dcgan_jax.interop.exporting import Exported
 from dcgan_jax.journal import workdir

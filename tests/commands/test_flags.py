@@ -7,6 +7,8 @@ import pytest
 
 from configs import cifar10, digits, svhn
 from dcgan_jax import sampling, settings
+from dcgan_jax.analysis import project
+from dcgan_jax.analysis.inversion import Search
 from dcgan_jax.evaluation.extractors import Chosen
 from dcgan_jax.interop import exporting
 from dcgan_jax.journal.workdir import Origin
@@ -90,6 +92,27 @@ CALLS = [
     ],
     'evaluation.evaluate',
     (W, 50, 0, 'best', Chosen('inception', None, True), None, 'population'),
+  ),
+  (
+    ['--mode=project', '--workdir=w', '--images=a b'],
+    'analysis.project',
+    (W, 'last', 'project', project.Asked('a b', 64, 0, None, Search(200, 4))),
+  ),
+  (
+    [
+      '--mode=project',
+      '--workdir=w',
+      '--checkpoint=best',
+      '--images=tfds:mnist:train',
+      '--num=5',
+      '--seed=3',
+      '--class=3,8',
+      '--steps=7',
+      '--starts=2',
+      '--out=o',
+    ],
+    'analysis.project',
+    (W, 'best', 'o', project.Asked('tfds:mnist:train', 5, 3, '3,8', Search(7, 2))),
   ),
   (
     ['--mode=import', '--workdir=w', '--format=pytorch', '--source=a,b'],
