@@ -29,10 +29,12 @@ def from_pytorch(tensors: Mapping[str, np.ndarray]) -> Network:
   if len(layers) < 2:
     raise InputError('is neither a generator nor a discriminator: it has less than two convolutions')
   last = layers[-1].kernel
-  # A discriminator ends in one logit, and has many channels before it.
-  if last.array.shape[0] == 1 and last.array.shape[1] not in (1, 3):
+  if last.array.shape[1] in (1, 3):
+    return convert('generator', layers, SETTINGS)
+  if last.array.shape[0] == 1:
     return convert('discriminator', layers, SETTINGS)
-  if last.array.shape[1] in CHANNELS:
+  # A kernel of a generator is [in, out, ...], and that of a discriminator [out, in, ...].
+  if last.array.shape[1] in CHANNELS and layers[-2].kernel.array.shape[1] == last.array.shape[0]:
     return convert('generator', layers, SETTINGS)
   raise InputError(
     f'is neither a generator nor a discriminator: its last kernel, {last.name}, has shape '
