@@ -11,6 +11,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dcgan_jax.errors import InputError
 from dcgan_jax.pixels import BYTES, Pixels
 
 # Pillow raises these on a broken file: its own error, an early end, a broken chunk, a decompression bomb.
@@ -79,6 +80,22 @@ class Fit:
     kept_height = max(1, round(self.image_size[0] * scale))
     left, top = (width - kept_width) // 2, (height - kept_height) // 2
     return left, top, left + kept_width, top + kept_height
+
+
+def check(field: str, fit: Fit) -> None:
+  """Refuses to make arrays of other numbers or channels of pictures.
+
+  Args:
+    field: what the pictures are called in the error.
+    fit: how they would be made to fit.
+
+  Raises:
+    InputError: pictures cannot be made to fit so.
+  """
+  if fit.pixels.dtype != 'uint8' or fit.channels not in (1, 3, 4):
+    raise InputError(
+      f'{field}: has pictures of 8 bits and 1, 3 or 4 channels, not {fit.pixels.dtype} and {fit.channels}'
+    )
 
 
 def read(file: Path | IO[bytes], fit: Fit) -> np.ndarray | None:

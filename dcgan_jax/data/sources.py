@@ -183,6 +183,7 @@ def open_folder(folder: Path, fit: Fit) -> Folder:
   """
   if not folder.is_dir():
     raise InputError(f'data.source=folder:{folder}: no such folder; give the path of one with images')
+  decode.check(f'data.source=folder:{folder}', fit)
   found, closed = _files(folder)
   candidates = [p for p in found if p.suffix.lower() in SUFFIXES]
   with ThreadPoolExecutor() as pool:
@@ -305,11 +306,6 @@ def open_source(source: str, split: str, fit: Fit) -> Source:
   kind, _, name = source.partition(':')
   if kind not in SOURCES or (kind == 'digits') != (name == ''):
     raise InputError(f'data.source={source!r}: choose digits, tfds:NAME, folder:PATH or npy:PATH')
-  if kind in ('folder', 'tfds') and (fit.pixels.dtype != 'uint8' or fit.channels not in (1, 3, 4)):
-    raise InputError(
-      f'data.source={source}: has pictures of 8 bits and 1, 3 or 4 channels, not {fit.pixels.dtype} and '
-      f'{fit.channels}; choose npy:PATH'
-    )
   return SOURCES[kind](name, split, fit)
 
 
@@ -333,6 +329,7 @@ def _open_tfds(name: str, split: str, fit: Fit) -> Source:
   """Opens a tfds data set."""
   from dcgan_jax.data import tfds  # slow to import
 
+  decode.check(f'data.source=tfds:{name}', fit)
   return tfds.open_tfds(name, split, fit)
 
 
