@@ -24,6 +24,7 @@ LAYERS = [
     'models',
     'regularizers',
     'norm_statistics',
+    'pixels',
     'train_state',
     'train_step',
     'transfer',

@@ -14,7 +14,7 @@ class Given(NamedTuple):
   """Some images, and what each is called.
 
   Attributes:
-    images: uint8 [N, H, W, C].
+    images: [N, H, W, C], as they are kept.
     names: N names: of their files, or of their places in an array or a data set.
   """
 
@@ -51,10 +51,11 @@ def read(origin: str, fit: data.Fit, num: int) -> Given:
   try:
     with arrays.opened_npz(path, 'x') as array:
       wanted = (*fit.image_size, fit.channels)
-      if array.dtype != np.uint8 or array.shape[1:] != wanted or not math.prod(array.shape):
+      dtype = fit.pixels.dtype
+      if array.dtype != np.dtype(dtype) or array.shape[1:] != wanted or not math.prod(array.shape):
         kind = f'{array.dtype} {array.shape}'
-        raise InputError(f'has {kind} as its images; this run has uint8 (N, *{wanted}), N 1 or more')
-      images = array.read(num)
+        raise InputError(f'has {kind} as its images; this run has {dtype} (N, *{wanted}), N 1 or more')
+      images = fit.pixels.keep(array.read(num))
   except InputError as error:
     raise InputError(f'images={origin}: is no folder, no picture and no .npz of images: {error}') from error
   return Given(images, [f'{path.name}[{i}]' for i in range(len(images))])

@@ -22,6 +22,7 @@ from jax import Array, lax
 
 from dcgan_jax.latents import Latents
 from dcgan_jax.models import Discriminator, Generator, alone, normalize
+from dcgan_jax.pixels import BYTES, Pixels
 
 KAPPA = 1.0  # weight of the features
 CANDIDATES = 1024  # random images, of which those nearest to an image are where the descent starts
@@ -45,7 +46,11 @@ class Search:
 
 
 def make_projection(
-  generator: Generator, discriminator: Discriminator, latents: Latents, search: Search
+  generator: Generator,
+  discriminator: Discriminator,
+  latents: Latents,
+  search: Search,
+  pixels: Pixels = BYTES,
 ) -> Callable[[dict[str, Any], Array], dict[str, Array]]:
   """Makes the search for the latents of many images at once, from several starts each.
 
@@ -53,9 +58,10 @@ def make_projection(
   classes is told that of the start all the way, so that the classes compete.
 
   Returns:
-    The function (variables, images uint8 [B, H, W, C]) -> 'z' float32 [B, width], 'residual' [B] and
-    'feature_error' [B], to be jitted. What it finds for an image depends on that image alone. The variables
-    are those of the 'generator' and the 'discriminator', and 'candidates' float32 [n, CHUNK, width].
+    The function (variables, images [B, H, W, C] as they are kept) -> 'z' float32 [B, width], 'residual' [B]
+    and 'feature_error' [B], to be jitted. What it finds for an image depends on that image alone. The
+    variables are those of the 'generator' and the 'discriminator', and 'candidates', float32
+    [n, CHUNK, width].
   """
   generator, discriminator = generator.clone(dtype=jnp.float32), discriminator.clone(dtype=jnp.float32)
 
@@ -69,7 +75,7 @@ def make_projection(
       outputs: Any = discriminator.apply(variables['discriminator'], alone(x, discriminator), told)
       return outputs[1][-1].reshape(x.shape[0], -1)
 
-    wanted = normalize(images)
+    wanted = normalize(images, pixels)
     starts = nearest(generate, variables['candidates'], wanted, search.starts)
     starts = starts.reshape(-1, latents.width)  # Those of an image are one after the other.
     z, classes = starts[:, : latents.size], starts[:, latents.size :]

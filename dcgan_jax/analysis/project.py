@@ -24,6 +24,7 @@ from dcgan_jax.data import arrays, cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.experiment import TrainedRun
 from dcgan_jax.journal import pictures, workdir
+from dcgan_jax.pixels import BYTES, Pixels
 from dcgan_jax.sampling import Sampler
 
 BATCH_SIZE = 16  # images that a device works on at a time; fewer if there are fewer
@@ -56,7 +57,7 @@ class Projected(NamedTuple):
 
   Attributes:
     z: float32 [N, width].
-    made: what the generator makes of them, uint8 [N, H, W, C].
+    made: what the generator makes of them, [N, H, W, C], as it is kept.
     pixel_error: mean absolute difference of the pixels, in 0..255, [N].
     residual: mean squared difference of the pixels, in [-1, 1], [N].
     feature_error: mean squared difference of D's last activations, [N].
@@ -95,7 +96,7 @@ def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
   found = project(trained, sampler, images, asked.search, asked.seed, classes)
   seconds = (time.monotonic() - begun) / len(images)
   if parallel.is_main():
-    _write(target, images, found, _report(trained, folder, asked, sampler, names, found))
+    _write(target, images, found, _report(trained, folder, asked, sampler, names, found), sampler.pixels)
   for name in ('pixel_error', 'feature_error', 'score'):
     values = getattr(found, name)
     print(
@@ -117,7 +118,7 @@ def project(
   Args:
     trained: the run, whose discriminator compares images.
     sampler: of this run.
-    images: uint8 [N, H, W, C], of the run's shape.
+    images: [N, H, W, C], of the run's shape, as they are kept.
     search: how hard to look.
     seed: of the random latents that the descent starts from.
     classes: numbers of those that the images may be of; None tries all.
@@ -134,7 +135,8 @@ def project(
     'candidates': z.reshape(-1, inversion.CHUNK, latents.width),
   }
   variables = jax.device_put(variables, parallel.replicated(mesh))
-  apply = parallel.map_rows(inversion.make_projection(generator, gan.discriminator, latents, search), mesh)
+  find = inversion.make_projection(generator, gan.discriminator, latents, search, gan.pixels)
+  apply = parallel.map_rows(find, mesh)
   each = min(BATCH_SIZE, -(-len(images) // mesh.size))
   parts = []
   with tqdm(total=len(images), desc='projected', unit='image', disable=None) as bar:
@@ -143,8 +145,9 @@ def project(
       bar.update(len(parts[-1]['z']))
   found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
   steady = 'population' if sampler.statistics == 'batch' else None
-  made = sampler.from_latents(found['z'], steady)
-  differences = np.abs(made.astype(np.float32) - images)
+  made = gan.pixels.keep(sampler.from_latents(found['z'], steady))
+  seen, wanted = (gan.pixels.in_eight_bits(x).astype(np.float32) for x in (made, images))
+  differences = np.abs(seen - wanted)
   score = inversion.score(found['residual'], found['feature_error'])
   errors = (differences.mean((1, 2, 3)), found['residual'], found['feature_error'], score)
   return Projected(found['z'], made, *errors)
@@ -182,7 +185,9 @@ def _report(
   }
 
 
-def _write(target: Path, images: np.ndarray, found: Projected, report: dict[str, Any]) -> None:
+def _write(
+  target: Path, images: np.ndarray, found: Projected, report: dict[str, Any], pixels: Pixels
+) -> None:
   """Writes the latents, the report and both pictures.
 
   Raises:
@@ -193,23 +198,25 @@ def _write(target: Path, images: np.ndarray, found: Projected, report: dict[str,
     arrays.write_npy(target / 'z.npy', [found.z], found.z.shape[1:], np.float32)
     workdir.write_json(target / 'project.json', report)
     order = np.argsort(-found.score, kind='stable')[:SHOWN]
-    pictures.save_png(target / 'ranked.png', draw(images, found, order))
-    pictures.save_png(target / 'project.png', draw(images, found, np.arange(min(SHOWN, len(images)))))
+    pictures.save_png(target / 'ranked.png', draw(images, found, order, pixels))
+    pictures.save_png(target / 'project.png', draw(images, found, np.arange(min(SHOWN, len(images))), pixels))
   except OSError as error:
     raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error
 
 
-def draw(images: np.ndarray, found: Projected, order: np.ndarray) -> np.ndarray:
+def draw(images: np.ndarray, found: Projected, order: np.ndarray, pixels: Pixels = BYTES) -> np.ndarray:
   """Draws pairs of an original and its reconstruction; under it its number, its error and its score.
 
   Args:
-    images: the originals, uint8 [N, H, W, C].
+    images: the originals, [N, H, W, C], as they are kept.
     found: for them.
     order: which of them to draw, in this order, integers [n].
+    pixels: what their numbers are.
 
   Returns:
-    uint8 [h, w, C].
+    uint8 [h, w, 1 or 3].
   """
-  pairs = pictures.zoom(np.concatenate([images[order], found.made[order]], 2), 2 * TILE)
+  both = [pictures.drawable(pixels.restore(x[order]), pixels) for x in (images, found.made)]
+  pairs = pictures.zoom(np.concatenate(both, 2), 2 * TILE)
   lines = [f'{i}: error {found.pixel_error[i]:.1f}, score {found.score[i]:.2f}' for i in order]
   return pictures.grid(pictures.captioned(pairs, lines), min(COLUMNS, len(order)), gap=6)

@@ -27,6 +27,7 @@ from dcgan_jax.interop import exporting, onnx
 from dcgan_jax.interop.exporting import Exported
 from dcgan_jax.journal import workdir
 from dcgan_jax.models import Generator, to_pixels
+from dcgan_jax.pixels import BYTES
 from dcgan_jax.settings import Settings
 
 STATIC = Path(__file__).parent / 'static'
@@ -51,6 +52,12 @@ def run(folder: Path, checkpoint: str, out: str | None, statistics: str | None =
   onnx.library('web')
   cache.keep_compiled_programs()
   trained = experiment.open_run(folder, checkpoint)
+  pixels, channels = trained.experiment.gan.pixels, trained.experiment.settings.data.channels
+  if pixels != BYTES or channels not in (1, 3):
+    raise InputError(
+      f'workdir={folder}: format=web shows gray and RGB pictures, and this run has images of {channels} '
+      f'channels of {pixels.dtype}; take another format, such as onnx'
+    )
   statistics = statistics or trained.experiment.settings.sample.statistics
   statistics = 'population' if statistics == 'batch' else statistics
   network = exporting.network_of(trained, folder, 'generator', statistics)

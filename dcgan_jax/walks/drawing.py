@@ -21,8 +21,8 @@ TILE = 64  # pixels that small images are enlarged to, roughly
 
 
 def _make(sampler: sampling.Sampler, z: Array) -> np.ndarray:
-  """Makes the images uint8 [..., H, W, C] of latents [..., Z]."""
-  made = sampler.from_latents(z.reshape(-1, z.shape[-1]))
+  """Draws the images of latents [..., Z], uint8 [..., h, w, 1 or 3]."""
+  made = pictures.drawable(sampler.from_latents(z.reshape(-1, z.shape[-1])), sampler.pixels)
   return made.reshape(*z.shape[:-1], *made.shape[1:])
 
 

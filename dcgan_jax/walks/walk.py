@@ -78,7 +78,7 @@ def run(folder: Path, num: int | None, seed: int, checkpoint: str, out: str | No
   if kind == 'sheet':
     most = num or IMAGES_ON_A_SHEET
     made = sampler.sample(most, seed) if given is None else sampler.from_latents(given[:most])
-    frames = [drawing.sheet(made)]
+    frames = [drawing.sheet(pictures.drawable(made, sampler.pixels))]
   elif kind == 'arithmetic':
     # No image of the seed has this key: images are numbered from 0 to `exemplars.MOST`.
     key = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)
