@@ -84,11 +84,11 @@ def name_of(data: str, recipe: str, seed: int) -> str:
   return f'{data}/{recipe.replace(", ", "_").replace(" ", "-")}/{seed}'
 
 
-def train(workdir: Path, keys: dict[str, Any], seed: int, steps: int) -> None:
-  """Trains a run to that many steps; one that is already there costs a few seconds."""
+def train(workdir: Path, keys: dict[str, Any], seed: int, steps: int, flags: Sequence[str] = ()) -> None:
+  """Trains a run to that many steps, with more flags if any; one that is there costs a few seconds."""
   keys = COMMON | keys | {'train.num_steps': steps, 'seed': seed}
   command = [sys.executable, 'main.py', '--config=configs/cifar10_32.py', f'--workdir={workdir}']
-  command += [f'--config.{key}={value}' for key, value in keys.items()]
+  command += [*flags, *(f'--config.{key}={value}' for key, value in keys.items())]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   print(
     f'{workdir}: {(done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1]}',

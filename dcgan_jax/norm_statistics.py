@@ -17,15 +17,17 @@ PyTree = Any
 SAMPLES, BATCH_SIZE = 10_000, 100  # latents of a population, and how many are worked on at a time
 
 
-def of_latents(generator: Generator, params: PyTree, latents: Latents, seed: int = 0) -> dict[str, PyTree]:
-  """Measures the statistics of a generator as it is, over 10,000 latents of a seed; see `estimate`."""
+def of_latents(
+  generator: Generator, params: PyTree, latents: Latents, seed: int = 0, num: int | None = None
+) -> dict[str, PyTree]:
+  """Measures the statistics of a generator as it is, over `num` latents of a seed; see `estimate`."""
   generator = generator.clone(dtype='float32')  # whatever the run computes in
-  return estimate(generator, params, {}, lambda: population(latents, seed))
+  return estimate(generator, params, {}, lambda: population(latents, seed, num))
 
 
-def population(latents: Latents, seed: int) -> Iterator[Array]:
-  """Yields 10,000 latents of a seed in batches."""
-  for indices in jnp.arange(SAMPLES).reshape(-1, BATCH_SIZE):
+def population(latents: Latents, seed: int, num: int | None = None) -> Iterator[Array]:
+  """Yields `num` latents of a seed, a multiple of 100 and by default 10,000, in batches."""
+  for indices in jnp.arange(num or SAMPLES).reshape(-1, BATCH_SIZE):
     yield latents.sample(jax.random.key(seed), indices)
 
 

@@ -162,10 +162,10 @@ class Sampler:
     }
 
 
-def with_population(generator: Generator, latents: Latents, variables: Any) -> Any:
-  """Returns the generator's variables with population statistics, on the same devices."""
+def with_population(generator: Generator, latents: Latents, variables: Any, num: int | None = None) -> Any:
+  """Returns the generator's variables with population statistics, of `num` latents, on the same devices."""
   params = jax.tree.map(lambda x: x.addressable_data(0), variables['params'])
-  stats = norm_statistics.of_latents(generator, params, latents)
+  stats = norm_statistics.of_latents(generator, params, latents, num=num)
   return variables | {'batch_stats': jax.device_put(stats, jax.tree.leaves(variables)[0].sharding)}
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from dcgan_jax import conv, experiment, parallel, sampling, settings, signals
+from dcgan_jax import conv, experiment, origin, parallel, sampling, settings, signals
 from dcgan_jax.data import cache
 from dcgan_jax.data.feed import Block, Feed
 from dcgan_jax.errors import InputError
@@ -21,14 +21,22 @@ from dcgan_jax.experiment import Experiment
 from dcgan_jax.journal import checkpoints, collapse, journal, lock, metrics, pictures, workdir
 from dcgan_jax.journal.journal import Journal
 from dcgan_jax.journal.plan import Plan
+from dcgan_jax.journal.workdir import Origin
 from dcgan_jax.journal.writer import Picture
+from dcgan_jax.report import page, versions
 from dcgan_jax.settings import Settings
 from dcgan_jax.train_state import GanState
 
 SMALL = 64 * 16 * 16 * 256  # pixels of a batch times the generator's widest layer
 
 
-def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profile: bool = False) -> None:
+def run(
+  chosen: Settings,
+  folder: Path,
+  allow_config_change: bool = False,
+  profile: bool = False,
+  init_from: Origin | None = None,
+) -> None:
   """Trains to the end, or until Ctrl-C or SIGTERM; the same call then goes on, bit for bit.
 
   Each process of a run that is several calls this, with the same arguments.
@@ -38,6 +46,7 @@ def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profi
     folder: the workdir, see `workdir`.
     allow_config_change: go on with a run that was started with other hyper-parameters.
     profile: write a trace of some steps to the workdir, for TensorBoard or Perfetto.
+    init_from: the checkpoint of another run with whose networks a new run begins; None begins from chance.
 
   Raises:
     InputError: in one line, before anything is compiled.
@@ -46,6 +55,7 @@ def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profi
   settings.check_devices(chosen, jax.device_count())
   workdir.check_unchanged(folder, chosen, allow_config_change)
   parts = experiment.build(chosen)
+  init_from = origin.check(init_from, folder, parts)
   with contextlib.ExitStack() as until_the_end:
     with parallel.main_first():  # What is downloaded or written at the start is done by process 0 alone.
       source = parts.source
@@ -53,15 +63,18 @@ def run(chosen: Settings, folder: Path, allow_config_change: bool = False, profi
       if parallel.is_main():
         until_the_end.enter_context(lock.held(folder))
       workdir.write_settings(folder, chosen, names)
-    while not _run(with_halved_rates(parts, folder), folder, len(source), profile):
+    while not _run(with_halved_rates(parts, folder), folder, len(source), profile, init_from):
       pass
+    if chosen.log.report and parallel.is_main():
+      # Several processes would all have to take part in making images.
+      page.write_after_training(folder, with_images=jax.process_count() == 1)
 
 
-def _run(parts: Experiment, folder: Path, num_images: int, profile: bool) -> bool:
+def _run(parts: Experiment, folder: Path, num_images: int, profile: bool, init_from: Origin | None) -> bool:
   """Trains in a workdir that is this run's own; returns False if it went back and must go on from there."""
   cache.keep_compiled_programs()
   mesh, train = parallel.all_devices(), parts.settings.train
-  state = _first_state(parts, folder, mesh)
+  state = _first_state(parts, folder, mesh, init_from)
   start = int(state.step)
   num_steps = train.num_steps or math.ceil(train.num_epochs * num_images / train.images_per_step)
   plan = make_plan(parts, num_images, start, num_steps, profile)
@@ -267,10 +280,14 @@ def make_feed(parts: Experiment) -> Feed:
   )
 
 
-def _first_state(parts: Experiment, folder: Path, mesh: Mesh) -> GanState:
+def _first_state(parts: Experiment, folder: Path, mesh: Mesh, init_from: Origin | None) -> GanState:
   """Returns the state of the last checkpoint that is sound, or a new one where there is no checkpoint."""
   sharding = parallel.replicated(mesh)
   if not parallel.agreed(bool(checkpoints.steps(folder / 'checkpoints'))):
+    if init_from:
+      return origin.first_state(init_from, folder, parts, sharding)
+    if parallel.is_main():
+      workdir.forget_origin(folder)
     return jax.jit(parts.initial_state, out_shardings=sharding)()
   shapes = jax.eval_shape(parts.initial_state)
   _, state = checkpoints.restore_any(folder / 'checkpoints', 'last', shapes, sharding)
@@ -308,6 +325,9 @@ def _announce(folder: Path, plan: Plan, chosen: Settings) -> None:
   """Prints what is about to be trained, and on what."""
   devices = f'{jax.device_count()} {jax.default_backend()} device{"s" * (jax.device_count() > 1)}'
   processes = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
+  kind = '' if jax.default_backend() == 'cpu' else f' ({jax.devices()[0].device_kind})'
+  if parallel.is_main():
+    versions.note(folder, f'{devices}{kind}{processes}')
   steps = f'steps {plan.start} to {plan.num_steps} of {plan.images_per_step} images'
   print(f'{folder}: {steps}, on {devices}{processes}', flush=True)
   lipschitz = chosen.train.gradient_penalty or chosen.discriminator.spectral_norm

@@ -119,6 +119,7 @@ def collapsing(tmp_path, monkeypatch):
       'eval.every_steps': 4,
       'checkpoint.every_steps': 4,
       'log.tensorboard': False,
+      'log.report': False,
       'sample.every_steps': 0,
     }
   )

@@ -5,17 +5,16 @@ import importlib
 import pkgutil
 import re
 import textwrap
-from pathlib import Path
 from types import ModuleType
 
 from absl import flags
 
 from dcgan_jax import commands, files, settings
 from dcgan_jax.errors import InputError
+from dcgan_jax.settings.presets import CONFIGS
 
 HELP = re.compile('--?(help|helpshort|helpfull)')
 WIDTH = 110
-CONFIGS = Path(__file__).parents[2] / 'configs'
 REWORDED = (  # what libraries say of a value, and what we say instead
   (r'invalid literal for int\(\) with base .*|Exceeds the limit .* for integer .*', 'must be a whole number'),
   (r"\('Non-boolean argument to boolean flag', .*\)", 'choose true or false'),

@@ -13,6 +13,7 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.films import pace
 from dcgan_jax.films.pace import Pace
 from dcgan_jax.journal import workdir
+from dcgan_jax.journal.workdir import Origin
 from dcgan_jax.settings import Settings
 
 MOST_IMAGES = 10_000_000  # that are made at a time, all in memory
@@ -144,6 +145,33 @@ def folder(values: flags.FlagValues) -> Path:
   if 'config' not in values or values.config is None:
     raise InputError('--workdir is missing: give the folder of a run, e.g. --workdir=runs/digits')
   return Path('runs') / Path(_config_path(values)).stem
+
+
+def origin(values: flags.FlagValues) -> Origin | None:
+  """Returns the checkpoint of another run that --init_from names, None if it is not given.
+
+  Raises:
+    InputError: there is no run in its folder, or it is the new run itself.
+  """
+  text = values.init_from
+  if text is None:
+    return None
+  path, colon, checkpoint = text.rpartition(':')
+  if not colon or not re.fullmatch('last|best|[0-9]{1,18}', checkpoint):
+    path, checkpoint = text, 'last'
+  other, own = files.named('init_from', path), folder(values)
+  if other.resolve() == own.resolve():
+    raise InputError(
+      f'init_from={text}: is the workdir of this run itself; leave the flag out to go on with it, or choose '
+      'another --workdir'
+    )
+  # A run that has checkpoints goes on from them, whatever has become of the other one.
+  if not (other / 'config.json').is_file() and not workdir.is_trained(own):
+    raise InputError(
+      f'init_from={text}: no run in {other} (no config.json); give WORKDIR, WORKDIR:STEP, WORKDIR:best or '
+      'WORKDIR:last'
+    )
+  return Origin(other.resolve(), str(int(checkpoint)) if checkpoint.isdigit() else checkpoint)
 
 
 def chosen_settings(values: flags.FlagValues) -> Settings:

@@ -2,6 +2,7 @@
 
 python main.py --config=configs/digits.py
 python main.py --config=configs/cifar10.py --config.train.num_steps=500 --workdir=runs/short
+python main.py --config=configs/cifar10_32.py --init_from=runs/other --workdir=runs/further
 """
 
 from absl import flags
@@ -19,17 +20,23 @@ def define_flags(into: flags.FlagValues) -> None:
     'Go on with a run that was started with other hyper-parameters.',
     flag_values=into,
   )
+  flags.DEFINE_string(
+    'init_from',
+    None,
+    'WORKDIR, or WORKDIR:STEP, :best or :last: a run with whose networks a new one begins, where they fit.',
+    flag_values=into,
+  )
   flags.DEFINE_bool('profile', False, 'Write a trace of ten steps to WORKDIR/profile.', flag_values=into)
   processes.define_flags(into)
 
 
 def run(values: flags.FlagValues) -> None:
   """Trains."""
-  chosen, folder = shared.chosen_settings(values), shared.folder(values)
+  chosen, folder, origin = shared.chosen_settings(values), shared.folder(values), shared.origin(values)
 
   def train() -> None:
     from dcgan_jax import training
 
-    training.run(chosen, folder, values.allow_config_change, values.profile)
+    training.run(chosen, folder, values.allow_config_change, values.profile, origin)
 
   processes.run_together(values, train)

@@ -85,6 +85,7 @@ def _write(folder: Path, report: dict[str, Any], beside_nearest: np.ndarray) -> 
   with workdir.said_if_not_written(path.with_suffix('.json')):
     workdir.write_json(path.with_suffix('.json'), report)
     _draw(path.with_suffix('.png'), report.get('classes'), beside_nearest)
+    pictures.save_png(folder / 'neighbours.png', pictures.zoom(beside_nearest))
     print(f'{path}.json and .png')
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from dcgan_jax import conv, experiment, files, norm_statistics
+from dcgan_jax import conv, experiment, files, norm_statistics, transfer
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import newmu, pytorch, torch_files
@@ -16,7 +16,7 @@ from dcgan_jax.journal import checkpoints, pictures, workdir
 from dcgan_jax.models import Discriminator, Generator
 from dcgan_jax.sampling import Sampler
 from dcgan_jax.settings import Settings, from_dict
-from dcgan_jax.train_state import Gan, GanState, NetState
+from dcgan_jax.train_state import Gan, GanState, PyTree
 
 
 def run(settings: Settings, folder: Path, file_format: str, source: str) -> None:
@@ -174,31 +174,25 @@ def _with_weights(gan: Gan, seed: int, state: GanState, networks: dict[str, Netw
     return norm_statistics.population(gan.latents, seed)
 
   def generated() -> Iterator[jax.Array]:
-    return (make(made.variables, x) for x in z())
+    return (make(made, x) for x in z())
 
   make = jax.jit(generator.apply, compiler_options=conv.compiler_options())
-  made = _filled(generator, state.generator, networks['generator'], z)
-  judge = state.discriminator
+  made = _variables(generator, networks['generator'], z)
+  judge = state.discriminator.variables
   if 'discriminator' in networks:
-    judge = _filled(discriminator, judge, networks['discriminator'], generated)
-  ema = None if state.ema is None else jax.tree.map(jnp.copy, made.variables)
-  return dataclasses.replace(state, generator=made, discriminator=judge, ema=ema)
+    judge = _variables(discriminator, networks['discriminator'], generated)
+  return transfer.with_variables(state, made, judge)
 
 
-def _filled(
-  module: Generator | Discriminator,
-  net: NetState,
-  network: Network,
-  batches: Callable[[], Iterator[jax.Array]],
-) -> NetState:
-  """Returns a network's state with imported weights, and with measured statistics where the file has none.
+def _variables(
+  module: Generator | Discriminator, network: Network, batches: Callable[[], Iterator[jax.Array]]
+) -> dict[str, PyTree]:
+  """Returns the variables of an imported network, with measured statistics where the file has none.
 
   Args:
     module: the network.
-    net: its state so far.
     network: the imported one.
     batches: the inputs that statistics are measured with, see `norm_statistics.estimate`.
   """
   stats = norm_statistics.estimate(module, network.params, network.batch_stats, batches)
-  params, stats = jax.tree.map(jnp.asarray, (network.params, stats))
-  return dataclasses.replace(net, params=params, batch_stats=stats)
+  return jax.tree.map(jnp.asarray, {'params': network.params, 'batch_stats': stats})

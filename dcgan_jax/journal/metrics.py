@@ -3,16 +3,17 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import jax
 import numpy as np
-from jax import Array
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError
 
-Values = Mapping[str, Array]  # float32 [] each, by name
+if TYPE_CHECKING:  # slow to import, and nothing that only reads needs it
+  from jax import Array
+
+Values = Mapping[str, 'Array']  # float32 [] each, by name
 
 
 def row(last: Values, sums: Sequence[Values], steps: int) -> dict[str, float]:
@@ -23,6 +24,8 @@ def row(last: Values, sums: Sequence[Values], steps: int) -> dict[str, float]:
     sums: over the steps of each program.
     steps: of all these programs.
   """
+  import jax
+
   last, sums = jax.device_get((last, sums))
   means = {f'{name}_mean': float(sum(values[name] for values in sums)) / steps for name in last}
   return {name: float(value) for name, value in last.items()} | means

@@ -33,7 +33,7 @@ def plot_losses(path: Path, rows: list[dict[str, float]]) -> None:
   for axes, key, label, color in curves:
     values = np.array([row.get(key, np.nan) for row in rows])
     axes.plot(steps, values, color=color, alpha=0.3, linewidth=0.8)
-    axes.plot(steps, _smooth(values), color=color, label=label, linewidth=1.5)
+    axes.plot(steps, smooth(values), color=color, label=label, linewidth=1.5)
   losses.set_ylabel('loss')
   outputs.set_ylabel('output of D')
   outputs.set_xlabel('step')
@@ -78,7 +78,7 @@ def _finish(figure: 'Figure', path: Path) -> None:
   save_figure(path, figure)
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def smooth(values: np.ndarray) -> np.ndarray:
   """Returns the centred running mean over about a thirtieth of the curve; at the ends its window is cut."""
   half = len(values) // 60
   sums = np.concatenate([[0.0], np.cumsum(values)])

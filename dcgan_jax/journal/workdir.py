@@ -3,6 +3,7 @@
 config.json           the settings
 classifier.npz        the classifier that its scores are by, see `evaluation.learned`
 classes.json          names of the classes, if the networks are told them
+init_from.json        the run that it took its networks from at its beginning, if any, and what it took
 metrics.jsonl         a row of metrics a line
 tensorboard/          the same as events
 losses.png            plot of them
@@ -10,6 +11,7 @@ scores.png            plot of the scores, where some are taken
 samples/step_N.png    pictures of the same latents
 samples.gif           those over training
 evaluation.json .png  what `--mode=evaluate` found
+neighbours.png        images beside the real ones nearest to them, by the same
 probe.json            what `--mode=probe` found; features.png
 forget_CLASS.json     what `--mode=forget` found; .png
 checkpoints/N/        whole training states
@@ -17,6 +19,8 @@ damaged/N/            checkpoints that could not be restored
 rollbacks.json        steps from which `train.on_collapse=rollback` went back to the best checkpoint
 left/N/               checkpoints after that one
 .lock .owner.json     of the process that trains here
+versions.json         versions and devices that it was last trained with
+report.html           a page of the run
 statistics/N-*.npz    population statistics of a checkpoint's generator, once measured
 """
 
@@ -26,11 +30,26 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dcgan_jax import files, settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.settings import Settings
+
+
+class Origin(NamedTuple):
+  """A checkpoint of another run, with whose networks a run begins.
+
+  Attributes:
+    folder: the other run's workdir.
+    checkpoint: 'last', 'best' or the number of a step.
+  """
+
+  folder: Path
+  checkpoint: str
+
+  def __str__(self) -> str:
+    return f'{self.folder}:{self.checkpoint}'
 
 
 def samples(workdir: Path) -> list[Path]:
@@ -117,6 +136,46 @@ def read_classes(workdir: Path) -> tuple[str, ...]:
       f'{path}: has no list "names" of the names of the classes; copy it from where it was made'
     )
   return tuple(names)
+
+
+def write_origin(workdir: Path, origin: Origin, content: dict[str, Any]) -> None:
+  """Writes init_from.json, whole or not at all.
+
+  Args:
+    workdir: of the new run.
+    origin: with which it begins.
+    content: what else there is to say of that.
+
+  Raises:
+    InputError: it cannot be written.
+  """
+  path = workdir / 'init_from.json'
+  try:
+    write_json(path, {'workdir': str(origin.folder.resolve()), 'checkpoint': origin.checkpoint} | content)
+  except OSError as error:
+    raise InputError(f'{path}: cannot be written: {error.strerror}; choose another --workdir') from error
+
+
+def read_origin(workdir: Path) -> Origin | None:
+  """Returns the checkpoint of another run with which a run began, None if it began from chance.
+
+  Raises:
+    InputError: the file that says so is broken.
+  """
+  path = workdir / 'init_from.json'
+  if not path.exists():
+    return None
+  try:
+    content = files.read_json(path)
+    return Origin(Path(content['workdir']), str(content['checkpoint']))
+  except (KeyError, TypeError) as error:
+    raise InputError(f'{path}: has no "workdir" and "checkpoint"; remove it') from error
+
+
+def forget_origin(workdir: Path) -> None:
+  """Removes the record of a beginning that came to nothing, from a workdir in which a run begins anew."""
+  with contextlib.suppress(OSError):
+    (workdir / 'init_from.json').unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

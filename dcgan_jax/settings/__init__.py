@@ -6,10 +6,13 @@ from dcgan_jax.settings.checks import (
   check_key,
   default_config,
   differences,
+  flat,
   from_dict,
   help_lines,
+  helps,
   refuse,
 )
+from dcgan_jax.settings.presets import presets
 from dcgan_jax.settings.table import Settings
 
 __all__ = [
@@ -19,7 +22,10 @@ __all__ = [
   'check_key',
   'default_config',
   'differences',
+  'flat',
   'from_dict',
   'help_lines',
+  'helps',
+  'presets',
   'refuse',
 ]

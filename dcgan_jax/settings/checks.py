@@ -248,15 +248,20 @@ def rule_of(path: str) -> Rule:
   return dict(_keys(Settings))[path].metadata['rule']
 
 
+def helps() -> dict[str, str]:
+  """Returns the help of each key of the table, by its dotted name."""
+  return {name: field.metadata['help'] for name, field in _keys(Settings)}
+
+
 def help_lines() -> list[str]:
   """Returns a line for each key of the table: --config.KEY=DEFAULT and its help."""
-  defaults = _flat(Settings())
-  return [f'--config.{name}={defaults[name]}: {field.metadata["help"]}' for name, field in _keys(Settings)]
+  defaults = flat(dataclasses.asdict(Settings()))
+  return [f'--config.{name}={defaults[name]}: {text}' for name, text in helps().items()]
 
 
 def differences(old: Settings, new: Settings) -> list[str]:
   """Returns what the settings of a run must not change and yet changes: 'KEY was A and is B', sorted."""
-  before, after = _flat(old), _flat(new)
+  before, after = (flat(dataclasses.asdict(each)) for each in (old, new))
   fixed = sorted(name for name, field in _keys(Settings) if not field.metadata['free'])
   return [f'{name} was {before[name]} and is {after[name]}' for name in fixed if before[name] != after[name]]
 
@@ -270,13 +275,9 @@ def _keys(kind: type, path: str = '') -> Iterator[tuple[str, dataclasses.Field]]
       yield path + field.name, field
 
 
-def _flat(settings: Settings) -> dict[str, Any]:
-  """Returns the values by their dotted names."""
-
-  def value(name: str) -> Any:
-    found: Any = settings
-    for part in name.split('.'):
-      found = getattr(found, part)
-    return found
-
-  return {name: value(name) for name, _ in _keys(Settings)}
+def flat(values: Mapping[str, Any], path: str = '') -> dict[str, Any]:
+  """Returns the values of nested dictionaries by their dotted names."""
+  found: dict[str, Any] = {}
+  for name, value in values.items():
+    found |= flat(value, f'{path}{name}.') if isinstance(value, Mapping) else {path + name: value}
+  return found

@@ -10,6 +10,8 @@ from dcgan_jax import sampling, settings
 from dcgan_jax.analysis import project
 from dcgan_jax.analysis.inversion import Search
 from dcgan_jax.evaluation.extractors import Chosen
+from dcgan_jax.interop import exporting
+from dcgan_jax.journal.workdir import Origin
 from dcgan_jax.targets import names
 
 DIGITS = settings.check(digits.get_config())
@@ -17,11 +19,11 @@ CIFAR10, SVHN = (settings.check(config.get_config()) for config in (cifar10, svh
 W = Path('w')
 
 CALLS = [
-  (['--config=configs/digits.py'], 'training', (DIGITS, Path('runs/digits'), False, False)),
+  (['--config=configs/digits.py'], 'training', (DIGITS, Path('runs/digits'), False, False, None)),
   (
     ['--mode=train', '--config=configs/digits.py', '--workdir=w', '--allow_config_change', '--profile'],
     'training',
-    (DIGITS, W, True, True),
+    (DIGITS, W, True, True, None),
   ),
   (['--mode', 'summary', '--config', 'configs/digits.py'], 'analysis.summary', (DIGITS,)),
   (
@@ -127,6 +129,24 @@ CALLS = [
     'interop.importing',
     (DIGITS, Path('runs/digits'), 'newmu', 'a'),
   ),
+  (
+    ['--mode=export', '--workdir=w', '--format=onnx'],
+    'interop.exporting',
+    (W, 'last', exporting.Asked('onnx', None, None, None)),
+  ),
+  (
+    [
+      '--mode=export',
+      '--workdir=w',
+      '--format=pytorch',
+      '--out=o',
+      '--network=discriminator',
+      '--statistics=population',
+      '--checkpoint=best',
+    ],
+    'interop.exporting',
+    (W, 'best', exporting.Asked('pytorch', 'o', 'discriminator', 'population')),
+  ),
 ]
 
 
@@ -139,6 +159,19 @@ def test_flags_reach_the_library(call_main, monkeypatch, arguments, module, want
   monkeypatch.setattr(library, 'run', lambda *given: called.append(given))
   assert call_main(*arguments) == (0, '', '')
   assert called == [want]
+
+
+@pytest.mark.parametrize(
+  ('suffix', 'checkpoint'), [('', 'last'), (':last', 'last'), (':best', 'best'), (':07', '7')]
+)
+def test_init_from_names_a_run_and_a_checkpoint(call_main, monkeypatch, untrained, suffix, checkpoint):
+  called = []
+  from dcgan_jax import training
+
+  monkeypatch.setattr(training, 'run', lambda *given: called.append(given))
+  arguments = ('--config=configs/digits.py', '--workdir=w', f'--init_from={untrained}{suffix}')
+  assert call_main(*arguments) == (0, '', '')
+  assert called == [(DIGITS, W, False, False, Origin(untrained.resolve(), checkpoint))]
 
 
 def test_without_a_config_the_settings_are_those_of_the_run(call_main, monkeypatch, untrained):

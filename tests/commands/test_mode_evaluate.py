@@ -65,6 +65,8 @@ def test_a_run_is_scored(scored, of_run):
   assert 'classifier frechet distance' in printed and 'missing: ' in printed
   with Image.open(scored / 'evaluation.png') as picture:
     assert picture.size[0] > 800
+  with Image.open(scored / 'neighbours.png') as picture:
+    assert picture.width / picture.height == 62 / 82  # eight rows of six images of 8x8
 
 
 @pytest.mark.slow

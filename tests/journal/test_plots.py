@@ -31,7 +31,7 @@ def test_plot_of_scores(tmp_path):
 
 def test_smoothing_is_a_centred_mean():
   values = np.random.default_rng(0).standard_normal(180)
-  smooth = plots._smooth(values)
+  smooth = plots.smooth(values)
   np.testing.assert_allclose(smooth[90], values[87:94].mean())
   np.testing.assert_allclose(smooth[0], values[:4].mean())
   np.testing.assert_allclose(smooth[-1], values[-4:].mean())

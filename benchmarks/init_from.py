@@ -1,0 +1,132 @@
+"""Measures what it is worth to start from another run, and draws the tables and a figure.
+
+TFDS_DATA_DIR=... python benchmarks/init_from.py --seeds=0,1,2 --out=docs/init_from.png
+TFDS_DATA_DIR=... python benchmarks/init_from.py --seeds=0,1,2 --only_show
+
+Two comparisons on Fashion-MNIST, each of `--init_from` with a run that starts from chance: a run that begins
+with the networks of an MNIST run, and a run of 64x64 images that begins with those of a 32x32 run. All
+networks are those of `configs/cifar10_32.py` at a quarter of its widths, in gray, with batches of 64; those
+of 64x64 images have one layer more beside the image. A run is a folder of its own, so that the command goes
+on where it was stopped.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.ablation import DISTANCE, Curves, read, train
+
+SMALL: dict[str, Any] = {
+  'data.source': 'tfds:fashion_mnist',
+  'data.channels': 1,
+  'generator.widths': (128, 64, 32),
+  'discriminator.widths': (16, 32, 64),
+}
+MNIST = SMALL | {'data.source': 'tfds:mnist', 'eval.every_steps': 0}
+LARGE = SMALL | {
+  'data.image_size': (64, 64),
+  'generator.widths': (128, 64, 32, 16),
+  'generator.strides': (2, 2, 2, 2),
+  'generator.norm': (True, True, True, True),
+  'discriminator.widths': (8, 16, 32, 64),
+  'discriminator.strides': (2, 2, 2, 2),
+  'discriminator.norm': (False, True, True, True),
+}
+# Keys of each run, and the run that it starts from; '' for none.
+RUNS: dict[str, tuple[dict[str, Any], str]] = {
+  'mnist': (MNIST, ''),
+  'fashion': (SMALL, ''),
+  'fashion_from_mnist': (SMALL, 'mnist'),
+  'fashion_64': (LARGE, ''),
+  'fashion_64_from_32': (LARGE, 'fashion'),
+}
+COMPARISONS = {
+  'Fashion-MNIST, 32x32': {'from chance': 'fashion', 'from MNIST': 'fashion_from_mnist'},
+  'Fashion-MNIST, 64x64': {'from chance': 'fashion_64', 'grown from 32x32': 'fashion_64_from_32'},
+}
+
+
+def curves_of(folder: Path, name: str, seeds: list[int]) -> dict[int, Curves]:
+  """Returns the scores of the runs of a name that have some, by seed and step."""
+  found = {seed: read(folder / name / str(seed), [DISTANCE])[0] for seed in seeds}
+  return {seed: curves for seed, curves in found.items() if curves}
+
+
+def table(folder: Path, title: str, seeds: list[int]) -> list[str]:
+  """Returns the lines of a table: the mean distance at each step that all runs have reached."""
+  runs = {label: curves_of(folder, name, seeds) for label, name in COMPARISONS[title].items()}
+  every = [set(curves) for each in runs.values() for curves in each.values()]
+  if not every or not all(runs.values()):
+    return [f'{title}: not trained yet']
+  steps = sorted(set.intersection(*every))
+  lines = [
+    f'| {title}, distance after step | seeds | {" | ".join(f"{step:,}" for step in steps)} |',
+    '|---' * (len(steps) + 2) + '|',
+  ]
+  for label, each in runs.items():
+    values = np.array([[curves[step][DISTANCE] for step in steps] for curves in each.values()])
+    cells = [
+      f'{mean:.0f} ± {spread:.0f}'
+      for mean, spread in zip(values.mean(0), values.std(0, ddof=len(values) > 1))
+    ]
+    lines.append(f'| {label} | {len(each)} | {" | ".join(cells)} |')
+  return lines
+
+
+def plot(path: Path, folder: Path, seeds: list[int]) -> None:
+  """Plots the distance over the steps, a panel for each comparison, with the range of the seeds."""
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(9, 3.4), layout='constrained')
+  for panel, (title, runs) in zip(figure.subplots(1, len(COMPARISONS)), COMPARISONS.items()):
+    for label, name in runs.items():
+      each = list(curves_of(folder, name, seeds).values())
+      steps = sorted(set.intersection(*map(set, each))) if each else []
+      values = np.array([[curves[step][DISTANCE] for step in steps] for curves in each])
+      if steps:
+        (line,) = panel.plot(steps, values.mean(0), marker='.', label=label)
+        panel.fill_between(
+          steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0
+        )
+    panel.set(title=title, xlabel='step', ylabel='distance, lower is better', yscale='log')
+    for formatter in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+      formatter(lambda x, _: f'{x:.0f}')
+    panel.spines[['top', 'right']].set_visible(False)
+    if panel.lines:
+      panel.legend(frameon=False)
+  figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+  """Trains what is missing, then prints the tables and draws the figure."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+  parser.add_argument('--runs', default=','.join(RUNS), help='with commas: which to train; by default all')
+  parser.add_argument('--seeds', default='0', help='with commas')
+  parser.add_argument('--steps', type=int, default=1000)
+  parser.add_argument('--every', type=int, default=125, help='steps between two scores')
+  parser.add_argument('--folder', type=Path, default=Path('runs/init_from'))
+  parser.add_argument('--only_show', action='store_true', help='do not train')
+  parser.add_argument('--out', type=Path, help='a .png for the figure')
+  arguments = parser.parse_args()
+  seeds = [int(seed) for seed in arguments.seeds.split(',')]
+  folder = Path(os.path.abspath(arguments.folder))
+  common = {'eval.every_steps': arguments.every, 'eval.num': 2000}
+  for seed in seeds if not arguments.only_show else []:
+    for name in arguments.runs.split(','):
+      keys, before = RUNS[name]
+      flags = [f'--init_from={folder / before / str(seed)}'] if before else []
+      train(folder / name / str(seed), common | keys, seed, arguments.steps, flags)
+  for title in COMPARISONS:
+    print('\n'.join(table(folder, title, seeds)), end='\n\n')
+  if arguments.out:
+    plot(arguments.out, folder, seeds)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,34 @@
+"""Writes a page to look at: a single HTML file of a run, or of several that it compares.
+
+python main.py --mode=report --workdir=runs/mnist
+python main.py --mode=report --workdir=runs/a,runs/b,runs/c --out=compared.html
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from dcgan_jax import files
+from dcgan_jax.command_line import shared
+
+
+def define_flags(into: flags.FlagValues) -> None:
+  """Declares the flags of this mode."""
+  shared.define_workdir(into, 'Folder of the run, or of several, with commas between.')
+  flags.DEFINE_string(
+    'out',
+    None,
+    'An .html; by default report.html, in the workdir or, if several are compared, here.',
+    flag_values=into,
+  )
+
+
+def run(values: flags.FlagValues) -> None:
+  """Writes."""
+  text = shared.required(values, 'report', 'workdir')
+  # The name of a folder may itself have a comma.
+  parts = [text] if Path(text).is_dir() else [part for part in text.split(',') if part]
+  folders = [files.named('workdir', part) for part in parts]
+  from dcgan_jax.report import page
+
+  page.run(folders, values.out)
