@@ -36,8 +36,8 @@ def read(origin: str, fit: data.Fit, num: int) -> Given:
   """
   try:
     if origin.startswith('tfds:'):
-      _, name, split = f'{origin}:test'.split(':')[:3]
-      return _of_source(data.open_source(f'tfds:{name}', split, fit), num)
+      name, _, split = origin.removeprefix('tfds:').partition(':')
+      return _of_source(data.open_source(f'tfds:{name}', split or 'test', fit), num)
     path = files.named('images', origin)
     if not path.exists():
       raise InputError('images: no such file or folder; give a folder, a picture, an .npz or tfds:NAME')
