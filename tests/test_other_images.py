@@ -13,7 +13,7 @@ from configs import digits
 from dcgan_jax import experiment, pixels, settings
 from dcgan_jax.analysis import forget, probe, svm
 from dcgan_jax.data import cache
-from dcgan_jax.evaluation import extractors
+from dcgan_jax.evaluation import classifier, extractors
 from dcgan_jax.journal import checkpoints, workdir
 
 
@@ -71,6 +71,7 @@ def test_five_channels_are_learned_and_given_out_in_their_dtype_and_range(
 @pytest.mark.slow
 def test_arrays_with_classes_are_scored_and_looked_at(tmp_path, call_main, refused, monkeypatch, lenient):
   """Takes an .npz through the scores in training, and the modes that look at images."""
+  monkeypatch.setattr(classifier, 'STEPS', 15)
   images, classes = _blobs(100, 2, 0, 4095, 'uint16')
   np.savez(tmp_path / 'x.npz', x=images, y=classes)
   flags = ['--config.data.dtype=uint16', '--config.data.value_range=(0,4095)']
@@ -84,7 +85,7 @@ def test_arrays_with_classes_are_scored_and_looked_at(tmp_path, call_main, refus
   status, _, error = call_main(*evaluate, f'--images={tmp_path}/given.npy')
   assert status == 0, error
   report = json.loads((folder / 'evaluation.json').read_text())
-  assert report['num'] == 12 and report['classes']['generated'] == [0.5, 0.5]
+  assert report['num'] == 12 and report['classes']['names'] == ['0', '1']
   assert 'takes images of 1 or 3 channels' in refused(*evaluate, '--features=inception')
   np.save(tmp_path / 'bytes.npy', images.astype(np.uint8))
   assert 'this run has uint16 (N, *(8, 8, 2))' in refused(*evaluate, f'--images={tmp_path}/bytes.npy')

@@ -55,12 +55,17 @@ class ArrayFile:
       InputError: there is none, or it is something else.
     """
     field = f'data.source=npy:{self.path}'
-    if self.path.suffix != '.npz' or not (names := set(LABELS) & set(arrays.names_npz(self.path))):
-      raise InputError(
-        f'{field}: its images have no classes; give an .npz with them as integers [N], under the name y'
-      )
-    with arrays.opened_npz(self.path, *names) as array:
-      found = array.read()
+    try:
+      known = arrays.names_npz(self.path) if self.path.suffix == '.npz' else []
+      names = [name for name in LABELS if name in known]
+      if not names:
+        raise InputError(
+          'its images have no classes; give an .npz with them as integers [N], under the name y'
+        )
+      with arrays.opened_npz(self.path, *names) as array:
+        found = array.read()
+    except InputError as error:
+      raise InputError(f'{field}: {error}') from error
     if found.shape != (len(self),) or found.dtype.kind not in 'iu':
       raise InputError(
         f'{field}: the classes are {found.dtype} {found.shape}; they should be integers ({len(self)},)'

@@ -12,14 +12,13 @@ from dcgan_jax.pixels import BYTES, Pixels
 
 SQUARE = 4  # pixels of a checkered ground
 CHECKS = (204, 255)  # its grays
-BETWEEN = 255  # gray of the lines between channels that are drawn side by side
 
 
 def drawable(images: np.ndarray, pixels: Pixels = BYTES) -> np.ndarray:
   """Draws images of any kind: gray and RGB as they are, transparent ones on a checkered ground.
 
   Other numbers of channels are no colours. Each channel is drawn in gray, and those of an image stand side by
-  side, in rows of as many as make the picture about square, with a line of white between them.
+  side, in rows of as many as make the picture about square, with a black line between them.
 
   Args:
     images: [N, H, W, C], as users know them.
@@ -36,7 +35,8 @@ def drawable(images: np.ndarray, pixels: Pixels = BYTES) -> np.ndarray:
     return images
   columns = math.ceil(math.sqrt(channels))
   rows = math.ceil(channels / columns)
-  canvas = np.full((count, rows * (height + 1) - 1, columns * (width + 1) - 1, 1), BETWEEN, np.uint8)
+  canvas = np.full((count, rows * (height + 1) - 1, columns * (width + 1) - 1, 1), 255, np.uint8)
+  canvas[:, height :: height + 1] = canvas[:, :, width :: width + 1] = 0
   for i in range(channels):
     top, left = i // columns * (height + 1), i % columns * (width + 1)
     canvas[:, top : top + height, left : left + width, 0] = images[..., i]

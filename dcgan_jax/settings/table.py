@@ -66,7 +66,7 @@ class Data:
   )
   flip: bool = key(False, FLAG, 'mirror each image left to right with probability 1/2')
   memory_limit: int = key(
-    4096, NATURAL, 'MiB of each device; more than that, decoded, is read from the cache as needed', free=True
+    4096, NATURAL, 'MiB of each device; more than that, decoded, is read from the disk as needed', free=True
   )
   workers: int = key(
     0, NATURAL, 'processes that decode what the disk has no room for either; 0 uses threads', free=True

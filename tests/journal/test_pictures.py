@@ -50,7 +50,9 @@ def test_channels_that_are_no_colours_stand_side_by_side(channels, rows, columns
     np.testing.assert_array_equal(
       drawn[:, top : top + 4, left : left + 6, 0], numbers.in_eight_bits(images[..., i])
     )
-  assert (drawn[:, :, 6] == 255).all()
+  assert (drawn[:, :, 6] == 0).all() and (drawn[:, 4::5] == 0).all()
+  if channels == 5:
+    assert (drawn[:, 5:, 14:] == 255).all()  # There is no sixth.
 
 
 def test_zoom_keeps_pixels_square():
