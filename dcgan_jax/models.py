@@ -125,7 +125,7 @@ class _Network(nn.Module):
     """Puts the class beside x, [B, ..., C] -> [B, ..., C + classes], if `condition` is 'concat'."""
     if y is None or self.condition != 'concat':
       return x
-    y = y.reshape(len(y), *(1,) * (x.ndim - 2), -1)
+    y = y.reshape(y.shape[0], *(1,) * (x.ndim - 2), -1)
     return jnp.concatenate([x, jnp.broadcast_to(y, (*x.shape[:-1], y.shape[-1]))], -1)
 
   def normalized(self, layer: nn.Module, train: bool) -> Callable[[Array], Array]:
@@ -267,8 +267,8 @@ class Discriminator(_Network):
     """
     x = pack(images, self.packing).astype(self.dtype)
     if self.classes:
-      y = jnp.zeros((len(images), self.classes)) if y is None else y
-      y = y.reshape(len(x), self.packing * self.classes).astype(self.dtype)
+      y = jnp.zeros((images.shape[0], self.classes)) if y is None else y
+      y = y.reshape(x.shape[0], self.packing * self.classes).astype(self.dtype)
     activations = []
     for i, (features, stride, norm) in enumerate(zip(self.widths, self.strides, self.norm), 1):
       x = self.normalized(self.conv(Conv, features, stride, f'conv{i}'), train)(self.beside(x, y))
@@ -276,7 +276,7 @@ class Discriminator(_Network):
         x = self.batch_norm(train, f'norm{i}')(x)
       x = self.activate(x, train, f'dropout{i}')
       activations.append(x)
-    x = self.hidden(self.beside(x.reshape(len(x), -1), y), y, self.norm[-1], train)
+    x = self.hidden(self.beside(x.reshape(x.shape[0], -1), y), y, self.norm[-1], train)
     logits = self.normalized(self.dense(1, 1, 'dense', self.output_dtype), train)(x)
     if y is not None and self.condition == 'projection':
       init, dtypes = self.kernel_init, (self.dtype, self.output_dtype)

@@ -123,8 +123,11 @@ class Sampler:
     if not np.isfinite(z).all():
       raise InputError('latents: must be finite numbers of float32')
     statistics = statistics or self.statistics
-    variables = self._population if statistics == 'population' else self._variables
-    return self._generate[statistics](variables, z, BATCH_SIZE)
+    return self._generate[statistics](self.variables(statistics), z, BATCH_SIZE)
+
+  def variables(self, statistics: str) -> Any:
+    """Returns the generator's variables, with population statistics of batch norm or with the stored ones."""
+    return self._population if statistics == 'population' else self._variables
 
   @functools.cached_property
   def _population(self) -> Any:
@@ -219,9 +222,21 @@ def load(folder: str | Path, checkpoint: str | int = 'last') -> Sampler:
   Raises:
     InputError: there is no run, or no such checkpoint, in the folder.
   """
-  run = experiment.open_run(Path(folder), str(checkpoint))
-  gan = run.experiment.gan
   folder = Path(folder)
+  return of_run(experiment.open_run(folder, str(checkpoint)), folder)
+
+
+def of_run(run: experiment.TrainedRun, folder: Path) -> Sampler:
+  """Returns the generator of a run that is open.
+
+  Args:
+    run: a run and one of its checkpoints.
+    folder: its workdir.
+
+  Raises:
+    InputError: the names of its classes are not those of the run.
+  """
+  gan = run.experiment.gan
   names = workdir.read_classes(folder)
   if names and len(names) != gan.latents.classes:
     raise InputError(

@@ -1,6 +1,7 @@
 """What all tests share: helpers, four CPU devices, and no implicit dtype promotion."""
 
 import atexit
+import importlib
 import os
 import pathlib
 import shutil
@@ -143,19 +144,41 @@ def assert_same_state(a, b, step):
   jax.tree.map(np.testing.assert_array_equal, state_of(a, step), state_of(b, step))
 
 
-def untrained_run(folder):
+def untrained_run(folder, overrides=None):
   """Writes a run on the digits that was saved before its first step, which is enough to make images."""
   config = digits.get_config()
   config.data.image_size = (8, 8)
   config.generator.widths, config.discriminator.widths = (8, 6), (6, 8)
   config.generator.initializer = 'glorot'  # Its images are not all gray.
   config.latent.size = 10
-  chosen = settings.check(config)
+  chosen = settings.check(_changed(config, overrides))
   workdir.write_settings(folder, chosen)
   saver = checkpoints.Saver(folder / 'checkpoints', 1)
   saver.save(jax.jit(experiment.build(chosen).initial_state)())
   saver.close()
   return folder
+
+
+def narrow(name, overrides=None):
+  """Returns the settings of a preset, by the name of its file, with narrow layers and other changes."""
+  config = importlib.import_module(f'configs.{name}').get_config()
+  if config.data.source == 'folder:':
+    config.data.source = 'folder:anywhere'
+  if name == 'base':
+    config.data.channels = 1
+  for network in (config.generator, config.discriminator):
+    network.widths = tuple(max(3, width * 12 // max(network.widths)) for width in network.widths)
+    network.dense_widths = (16,) * len(network.dense_widths)
+  config.latent.size = 10
+  return settings.check(_changed(config, overrides))
+
+
+def _changed(config, overrides):
+  """Sets keys of a config, 'SECTION.KEY', and returns it."""
+  for key, value in (overrides or {}).items():
+    section, field = key.split('.')
+    config[section][field] = value
+  return config
 
 
 def import_torchvision():

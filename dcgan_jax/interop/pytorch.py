@@ -6,14 +6,20 @@ discriminator has 4x4 convolutions of stride 2 and a last one that makes one log
 are not in a file, but they must be 2: with stride 1 an even kernel could not keep the size.
 """
 
+import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop.network import CHANNELS, Layer, Network, Tensor, convert
+from dcgan_jax.models import Discriminator, Generator
 
 SETTINGS = {'kernel_size': 4, 'padding': 'same', 'norm_epsilon': 1e-5}
+LEAKS = {'generator': 0.0, 'discriminator': 0.2}  # of the example
+NORM = {'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}  # our names, theirs
+OTHERS = 'choose --format=onnx, safetensors or stablehlo'  # formats that take any network
 
 
 def from_pytorch(tensors: Mapping[str, np.ndarray]) -> Network:
@@ -63,8 +69,7 @@ def _layers(tensors: Mapping[str, np.ndarray]) -> Iterator[Layer]:
         yield layer
       layer = Layer(weight, parts.get('bias'), {})
     elif layer:
-      names = {'weight': 'scale', 'bias': 'bias', 'running_mean': 'mean', 'running_var': 'var'}
-      layer = layer._replace(norm={names[part]: tensor for part, tensor in parts.items()})
+      layer = layer._replace(norm={ours: parts[theirs] for ours, theirs in NORM.items() if theirs in parts})
   if layer:
     yield layer
 
@@ -77,3 +82,80 @@ def _modules(tensors: Mapping[str, np.ndarray]) -> list[dict[str, Tensor]]:
     if part != 'num_batches_tracked':
       modules.setdefault(module, {})[part] = Tensor(name, array)
   return list(modules.values())
+
+
+def to_pytorch(
+  module: Generator | Discriminator, variables: Mapping[str, Any], image_size: tuple[int, int], step: int
+) -> dict[str, np.ndarray]:
+  """Returns a network as the state dict of PyTorch's example, whose modules are numbered in main.
+
+  Each convolution is followed by its batch norm, if it has one, and by its activation.
+
+  Args:
+    module: the network.
+    variables: its 'params' and 'batch_stats'.
+    image_size: height and width in pixels.
+    step: what PyTorch's batch norm shall have as its number of batches.
+
+  Returns:
+    Tensors by name, in the order of the layers: float32, and int64 for that number.
+
+  Raises:
+    InputError: the example's classes cannot be such a network.
+  """
+  is_generator = isinstance(module, Generator)
+  check(module)
+  base = [size // math.prod(module.strides) for size in image_size]
+  names = [f'conv{i}' for i in range(1, 1 + len(module.strides))]
+  names.insert(0 if is_generator else len(names), 'dense')
+  norms = {layer: norm for norm, layer in module.norms}
+  tensors, place = {}, 0
+  for name in names:
+    params = variables['params'][name]
+    kernel = np.asarray(params['kernel'])
+    if name == 'dense':  # It is the convolution of the base size that it equals, in our layout.
+      kernel = kernel.reshape(-1, *base, module.widths[0]) if is_generator else kernel.reshape(*base, -1, 1)
+      kernel = kernel.transpose(1, 2, 3, 0) if is_generator else kernel
+    tensors[f'main.{place}.weight'] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
+    if 'bias' in params:
+      tensors[f'main.{place}.bias'] = np.asarray(params['bias'])
+    if name in norms:
+      place += 1
+      both = variables['params'][norms[name]] | variables['batch_stats'][norms[name]]
+      for ours, theirs in NORM.items():
+        tensors[f'main.{place}.{theirs}'] = np.asarray(both[ours])
+      tensors[f'main.{place}.num_batches_tracked'] = np.asarray(step, np.int64)
+    place += 2  # beyond the activation
+  return tensors
+
+
+def check(module: Generator | Discriminator) -> None:
+  """Refuses a network that the classes of PyTorch's example cannot be, with other widths and depths.
+
+  Raises:
+    InputError: in one line, with the setting that they have not.
+  """
+  allowed: dict[str, Any] = {'kernel_size': 4, 'strides': (2,) * len(module.strides), 'dense_widths': ()}
+  if isinstance(module, Generator):
+    kind, allowed = 'generator', allowed | {'upsample': 'transposed'}
+    if module.norm[0] or module.use_bias:
+      allowed['dense_norm'] = 'channel'
+  else:
+    kind, allowed = 'discriminator', allowed | {'packing': 1, 'spectral_norm': False}
+  if module.classes:
+    raise InputError(f"data.classes={module.classes}: PyTorch's example has no classes; {OTHERS}")
+  for name, value in allowed.items():
+    if getattr(module, name) != value:
+      raise InputError(f"{kind}.{name}={getattr(module, name)}: PyTorch's example has {value} only; {OTHERS}")
+
+
+def beyond_the_file(module: Generator | Discriminator) -> list[str]:
+  """Returns what PyTorch's modules must be told, because it is not in the file and not as in the example."""
+  told = []
+  if module.leak != LEAKS['generator' if isinstance(module, Generator) else 'discriminator']:
+    told.append(f'nn.LeakyReLU({module.leak})' if module.leak else 'nn.ReLU()')
+  if any(module.norm) and module.norm_epsilon != SETTINGS['norm_epsilon']:
+    told.append(f'nn.BatchNorm2d(..., eps={module.norm_epsilon})')
+  if module.use_bias:
+    told.append('bias=True')
+  return told

@@ -1,10 +1,11 @@
-"""Reads PyTorch's files of tensors without PyTorch, and without running anything that they contain.
+"""Reads and writes PyTorch's files of tensors without PyTorch, and without running anything in them.
 
 Both of PyTorch's formats are pickles, and a pickle is a program that may call any function it names. Here it
 may name tensors, their element types and dictionaries; reading stops at the first other name. Whatever the
 file claims, little more memory is taken than it has bytes.
 """
 
+import io
 import os
 import struct
 import zipfile
@@ -200,3 +201,54 @@ def _view(name: str, tensor: _Tensor, data: Mapping[str, bytes]) -> np.ndarray:
     raise pickles.PickleError(f'{name} repeats its numbers, by the strides {strides}; save a copy of it')
   steps = [stride * numbers.itemsize for stride in strides]
   return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps, writeable=False)
+
+
+def to_bytes(tensors: Mapping[str, np.ndarray], root: str) -> bytes:
+  """Returns the file that `torch.save` writes of a state dict, in the format since PyTorch 1.6.
+
+  Args:
+    tensors: by name, in the order of the layers, float32 or int64.
+    root: name of the folder that the zip file has everything in; PyTorch takes the name of the file.
+  """
+  parts = {'data.pkl': _pickled(tensors), 'byteorder': b'little', 'version': b'3\n'}
+  for key, array in enumerate(tensors.values()):
+    parts[f'data/{key}'] = array.astype(array.dtype.newbyteorder('<')).tobytes()
+  file = io.BytesIO()
+  with zipfile.ZipFile(file, 'w') as archive:
+    for name, content in parts.items():
+      archive.writestr(zipfile.ZipInfo(f'{root}/{name}'), content)  # It has the same date always.
+  return file.getvalue()
+
+
+def _pickled(tensors: Mapping[str, np.ndarray]) -> bytes:
+  """Returns the pickle of a dictionary of tensors, each a view of a storage of its own."""
+  kinds = {np.dtype('float32'): 'FloatStorage', np.dtype('int64'): 'LongStorage'}
+  items = []
+  for key, (name, array) in enumerate(tensors.items()):
+    kind = _name('torch', kinds[array.dtype])
+    storage = _tuple(_text('storage'), kind, _text(str(key)), _text('cpu'), _number(array.size)) + b'Q'
+    strides = [stride // array.itemsize for stride in np.empty(array.shape, array.dtype).strides]
+    shape = (_tuple(*map(_number, sizes)) for sizes in (array.shape, strides))
+    hooks = _name('collections', 'OrderedDict') + b')R'  # The last arguments: no gradient, no hooks.
+    view = _tuple(storage, _number(0), *shape, b'\x89', hooks)
+    items.append(_text(name) + _name('torch._utils', '_rebuild_tensor_v2') + view + b'R')
+  return b'\x80\x02}(' + b''.join(items) + b'u.'
+
+
+# These return instructions of pickle's protocol 2, each of which leaves a value on the stack.
+
+
+def _name(module: str, name: str) -> bytes:
+  return f'c{module}\n{name}\n'.encode()
+
+
+def _text(value: str) -> bytes:
+  return b'X' + struct.pack('<I', len(value.encode())) + value.encode()
+
+
+def _number(value: int) -> bytes:
+  return b'J' + struct.pack('<i', value)
+
+
+def _tuple(*items: bytes) -> bytes:
+  return b'(' + b''.join(items) + b't'

@@ -48,7 +48,7 @@ BAD = [
   ),
   (
     ['--mode=train', '--statistics=batch'],
-    'is not a flag of --mode=train; it belongs to --mode=evaluate, --mode=sample\n',
+    'is not a flag of --mode=train; it belongs to --mode=evaluate, --mode=export, --mode=sample\n',
   ),
   (['--mode=sample', '--nosheet'], 'is not a flag of --mode=sample; it belongs to --mode=walk\n'),
   (
@@ -58,6 +58,10 @@ BAD = [
   (['--mode=sample', '--config.train.batch_size=3'], 'is not a flag of --mode=sample'),
   (['--mode=probe', '--checkpoint'], 'checkpoint'),
   (['--mode=import'], '--format is missing'),
+  (['--mode=export', '--workdir=/nonexistent'], '--format is missing'),
+  (['--mode=export', '--workdir=/nonexistent', '--format=onnx'], 'no run here'),
+  (['--mode=export', '--format=onxx'], 'should be one of'),
+  (['--mode=export', '--format=onnx', '--statistics=batch'], 'should be one of <stored|population>'),
   (['--config=configs/nope.py', '--config.seed=1'], 'no such file; choose --config=configs/NAME.py'),
   (['--config=configs'], 'is no ordinary file'),
   (['--config=/dev/zero', '--config.seed=1'], 'is no ordinary file'),

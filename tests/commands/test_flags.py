@@ -8,6 +8,7 @@ import pytest
 from configs import cifar10, digits, svhn
 from dcgan_jax import sampling, settings
 from dcgan_jax.evaluation.extractors import Chosen
+from dcgan_jax.interop import exporting
 from dcgan_jax.targets import names
 
 DIGITS = settings.check(digits.get_config())
@@ -103,6 +104,24 @@ CALLS = [
     ['--mode=import', '--config=configs/digits.py', '--format=newmu', '--source=a'],
     'interop.importing',
     (DIGITS, Path('runs/digits'), 'newmu', 'a'),
+  ),
+  (
+    ['--mode=export', '--workdir=w', '--format=onnx'],
+    'interop.exporting',
+    (W, 'last', exporting.Asked('onnx', None, None, None)),
+  ),
+  (
+    [
+      '--mode=export',
+      '--workdir=w',
+      '--format=pytorch',
+      '--out=o',
+      '--network=discriminator',
+      '--statistics=population',
+      '--checkpoint=best',
+    ],
+    'interop.exporting',
+    (W, 'best', exporting.Asked('pytorch', 'o', 'discriminator', 'population')),
   ),
 ]
 

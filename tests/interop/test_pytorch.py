@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import narrow
 from PIL import Image
 
+from benchmarks import exports
 from configs import cifar10
 from dcgan_jax import experiment, latents, norm_statistics, sampling, settings
 from dcgan_jax.errors import InputError
-from dcgan_jax.interop import importing, pytorch
+from dcgan_jax.interop import importing, pytorch, torch_files
 from dcgan_jax.models import Generator
 
 
@@ -220,3 +222,80 @@ def test_a_config_that_does_not_go_with_it(files, tmp_path):
   config.data.source, config.data.channels = 'digits', 1
   with pytest.raises(InputError, match=r'does not go with the config: data\.channels=3'):
     importing.run(settings.check(config), tmp_path / 'run', 'pytorch', str(files / 'g'))
+
+
+EXPORTED = {
+  'the example': {},
+  'biases': {'generator.use_bias': True, 'discriminator.use_bias': True},
+  'oblong': {'data.image_size': (32, 48), 'discriminator.padding': 'symmetric'},
+  'fewer norms': {'generator.norm': (False, True, False), 'discriminator.norm': (True, False, False)},
+}
+
+
+@pytest.mark.parametrize('overrides', EXPORTED.values(), ids=EXPORTED)
+def test_an_export_comes_back_bit_for_bit(tmp_path, overrides):
+  """Writes files and imports them, which gives the same parameters and statistics."""
+  chosen = narrow('cifar10_32', overrides)
+  gan, variables = exports.random_networks(chosen)
+  for module, kind in ((gan.generator, 'generator'), (gan.discriminator, 'discriminator')):
+    tensors = pytorch.to_pytorch(module, variables[kind], chosen.data.size, 7)
+    (tmp_path / kind).write_bytes(torch_files.to_bytes(tensors, kind))
+    network = pytorch.from_pytorch(torch_files.read(tmp_path / kind))
+    assert (network.kind, network.image_size) == (kind, chosen.data.size)
+    found = {'params': network.params, 'batch_stats': network.batch_stats}
+    jax.tree.map(np.testing.assert_array_equal, found, variables[kind])
+    assert all(value == getattr(module, key) for key, value in network.settings.items() if key != 'padding')
+
+
+def test_the_examples_own_networks_load_an_export(torch):
+  """Loads state dicts into networks with the example's modules, which then make our images and logits."""
+  chosen = narrow('cifar10')
+  gan, variables = exports.random_networks(chosen)
+  z, networks = _z(4, 10), (gan.generator, gan.discriminator)
+  widths = gan.generator.widths, gan.discriminator.widths
+  theirs = _generator(torch, 10, widths[0], 3), _discriminator(torch, widths[1], 3)
+  for net, module, kind in zip(theirs, networks, ('generator', 'discriminator')):
+    tensors = pytorch.to_pytorch(module, variables[kind], (64, 64), 7)
+    whole = torch.nn.ModuleDict({'main': net})
+    assert set(tensors) == set(whole.state_dict())
+    whole.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()})
+  images = jax.jit(gan.generator.apply)(variables['generator'], z)
+  want = _in_torch(torch, theirs[0], z[:, :, None, None])
+  np.testing.assert_allclose(images, want.transpose(0, 2, 3, 1), atol=1e-5)
+  logits = jax.jit(gan.discriminator.apply)(variables['discriminator'], images)[0]
+  assert images.std() > 0.1 and logits.std() > 0.1
+  np.testing.assert_allclose(logits, _in_torch(torch, theirs[1], want)[:, 0, 0, 0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('name', 'overrides', 'text'),
+  [
+    ('svhn', {}, 'generator.kernel_size=5: '),
+    ('cifar10_32', {'generator.upsample': 'bilinear'}, 'generator.upsample=bilinear: '),
+    ('cifar10_32', {'generator.dense_norm': 'unit'}, 'generator.dense_norm=unit: '),
+    ('cifar10_32', {'generator.dense_widths': (5,)}, 'generator.dense_widths=(5,): '),
+    ('cifar10_32', {'generator.strides': (2, 2, 1)}, 'generator.strides=(2, 2, 1): '),
+    ('cifar10_32', {'data.classes': 3}, 'data.classes=3: '),
+    ('cifar10_32', {'discriminator.packing': 2}, 'discriminator.packing=2: '),
+    ('cifar10_32', {'discriminator.spectral_norm': True}, 'discriminator.spectral_norm=True: '),
+  ],
+)
+def test_what_the_examples_classes_cannot_be(name, overrides, text):
+  chosen = narrow(name, overrides)
+  gan, variables = exports.random_networks(chosen)
+  kind = 'discriminator' if text.startswith('discriminator') else 'generator'
+  with pytest.raises(InputError) as error:
+    pytorch.to_pytorch(getattr(gan, kind), variables[kind], chosen.data.size, 0)
+  assert str(error.value).startswith(text) and 'choose --format=onnx' in str(error.value)
+
+
+def test_what_is_not_in_a_file_is_told():
+  assert pytorch.beyond_the_file(experiment.build(narrow('cifar10')).gan.generator) == []
+  overrides = {'discriminator.leak': 0.0, 'discriminator.norm_epsilon': 1e-3, 'generator.leak': 0.3}
+  gan = experiment.build(narrow('fashion_mnist', overrides)).gan
+  assert pytorch.beyond_the_file(gan.generator) == ['nn.LeakyReLU(0.3)', 'bias=True']
+  assert pytorch.beyond_the_file(gan.discriminator) == [
+    'nn.ReLU()',
+    'nn.BatchNorm2d(..., eps=0.001)',
+    'bias=True',
+  ]

@@ -165,3 +165,27 @@ def test_compressed_files_and_pipes_are_refused(tmp_path):
   for name, text in (('x.pth', 'compressed'), ('pipe', 'no ordinary file'), ('.', 'is a folder')):
     with pytest.raises(InputError, match=text):
       torch_files.read(tmp_path / name)
+
+
+def test_what_is_written_torch_reads_as_it_reads_its_own(tmp_path):
+  """Reads with PyTorch, without trust in the file and from the mapped file, and with our own reader."""
+  rng = np.random.default_rng(0)
+  tensors = {
+    'main.0.weight': rng.normal(size=(3, 2, 4, 4)).astype(np.float32),
+    'transposed': rng.normal(size=(3, 5)).astype(np.float32).T,
+    'count': np.asarray(2**40),
+    'ä' * 300: np.zeros((0, 3), np.float32),
+  }
+  path = tmp_path / 'netG.pth'
+  path.write_bytes(torch_files.to_bytes(tensors, 'netG'))
+  for found in (torch.load(path, weights_only=True), torch.load(path, weights_only=True, mmap=True)):
+    assert list(found) == list(tensors)
+    for name, tensor in found.items():
+      assert tensor.is_contiguous() and tensor.numpy().dtype == tensors[name].dtype
+      np.testing.assert_array_equal(tensor.numpy(), tensors[name])
+  read = torch_files.read(path)
+  assert list(read) == list(tensors)
+  for name, array in read.items():
+    assert array.dtype == tensors[name].dtype
+    np.testing.assert_array_equal(array, tensors[name])
+  assert torch_files.to_bytes(tensors, 'netG') == path.read_bytes()

@@ -1,0 +1,337 @@
+"""ONNX models of both networks, written layer by layer from their architecture.
+
+Batch norm is linear once its statistics are fixed, so it is folded into the layer before it. Images are NHWC,
+as everywhere in this project, and features NCHW, as ONNX has them: that takes a transposition beside the
+image and another order of the units of the dense layer that borders on pixels.
+"""
+
+import math
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from dcgan_jax import conv
+from dcgan_jax.errors import InputError
+from dcgan_jax.models import Discriminator, Generator
+
+OPSET, IR_VERSION = 13, 7  # those of ONNX 1.8 of 2020, the first with all that is needed here
+
+Pair = tuple[int, int]
+Shape = list[int | str]
+
+
+def library() -> ModuleType:
+  """Imports the package onnx.
+
+  Raises:
+    InputError: it is not installed.
+  """
+  try:
+    import onnx
+  except ImportError as error:
+    raise InputError("format=onnx: needs the package onnx; pip install -e '.[export]'") from error
+  return onnx
+
+
+def generator_bytes(
+  generator: Generator,
+  variables: Mapping[str, Any],
+  width: int,
+  half: bool = False,
+  metadata: Mapping[str, str] | None = None,
+) -> bytes:
+  """Returns the ONNX model of a generator, serialized.
+
+  Its input is 'z', float32 [batch, width], and its output 'images', float32 [batch, H, W, C] in [-1, 1].
+
+  Args:
+    generator: the module.
+    variables: its 'params' and the 'batch_stats' that batch norm shall normalise by.
+    width: numbers that it takes for each image, see `Latents.width`; with classes, their weights come last.
+    half: whether to store kernels as float16; the model computes in float32 all the same.
+    metadata: names and texts to keep in the model.
+
+  Raises:
+    InputError: the package onnx is missing.
+  """
+  net = _Network(generator, variables, half)
+  size = _divided(generator.image_size, generator.strides)
+  z, y = 'z', ''
+  if generator.classes:
+    y = net.part('classes', z, width - generator.classes, width)
+    if generator.condition == 'embedding':
+      z = net.node(
+        'Concat',
+        'beside_z',
+        net.part('noise', z, 0, width - generator.classes),
+        net.dense(y, 'embedding'),
+        axis=1,
+      )
+      y = ''
+  x = net.hidden(z, y, generator.norm[0])
+  x = net.dense(x, 'dense', 'norm0' if generator.norm[0] else '', outputs=size)
+  x = net.reshaped('base', x, -1, generator.widths[0], *size)
+  x = net.activated(x, 'activation0')
+  for i, stride in enumerate(generator.strides, 1):
+    x = net.beside(x, y, f'beside{i}', size) if y else x
+    norm = f'norm{i}' if i < len(generator.norm) and generator.norm[i] else ''
+    upsample = net.conv_transpose if generator.upsample == 'transposed' else net.resize_conv
+    x, size = upsample(x, i, norm, size, stride)
+    if i < len(generator.strides):
+      x = net.activated(x, f'activation{i}')
+  x = net.node('Tanh', 'tanh', x)
+  net.node('Transpose', 'images', x, perm=[0, 2, 3, 1])
+  image: Shape = [*generator.image_size, generator.channels]
+  return net.model({'z': ['batch', width]}, {'images': ['batch', *image]}, metadata)
+
+
+def discriminator_bytes(
+  discriminator: Discriminator,
+  variables: Mapping[str, Any],
+  image_shape: tuple[int, int, int],
+  half: bool = False,
+  metadata: Mapping[str, str] | None = None,
+) -> bytes:
+  """Returns the ONNX model of a discriminator, serialized.
+
+  Its input is 'images', float32 [batch, H, W, C] in [-1, 1], and its output 'logits', float32 [batch], or
+  [batch / packing] if it judges several images together. One that is told classes has a second input,
+  'classes', float32 [batch, classes], one-hot; zeros tell none.
+
+  Args:
+    discriminator: the module.
+    variables: its 'params' and 'batch_stats'.
+    image_shape: height, width and channels.
+    half: whether to store kernels as float16; the model computes in float32 all the same.
+    metadata: names and texts to keep in the model.
+
+  Raises:
+    InputError: the package onnx is missing.
+  """
+  net = _Network(discriminator, variables, half)
+  packing, (height, width, channels) = discriminator.packing, image_shape
+  size: Pair = (height, width)
+  x, y = 'images', ''
+  inputs: dict[str, Shape] = {'images': ['batch', *image_shape]}
+  if packing > 1:
+    x = net.reshaped('packs', x, -1, packing, *image_shape)
+    x = net.node('Transpose', 'channels_first', x, perm=[0, 1, 4, 2, 3])
+    x = net.reshaped('packed', x, -1, packing * channels, *size)
+  else:
+    x = net.node('Transpose', 'channels_first', x, perm=[0, 3, 1, 2])
+  if discriminator.classes:
+    inputs['classes'] = ['batch', discriminator.classes]
+    y = net.reshaped('packed_classes', 'classes', -1, packing * discriminator.classes)
+  beside = y if discriminator.condition == 'concat' else ''
+  for i, (stride, norm) in enumerate(zip(discriminator.strides, discriminator.norm), 1):
+    x = net.beside(x, beside, f'beside{i}', size) if beside else x
+    x, size = net.conv(x, i, f'norm{i}' if norm else '', size, stride)
+    x = net.activated(x, f'activation{i}')
+  x = net.reshaped('features', x, -1, discriminator.widths[-1] * math.prod(size))
+  x = net.node('Concat', 'beside_features', x, beside, axis=1) if beside else x
+  x = net.hidden(x, beside, discriminator.norm[-1], inputs=size)
+  last = (1, 1) if discriminator.dense_widths else size
+  logits = net.dense(x, 'dense', inputs=last)
+  if y and not beside:
+    by_class = net.node('Mul', 'chosen', net.dense(x, 'projection', inputs=last), y)
+    by_class = net.node('ReduceSum', 'of_class', by_class, net.constant('axis', [1]))
+    logits = net.node('Add', 'logits_of_class', logits, by_class)
+  net.node('Reshape', 'logits', logits, net.constant('logits_shape', [-1]))
+  return net.model(inputs, {'logits': ['batch' if packing == 1 else 'packs']}, metadata)
+
+
+def _divided(size: Pair, strides: tuple[int, ...]) -> Pair:
+  """Returns the height and width of a generator's first features."""
+  return size[0] // math.prod(strides), size[1] // math.prod(strides)
+
+
+class _Network:
+  """The graph of a network, which grows node by node; each value in it is known by its name.
+
+  Attributes:
+    module: the network.
+    params: its parameters.
+    stats: its batch-norm statistics, and what spectral norm has kept.
+    half: whether kernels are stored as float16.
+  """
+
+  def __init__(self, module: Generator | Discriminator, variables: Mapping[str, Any], half: bool):
+    self.module, self.half = module, half
+    self.params, self.stats = variables['params'], variables.get('batch_stats', {})
+    self._onnx = library()
+    self._nodes: list[Any] = []
+    self._constants: list[Any] = []
+
+  def node(self, operator: str, name: str, *inputs: str, **attributes: Any) -> str:
+    """Adds a node whose only output has its name, and returns that."""
+    made = self._onnx.helper.make_node(operator, list(inputs), [name], name, **attributes)
+    self._nodes.append(made)
+    return name
+
+  def constant(self, name: str, values: Any, dtype: Any = np.int64) -> str:
+    """Adds a constant array and returns its name."""
+    array = np.ascontiguousarray(values, dtype)
+    self._constants.append(self._onnx.numpy_helper.from_array(array, name))
+    return name
+
+  def model(
+    self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape], metadata: Mapping[str, str] | None
+  ) -> bytes:
+    """Returns the model with this graph, serialized."""
+    helper, kind = self._onnx.helper, self._onnx.TensorProto.FLOAT
+    ends = [
+      [helper.make_tensor_value_info(name, kind, shape) for name, shape in named.items()]
+      for named in (inputs, outputs)
+    ]
+    graph = helper.make_graph(self._nodes, type(self.module).__name__.lower(), *ends, self._constants)
+    opsets = [helper.make_opsetid('', OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, producer_name='dcgan_jax')
+    model.ir_version = IR_VERSION
+    helper.set_model_props(model, dict(metadata or {}))
+    self._onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+  # What follows adds a layer each and returns the name of its output.
+
+  def part(self, name: str, x: str, start: int, end: int) -> str:
+    """Takes some columns: [B, I] -> [B, end - start]."""
+    bounds = [
+      self.constant(f'{name}.{what}', [at]) for what, at in (('start', start), ('end', end), ('axis', 1))
+    ]
+    return self.node('Slice', name, x, *bounds)
+
+  def reshaped(self, name: str, x: str, *shape: int) -> str:
+    """Gives a value another shape, in which -1 stands for what is left."""
+    return self.node('Reshape', name, x, self.constant(f'{name}.shape', shape))
+
+  def beside(self, x: str, y: str, name: str, size: Pair) -> str:
+    """Puts classes beside the channels: [B, C, H, W] and [B, classes] -> [B, C + classes, H, W]."""
+    classes = self.module.classes * getattr(self.module, 'packing', 1)
+    pixels = self.reshaped(f'{name}.pixel', y, -1, classes, 1, 1)
+    shape = self.constant(f'{name}.image_shape', [1, 1, *size])
+    return self.node('Concat', name, x, self.node('Expand', f'{name}.image', pixels, shape), axis=1)
+
+  def activated(self, x: str, name: str) -> str:
+    """Adds the ReLU, leaky or plain."""
+    if self.module.leak:
+      return self.node('LeakyRelu', name, x, alpha=self.module.leak)
+    return self.node('Relu', name, x)
+
+  def hidden(self, x: str, y: str, norm: bool, inputs: Pair = (1, 1)) -> str:
+    """Adds the fully connected hidden layers, each with the class beside its units if there is a class."""
+    for i in range(1, 1 + len(self.module.dense_widths)):
+      x = self.dense(x, f'hidden{i}', f'hidden_norm{i}' if norm else '', inputs)
+      x = self.activated(x, f'hidden_activation{i}')
+      x = self.node('Concat', f'hidden_beside{i}', x, y, axis=1) if y else x
+      inputs = (1, 1)
+    return x
+
+  def dense(self, x: str, name: str, norm: str = '', inputs: Pair = (1, 1), outputs: Pair = (1, 1)) -> str:
+    """Adds a dense layer whose inputs or outputs are the pixels of features of some height and width."""
+    kernel, bias = self._folded(name, norm, -1)
+    if outputs != (1, 1):
+      order = _channels_first(kernel.shape[1], outputs)
+      kernel, bias = kernel[:, order], bias if bias is None else bias[order]
+    if inputs != (1, 1):
+      order = _channels_first(self.module.widths[-1] * math.prod(inputs), inputs)
+      kernel = np.concatenate([kernel[order], kernel[len(order) :]])  # The class may follow the pixels.
+    return self.node('Gemm', name, x, *self._weights(name, kernel, bias, 1))
+
+  def conv(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
+    """Adds a convolution; returns the height and width of its output, too."""
+    name, k = f'conv{i}', self.module.kernel_size
+    kernel, bias = self._folded(name, norm, -1)
+    (top, bottom), (left, right) = conv.padding_pairs(self.module.padding, size, (k, k), (stride, stride))
+    weights = self._weights(name, kernel.transpose(3, 2, 0, 1), bias, 0)
+    x = self.node('Conv', name, x, *weights, strides=[stride] * 2, pads=[top, left, bottom, right])
+    return x, (-(-size[0] // stride), -(-size[1] // stride))
+
+  def resize_conv(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
+    """Adds bilinear upsampling and a convolution; returns the height and width of its output, too."""
+    if stride > 1:
+      scales = self.constant(f'resize{i}.scales', [1, 1, stride, stride], np.float32)
+      mode = {'mode': 'linear', 'coordinate_transformation_mode': 'half_pixel'}
+      x = self.node('Resize', f'resize{i}', x, '', scales, **mode)
+    return self.conv(x, i, norm, (size[0] * stride, size[1] * stride), 1)
+
+  def conv_transpose(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
+    """Adds a transposed convolution; returns the height and width of its output, too."""
+    name, k = f'conv{i}', self.module.kernel_size
+    kernel, bias = self._folded(name, norm, 2)
+    image = size[0] * stride, size[1] * stride
+    pairs = conv.padding_pairs(self.module.padding, image, (k, k), (stride, stride))
+    (top, bottom), (left, right) = pairs
+    # A kernel that is smaller than the stride does not reach the last pixels.
+    missing = [n - ((m - 1) * stride + k - sum(pair)) for n, m, pair in zip(image, size, pairs)]
+    weights = self._weights(name, kernel.transpose(3, 2, 0, 1), bias, 1)
+    x = self.node(
+      'ConvTranspose',
+      name,
+      x,
+      *weights,
+      strides=[stride] * 2,
+      pads=[top, left, bottom, right],
+      output_padding=missing,
+    )
+    return x, image
+
+  def _folded(self, layer: str, norm: str, axis: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns a layer's kernel and bias, float64, as they are with the batch norm that follows.
+
+    Args:
+      layer: its name.
+      norm: that of the batch norm; '' for none.
+      axis: of the kernel, that of the outputs.
+
+    Returns:
+      The kernel, in our layout, and the bias [outputs], None for none.
+    """
+    params = self.params[layer]
+    kernel = np.asarray(params['kernel'], np.float64)
+    outputs = kernel.shape[axis]
+    if getattr(self.module, 'spectral_norm', False):
+      kernel = kernel / self._spectral_norm(layer, kernel)
+    bias = _repeated(params['bias'], outputs) if 'bias' in params else None
+    if norm:
+      shift, scale = (_repeated(self.params[norm][part], outputs) for part in ('bias', 'scale'))
+      mean, variance = (_repeated(self.stats[norm][part], outputs) for part in ('mean', 'var'))
+      scale /= np.sqrt(variance + self.module.norm_epsilon)
+      bias = ((0 if bias is None else bias) - mean) * scale + shift
+      kernel = kernel * np.expand_dims(scale, [i for i in range(kernel.ndim) if i != axis % kernel.ndim])
+    return kernel, bias
+
+  def _spectral_norm(self, layer: str, kernel: np.ndarray) -> float:
+    """Returns what a kernel is divided by: after a step of power iteration, which evaluation takes, too."""
+    u = np.asarray(self.stats[f'spectral_{layer}'][f'{layer}/kernel/u'], np.float64)
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    v = u @ matrix.T
+    return float(np.linalg.norm(v @ matrix) / np.linalg.norm(v))
+
+  def _weights(self, name: str, kernel: np.ndarray, bias: np.ndarray | None, axis: int) -> list[str]:
+    """Adds the constants of a layer, whose outputs are along an axis of its kernel; returns their names."""
+    biases = [] if bias is None else [self.constant(f'{name}.bias', bias, np.float32)]
+    if not self.half:
+      return [self.constant(f'{name}.kernel', kernel, np.float32), *biases]
+    # Relative to the largest of its output, a weight neither overflows nor loses digits for being small.
+    others = tuple(i for i in range(kernel.ndim) if i != axis)
+    unit = np.abs(kernel).max(others, keepdims=True).astype(np.float32)
+    unit[unit == 0] = 1
+    stored = self.constant(f'{name}.half', kernel / unit, np.float16)
+    cast = self.node('Cast', f'{name}.float', stored, to=self._onnx.TensorProto.FLOAT)
+    return [
+      self.node('Mul', f'{name}.kernel', cast, self.constant(f'{name}.unit', unit, np.float32)),
+      *biases,
+    ]
+
+
+def _repeated(vector: Any, count: int) -> np.ndarray:
+  """Returns numbers of channels as those of all units [H, W, C]; numbers of units stay as they are."""
+  vector = np.asarray(vector, np.float64)
+  return np.tile(vector, count // len(vector))
+
+
+def _channels_first(count: int, size: Pair) -> np.ndarray:
+  """Returns where in features [H, W, C] each unit of features [C, H, W] is, int [count]."""
+  return np.arange(count).reshape(*size, -1).transpose(2, 0, 1).ravel()
