@@ -283,8 +283,9 @@ def _draw(parts: Experiment) -> journal.Draw:
   They are always of the latents that `--mode=sample` draws for the run's seed, with a row for each class if
   the generator is told classes.
   """
+  pixels = parts.gan.pixels
   make_images: Any = jax.jit(
-    sampling.make_images(parts.gan.generator, 'stored'), compiler_options=conv.compiler_options()
+    sampling.make_images(parts.gan.generator, 'stored', pixels), compiler_options=conv.compiler_options()
   )
   latents, seed, num = parts.gan.latents, parts.settings.seed, parts.settings.sample.num
   columns = max(1, num // latents.classes) if latents.classes else None
@@ -299,7 +300,9 @@ def _draw(parts: Experiment) -> journal.Draw:
     if parts.settings.sample.statistics == 'population':
       variables = sampling.with_population(parts.gan.generator, latents, variables)
     images = make_images(variables, z)
-    return lambda: pictures.grid(np.asarray(images), columns if columns != 1 else None)
+    return lambda: pictures.grid(
+      pictures.drawable(pixels.restore(np.asarray(images)), pixels), columns if columns != 1 else None
+    )
 
   return draw
 

@@ -23,6 +23,7 @@ LAYERS = [
     'models',
     'regularizers',
     'norm_statistics',
+    'pixels',
     'train_state',
     'train_step',
   ],

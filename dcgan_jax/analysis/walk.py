@@ -107,7 +107,7 @@ def run(folder: Path, num: int | None, seed: int, checkpoint: str, out: str | No
     timing = pace.timing(asked.pace, target.suffix, seconds)
   frames: Iterable[np.ndarray]
   if kind == 'sheet':
-    frames = [_draw_sheet(sampler.sample(num or 64, seed))]
+    frames = [_draw_sheet(pictures.drawable(sampler.sample(num or 64, seed), sampler.pixels))]
   elif kind == 'arithmetic':
     # No image of the seed has this key: images are numbered from 0 to `exemplars.MOST`.
     frames = [_draw_arithmetic(sampler, chosen, z, jax.random.fold_in(key, 2**32 - 1))]
@@ -165,8 +165,8 @@ def _target(out: str | None, kind: str) -> Path:
 
 
 def _make(sampler: sampling.Sampler, z: Array) -> np.ndarray:
-  """Makes the images uint8 [..., H, W, C] of latents [..., Z]."""
-  made = sampler.from_latents(z.reshape(-1, z.shape[-1]))
+  """Draws the images of latents [..., Z], uint8 [..., h, w, 1 or 3]."""
+  made = pictures.drawable(sampler.from_latents(z.reshape(-1, z.shape[-1])), sampler.pixels)
   return made.reshape(*z.shape[:-1], *made.shape[1:])
 
 

@@ -15,6 +15,7 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors, scores, scoring
 from dcgan_jax.evaluation.scoring import LEAST
 from dcgan_jax.journal import pictures, plots, workdir
+from dcgan_jax.pixels import Pixels
 
 
 def run(
@@ -34,7 +35,7 @@ def run(
     seed: of the latents.
     checkpoint: 'last', 'best' or the number of a step.
     chosen: the extractor of the features.
-    images_from: a folder or an .npz of images to score instead of generated ones.
+    images_from: a folder, an .npy or an .npz of images to score instead of generated ones.
     statistics: of batch norm, see `sampling.Sampler.from_latents`.
 
   Raises:
@@ -52,7 +53,7 @@ def run(
   scoring.check_enough(name, real)
   asked = scoring.classes_like_data(parts, num, seed) if given is None else None
   if sampler is not None:
-    fake = sampler.sample(num, seed, statistics, asked)
+    fake = source.fit.pixels.keep(sampler.sample(num, seed, statistics, asked))
     used = statistics or sampler.statistics
     origin = f'step {sampler.step} of {folder}, seed {seed}, {used} statistics'
   elif given is not None:
@@ -75,7 +76,8 @@ def run(
     report['asked'] = scoring.by_class(found, asked, moments, labels.names)
   print(_table(report))
   if parallel.is_main():
-    _write(folder, report, _beside_nearest(fake, found['features'], real, reference['features']))
+    picture = _beside_nearest(fake, found['features'], real, reference['features'], source.fit.pixels)
+    _write(folder, report, picture)
 
 
 def _write(folder: Path, report: dict[str, Any], beside_nearest: np.ndarray) -> None:
@@ -113,7 +115,10 @@ def _results(
 
 
 def _read_images(origin: str, fit: data.Fit, num: int) -> np.ndarray:
-  """Reads the first `num` images, uint8 [N, H, W, C], of an .npz, or of a folder and makes these fit.
+  """Reads the first `num` images of an .npy or .npz, or of a folder and makes these fit.
+
+  Returns:
+    [N, H, W, C], as they are kept.
 
   Raises:
     InputError: there is neither, or the images are too few or of another shape.
@@ -127,13 +132,19 @@ def _read_images(origin: str, fit: data.Fit, num: int) -> np.ndarray:
     _check_images(origin, given.dtype, given.shape, fit)
     return given[:num]
   try:
-    with arrays.opened_npz(path, 'x') as array:
+    with arrays.opened_npy(path) if path.suffix == '.npy' else arrays.opened_npz(path, 'x') as array:
       _check_images(origin, array.dtype, array.shape, fit)
-      return array.read(num)
+      given = array.read(num)
+      if not (given >= fit.pixels.low).all() or not (given <= fit.pixels.high).all():
+        low, high = fit.pixels.low, fit.pixels.high
+        raise InputError(
+          f'images={origin}: has numbers that are not from {low:g} to {high:g}, data.value_range'
+        )
+      return fit.pixels.keep(given)
   except InputError as error:
     if str(error).startswith('images='):
       raise
-    raise InputError(f'images={origin}: is no folder and no .npz of images: {error}') from error
+    raise InputError(f'images={origin}: is no folder and no .npy or .npz of images: {error}') from error
 
 
 def _check_images(origin: str, dtype: np.dtype, shape: tuple[int, ...], fit: data.Fit) -> None:
@@ -142,9 +153,9 @@ def _check_images(origin: str, dtype: np.dtype, shape: tuple[int, ...], fit: dat
   Raises:
     InputError: they are of another shape, or too few.
   """
-  wanted = (*fit.image_size, fit.channels)
-  if dtype != np.uint8 or shape[1:] != wanted:
-    raise InputError(f'images={origin}: {dtype} {shape}; this run has uint8 (N, *{wanted})')
+  wanted, kind = (*fit.image_size, fit.channels), fit.pixels.dtype
+  if dtype != kind or shape[1:] != wanted:
+    raise InputError(f'images={origin}: {dtype} {shape}; this run has {kind} (N, *{wanted})')
   if shape[0] < LEAST:
     raise InputError(f'images={origin}: has {shape[0]} images; scores take {LEAST} or more')
 
@@ -178,25 +189,26 @@ def _table(report: dict[str, Any]) -> str:
 
 
 def _beside_nearest(
-  fake: np.ndarray, fake_features: np.ndarray, real: np.ndarray, real_features: np.ndarray
+  fake: np.ndarray, fake_features: np.ndarray, real: np.ndarray, real_features: np.ndarray, pixels: Pixels
 ) -> np.ndarray:
   """Draws a row for each of the first images: the image, and the five real ones with the nearest features.
 
   Args:
-    fake: the images, uint8 [N, H, W, C].
+    fake: the images, as they are kept, [N, H, W, C].
     fake_features: [N, D].
-    real: all real images, uint8 [M, H, W, C].
+    real: all real images, likewise [M, H, W, C].
     real_features: of those of them that `extractors.kept_images` selects.
+    pixels: what the numbers of the images are.
 
   Returns:
-    The grid, uint8 [h, w, C].
+    The grid, uint8 [h, w, 1 or 3].
   """
   kept = extractors.kept_images(len(real))
   shown = []
   for i in range(min(8, len(fake))):
     nearest = np.argsort(np.square(real_features - fake_features[i]).sum(1))[:5]
     shown += [fake[i], *real[kept[nearest]]]
-  return pictures.grid(np.stack(shown), columns=6)
+  return pictures.grid(pictures.drawable(pixels.restore(np.stack(shown)), pixels), columns=6)
 
 
 def _draw(path: Path, classes: dict[str, Any] | None, picture: np.ndarray) -> None:
