@@ -5,6 +5,7 @@ classifier.npz        the classifier that its scores are by, see `evaluation.lea
 classes.json          names of the classes, if the networks are told them
 metrics.jsonl         a row of metrics a line
 tensorboard/          the same as events
+tracker.json          id of the run at the service `log.tracker`; wandb/ is what that keeps
 losses.png            plot of them
 scores.png            plot of the scores, where some are taken
 samples/step_N.png    pictures of the same latents

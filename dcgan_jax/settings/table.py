@@ -274,6 +274,12 @@ class Log(Recurring):
 
   every_steps: int = key(50, COUNT, 'steps between lines of metrics', free=True)
   tensorboard: bool = key(True, FLAG, 'also write TensorBoard events', free=True)
+  tracker: str = key(
+    'none',
+    one_of('none', 'wandb', 'trackio'),
+    'also tell a service: none | wandb (Weights & Biases) | trackio',
+    free=True,
+  )
 
 
 @dataclass(frozen=True)
