@@ -1,13 +1,15 @@
-"""Writes a trained network for other programs: ONNX, StableHLO, safetensors or PyTorch.
+"""Writes a trained network for other programs, or a folder for the Hugging Face Hub.
 
 python main.py --mode=export --format=onnx --workdir=runs/mnist --out=mnist.onnx
 python main.py --mode=export --format=pytorch --workdir=runs/cifar10 --out=FOLDER
 python main.py --mode=export --format=safetensors --workdir=runs/mnist --network=discriminator
+python main.py --mode=export --format=hub --workdir=runs/mnist --out=FOLDER --license=cc-by-sa-3.0
 """
 
 from absl import flags
 
 from dcgan_jax.command_line import shared
+from dcgan_jax.errors import InputError
 
 
 def define_flags(into: flags.FlagValues) -> None:
@@ -17,8 +19,9 @@ def define_flags(into: flags.FlagValues) -> None:
   flags.DEFINE_enum(
     'format',
     None,
-    ['onnx', 'stablehlo', 'safetensors', 'pytorch'],
-    "for ONNX's runtimes, for JAX alone, for the modules of this project or for PyTorch's DCGAN example.",
+    ['onnx', 'stablehlo', 'safetensors', 'pytorch', 'hub'],
+    "for ONNX's runtimes, for JAX alone, for the modules of this project, for PyTorch's DCGAN example, or a "
+    'folder for the Hugging Face Hub with both networks and a model card.',
     flag_values=into,
   )
   flags.DEFINE_string(
@@ -42,11 +45,27 @@ def define_flags(into: flags.FlagValues) -> None:
     "G's batch-norm statistics, of training or of 10,000 latents. By default the run says.",
     flag_values=into,
   )
+  flags.DEFINE_string(
+    'license',
+    None,
+    'For hub: the licence of the data, which the card states; a name such as cc-by-4.0, or any words.',
+    flag_values=into,
+  )
 
 
 def run(values: flags.FlagValues) -> None:
   """Exports."""
   folder, file_format = shared.folder(values), shared.required(values, 'export', 'format')
+  if file_format == 'hub':
+    out = shared.required(values, 'export', 'out')
+    if values.network is not None:
+      raise InputError(f'network={values.network}: format=hub writes both; leave the flag out')
+    from dcgan_jax.hub import writing
+
+    writing.run(folder, values.checkpoint, writing.Asked(out, values.statistics, values.license))
+    return
+  if values.license is not None:
+    raise InputError(f'license={values.license}: is stated by a card; format={file_format} writes none')
   from dcgan_jax.interop import exporting
 
   asked = exporting.Asked(file_format, values.out, values.network, values.statistics)

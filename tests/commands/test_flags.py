@@ -8,6 +8,7 @@ import pytest
 from configs import cifar10, digits, svhn
 from dcgan_jax import sampling, settings
 from dcgan_jax.evaluation.extractors import Chosen
+from dcgan_jax.hub import writing
 from dcgan_jax.interop import exporting
 from dcgan_jax.targets import names
 
@@ -122,6 +123,11 @@ CALLS = [
     ],
     'interop.exporting',
     (W, 'best', exporting.Asked('pytorch', 'o', 'discriminator', 'population')),
+  ),
+  (
+    ['--mode=export', '--workdir=w', '--format=hub', '--out=o', '--license=mit', '--statistics=stored'],
+    'hub.writing',
+    (W, 'last', writing.Asked('o', 'stored', 'mit')),
   ),
 ]
 
