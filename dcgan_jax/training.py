@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from dcgan_jax import conv, experiment, origin, parallel, sampling, settings, signals
+from dcgan_jax import conv, experiment, origin, parallel, sampling, settings, signals, tracking
 from dcgan_jax.data import cache
 from dcgan_jax.data.feed import Block, Feed
 from dcgan_jax.errors import InputError
@@ -54,6 +54,7 @@ def run(
   """
   settings.check_devices(chosen, jax.device_count())
   workdir.check_unchanged(folder, chosen, allow_config_change)
+  tracking.check(chosen.log.tracker)
   parts = experiment.build(chosen)
   init_from = origin.check(init_from, folder, parts)
   with contextlib.ExitStack() as until_the_end:
@@ -263,6 +264,7 @@ def make_plan(parts: Experiment, num_images: int, start: int, num_steps: int, pr
     distance=scoring.DISTANCE[chosen.eval.features],
     probabilities=parts.recipe.loss.output is jax.nn.sigmoid,
     heeds_collapse=chosen.train.on_collapse != 'continue',
+    tracker=chosen.log.tracker,
   )
 
 

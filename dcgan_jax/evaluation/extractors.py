@@ -75,9 +75,11 @@ class Labels(NamedTuple):
     return np.bincount(self.classes, minlength=len(self.names)) / len(self.classes)
 
 
-def prepare(
-  chosen: Chosen, experiment: Experiment, folder: Path | None = None
-) -> tuple[Labels | None, Callable[[np.ndarray], Extractor]]:
+# The classes of real images, if they are needed, and the function that makes the extractor from all of them.
+Prepared = tuple[Labels | None, Callable[[np.ndarray], Extractor]]
+
+
+def prepare(chosen: Chosen, experiment: Experiment, folder: Path | None = None) -> Prepared:
   """Checks that an extractor can be had, before any image is decoded.
 
   Args:

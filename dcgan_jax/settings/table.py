@@ -275,6 +275,12 @@ class Log(Recurring):
   every_steps: int = key(50, COUNT, 'steps between lines of metrics', free=True)
   tensorboard: bool = key(True, FLAG, 'also write TensorBoard events', free=True)
   report: bool = key(True, FLAG, 'also write report.html, a page to look at, when the run ends', free=True)
+  tracker: str = key(
+    'none',
+    one_of('none', 'wandb', 'trackio'),
+    'also tell a service: none | wandb (Weights & Biases) | trackio',
+    free=True,
+  )
 
 
 @dataclass(frozen=True)

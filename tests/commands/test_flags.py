@@ -10,6 +10,7 @@ from dcgan_jax import sampling, settings
 from dcgan_jax.analysis import project
 from dcgan_jax.analysis.inversion import Search
 from dcgan_jax.evaluation.extractors import Chosen
+from dcgan_jax.hub import writing
 from dcgan_jax.interop import exporting
 from dcgan_jax.journal.workdir import Origin
 from dcgan_jax.targets import names
@@ -146,6 +147,11 @@ CALLS = [
     ],
     'interop.exporting',
     (W, 'best', exporting.Asked('pytorch', 'o', 'discriminator', 'population')),
+  ),
+  (
+    ['--mode=export', '--workdir=w', '--format=hub', '--out=o', '--license=mit', '--statistics=stored'],
+    'hub.writing',
+    (W, 'last', writing.Asked('o', 'stored', 'mit')),
   ),
 ]
 
