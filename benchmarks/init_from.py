@@ -5,9 +5,9 @@ TFDS_DATA_DIR=... python benchmarks/init_from.py --seeds=0,1,2 --only_show
 
 Two comparisons on Fashion-MNIST, each of `--init_from` with a run that starts from chance: a run that begins
 with the networks of an MNIST run, and a run of 64x64 images that begins with those of a 32x32 run. All
-networks are those of `configs/cifar10_32.py` at a quarter of its widths, in gray, with batches of 64; those
-of 64x64 images, and of those that they begin with, upsample bilinearly. A run is a folder of its own, so that
-the command goes on where it was stopped.
+networks are those of `configs/cifar10_32.py` at a quarter of its widths, in gray, with batches of 64. Those
+of 64x64 images have one layer more beside the image; they and those that they begin with upsample
+bilinearly. A run is a folder of its own, so that the command goes on where it was stopped.
 """
 
 import argparse
