@@ -159,7 +159,7 @@ def latents(random: Random, folder: Path) -> Act:
   array = array.astype(pick(random, [np.float32, np.float64, np.int64, np.uint8, bool]))
   path = write(folder / 'z.npy', inputs.npy(random, array))
   sampler = _sampler()
-  return lambda: sampler.from_latents(sampling._read_latents(str(path)))
+  return lambda: sampler.from_latents(sampling.read_latents(str(path)))
 
 
 def _sampler() -> Any:

@@ -46,7 +46,7 @@ def flags(random: Random, folder: Path) -> Act:
 def names(random: Random, folder: Path) -> Act:
   """Names of images, classes, data sets and splits, and paths."""
   from dcgan_jax import data, files, sampling
-  from dcgan_jax.analysis import exemplars
+  from dcgan_jax.walks import exemplars
 
   words = text(random)
   kind = random.integers(5)

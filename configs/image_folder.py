@@ -2,8 +2,8 @@
 
   python main.py --config=configs/image_folder.py --config.data.source=folder:PATH
 
-The images are in colour. --config.data.image_size=32 and --config.data.channels=1 change that; any size works
-that the strides divide.
+The images are in colour. --config.data.channels=1 makes them gray, and 4 keeps their transparency. Any
+--config.data.image_size works that the strides divide. Arrays: --config.data.source=npy:PATH.
 Run time: 20,000 steps need a GPU; there, add --config.train.dtype=bfloat16.
 On two CPU cores add --config.data.image_size=32
 --config.generator.widths='(128,64,32,16)' --config.discriminator.widths='(16,32,64,128)'

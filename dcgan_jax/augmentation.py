@@ -39,7 +39,12 @@ def augment(images: Array, keys: Array, kinds: Sequence[str]) -> Array:
 
 
 def color(image: Array, key: Array) -> Array:
-  """Changes brightness by at most 0.5, saturation by a factor of 0 to 2 and contrast by one of 0.5 to 1.5."""
+  """Changes brightness by at most 0.5, saturation by a factor of 0 to 2 and contrast by one of 0.5 to 1.5.
+
+  The fourth channel of an image, its opacity, stays as it is.
+  """
+  if image.shape[-1] == 4:
+    return jnp.concatenate([color(image[..., :3], key), image[..., 3:]], -1)
   brightness, saturation, contrast = jax.random.uniform(key, (3,), image.dtype)
   image = image + (brightness - 0.5)
   gray = image.mean(-1, keepdims=True)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from dcgan_jax import data, parallel, train_state, train_step
+from dcgan_jax import data, parallel, pixels, train_state, train_step
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import checkpoints, workdir
 from dcgan_jax.latents import Latents
@@ -94,6 +94,7 @@ def build(settings: Settings) -> Experiment:
   """Returns the parts of a run with these settings."""
   shared = {key: getattr(settings.train, key) for key in ('dtype', 'fast_conv', 'sync_norm')}
   shared['classes'] = settings.data.classes
+  numbers = pixels.of(settings.data.dtype, settings.data.value_range, settings.data.transparent)
   gan = Gan(
     Generator(
       **vars(settings.generator), image_size=settings.data.size, channels=settings.data.channels, **shared
@@ -102,6 +103,7 @@ def build(settings: Settings) -> Experiment:
     train_state.make_optimizer(**vars(settings.generator_optimizer)),
     train_state.make_optimizer(**vars(settings.discriminator_optimizer)),
     Latents(**vars(settings.latent), classes=settings.data.classes),
+    numbers,
   )
   chosen = {key: value for key, value in vars(settings.train).items() if key in _RECIPE_KEYS}
   chosen |= {
@@ -111,7 +113,8 @@ def build(settings: Settings) -> Experiment:
     'ema_decay': _ema_decay(settings.train),
   }
   recipe = Recipe(**chosen)
-  fit = data.Fit(settings.data.size, settings.data.channels, settings.data.fit, settings.data.background)
+  shape = settings.data.size, settings.data.channels
+  fit = data.Fit(*shape, settings.data.fit, settings.data.background, numbers)
   return Experiment(settings, gan, recipe, fit)
 
 

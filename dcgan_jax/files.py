@@ -1,8 +1,13 @@
-"""Files that a user names, which may be anything: too long a name, a pipe without an end, no text."""
+"""Files that a user names, which may be anything: too long a name, a pipe without an end, no text.
 
+And the memory that there is for them.
+"""
+
+import contextlib
 import errno
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -62,6 +67,17 @@ def size(path: Path) -> int:
   if not stat.S_ISREG(status.st_mode):
     raise OSError(errno.EINVAL, 'is no ordinary file')
   return status.st_size
+
+
+def free_memory() -> int:
+  """Returns the bytes of memory that this process may still take, as far as Linux tells; 0 elsewhere."""
+  found = []
+  with contextlib.suppress(OSError):
+    lines = re.findall(r'MemAvailable:\s*(\d+) kB', Path('/proc/meminfo').read_text())
+    found += [int(kibibytes) * 1024 for kibibytes in lines]
+  with contextlib.suppress(OSError, ValueError):  # It is "max" in a container without a limit.
+    found.append(int(Path('/sys/fs/cgroup/memory.max').read_text()))
+  return min(found, default=0)
 
 
 def read_json(path: Path, most: int = 2**20) -> Any:

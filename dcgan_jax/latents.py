@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from dcgan_jax.errors import InputError
 
 # Most recipes draw z from N(0, 1); the paper draws it from U[-1, 1] (figure 1).
 PRIORS = {
@@ -66,6 +69,21 @@ class Latents:
   def of_classes(self, z: Array, classes: Array) -> Array:
     """Puts the class of each, integers [N], after z, float32 [N, size or width]: float32 [N, width]."""
     return jnp.concatenate([z[:, : self.size], jax.nn.one_hot(classes, self.classes)], 1)
+
+  def check(self, z: Array | np.ndarray) -> np.ndarray:
+    """Returns latents from anywhere as float32 [N, width].
+
+    Raises:
+      InputError: they have another shape, or are not finite.
+    """
+    z = np.asarray(z)
+    if z.ndim != 2 or z.shape[1] != self.width or not len(z):
+      raise InputError(f'latents: of shape {z.shape}; this generator takes (N, {self.width}), N 1 or more')
+    with np.errstate(over='ignore'):  # Some float64 are too large; they become infinite.
+      z = z.astype(np.float32) if z.dtype.kind in 'fiu' else np.full(1, np.nan)
+    if not np.isfinite(z).all():
+      raise InputError('latents: must be finite numbers of float32')
+    return z
 
   def path(self, points: Array, t: Array, kind: str = 'spherical', closed: bool = True) -> Array:
     """Interpolates as the function `path` does, and between classes linearly."""

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax import Array
 
 from dcgan_jax.layers import UPSAMPLE, Conv, Dense, Dropout
+from dcgan_jax.pixels import BYTES, Pixels
 
 Pair = tuple[int, int]
 # The least epsilon that hides the rounding of the variance E[x^2] - E[x]^2 in float32. Below it batch norm
@@ -306,11 +307,19 @@ def alone(images: Array, discriminator: Discriminator) -> Array:
   return images if discriminator.packing == 1 else jnp.repeat(images, discriminator.packing, 0)
 
 
-def normalize(pixels: Array) -> Array:
-  """Scales pixels, uint8 in 0..255, to the range of the networks, float32 in [-1, 1]."""
-  return pixels.astype(jnp.float32) / 127.5 - 1.0
+def normalize(images: Array, pixels: Pixels = BYTES) -> Array:
+  """Scales images, as they are kept, to the range of the networks, float32 in [-1, 1]."""
+  numbers = images.astype(jnp.float32)
+  numbers = numbers - pixels.low if pixels.low else numbers
+  return numbers / ((pixels.high - pixels.low) / 2) - 1.0
 
 
-def to_pixels(images: Array) -> Array:
-  """Rounds images, float in [-1, 1], to pixels, uint8 in 0..255; this inverts `normalize`."""
-  return jnp.clip(jnp.rint((images + 1.0) * 127.5), 0, 255).astype(jnp.uint8)
+def to_pixels(images: Array, pixels: Pixels = BYTES) -> Array:
+  """Makes images, as they are kept, of a network's, float in [-1, 1]; this inverts `normalize`."""
+  numbers = (images + 1.0) * ((pixels.high - pixels.low) / 2)
+  numbers = numbers + pixels.low if pixels.low else numbers
+  numbers = jnp.rint(numbers) if pixels.whole else numbers
+  made = jnp.clip(numbers, pixels.low, pixels.high).astype(pixels.kept)
+  if not pixels.transparent:
+    return made
+  return jnp.concatenate([jnp.minimum(made[..., :3], made[..., 3:]), made[..., 3:]], -1)

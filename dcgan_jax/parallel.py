@@ -30,7 +30,7 @@ from dcgan_jax.train_step import TrainStep
 
 AXIS = 'batch'  # the mesh axis along which a batch is divided
 LONGEST_WAIT = 7 * 24 * 3600 * 1000  # milliseconds that processes wait for process 0, while it lives
-LANES, LONGEST_ROW = 128, 2**14  # of a TPU, in numbers
+LANES, LONGEST_ROW = 128, 2**14  # of a TPU, in numbers and in bytes
 LOOP = 10  # steps, or fewer, after which the devices ask whether there are more
 _MEETINGS = itertools.count()  # of the processes, which need a name each
 
@@ -155,9 +155,9 @@ class Batches(NamedTuple):
   """The input of one program of steps, on the devices.
 
   Attributes:
-    examples: the whole data set if there is a window, which every device has: images as rows, uint8
-      [N * rows, length], see `row_shape`, and maybe classes, int32 [N]. Otherwise one batch, divided among
-      the devices: uint8 [batch, H, W, C] and maybe int32 [batch].
+    examples: the whole data set if there is a window, which every device has: images, as they are kept, as
+      rows [N * rows, length], see `row_shape`, and maybe classes, int32 [N]. Otherwise one batch, divided
+      among the devices: [batch, H, W, C] and maybe int32 [batch].
     window: from which each step takes its rows by its own number; None for a single batch.
     steps: how many steps the program has, int32 []; 1 without a window.
   """
@@ -194,27 +194,27 @@ def put_data_set(mesh: Mesh, examples: Examples) -> Examples:
 
   Args:
     mesh: all devices.
-    examples: images, uint8 [N, H, W, C], and maybe their classes, int32 [N]; NumPy arrays.
+    examples: images of any dtype, [N, H, W, C], and maybe their classes, int32 [N]; NumPy arrays.
 
   Returns:
-    Images, uint8 [N * rows, length], see `row_shape`, and maybe classes.
+    Images [N * rows, length], see `row_shape`, and maybe classes.
   """
   images = examples.images.reshape(len(examples.images), -1)
-  rows, length = row_shape(mesh, images.shape[1])
+  rows, length = row_shape(mesh, images.shape[1], images.dtype.itemsize)
   filling = rows * length - images.shape[1]
   images = np.pad(images, ((0, 0), (0, filling))) if filling else images
   return put_whole(mesh, examples._replace(images=images.reshape(-1, length)))
 
 
-def row_shape(mesh: Mesh, numbers: int) -> tuple[int, int]:
-  """Returns how many rows an image of so many numbers takes on the devices, and how long each is.
+def row_shape(mesh: Mesh, numbers: int, itemsize: int = 1) -> tuple[int, int]:
+  """Returns how many rows an image of so many numbers, of so many bytes each, takes, and how long each is.
 
   A TPU has lanes of 128 numbers, and turns an array of rows that do not fill them around in each program; of
   rows longer than 32,768 bytes it makes a copy.
   """
   if mesh.devices.flat[0].platform != 'tpu':
     return 1, numbers
-  rows = -(-numbers // LONGEST_ROW)
+  rows = -(-numbers * itemsize // LONGEST_ROW)
   return rows, -(-numbers // (rows * LANES)) * LANES
 
 
@@ -294,7 +294,7 @@ def _own_examples(batches: Batches, step: Array, mesh: Mesh, image_shape: tuple[
   start = 0 if mesh.size == 1 else each * jax.lax.axis_index(AXIS)
   rows = jax.lax.dynamic_slice(batches.window.rows, (step - batches.window.first, start), (1, each))[0]
   numbers = math.prod(image_shape)
-  count, length = row_shape(mesh, numbers)
+  count, length = row_shape(mesh, numbers, batches.examples.images.dtype.itemsize)
   of_images = rows if count == 1 else (rows[:, None] * count + jnp.arange(count)).reshape(-1)
   images = batches.examples.images.at[of_images].get(mode='promise_in_bounds')
   classes = jax.tree.map(lambda x: x.at[rows].get(mode='promise_in_bounds'), batches.examples.classes)

@@ -18,6 +18,7 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.journal import pictures, workdir
 from dcgan_jax.latents import Latents
 from dcgan_jax.models import Generator, to_pixels
+from dcgan_jax.pixels import BYTES, Pixels
 
 # Images that a device makes at a time. It is constant, so that one program serves any number of images and
 # the images do not depend on the number of devices.
@@ -35,6 +36,7 @@ class Sampler:
     step: of training that its checkpoint is from.
     classes: names of those that the generator is told; () if it is told none.
     statistics: of batch norm, where none are asked for.
+    pixels: what the numbers of its images are.
     folder: workdir in which population statistics are kept once they are measured; None keeps them in memory.
   """
 
@@ -46,13 +48,15 @@ class Sampler:
     step: int,
     classes: Sequence[str] = (),
     folder: Path | None = None,
+    pixels: Pixels = BYTES,
   ):
     self.latents, self.step, self.folder, self.statistics = latents, step, folder, 'stored'
+    self.pixels = pixels
     self.classes = tuple(classes) or tuple(map(str, range(latents.classes)))
     mesh = parallel.all_devices()
     self._generator = generator
     self._variables = jax.device_put(variables, parallel.replicated(mesh))
-    self._generate = {s: parallel.map_rows(make_images(generator, s), mesh) for s in STATISTICS}
+    self._generate = {s: parallel.map_rows(make_images(generator, s, pixels), mesh) for s in STATISTICS}
 
   def sample(
     self,
@@ -71,7 +75,8 @@ class Sampler:
         them uniformly.
 
     Returns:
-      uint8 [num, H, W, C].
+      [num, H, W, C] in the dtype and the range of the data: uint8 of pictures. Of transparent ones the last
+      channel is the opacity, and the others are not multiplied by it, as in a PNG.
 
     Raises:
       InputError: the generator is not told classes, or not this one.
@@ -110,24 +115,26 @@ class Sampler:
         is configured for (`sample.statistics`).
 
     Returns:
-      uint8 [N, H, W, C].
+      [N, H, W, C], as `sample` does.
 
     Raises:
       InputError: the latents have another shape, or are not finite.
     """
-    z, size = np.asarray(z), self.latents.width
-    if z.ndim != 2 or z.shape[1] != size or not len(z):
-      raise InputError(f'latents: of shape {z.shape}; this generator takes (N, {size}), N 1 or more')
-    with np.errstate(over='ignore'):  # Some float64 are too large; they become infinite.
-      z = z.astype(np.float32) if z.dtype.kind in 'fiu' else np.full(1, np.nan)
-    if not np.isfinite(z).all():
-      raise InputError('latents: must be finite numbers of float32')
+    z = self.latents.check(z)
     statistics = statistics or self.statistics
-    return self._generate[statistics](self.variables(statistics), z, BATCH_SIZE)
+    return self.pixels.restore(self._generate[statistics](self.variables(statistics), z, BATCH_SIZE))
 
   def variables(self, statistics: str) -> Any:
     """Returns the generator's variables, with population statistics of batch norm or with the stored ones."""
     return self._population if statistics == 'population' else self._variables
+
+  @property
+  def network(self) -> tuple[Generator, Any]:
+    """Returns the generator and variables with which an image depends on its own z alone.
+
+    Where the run's statistics are those of each batch, these are those of the population, their limit.
+    """
+    return self._generator, self.variables('population' if self.statistics == 'batch' else self.statistics)
 
   @functools.cached_property
   def _population(self) -> Any:
@@ -197,8 +204,8 @@ def find_class(flag: str, name: str, names: tuple[str, ...]) -> int:
   return lower.index(name.casefold())
 
 
-def make_images(generator: Generator, statistics: str) -> Callable[[Any, Any], Array]:
-  """Returns the function (variables, z [B, z_size]) -> uint8 [B, H, W, C], to be jitted."""
+def make_images(generator: Generator, statistics: str, pixels: Pixels = BYTES) -> Callable[[Any, Any], Array]:
+  """Returns the function (variables, z [B, z_size]) -> images as kept, [B, H, W, C], to be jitted."""
 
   def generate(variables: Any, z: Array) -> Array:
     made: Any
@@ -207,7 +214,7 @@ def make_images(generator: Generator, statistics: str) -> Callable[[Any, Any], A
     else:
       rngs = {'dropout': jax.random.key(0)}
       made, _ = generator.apply(variables, z, train=True, mutable=['batch_stats'], rngs=rngs)
-    return to_pixels(made)
+    return to_pixels(made, pixels)
 
   return generate
 
@@ -243,7 +250,8 @@ def of_run(run: experiment.TrainedRun, folder: Path) -> Sampler:
       f'{folder / "classes.json"}: has {len(names)} names, and data.classes={gan.latents.classes} in '
       'config.json; the two are not of the same run'
     )
-  sampler = Sampler(gan.generator, run.state.sampling_variables, gan.latents, run.step, names, folder)
+  variables = run.state.sampling_variables
+  sampler = Sampler(gan.generator, variables, gan.latents, run.step, names, folder, gan.pixels)
   sampler.statistics = run.experiment.settings.sample.statistics
   return sampler
 
@@ -273,25 +281,26 @@ def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
   Args:
     folder: the workdir.
     checkpoint: 'last', 'best' or the number of a step.
-    out: ending in .png for a grid, in .npz for an array 'x' uint8 [N, H, W, C]; else a folder for one
-      PNG each. Of classes, a grid has a row for each.
+    out: ending in .png for a grid, in .npy for an array [N, H, W, C] in the dtype and the range of the data,
+      in .npz for the same under the name 'x'; else a folder for one PNG each. Of classes, a grid has a row
+      for each.
     asked: which images.
 
   Raises:
     InputError: in one line, before anything is compiled.
   """
   target = files.to_be_written('out', out)
-  if target.suffix not in ('.png', '.npz', ''):
-    raise InputError(f'out={out}: must end in .png (a grid), .npz (an array) or be a folder')
+  if target.suffix not in ('.png', '.npy', '.npz', ''):
+    raise InputError(f'out={out}: must end in .png (a grid), .npy or .npz (an array) or be a folder')
   if target.suffix == '' and target.exists() and not target.is_dir():
-    raise InputError(f'out={out}: is a file; choose a folder, a .png or an .npz')
+    raise InputError(f'out={out}: is a file; choose a folder, a .png, an .npy or an .npz')
   if asked.latents_file is not None and asked.classes is not None:
     raise InputError(f'class={asked.classes}: the latents of a file say the classes; give one of the two')
   cache.keep_compiled_programs()
   sampler = load(folder, checkpoint)
   columns = None
   if asked.latents_file is not None:
-    made = sampler.from_latents(_read_latents(asked.latents_file), asked.statistics)
+    made = sampler.from_latents(read_latents(asked.latents_file), asked.statistics)
   elif asked.classes is not None:
     columns = asked.num or 8
     z = draw_classes(sampler.latents, asked.seed, columns, sampler.find_classes(asked.classes))
@@ -299,28 +308,37 @@ def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
   else:
     made = sampler.sample(asked.num or 64, asked.seed, asked.statistics)
   if parallel.is_main():
-    _write(target, made, columns)
+    _write(target, made, sampler.pixels, columns)
   print(f'{len(made)} images of step {sampler.step} in {target}')
 
 
-def _read_latents(path: str) -> np.ndarray:
+def read_latents(path: str) -> np.ndarray:
+  """Reads the array of an .npy file that a user gave to --latents.
+
+  Raises:
+    InputError: in one line.
+  """
   try:
     return arrays.read_npy(files.named('latents', path))
   except InputError as error:
     raise InputError(f'latents={path}: cannot be read as .npy: {error}') from error
 
 
-def _write(target: Path, made: np.ndarray, columns: int | None) -> None:
+def _write(target: Path, made: np.ndarray, pixels: Pixels, columns: int | None) -> None:
   """Writes a grid, an array or a folder of images, by the target's suffix."""
   try:
     if target.suffix == '.png':
-      pictures.save_png(target, pictures.zoom(pictures.grid(made, columns)))
+      pictures.save_png(target, pictures.zoom(pictures.grid(pictures.drawable(made, pixels), columns)))
+    elif target.suffix == '.npy':
+      with workdir.whole(target) as part, part.open('wb') as file:
+        np.save(file, made)
     elif target.suffix == '.npz':
       with workdir.whole(target) as part, part.open('wb') as file:
         np.savez_compressed(file, x=made)
     else:
       digits = max(5, len(str(len(made) - 1)))
-      for i, image in enumerate(made):
+      drawn = made if pixels.transparent else pictures.drawable(made, pixels)
+      for i, image in enumerate(drawn):
         pictures.save_png(target / f'{i:0{digits}d}.png', image)
   except OSError as error:
     raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error

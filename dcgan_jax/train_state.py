@@ -13,6 +13,7 @@ from jax import Array
 
 from dcgan_jax.latents import Latents
 from dcgan_jax.models import Discriminator, Generator
+from dcgan_jax.pixels import BYTES, Pixels
 
 PyTree = Any
 # What is folded into the key of the seed for training. Latent i of a seed has i folded in, and their numbers
@@ -22,13 +23,17 @@ TRAINING = 2**32 - 2
 
 @dataclass(frozen=True)
 class Gan:
-  """The parts that are trained: both networks, the optimizer of each, and the latents that G takes."""
+  """The parts that are trained: both networks, the optimizer of each, and what G takes and makes.
+
+  These are the latents, and the numbers of the images.
+  """
 
   generator: Generator
   discriminator: Discriminator
   generator_optimizer: optax.GradientTransformation
   discriminator_optimizer: optax.GradientTransformation
   latents: Latents
+  pixels: Pixels = BYTES
 
   def along(self, axis_name: str | None) -> 'Gan':
     """Returns these networks for a batch that is divided among devices along a mapped axis."""

@@ -111,7 +111,7 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None, turn
     turn: with 'one_per_batch', whose turn it always is, one of `TURNS`; '' lets the step's number decide.
 
   Returns:
-    (state, images, classes=None) -> (state, metrics), to be compiled by the caller. images: uint8
+    (state, images, classes=None) -> (state, metrics), to be compiled by the caller. images: `gan.pixels`
     [d_steps * B, H, W, C], B divisible by `accumulate` on each device. classes: int32 [d_steps * B], if the
     networks are told them. metrics: float32 scalars `loss_d`, `loss_g`; `penalty`, if D's gradient is
     penalized; `d_real` and `d_fake`, the mean of D(x) and D(G(z)) before D's update; `d_fake_after`, D(G(z))
@@ -132,7 +132,7 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None, turn
   def train_step(state: GanState, images: Array, classes: Array | None = None) -> tuple[GanState, Metrics]:
     key = jax.random.wrap_key_data(state.key)
     keys = Keys(*jax.random.split(jax.random.fold_in(key, state.step), 6))
-    real = normalize(images)
+    real = normalize(images, gan.pixels)
     if recipe.flip:
       real = augmentation.mirror(real, _global_keys(keys.flip, len(real), axis_name))
     y = None if classes is None else jax.nn.one_hot(classes, gan.latents.classes)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from dcgan_jax import conv, experiment, origin, parallel, sampling, settings, signals
+from dcgan_jax import conv, experiment, origin, parallel, sampling, settings, signals, tracking
 from dcgan_jax.data import cache
 from dcgan_jax.data.feed import Block, Feed
 from dcgan_jax.errors import InputError
@@ -54,6 +54,7 @@ def run(
   """
   settings.check_devices(chosen, jax.device_count())
   workdir.check_unchanged(folder, chosen, allow_config_change)
+  tracking.check(chosen.log.tracker)
   parts = experiment.build(chosen)
   init_from = origin.check(init_from, folder, parts)
   with contextlib.ExitStack() as until_the_end:
@@ -263,6 +264,7 @@ def make_plan(parts: Experiment, num_images: int, start: int, num_steps: int, pr
     distance=scoring.DISTANCE[chosen.eval.features],
     probabilities=parts.recipe.loss.output is jax.nn.sigmoid,
     heeds_collapse=chosen.train.on_collapse != 'continue',
+    tracker=chosen.log.tracker,
   )
 
 
@@ -300,8 +302,9 @@ def _draw(parts: Experiment) -> journal.Draw:
   They are always of the latents that `--mode=sample` draws for the run's seed, with a row for each class if
   the generator is told classes.
   """
+  pixels = parts.gan.pixels
   make_images: Any = jax.jit(
-    sampling.make_images(parts.gan.generator, 'stored'), compiler_options=conv.compiler_options()
+    sampling.make_images(parts.gan.generator, 'stored', pixels), compiler_options=conv.compiler_options()
   )
   latents, seed, num = parts.gan.latents, parts.settings.seed, parts.settings.sample.num
   columns = max(1, num // latents.classes) if latents.classes else None
@@ -316,7 +319,9 @@ def _draw(parts: Experiment) -> journal.Draw:
     if parts.settings.sample.statistics == 'population':
       variables = sampling.with_population(parts.gan.generator, latents, variables)
     images = make_images(variables, z)
-    return lambda: pictures.grid(np.asarray(images), columns if columns != 1 else None)
+    return lambda: pictures.grid(
+      pictures.drawable(pixels.restore(np.asarray(images)), pixels), columns if columns != 1 else None
+    )
 
   return draw
 

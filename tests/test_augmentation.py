@@ -64,6 +64,14 @@ def test_color_is_brightness_saturation_and_contrast():
   assert np.min(draws) < 0.05 and np.max(draws) > 0.95
 
 
+def test_color_leaves_the_opacity():
+  images = np.random.default_rng(0).uniform(-1, 1, (6, 8, 8, 4)).astype(np.float32)
+  keys = jax.random.split(jax.random.key(0), 6)
+  made = augmentation.augment(images, keys, ['color'])
+  np.testing.assert_array_equal(made[..., 3], images[..., 3])
+  np.testing.assert_array_equal(made[..., :3], augmentation.augment(images[..., :3], keys, ['color']))
+
+
 @pytest.mark.parametrize('kind', augmentation.KINDS)
 def test_an_image_is_augmented_by_its_own_key(kind):
   images, keys = _images(6), jax.random.split(jax.random.key(1), 6)

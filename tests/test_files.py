@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 
 import pytest
 
@@ -71,3 +72,8 @@ def test_json_is_read(tmp_path):
   assert files.read_json(tmp_path / 'x.json') == {'a': [1, 'é']}
   with pytest.raises(InputError, match='No such file'):
     files.read_json(tmp_path / 'y.json')
+
+
+def test_memory_that_is_left_is_known():
+  known = files.free_memory()
+  assert known > 2**20 if sys.platform == 'linux' else known == 0

@@ -13,6 +13,7 @@ from flax import linen as nn
 from jax import Array
 
 from dcgan_jax.models import Discriminator, Generator, alone, normalize
+from dcgan_jax.pixels import BYTES, Pixels
 
 
 @jax.custom_vjp
@@ -41,16 +42,21 @@ def _with_guided_activations(next_fun: Any, args: Any, kwargs: Any, context: Any
   return _guide(args[0], y) if context.method_name == 'activate' else y
 
 
-def make_guided_gradients(discriminator: Discriminator) -> Callable[[Any, Array, Array], Array]:
+def make_guided_gradients(
+  discriminator: Discriminator, pixels: Pixels = BYTES
+) -> Callable[[Any, Array, Array], Array]:
   """Makes guided backpropagation (Springenberg et al. 2014) from maps of D's last hidden layer to the image.
 
   The forward pass is that of D. In the backward pass, which starts at the map's maximum over positions, an
   activation passes on positive gradients to positive inputs alone. This is the rule for ReLU, applied to
   leaky ones as well.
 
+  Args:
+    discriminator: the network.
+    pixels: what the numbers of the images, as they are kept, are.
+
   Returns:
-    The function (variables, images uint8 [B, H, W, C], maps integers [B]) -> float32 [B, H, W, C], to be
-    jitted.
+    The function (variables, images [B, H, W, C], maps integers [B]) -> float32 [B, H, W, C], to be jitted.
   """
   module = discriminator.clone(dropout=0.0)
 
@@ -61,21 +67,25 @@ def make_guided_gradients(discriminator: Discriminator) -> Callable[[Any, Array,
     return outputs[1][-1][0, :, :, index].max().astype(jnp.float32)
 
   def gradients(variables: Any, images: Array, maps: Array) -> Array:
-    return jax.vmap(jax.grad(of_image, argnums=1), (None, 0, 0))(variables, normalize(images), maps)
+    return jax.vmap(jax.grad(of_image, argnums=1), (None, 0, 0))(variables, normalize(images, pixels), maps)
 
   return gradients
 
 
-def make_responses(discriminator: Discriminator) -> Callable[[Any, Array], Array]:
+def make_responses(discriminator: Discriminator, pixels: Pixels = BYTES) -> Callable[[Any, Array], Array]:
   """Makes the function from images to the maxima of the maps in D's last hidden layer.
 
+  Args:
+    discriminator: the network.
+    pixels: what the numbers of the images, as they are kept, are.
+
   Returns:
-    The function (variables, images uint8 [B, H, W, C]) -> float32 [B, maps], to be jitted.
+    The function (variables, images [B, H, W, C]) -> float32 [B, maps], to be jitted.
   """
   module = discriminator.clone(dropout=0.0)
 
   def respond(variables: Any, images: Array) -> Array:
-    outputs: Any = module.apply(variables, alone(normalize(images), module))
+    outputs: Any = module.apply(variables, alone(normalize(images, pixels), module))
     return outputs[1][-1].max((1, 2)).astype(jnp.float32)
 
   return respond

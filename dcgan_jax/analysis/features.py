@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from dcgan_jax.models import Discriminator, alone, normalize
+from dcgan_jax.pixels import BYTES, Pixels
 
 POOLED = 4  # The paper pools the maps to 4x4 maxima.
 
@@ -40,21 +41,26 @@ def to_features(activations: Iterable[Array]) -> Array:
   return jnp.concatenate([pool(x) for x in activations], axis=1)
 
 
-def make_features(discriminator: Discriminator) -> Callable[[Any, Array], Array]:
-  """Makes the function (variables, images uint8 [B, H, W, C]) -> features float16 [B, D], to be jitted."""
+def make_features(discriminator: Discriminator, pixels: Pixels = BYTES) -> Callable[[Any, Array], Array]:
+  """Makes the function (variables, images [B, H, W, C]) -> features float16 [B, D], to be jitted.
+
+  Args:
+    discriminator: the network.
+    pixels: what the numbers of the images, as they are kept, are.
+  """
   module = discriminator.clone(dropout=0.0)
 
   def look(variables: Any, images: Array) -> Array:
-    outputs: Any = module.apply(variables, alone(normalize(images), module))
+    outputs: Any = module.apply(variables, alone(normalize(images, pixels), module))
     return to_features(outputs[1]).astype(jnp.float16)
 
   return look
 
 
-def pixel_features(variables: Any, images: Array) -> Array:
-  """Returns images, uint8 [B, H, W, C], as features of their own, float16 [B, H * W * C] in [-1, 1].
+def make_pixel_features(pixels: Pixels = BYTES) -> Callable[[Any, Array], Array]:
+  """Makes the function to images [B, H, W, C] as features of their own, float16 [B, H * W * C] in [-1, 1].
 
-  The features of D are compared with these. The variables are not used; they make it a function like that of
-  `make_features`.
+  The features of D are compared with these. The function takes variables like that of `make_features`, and
+  does not use them.
   """
-  return normalize(images).reshape(len(images), -1).astype(jnp.float16)
+  return lambda variables, images: normalize(images, pixels).reshape(len(images), -1).astype(jnp.float16)

@@ -19,13 +19,14 @@ from dcgan_jax.evaluation import extractors
 from dcgan_jax.journal import pictures, plots, workdir
 from dcgan_jax.models import Generator, to_pixels
 from dcgan_jax.parallel import all_devices, map_rows
+from dcgan_jax.pixels import Pixels
 
 LEAST = 10  # samples of the class, and of the others, for a regression
 SHOWN = 12  # images in a row of the picture
 
 
 class Samples(NamedTuple):
-  """Images, uint8 [N, H, W, C], and their classes by the classifier, integers [N]."""
+  """Images as they are kept, [N, H, W, C], and their classes by the classifier, integers [N]."""
 
   images: np.ndarray
   classes: np.ndarray
@@ -63,7 +64,7 @@ def run(
   look = extractors.of_run(parts.source, real, labels, folder).look
 
   z = sampling.draw(parts.gan.latents, seed, num)
-  make = _maker(generator, layer, variables, z, look)
+  make = _maker(generator, layer, variables, z, look, parts.gan.pixels)
   before = make(np.array([], int))
   weights = _weights(generator, layer, variables, z, before.classes == index, name)
   count = int((weights > 0).sum()) if drop is None else drop
@@ -83,7 +84,9 @@ def run(
   path = folder / f'forget_{re.sub("[^0-9A-Za-z]+", "_", name)}'
   with workdir.said_if_not_written(path.with_suffix('.json')):
     workdir.write_json(path.with_suffix('.json'), report)
-    _draw(path.with_suffix('.png'), name, before.classes == index, before.images, after.images)
+    pixels = parts.gan.pixels
+    drawn = [pictures.drawable(pixels.restore(x.images), pixels) for x in (before, after)]
+    _draw(path.with_suffix('.png'), name, before.classes == index, *drawn)
     print(f'{path}.json and .png')
 
 
@@ -107,6 +110,7 @@ def _maker(
   variables: Any,
   z: np.ndarray,
   look: Callable[[np.ndarray], extractors.Features],
+  pixels: Pixels,
 ) -> Callable[[np.ndarray], Samples]:
   """Returns the function from the indices of maps to the samples without these maps.
 
@@ -116,11 +120,12 @@ def _maker(
     variables: of the generator.
     z: latents of the samples, float32 [N, Z].
     look: of the classifier.
+    pixels: what the numbers of the samples are.
   """
   without = attribution.make_without(generator, layer)
 
   def generate(variables: Any, z: Array) -> Array:
-    return to_pixels(without(variables['generator'], z, variables['kept']))
+    return to_pixels(without(variables['generator'], z, variables['kept']), pixels)
 
   mapped = map_rows(generate, all_devices())
 
@@ -212,7 +217,7 @@ def _draw(path: Path, name: str, of_class: np.ndarray, before: np.ndarray, after
     path: of the figure.
     name: of the class.
     of_class: whether each sample was of it, bool [N].
-    before: the samples, uint8 [N, H, W, C].
+    before: pictures of the samples, uint8 [N, h, w, 1 or 3].
     after: the same without maps.
   """
   from matplotlib.figure import Figure  # without pyplot, which has global state and wants a display

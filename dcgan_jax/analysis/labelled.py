@@ -12,6 +12,7 @@ from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.experiment import Experiment
 from dcgan_jax.models import normalize
+from dcgan_jax.pixels import BYTES, Pixels
 
 HELD_OUT, MOST_HELD_OUT = 5, 10_000  # a fifth is held out for validation, at most as many as the paper's
 
@@ -20,25 +21,27 @@ class Part(NamedTuple):
   """Some images of a data set, in an order of their own.
 
   Attributes:
-    images: all images of the data set, uint8 [M, H, W, C], maybe mapped from disk.
+    images: all images of the data set, as they are kept, [M, H, W, C], maybe mapped from disk.
     indices: of the images of this part, [N].
     classes: of the images of this part, [N].
+    pixels: what the numbers of the images are.
   """
 
   images: np.ndarray
   indices: np.ndarray
   classes: np.ndarray
+  pixels: Pixels = BYTES
 
   def __len__(self) -> int:
     return len(self.indices)
 
   def batches(self, size: int) -> Iterator[np.ndarray]:
-    """Yields the images, uint8 [B, H, W, C], `size` at a time."""
+    """Yields the images, [B, H, W, C], `size` at a time."""
     return (self.images[self.indices[i : i + size]] for i in range(0, len(self), size))
 
   def inputs(self, size: int) -> Iterator[Array]:
     """Yields the images as a network takes them, float32 [B, H, W, C] in [-1, 1], `size` at a time."""
-    return (normalize(jnp.asarray(batch)) for batch in self.batches(size))
+    return (normalize(jnp.asarray(batch), self.pixels) for batch in self.batches(size))
 
 
 class Split(NamedTuple):
@@ -84,7 +87,7 @@ def divide(experiment: Experiment, data_name: str | None, num: int | None, least
   test = _test(source, known.fit, num) if is_of_train(split) else None
   if test is None:
     chosen, order = np.split(order, [held_out])
-    test = Part(real, chosen, classes[chosen])
+    test = Part(real, chosen, classes[chosen], known.fit.pixels)
   validation, train = np.split(order, [held_out])
   found = len(np.unique(classes[train]))
   if len(train) < least or found < 2:
@@ -92,9 +95,8 @@ def divide(experiment: Experiment, data_name: str | None, num: int | None, least
       f'{field}={source}: {len(train)} images of {found} classes to learn from, beside those for validation '
       f'and test; a probe takes {least} or more of 2 or more'
     )
-  return Split(
-    Part(real, train, classes[train]), Part(real, validation, classes[validation]), test, len(names)
-  )
+  learned, checked = (Part(real, part, classes[part], known.fit.pixels) for part in (train, validation))
+  return Split(learned, checked, test, len(names))
 
 
 def is_of_train(split: str) -> bool:
@@ -103,7 +105,7 @@ def is_of_train(split: str) -> bool:
 
 
 def _load(source: data.Source, title: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-  """Returns the names of the classes, the images uint8 [N, H, W, C], and the class of each [N].
+  """Returns the names of the classes, the images [N, H, W, C], and the class of each [N].
 
   Raises:
     InputError: some images have no label, or cannot be decoded.
@@ -127,4 +129,4 @@ def _test(source: str, fit: data.Fit, num: int | None) -> Part | None:
     _, real, classes = _load(data.open_source(source, 'test', fit), source)
   except InputError:
     return None
-  return Part(real, np.arange(len(real))[:num], classes[:num])
+  return Part(real, np.arange(len(real))[:num], classes[:num], fit.pixels)

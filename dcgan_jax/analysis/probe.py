@@ -56,9 +56,9 @@ def run(folder: Path, num: int | None, checkpoint: str, data_name: str | None) -
     others = {key: value for key, value in net.batch_stats.items() if not key.startswith('norm')}
     stats = norm_statistics.estimate(discriminator, net.params, others, inputs)
     variables = {'params': net.params, 'batch_stats': stats}
-    rows[name] = _measure(name, features.make_features(discriminator), variables, split)
+    rows[name] = _measure(name, features.make_features(discriminator, parts.gan.pixels), variables, split)
     drawn[name] = _picture(discriminator, variables, split.train)
-  rows['pixels'] = _measure('pixels', features.pixel_features, {}, split)
+  rows['pixels'] = _measure('pixels', features.make_pixel_features(parts.gan.pixels), {}, split)
   pooled = f'{features.POOLED}x{features.POOLED}'
   report = {
     'checkpoint': f'step {step} of {folder}',
@@ -80,7 +80,7 @@ def _measure(name: str, look: Callable[..., Any], variables: Any, split: Split) 
 
   Args:
     name: of the features, for the terminal.
-    look: (variables, uint8 [B, H, W, C]) -> features float16 [B, D].
+    look: (variables, images [B, H, W, C]) -> features float16 [B, D].
     variables: that `look` takes.
     split: the images.
 
@@ -179,20 +179,23 @@ def _picture(discriminator: Discriminator, variables: Any, part: Part) -> np.nda
     part: the images to choose from.
 
   Returns:
-    The grid, uint8 [h, w, C].
+    The grid, uint8 [h, w, 1 or 3].
   """
+  pixels = part.pixels
   chosen = Part(part.images, part.indices[:LOOKED_AT], part.classes[:LOOKED_AT])
-  respond = map_rows(attribution.make_responses(discriminator), all_devices())
+  respond = map_rows(attribution.make_responses(discriminator, pixels), all_devices())
   responses = np.concatenate([respond(variables, x, BATCH_SIZE) for x in chosen.batches(4096)])
   maps, strongest = attribution.maximal(responses, MAPS, SHOWN)
   shown = part.images[chosen.indices[strongest.ravel()]]
-  gradients = jax.jit(attribution.make_guided_gradients(discriminator))
+  gradients = jax.jit(attribution.make_guided_gradients(discriminator, pixels))
   found = np.asarray(gradients(variables, shown, np.repeat(maps, SHOWN)))
   scale = np.maximum(np.abs(found).max((1, 2, 3), keepdims=True), 1e-12)
   guided = np.rint(127.5 * (1.0 + found / scale)).astype(np.uint8)
-  by_map = (len(maps), -1, *shown.shape[1:])
-  both = np.concatenate([shown.reshape(by_map), guided.reshape(by_map)], axis=1)
-  return pictures.grid(both.reshape(-1, *shown.shape[1:]), columns=2 * SHOWN)
+  drawn = pictures.drawable(pixels.restore(shown), pixels)
+  guided = pictures.drawable(guided[..., :3] if pixels.transparent else guided)
+  by_map = (len(maps), -1, *drawn.shape[1:])
+  both = np.concatenate([drawn.reshape(by_map), guided.reshape(by_map)], axis=1)
+  return pictures.grid(both.reshape(-1, *drawn.shape[1:]), columns=2 * SHOWN)
 
 
 def _draw(path: Path, drawn: dict[str, np.ndarray]) -> None:

@@ -63,6 +63,7 @@ def memory(parts: Experiment) -> str:
   settings, mesh = parts.settings, parallel.all_devices()
   count, shape = settings.train.images_per_step, (*settings.data.size, settings.data.channels)
   state, batches = report.step_arguments(parts, mesh, None)
+  bytes_each = math.prod(shape) * parts.fit.pixels.kept.itemsize
   step = parts.compile_steps(mesh)
   analysis = step.lower(state, batches).compile().memory_analysis()
   if analysis is None:
@@ -78,7 +79,7 @@ def memory(parts: Experiment) -> str:
       f'Memory of a train step: {count} images on {devices}, {each} on each, in MiB of each device',
       f"state         {size / 2**20:10,.1f}  (parameters, Adam's averages, statistics)",
       f'whole step    {total / 2**20:10,.1f}  (with activations, gradients and what they take on the way)',
-      f'data set      up to {most:,} more, {math.prod(shape):,} bytes an image; a larger one stays on disk',
+      f'data set      up to {most:,} more, {bytes_each:,} bytes an image; a larger one stays on disk',
     ]
   )
 

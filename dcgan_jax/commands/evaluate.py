@@ -36,7 +36,7 @@ def define_flags(into: flags.FlagValues) -> None:
   )
   shared.define_statistics(into)
   flags.DEFINE_string(
-    'images', None, 'A folder or an .npz of images, instead of generated ones.', flag_values=into
+    'images', None, 'A folder, an .npy or an .npz of images, instead of generated ones.', flag_values=into
   )
   processes.define_flags(into)
 

@@ -20,7 +20,7 @@ def define_flags(into: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'out',
     'samples.png',
-    'A .png for a grid, an .npz for an array, or a folder for one .png each.',
+    'A .png for a grid, an .npy or .npz for an array, or a folder for one .png each.',
     flag_values=into,
   )
   flags.DEFINE_string(

@@ -86,7 +86,7 @@ def read_npy(path: Path) -> np.ndarray:
   Raises:
     InputError: what is wrong with the file, without its name.
   """
-  with _opened_npy(path) as array:
+  with opened_npy(path) as array:
     return array.read()
 
 
@@ -96,14 +96,16 @@ def map_npy(path: Path) -> np.ndarray:
   Raises:
     InputError: what is wrong with the file, without its name.
   """
-  with _opened_npy(path) as array:
+  with opened_npy(path) as array:
     if not math.prod(array.shape):
       raise InputError('is empty')
     order = 'F' if array.in_columns else 'C'
     return np.memmap(path, array.dtype, 'r', array.file.tell(), array.shape, order)  # type: ignore[call-overload]
 
 
-def write_npy(path: Path, parts: Iterable[np.ndarray], row: tuple[int, ...], dtype: type) -> int:
+def write_npy(
+  path: Path, parts: Iterable[np.ndarray], row: tuple[int, ...], dtype: np.typing.DTypeLike
+) -> int:
   """Writes an .npy file of rows that come one part after the other, without holding them in memory.
 
   The file is whole or not there, also after a kill: it has another name until it is on the disk.
@@ -139,7 +141,7 @@ def write_npy(path: Path, parts: Iterable[np.ndarray], row: tuple[int, ...], dty
   return count
 
 
-def _header(count: int, row: tuple[int, ...], dtype: type) -> bytes:
+def _header(count: int, row: tuple[int, ...], dtype: np.typing.DTypeLike) -> bytes:
   """Returns the header of an .npy file, which has the same length for any number of rows."""
   content = {'descr': np.dtype(dtype).str, 'fortran_order': False, 'shape': (count, *row)}
   text = f'{content}'.encode().ljust(HEADER - 11) + b'\n'
@@ -163,13 +165,23 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def names_npz(path: Path) -> list[str]:
+  """Returns the names of the arrays of an .npz file.
+
+  Raises:
+    InputError: what is wrong with the file, without its name.
+  """
+  with _opened_zip(path) as archive:
+    return [member.filename.removesuffix('.npy') for member in archive.infolist()]
+
+
 @contextlib.contextmanager
-def opened_npz(path: Path, name: str) -> Iterator[Array]:
+def opened_npz(path: Path, *names: str) -> Iterator[Array]:
   """Opens one array of an .npz file, compressed or not.
 
   Args:
     path: of the file.
-    name: of the array; where there is none of this name, the first one is opened.
+    names: of the array, any of them; where there is none of these names, the first array is opened.
 
   Raises:
     InputError: what is wrong with the file, without its name.
@@ -178,14 +190,18 @@ def opened_npz(path: Path, name: str) -> Iterator[Array]:
     members = {member.filename.removesuffix('.npy'): member for member in archive.infolist()}
     if not members:
       raise InputError('has no arrays in it')
-    member = members.get(name, next(iter(members.values())))
+    member = next((members[name] for name in names if name in members), next(iter(members.values())))
     with archive.open(member) as file:
       yield _open_array(file, member.file_size)
 
 
 @contextlib.contextmanager
-def _opened_npy(path: Path) -> Iterator[Array]:
-  """Opens the array of an .npy file."""
+def opened_npy(path: Path) -> Iterator[Array]:
+  """Opens the array of an .npy file.
+
+  Raises:
+    InputError: what is wrong with the file, without its name.
+  """
   try:
     size = files.size(path)
     with path.open('rb') as file:

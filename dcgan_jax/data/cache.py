@@ -12,7 +12,6 @@ import json
 import math
 import os
 import platform
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from filelock import FileLock, Timeout
 from dcgan_jax import files
 from dcgan_jax.data import arrays as arrays_files
 from dcgan_jax.data import sources
+from dcgan_jax.data.array_file import ArrayFile
 from dcgan_jax.errors import InputError
 
 Arrays = dict[str, np.ndarray]
@@ -47,7 +47,7 @@ def load(source: sources.Source, title: str) -> np.ndarray:
     title: what the source is called in the progress bar and in errors.
 
   Returns:
-    uint8 [N, H, W, C], without the images that cannot be decoded.
+    [N, H, W, C] as `source.fit.pixels` are kept, without the images that cannot be decoded.
 
   Raises:
     InputError: no image could be decoded.
@@ -59,28 +59,34 @@ def load_large(source: sources.Source, title: str) -> tuple[np.ndarray, list[str
   """Loads images as `load` does, unless neither the disk nor half of the memory has room for them.
 
   Returns:
-    The images, uint8 [N, H, W, C], and the names of those that cannot be decoded and are left out; None if
-    there is no room.
+    The images, [N, H, W, C], and the names of those that cannot be decoded and are left out; None if there is
+    no room.
 
   Raises:
     InputError: no image could be decoded.
   """
   mapped = _load_mapped(source, title)
-  if mapped is None and size(source) <= _memory() // 2:
+  if mapped is None and size(source) <= files.free_memory() // 2:
     return sources.load(source, title)
   return mapped
 
 
 def size(source: sources.Source) -> int:
   """Returns how many bytes all images of a source take when they are decoded."""
-  return len(source) * math.prod((*source.fit.image_size, source.fit.channels))
+  fit = source.fit
+  return len(source) * math.prod((*fit.image_size, fit.channels)) * fit.pixels.kept.itemsize
 
 
 def _load_mapped(source: sources.Source, title: str) -> tuple[np.ndarray, list[str]] | None:
   """Returns the images of the cache, and the names of those left out; decodes them first if need be.
 
-  Where they cannot be kept it says why and returns None.
+  Where they cannot be kept it says why and returns None. An array that needs no change is not copied.
   """
+  if isinstance(source, ArrayFile):
+    if not source.is_bound:
+      arrays('checked', source.identity(), source.check)
+    if (ready := source.ready()) is not None:
+      return ready, []
   description = f'{VERSION} {source.identity()} {source.fit}'
   target = folder() / 'images' / (hashlib.sha256(description.encode()).hexdigest()[:32] + '.npy')
   about = target.with_suffix('.json')
@@ -122,7 +128,8 @@ def _decode_to(target: Path, about: Path, description: str, source: sources.Sour
     about.write_text(json.dumps({'source': description, 'skipped': skipped}))  # before the images are there
 
   with contextlib.closing(sources.decoded(source, title)) as chunks:
-    arrays_files.write_npy(target, images(), (*source.fit.image_size, source.fit.channels), np.uint8)
+    fit = source.fit
+    arrays_files.write_npy(target, images(), (*fit.image_size, fit.channels), fit.pixels.kept)
 
 
 @contextlib.contextmanager
@@ -148,17 +155,6 @@ def _turn(target: Path, title: str) -> Iterator[None]:
     lock.release()
 
 
-def _memory() -> int:
-  """Returns the bytes of memory that this process may still take, as far as Linux tells; 0 elsewhere."""
-  found = []
-  with contextlib.suppress(OSError):
-    lines = re.findall(r'MemAvailable:\s*(\d+) kB', Path('/proc/meminfo').read_text())
-    found += [int(kibibytes) * 1024 for kibibytes in lines]
-  with contextlib.suppress(OSError, ValueError):  # It is "max" in a container without a limit.
-    found.append(int(Path('/sys/fs/cgroup/memory.max').read_text()))
-  return min(found, default=0)
-
-
 def _kept_images(target: Path, about: Path, source: sources.Source) -> tuple[np.ndarray, list[str]] | None:
   """Returns kept images and the names of those left out; None if they are not there, or not whole."""
   try:
@@ -166,7 +162,8 @@ def _kept_images(target: Path, about: Path, source: sources.Source) -> tuple[np.
   except InputError:
     return None
   skipped = notes.get('skipped') if isinstance(notes, dict) else None
-  if images.dtype != np.uint8 or images.shape[1:] != (*source.fit.image_size, source.fit.channels):
+  fit = source.fit
+  if images.dtype != fit.pixels.kept or images.shape[1:] != (*fit.image_size, fit.channels):
     return None
   if not isinstance(skipped, list) or not all(isinstance(name, str) for name in skipped):
     return None

@@ -4,12 +4,15 @@ import contextlib
 import threading
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dcgan_jax.errors import InputError
+from dcgan_jax.pixels import BYTES, Pixels
 
 # Pillow raises these on a broken file: its own error, an early end, a broken chunk, a decompression bomb.
 UNREADABLE = (
@@ -35,30 +38,39 @@ class Fit:
 
   Attributes:
     image_size: height and width in pixels.
-    channels: 1 makes gray (luma), 3 makes RGB.
+    channels: 1 makes gray (luma), 3 makes RGB, 4 makes RGBA whose colours are multiplied by their opacity.
     mode: 'crop' takes the largest centred part of the right shape; 'squash' takes the whole picture.
-    background: RGB in 0..255, the colour behind transparent pixels.
+    background: RGB in 0..255, the colour behind transparent pixels, unless there are four channels.
+    pixels: what the numbers of the training images are.
   """
 
   image_size: tuple[int, int]
   channels: int
   mode: str = 'crop'
   background: tuple[int, int, int] = (255, 255, 255)
+  pixels: Pixels = field(default=BYTES, repr=False)  # That of a source is a part of its identity.
 
   def __call__(self, image: Image.Image) -> np.ndarray:
-    """Returns any Pillow image as uint8 [H, W, channels]; resizing is bilinear and anti-aliased."""
+    """Returns any Pillow image as uint8 [H, W, channels], with 1, 3 or 4 channels."""
     image = _to_eight_bits(ImageOps.exif_transpose(image))
-    if image.has_transparency_data:
+    if self.channels == 4:
+      image = image.convert('RGBA').convert('RGBa')
+    elif image.has_transparency_data:
       image = image.convert('RGBA')
       canvas = Image.new('RGBA', image.size, (*self.background, 255))
       image = Image.alpha_composite(canvas, image)
-    image = image.convert('L' if self.channels == 1 else 'RGB')
+    if self.channels != 4:
+      image = image.convert('L' if self.channels == 1 else 'RGB')
+    return np.asarray(self.resized(image)).reshape(*self.image_size, self.channels)
+
+  def resized(self, image: Image.Image) -> Image.Image:
+    """Returns an image in the right size; resizing is bilinear and anti-aliased."""
     height, width = self.image_size
-    if image.size != (width, height):
-      if self.mode == 'crop':
-        image = image.crop(self._centre(image.size))
-      image = image.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image).reshape(height, width, self.channels)
+    if image.size == (width, height):
+      return image
+    if self.mode == 'crop':
+      image = image.crop(self._centre(image.size))
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
   def _centre(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Returns the largest centred part of the right shape: left, top, right and bottom in pixels."""
@@ -68,6 +80,22 @@ class Fit:
     kept_height = max(1, round(self.image_size[0] * scale))
     left, top = (width - kept_width) // 2, (height - kept_height) // 2
     return left, top, left + kept_width, top + kept_height
+
+
+def check(field: str, fit: Fit) -> None:
+  """Refuses to make arrays of other numbers or channels of pictures.
+
+  Args:
+    field: what the pictures are called in the error.
+    fit: how they would be made to fit.
+
+  Raises:
+    InputError: pictures cannot be made to fit so.
+  """
+  if fit.pixels.dtype != 'uint8' or fit.channels not in (1, 3, 4):
+    raise InputError(
+      f'{field}: has pictures of 8 bits and 1, 3 or 4 channels, not {fit.pixels.dtype} and {fit.channels}'
+    )
 
 
 def read(file: Path | IO[bytes], fit: Fit) -> np.ndarray | None:

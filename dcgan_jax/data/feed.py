@@ -74,7 +74,7 @@ class Feed:
     if loaded is None or not mapped:
       way = 'decoded again in every epoch, because the cache has no room for them'
     else:
-      way = f'read from {"the cache" if isinstance(loaded[0], np.memmap) else "memory"} as needed'
+      way = f'read from {"the disk" if isinstance(loaded[0], np.memmap) else "memory"} as needed'
     mib = cache.size(self.source) / 2**20
     decoded = f'{mib / 2**10:,.1f} GiB' if mib >= 2**10 else f'{mib:,.1f} MiB'
     limit = f'data.memory_limit={self.memory_limit} MiB'

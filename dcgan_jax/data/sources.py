@@ -1,4 +1,4 @@
-"""Sources of training images: digits, folders, tfds. Nothing here imports JAX or TensorFlow."""
+"""Sources of training images: digits, folders, arrays, tfds. Nothing here imports JAX or TensorFlow."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from dcgan_jax import files, threads
-from dcgan_jax.data import decode
+from dcgan_jax.data import array_file, decode
 from dcgan_jax.data.decode import Fit
 from dcgan_jax.errors import InputError, printable
 
@@ -37,7 +37,10 @@ class Source(Protocol):
     ...
 
   def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
-    """Returns the images with these numbers, uint8 [H, W, C] each; None for one that cannot be decoded."""
+    """Returns the images with these numbers, [H, W, C] each; None for one that cannot be decoded.
+
+    Their numbers are those of `fit.pixels`, as they are kept.
+    """
     ...
 
   def name(self, index: int) -> str:
@@ -180,6 +183,7 @@ def open_folder(folder: Path, fit: Fit) -> Folder:
   """
   if not folder.is_dir():
     raise InputError(f'data.source=folder:{folder}: no such folder; give the path of one with images')
+  decode.check(f'data.source=folder:{folder}', fit)
   found, closed = _files(folder)
   candidates = [p for p in found if p.suffix.lower() in SUFFIXES]
   with ThreadPoolExecutor() as pool:
@@ -236,13 +240,13 @@ def load(source: Source, title: str) -> tuple[np.ndarray, list[str]]:
     title: what the source is called in the progress bar and in errors.
 
   Returns:
-    The images, uint8 [N, H, W, C], and the names of those that cannot be decoded.
+    The images as they are kept, [N, H, W, C], and the names of those that cannot be decoded.
 
   Raises:
     InputError: not one image could be decoded.
   """
   fit, count = source.fit, 0
-  images = np.empty((len(source), *fit.image_size, fit.channels), np.uint8)
+  images = np.empty((len(source), *fit.image_size, fit.channels), fit.pixels.kept)
   skipped: list[str] = []
   for chunk, unreadable in decoded(source, title):
     images[count : count + len(chunk)] = chunk
@@ -256,7 +260,7 @@ def decoded(source: Source, title: str) -> Generator[tuple[np.ndarray, list[str]
   """Decodes a whole source as `load` does, of which only a small part is in memory at any time.
 
   Yields:
-    The next images, uint8 [n, H, W, C], and the names of those among them that cannot be decoded and are left
+    The next images, [n, H, W, C], and the names of those among them that cannot be decoded and are left
     out.
 
   Raises:
@@ -281,7 +285,7 @@ def decoded(source: Source, title: str) -> Generator[tuple[np.ndarray, list[str]
 def _decode(source: Source, indices: Sequence[int]) -> tuple[np.ndarray, list[str]]:
   """Returns the images with these numbers, and the names of those that cannot be decoded."""
   images = source.read(indices)
-  made = np.empty((len(images), *source.fit.image_size, source.fit.channels), np.uint8)
+  made = np.empty((len(images), *source.fit.image_size, source.fit.channels), source.fit.pixels.kept)
   readable = [image for image in images if image is not None]
   for row, image in zip(made, readable):
     row[...] = image
@@ -292,7 +296,7 @@ def open_source(source: str, split: str, fit: Fit) -> Source:
   """Opens a source, and first downloads and prepares a tfds data set that is not on this machine yet.
 
   Args:
-    source: 'digits' | 'tfds:NAME' | 'folder:PATH' | 'stacked:' and one of these.
+    source: 'digits' | 'tfds:NAME' | 'folder:PATH' | 'npy:PATH' | 'stacked:' and one of these.
     split: which split of a tfds data set, in its own notation ('train', 'train[:10%]').
     fit: how each image is made to fit.
 
@@ -301,7 +305,7 @@ def open_source(source: str, split: str, fit: Fit) -> Source:
   """
   kind, _, name = source.partition(':')
   if kind not in SOURCES or (kind == 'digits') != (name == ''):
-    raise InputError(f'data.source={source!r}: choose digits, tfds:NAME or folder:PATH')
+    raise InputError(f'data.source={source!r}: choose digits, tfds:NAME, folder:PATH or npy:PATH')
   return SOURCES[kind](name, split, fit)
 
 
@@ -325,6 +329,7 @@ def _open_tfds(name: str, split: str, fit: Fit) -> Source:
   """Opens a tfds data set."""
   from dcgan_jax.data import tfds  # slow to import
 
+  decode.check(f'data.source=tfds:{name}', fit)
   return tfds.open_tfds(name, split, fit)
 
 
@@ -332,6 +337,7 @@ def _open_tfds(name: str, split: str, fit: Fit) -> Source:
 SOURCES: dict[str, Callable[[str, str, Fit], Source]] = {
   'digits': _open_digits,
   'folder': lambda name, split, fit: open_folder(files.named('data.source', name), fit),
+  'npy': lambda name, split, fit: array_file.open_file(name, fit),
   'stacked': _open_stacked,
   'tfds': _open_tfds,
 }

@@ -33,7 +33,7 @@ def batches_mapped(
   """Yields the batches of step, step + 1 and so on without end, in the order of `batch_indices`.
 
   Args:
-    images: all of them, uint8 [N, H, W, C], as a rule mapped from the disk.
+    images: all of them, [N, H, W, C], as a rule mapped from the disk.
     seed: of the order.
     step: the step of the first batch.
     batch_size: images of a global batch.
@@ -41,7 +41,7 @@ def batches_mapped(
     classes: of all images, int32 [N], if they are wanted.
 
   Yields:
-    Images, uint8 [rows, H, W, C], and their classes, int32 [rows], if they are wanted; new arrays each time.
+    Images, [rows, H, W, C], and their classes, int32 [rows], if they are wanted; new arrays each time.
   """
   every = [np.asarray(x) for x in (images, classes) if x is not None]  # What is taken of a memmap is one too.
 
@@ -76,7 +76,7 @@ def batches_streamed(
     classes: of all images, int32 [N], if they are wanted.
 
   Yields:
-    Images, uint8 [rows, H, W, C], and their classes, int32 [rows], if they are wanted.
+    Images, [rows, H, W, C], and their classes, int32 [rows], if they are wanted.
 
   Raises:
     InputError: no image can be decoded.

@@ -16,6 +16,7 @@ from jax import Array, lax
 
 from dcgan_jax import conv
 from dcgan_jax.models import normalize
+from dcgan_jax.pixels import BYTES, Pixels
 
 VERSION = 2  # of the network and its training; raise it when its features come to differ
 FEATURES = 128
@@ -31,21 +32,23 @@ class Classifier(nn.Module):
 
   Attributes:
     classes: how many classes there are.
+    pixels: what the numbers of the images are.
   """
 
   classes: int
+  pixels: Pixels = BYTES
 
   @nn.compact
   def __call__(self, images: Array) -> tuple[Array, Array]:
     """Computes features and logits.
 
     Args:
-      images: uint8 [B, H, W, C].
+      images: [B, H, W, C], as they are kept.
 
     Returns:
       Features, float32 [B, 128], and logits, float32 [B, classes].
     """
-    x = normalize(images)
+    x = normalize(images, self.pixels)
     strides = (2 if x.shape[1] >= 48 else 1, 2, 2)
     for width, stride in zip((32, 64, 128), strides):
       x = nn.relu(nn.Conv(width, (3, 3), (stride, stride), precision=_PRECISION)(x))
@@ -61,15 +64,16 @@ class Trained(NamedTuple):
   accuracy: float
 
 
-def train(images: np.ndarray, labels: np.ndarray, classes: int) -> Trained:
+def train(images: np.ndarray, labels: np.ndarray, classes: int, pixels: Pixels = BYTES) -> Trained:
   """Trains a classifier on one device, with Adam at a rate that falls linearly to 0.
 
   Args:
-    images: uint8 [N, H, W, C].
+    images: [N, H, W, C], as they are kept.
     labels: [N], integers in [0, classes).
     classes: how many classes there are.
+    pixels: what the numbers of the images are.
   """
-  module = Classifier(classes)
+  module = Classifier(classes, pixels)
   held_out = np.arange(len(images)) % HELD_OUT == 0
   learned, tested = np.flatnonzero(~held_out), np.flatnonzero(held_out)
   steps = min(STEPS, max(1, EPOCHS * len(learned) // BATCH_SIZE))

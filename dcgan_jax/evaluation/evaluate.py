@@ -5,7 +5,7 @@ the real ones nearest to them.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors, scores, scoring
 from dcgan_jax.evaluation.scoring import LEAST
 from dcgan_jax.journal import pictures, plots, workdir
+from dcgan_jax.pixels import Pixels
 
 
 def run(
@@ -34,7 +35,7 @@ def run(
     seed: of the latents.
     checkpoint: 'last', 'best' or the number of a step.
     chosen: the extractor of the features.
-    images_from: a folder or an .npz of images to score instead of generated ones.
+    images_from: a folder, an .npy or an .npz of images to score instead of generated ones.
     statistics: of batch norm, see `sampling.Sampler.from_latents`.
 
   Raises:
@@ -43,39 +44,117 @@ def run(
   if num < LEAST:
     raise InputError(f'num={num}: scores take {LEAST} images or more')
   parts = experiment.build(workdir.read_settings(folder))
-  labels, make_extractor = extractors.prepare(chosen, parts, folder)
-  source, name, split = parts.source, parts.settings.data.source, parts.settings.data.split
-  given = None if images_from is None else _read_images(images_from, source.fit, num)
+  prepared = extractors.prepare(chosen, parts, folder)
+  fit = parts.source.fit
+  given = None if images_from is None else _read_images(images_from, fit, num)
   cache.keep_compiled_programs()
   sampler = sampling.load(folder, checkpoint) if given is None else None
-  real = cache.load(source, name)
-  scoring.check_enough(name, real)
-  asked = scoring.classes_like_data(parts, num, seed) if given is None else None
+  real = _real_images(parts)
   if sampler is not None:
-    fake = sampler.sample(num, seed, statistics, asked)
+    asked = scoring.classes_like_data(parts, num, seed)
+    made = fit.pixels.keep(sampler.sample(num, seed, statistics, asked))
     used = statistics or sampler.statistics
-    origin = f'step {sampler.step} of {folder}, seed {seed}, {used} statistics'
+    fake = _Images(made, f'step {sampler.step} of {folder}, seed {seed}, {used} statistics', used, asked)
   elif given is not None:
-    fake, origin, used = given, str(images_from), 'unknown'
+    fake = _Images(given, str(images_from))
+  compared = _compare(parts, prepared, real, fake)
+  print(_table(compared.report))
+  if parallel.is_main():
+    ours, theirs = compared.found['features'], compared.reference['features']
+    _write(folder, compared.report, _beside_nearest(fake.pixels, ours, real, theirs, fit.pixels))
 
+
+def score_images(
+  folder: str | Path, images: np.ndarray, chosen: extractors.Chosen | None = None
+) -> dict[str, Any]:
+  """Scores images from elsewhere against the data of a run, and writes no report.
+
+  Args:
+    folder: the workdir of the run, which keeps the classifier once it is trained.
+    images: [N, H, W, C], N at least 10, in the dtype and the range of the run's data: uint8 of pictures.
+    chosen: the extractor of the features; by default the classifier.
+
+  Returns:
+    What `--mode=evaluate` writes to evaluation.json: 'scores' by name, 'protocol', 'classes' and more.
+
+  Raises:
+    InputError: in one line; there is no run, or the images are no such images.
+  """
+  parts = experiment.build(workdir.read_settings(Path(folder)))
+  prepared = extractors.prepare(chosen or extractors.Chosen('classifier'), parts, Path(folder))
+  fit = parts.source.fit
+  _check_images('array', images.dtype, images.shape, fit)
+  _check_numbers('array', images, fit)
+  fake = _Images(fit.pixels.keep(images), 'an array')
+  return _compare(parts, prepared, _real_images(parts), fake).report
+
+
+class _Images(NamedTuple):
+  """Images that are scored.
+
+  Attributes:
+    pixels: of them, as they are kept, [N, H, W, C].
+    origin: where they are from, in words.
+    statistics: of the generator's batch norm; 'unknown' for images from elsewhere.
+    asked: the classes that the generator was asked for, integers [N]; None if it is told none.
+  """
+
+  pixels: np.ndarray
+  origin: str
+  statistics: str = 'unknown'
+  asked: np.ndarray | None = None
+
+
+class _Compared(NamedTuple):
+  """Images compared with real ones: the report, the features of both, see `extractors.reference`."""
+
+  report: dict[str, Any]
+  found: extractors.Features
+  reference: dict[str, np.ndarray]
+
+
+def _real_images(parts: experiment.Experiment) -> np.ndarray:
+  """Returns all images of a run's data, as they are kept.
+
+  Raises:
+    InputError: they are too few.
+  """
+  name = parts.settings.data.source
+  real = cache.load(parts.source, name)
+  scoring.check_enough(name, real)
+  return real
+
+
+def _compare(
+  parts: experiment.Experiment, prepared: extractors.Prepared, real: np.ndarray, fake: _Images
+) -> _Compared:
+  """Scores images.
+
+  Args:
+    parts: of the run with whose data they are compared.
+    prepared: see `extractors.prepare`.
+    real: all images of the data, as they are kept.
+    fake: the images.
+  """
+  labels, make_extractor = prepared
+  source, split = parts.source, parts.settings.data.split
   extractor = make_extractor(real)
   reference = extractors.reference(source, real, extractor)
-  found = extractor.look(fake)
+  found = extractor.look(fake.pixels)
+  count, neighbours = len(fake.pixels), len(reference['features'])
   report = {
-    'images': origin,
-    'num': len(fake),
-    'against': f'{len(real)} images of {name}, {split}, {source.fit.image_size}',
+    'images': fake.origin,
+    'num': count,
+    'against': f'{len(real)} images of {parts.settings.data.source}, {split}, {source.fit.image_size}',
     'features': extractor.kind,
     'about': extractor.description,
-    'protocol': scoring.protocol(extractor, len(fake), len(reference['features']), split, used),
+    'protocol': scoring.protocol(extractor, count, neighbours, split, fake.statistics),
     **_results(found, reference, extractor.kind, labels, isinstance(source, sources.Stacked)),
   }
-  if asked is not None and 'classes' in report and labels is not None:
+  if fake.asked is not None and 'classes' in report and labels is not None:
     moments = extractors.class_moments(source, real, extractor, labels)
-    report['asked'] = scoring.by_class(found, asked, moments, labels.names)
-  print(_table(report))
-  if parallel.is_main():
-    _write(folder, report, _beside_nearest(fake, found['features'], real, reference['features']))
+    report['asked'] = scoring.by_class(found, fake.asked, moments, labels.names)
+  return _Compared(report, found, reference)
 
 
 def _write(folder: Path, report: dict[str, Any], beside_nearest: np.ndarray) -> None:
@@ -114,7 +193,10 @@ def _results(
 
 
 def _read_images(origin: str, fit: data.Fit, num: int) -> np.ndarray:
-  """Reads the first `num` images, uint8 [N, H, W, C], of an .npz, or of a folder and makes these fit.
+  """Reads the first `num` images of an .npy or .npz, or of a folder and makes these fit.
+
+  Returns:
+    [N, H, W, C], as they are kept.
 
   Raises:
     InputError: there is neither, or the images are too few or of another shape.
@@ -128,13 +210,15 @@ def _read_images(origin: str, fit: data.Fit, num: int) -> np.ndarray:
     _check_images(origin, given.dtype, given.shape, fit)
     return given[:num]
   try:
-    with arrays.opened_npz(path, 'x') as array:
+    with arrays.opened_npy(path) if path.suffix == '.npy' else arrays.opened_npz(path, 'x') as array:
       _check_images(origin, array.dtype, array.shape, fit)
-      return array.read(num)
+      given = array.read(num)
+      _check_numbers(origin, given, fit)
+      return fit.pixels.keep(given)
   except InputError as error:
     if str(error).startswith('images='):
       raise
-    raise InputError(f'images={origin}: is no folder and no .npz of images: {error}') from error
+    raise InputError(f'images={origin}: is no folder and no .npy or .npz of images: {error}') from error
 
 
 def _check_images(origin: str, dtype: np.dtype, shape: tuple[int, ...], fit: data.Fit) -> None:
@@ -143,11 +227,22 @@ def _check_images(origin: str, dtype: np.dtype, shape: tuple[int, ...], fit: dat
   Raises:
     InputError: they are of another shape, or too few.
   """
-  wanted = (*fit.image_size, fit.channels)
-  if dtype != np.uint8 or shape[1:] != wanted:
-    raise InputError(f'images={origin}: {dtype} {shape}; this run has uint8 (N, *{wanted})')
+  wanted, kind = (*fit.image_size, fit.channels), fit.pixels.dtype
+  if dtype != kind or shape[1:] != wanted:
+    raise InputError(f'images={origin}: {dtype} {shape}; this run has {kind} (N, *{wanted})')
   if shape[0] < LEAST:
     raise InputError(f'images={origin}: has {shape[0]} images; scores take {LEAST} or more')
+
+
+def _check_numbers(origin: str, given: np.ndarray, fit: data.Fit) -> None:
+  """Refuses images whose numbers are not in the range of the run's.
+
+  Raises:
+    InputError: some are not, or are no numbers (NaN).
+  """
+  low, high = fit.pixels.low, fit.pixels.high
+  if not (given >= low).all() or not (given <= high).all():
+    raise InputError(f'images={origin}: has numbers that are not from {low:g} to {high:g}, data.value_range')
 
 
 def _table(report: dict[str, Any]) -> str:
@@ -179,25 +274,26 @@ def _table(report: dict[str, Any]) -> str:
 
 
 def _beside_nearest(
-  fake: np.ndarray, fake_features: np.ndarray, real: np.ndarray, real_features: np.ndarray
+  fake: np.ndarray, fake_features: np.ndarray, real: np.ndarray, real_features: np.ndarray, pixels: Pixels
 ) -> np.ndarray:
   """Draws a row for each of the first images: the image, and the five real ones with the nearest features.
 
   Args:
-    fake: the images, uint8 [N, H, W, C].
+    fake: the images, as they are kept, [N, H, W, C].
     fake_features: [N, D].
-    real: all real images, uint8 [M, H, W, C].
+    real: all real images, likewise [M, H, W, C].
     real_features: of those of them that `extractors.kept_images` selects.
+    pixels: what the numbers of the images are.
 
   Returns:
-    The grid, uint8 [h, w, C].
+    The grid, uint8 [h, w, 1 or 3].
   """
   kept = extractors.kept_images(len(real))
   shown = []
   for i in range(min(8, len(fake))):
     nearest = np.argsort(np.square(real_features - fake_features[i]).sum(1))[:5]
     shown += [fake[i], *real[kept[nearest]]]
-  return pictures.grid(np.stack(shown), columns=6)
+  return pictures.grid(pictures.drawable(pixels.restore(np.stack(shown)), pixels), columns=6)
 
 
 def _draw(path: Path, classes: dict[str, Any] | None, picture: np.ndarray) -> None:

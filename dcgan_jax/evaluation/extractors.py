@@ -15,6 +15,8 @@ from dcgan_jax.data.sources import Stacked
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, inception, learned, scores
 from dcgan_jax.experiment import Experiment
+from dcgan_jax.models import normalize
+from dcgan_jax.pixels import BYTES, Pixels
 
 KEPT = 10_000  # real images whose features are kept, for distances between single images
 BATCH_SIZE = {'classifier': 256, 'inception': 32}  # images that each device works on at a time
@@ -29,7 +31,7 @@ class Extractor(NamedTuple):
     kind: 'classifier' | 'inception'.
     protocol: which network with which weights makes the features, from images resized in which way; a part of
       `scoring.protocol`.
-    look: takes images, uint8 [N, H, W, C], and returns their `Features`.
+    look: takes images as they are kept, [N, H, W, C], and returns their `Features`.
     description: the same for people.
   """
 
@@ -73,9 +75,11 @@ class Labels(NamedTuple):
     return np.bincount(self.classes, minlength=len(self.names)) / len(self.classes)
 
 
-def prepare(
-  chosen: Chosen, experiment: Experiment, folder: Path | None = None
-) -> tuple[Labels | None, Callable[[np.ndarray], Extractor]]:
+# The classes of real images, if they are needed, and the function that makes the extractor from all of them.
+Prepared = tuple[Labels | None, Callable[[np.ndarray], Extractor]]
+
+
+def prepare(chosen: Chosen, experiment: Experiment, folder: Path | None = None) -> Prepared:
   """Checks that an extractor can be had, before any image is decoded.
 
   Args:
@@ -85,14 +89,21 @@ def prepare(
 
   Returns:
     The labels of the real images, or None for Inception; and the function that makes the extractor from all
-    real images, uint8 [N, H, W, C].
+    real images, [N, H, W, C].
 
   Raises:
-    InputError: in one line; the data has no classes, or Inception's weights are not there.
+    InputError: in one line; the data has no classes, Inception's weights are not there, or the images are not
+      for it.
   """
+  fit = experiment.fit
+  if chosen.kind == 'inception' and fit.channels not in (1, 3):
+    raise InputError(
+      f'features=inception: takes images of 1 or 3 channels, and data.channels={fit.channels}; take '
+      'features=classifier'
+    )
   if chosen.kind == 'inception':
     variables = inception.read_weights(find_weights(chosen.weights, chosen.download))
-    return None, lambda real: of_inception(variables, chosen.resizer)
+    return None, lambda real: of_inception(variables, chosen.resizer, fit.pixels)
   source = experiment.source
   labels = Labels(*source.labels())
   return labels, lambda real: of_run(source, real, labels, folder)
@@ -134,7 +145,7 @@ def of_classifier(
 
   Args:
     source: of the images.
-    real: all of them, uint8 [N, H, W, C].
+    real: all of them, as they are kept, [N, H, W, C].
     labels: of all of them.
     folder: the workdir of the run, which then keeps the classifier, see `learned`; None for no run.
 
@@ -143,8 +154,9 @@ def of_classifier(
   """
   if len(labels.classes) != len(real):
     raise InputError('features=classifier: images that cannot be decoded have labels; remove them')
-  found = learned.of_run(_identity(source), real, labels.classes, labels.names, folder)
-  apply = classifier.Classifier(len(labels.names)).apply
+  pixels = source.fit.pixels
+  found = learned.of_run(_identity(source), real, labels.classes, labels.names, folder, pixels)
+  apply = classifier.Classifier(len(labels.names), pixels).apply
   return Extractor(
     'classifier',
     f'features=classifier/{classifier.VERSION} weights={found.fingerprint}',
@@ -175,15 +187,18 @@ def of_stacked(source: Stacked, folder: Path | None = None) -> Extractor:
   return gray._replace(protocol=protocol, look=look, description=f'for each channel {gray.description}')
 
 
-def of_inception(variables: Any, resizer: str) -> Extractor:
+def of_inception(variables: Any, resizer: str, pixels: Pixels = BYTES) -> Extractor:
   """Returns Inception-v3, whose features FID is made of.
 
   Args:
     variables: of the network, see `inception.read_weights`.
     resizer: 'tf1' | 'pytorch', see `inception.prepare`.
+    pixels: what the numbers of the images are; they are scaled to those of ordinary pictures.
   """
 
   def apply(variables: Any, images: Any) -> Any:
+    if pixels != BYTES:
+      images = (normalize(images, pixels) + 1.0) * 127.5
     return inception.Inception().apply(variables, inception.prepare(images, resizer))
 
   return Extractor(
@@ -218,7 +233,7 @@ def reference(source: data.Source, real: np.ndarray, extractor: Extractor) -> di
 
   Args:
     source: of the images.
-    real: all of them, uint8 [N, H, W, C].
+    real: all of them, [N, H, W, C].
     extractor: of their features.
 
   Returns:

@@ -193,7 +193,7 @@ def prepare(images: Array, resizer: str = 'tf1') -> Array:
   """Resizes and scales images to what `Inception` takes.
 
   Args:
-    images: uint8 [B, H, W, 3], or gray [B, H, W, 1].
+    images: numbers from 0 to 255, [B, H, W, 3], or gray [B, H, W, 1].
     resizer: 'tf1' takes pixel i at i H / 299, as TensorFlow 1 and torch-fidelity do; 'pytorch' takes it at
       (i + 0.5) H / 299 - 0.5, as pytorch-fid does. Both are bilinear and not anti-aliased.
 

@@ -21,6 +21,7 @@ from dcgan_jax.data import arrays, cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier
 from dcgan_jax.journal import workdir
+from dcgan_jax.pixels import BYTES, Pixels
 
 FILE = 'classifier.npz'
 
@@ -47,24 +48,26 @@ def of_run(
   classes: np.ndarray,
   names: Sequence[str],
   folder: Path | None,
+  pixels: Pixels = BYTES,
 ) -> Learned:
   """Returns the classifier of a run, or else that of its data, which the run then keeps.
 
   Args:
     description: tells the images and how they are made to fit from all others.
-    images: all images of the data, uint8 [N, H, W, C].
+    images: all images of the data, as they are kept, [N, H, W, C].
     classes: of the images, integers [N].
     names: of the classes.
     folder: the workdir, which may be one that cannot be written; None takes the data's.
+    pixels: what the numbers of the images are.
 
   Raises:
     InputError: the classifier is not accurate enough.
   """
-  module = classifier.Classifier(len(names))
-  image = jax.ShapeDtypeStruct((1, *images.shape[1:]), np.uint8)
+  module = classifier.Classifier(len(names), pixels)
+  image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
   shapes = jax.eval_shape(module.init, jax.random.key(0), image)
   own = None if folder is None else _read(folder / FILE, shapes, names)
-  found = parallel.agreed(own or _of_data(description, images, classes, shapes, len(names)))
+  found = parallel.agreed(own or _of_data(description, images, classes, shapes, module))
   accuracy = float(found['accuracy'])
   if accuracy < classifier.LEAST_ACCURACY:
     raise InputError(
@@ -78,12 +81,14 @@ def of_run(
   return Learned(jax.tree.unflatten(jax.tree.structure(shapes), leaves), accuracy, fingerprint)
 
 
-def _of_data(description: str, images: np.ndarray, classes: np.ndarray, shapes: Any, count: int) -> Arrays:
-  """Returns the classifier in the cache; one of `count` classes learns if there is none."""
+def _of_data(
+  description: str, images: np.ndarray, classes: np.ndarray, shapes: Any, module: classifier.Classifier
+) -> Arrays:
+  """Returns the classifier in the cache; one like the module learns if there is none."""
 
   def train() -> Arrays:
-    print(f'training a classifier of {count} classes, once for this data', flush=True)
-    trained = classifier.train(images, classes, count)
+    print(f'training a classifier of {module.classes} classes, once for this data', flush=True)
+    trained = classifier.train(images, classes, module.classes, module.pixels)
     kept = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(trained.variables))}
     return kept | {'accuracy': np.array(trained.accuracy)}
 

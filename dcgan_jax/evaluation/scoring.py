@@ -83,7 +83,8 @@ def make(experiment: Experiment, mesh: Mesh, folder: Path | None = None) -> Scor
   kept = reference['features']
   reference['features'] = kept[np.linspace(0, len(kept) - 1, min(num, len(kept))).astype(int)]
 
-  generate = parallel.map_rows(sampling.make_images(experiment.gan.generator, 'stored'), mesh)
+  make_images = sampling.make_images(experiment.gan.generator, 'stored', experiment.gan.pixels)
+  generate = parallel.map_rows(make_images, mesh)
   seed, latents = experiment.settings.seed, experiment.gan.latents
   asked = classes_like_data(experiment, num, seed)
   z = sampling.draw(latents, seed, num)

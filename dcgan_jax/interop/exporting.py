@@ -133,6 +133,7 @@ def network_of(
     'architecture': architecture(module),
     'latents': dataclasses.asdict(gan.latents),
     'image_shape': (*settings.data.size, settings.data.channels),
+    'pixels': dataclasses.asdict(gan.pixels),
     'classes': sampler.classes,
     'run': folder.resolve().name,
     'step': trained.step,

@@ -48,8 +48,10 @@ def run(settings: Settings, folder: Path, file_format: str, source: str) -> None
   cache.keep_compiled_programs()
   parts = experiment.build(settings)
   state = _with_weights(parts.gan, settings.seed, jax.jit(parts.initial_state)(), networks)
-  sampler = Sampler(parts.gan.generator, state.sampling_variables, parts.gan.latents, 0)
-  picture = pictures.grid(sampler.sample(settings.sample.num, settings.seed))
+  gan = parts.gan
+  sampler = Sampler(gan.generator, state.sampling_variables, gan.latents, 0, pixels=gan.pixels)
+  made = sampler.sample(settings.sample.num, settings.seed)
+  picture = pictures.grid(pictures.drawable(made, gan.pixels))
   workdir.write_settings(folder, settings)
   saver = checkpoints.Saver(folder / 'checkpoints', settings.checkpoint.keep)
   saver.save(state)

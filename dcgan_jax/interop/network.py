@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dcgan_jax.errors import InputError
+from dcgan_jax.settings.rules import MOST_CHANNELS
 
-CHANNELS = (1, 3)  # that images may have
+CHANNELS = range(1, MOST_CHANNELS + 1)  # that images may have
 
 MOST_LAYERS = 12  # that double the size of an image
 
@@ -104,7 +105,9 @@ def convert(
     raise InputError(f'{layers[-1].norm["scale"].name} is batch norm after the last layer; a DCGAN has none')
   picture = layers[-1 if is_generator else 0].kernel  # the kernel next to the image
   if picture.array.shape[1] not in CHANNELS:
-    raise InputError(f'{picture.name} has shape {picture.array.shape}; images have 1 or 3 channels')
+    raise InputError(
+      f'{picture.name} has shape {picture.array.shape}; images have 1 to {MOST_CHANNELS} channels'
+    )
   arguments = {
     **settings,
     'widths': tuple(_width(layer, is_generator) for layer in layers[:-1]),

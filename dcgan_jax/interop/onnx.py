@@ -22,8 +22,8 @@ Pair = tuple[int, int]
 Shape = list[int | str]
 
 
-def library() -> ModuleType:
-  """Imports the package onnx.
+def library(file_format: str = 'onnx') -> ModuleType:
+  """Imports the package onnx, for a format that needs it.
 
   Raises:
     InputError: it is not installed.
@@ -31,7 +31,7 @@ def library() -> ModuleType:
   try:
     import onnx
   except ImportError as error:
-    raise InputError("format=onnx: needs the package onnx; pip install -e '.[export]'") from error
+    raise InputError(f"format={file_format}: needs the package onnx; pip install -e '.[export]'") from error
   return onnx
 
 

@@ -35,14 +35,17 @@ def from_pytorch(tensors: Mapping[str, np.ndarray]) -> Network:
   if len(layers) < 2:
     raise InputError('is neither a generator nor a discriminator: it has less than two convolutions')
   last = layers[-1].kernel
-  if last.array.shape[1] in CHANNELS:
+  if last.array.shape[1] in (1, 3):
     return convert('generator', layers, SETTINGS)
   if last.array.shape[0] == 1:
     return convert('discriminator', layers, SETTINGS)
+  # A kernel of a generator is [in, out, ...], and that of a discriminator [out, in, ...].
+  if last.array.shape[1] in CHANNELS and layers[-2].kernel.array.shape[1] == last.array.shape[0]:
+    return convert('generator', layers, SETTINGS)
   raise InputError(
     f'is neither a generator nor a discriminator: its last kernel, {last.name}, has shape '
-    f"{last.array.shape}; a generator's ends in 1 or 3 channels, (*, 1 or 3, 4, 4), a discriminator's in a "
-    'logit, (1, *, *, *)'
+    f"{last.array.shape}; a generator's ends in the channels of its images, {CHANNELS[-1]} at most, a "
+    "discriminator's in a logit, (1, *, *, *)"
   )
 
 

@@ -10,8 +10,11 @@ from flax import traverse_util
 from dcgan_jax.errors import InputError
 
 
-def library() -> ModuleType:
+def library(field: str = 'format=safetensors') -> ModuleType:
   """Imports the NumPy part of the package safetensors.
+
+  Args:
+    field: that needs it, for the error message.
 
   Raises:
     InputError: it is not installed.
@@ -19,9 +22,7 @@ def library() -> ModuleType:
   try:
     import safetensors.numpy
   except ImportError as error:
-    raise InputError(
-      "format=safetensors: needs the package safetensors; pip install -e '.[export]'"
-    ) from error
+    raise InputError(f"{field}: needs the package safetensors; pip install -e '.[export]'") from error
   return safetensors.numpy
 
 

@@ -1,4 +1,4 @@
-"""The metrics of a run, in `metrics.jsonl` and as TensorBoard events."""
+"""The metrics of a run, in `metrics.jsonl`, as TensorBoard events and at a tracker."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from dcgan_jax import files
+from dcgan_jax import files, tracking
 from dcgan_jax.errors import InputError
 
 if TYPE_CHECKING:  # slow to import, and nothing that only reads needs it
@@ -147,19 +147,20 @@ def comparable(rows: Sequence[Mapping[str, Any]], score: str) -> list[Mapping[st
 
 
 class MetricsWriter:
-  """A writer that appends rows to `metrics.jsonl` in the folder of a run, and TensorBoard events.
+  """A writer that appends rows to `metrics.jsonl` in the folder of a run, and tells others.
 
   Attributes:
     rows: all rows of the run, also those of earlier starts.
   """
 
-  def __init__(self, folder: Path, step: int, tensorboard: bool):
+  def __init__(self, folder: Path, step: int, tensorboard: bool, tracker: str = 'none'):
     """Opens the files.
 
     Args:
       folder: of the run.
       step: that the run continues from; later rows, from a run that was killed, are dropped.
       tensorboard: whether to write TensorBoard events too.
+      tracker: service that is told too, see `tracking`, or 'none'.
     """
     path = folder / 'metrics.jsonl'
     self.rows, size = _read(path, step)
@@ -171,6 +172,7 @@ class MetricsWriter:
       record_writer.register_writer_factory(_EventFiles.PREFIX, _EventFiles())
       events = f'{_EventFiles.PREFIX}:{folder / "tensorboard"}'
       self._events = SummaryWriter(events, purge_step=step + 1)
+    self._tracker = tracking.Tracker(folder, tracker) if tracker != 'none' else None
 
   @property
   def problem(self) -> str:
@@ -186,14 +188,20 @@ class MetricsWriter:
       for name, value in values.items():
         add = self._events.add_text if isinstance(value, str) else self._events.add_scalar
         add(name, value, step)
+    if self._tracker is not None:
+      self._tracker.write(step, values)
 
   def add_image(self, step: int, image: np.ndarray) -> None:
-    """Shows a picture, uint8 [H, W, C], in TensorBoard."""
+    """Shows a picture, uint8 [H, W, C], in TensorBoard and at the tracker."""
     if self._events is not None:
       self._events.add_image('samples', image, step, dataformats='HWC')
+    if self._tracker is not None:
+      self._tracker.add_image(step, image)
 
   def close(self) -> None:
     """Writes what is still buffered and closes the files."""
     self._file.close()
     if self._events is not None:
       self._events.close()
+    if self._tracker is not None:
+      self._tracker.close()

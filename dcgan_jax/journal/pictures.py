@@ -1,4 +1,4 @@
-"""Pictures made of images: grids, captions, PNG and GIF files. All are uint8 in 0..255."""
+"""Pictures made of images: grids, captions, PNG and GIF files. All are uint8 in 0..255, gray or RGB."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,49 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from dcgan_jax.journal import workdir
+from dcgan_jax.pixels import BYTES, Pixels
+
+SQUARE = 4  # pixels of a checkered ground
+CHECKS = (204, 255)  # its grays
+
+
+def drawable(images: np.ndarray, pixels: Pixels = BYTES) -> np.ndarray:
+  """Draws images of any kind: gray and RGB as they are, transparent ones on a checkered ground.
+
+  Other numbers of channels are no colours. Each channel is drawn in gray, and those of an image stand side by
+  side, in rows of as many as make the picture about square, with a black line between them.
+
+  Args:
+    images: [N, H, W, C], as users know them.
+    pixels: what their numbers are. The lowest number is drawn black and the highest white.
+
+  Returns:
+    uint8 [N, h, w, 1 or 3], the images themselves if they are that already.
+  """
+  images = pixels.in_eight_bits(images)
+  if pixels.transparent:
+    return _on_checks(images)
+  count, height, width, channels = images.shape
+  if channels in (1, 3):
+    return images
+  columns = math.ceil(math.sqrt(channels))
+  rows = math.ceil(channels / columns)
+  canvas = np.full((count, rows * (height + 1) - 1, columns * (width + 1) - 1, 1), 255, np.uint8)
+  canvas[:, height :: height + 1] = canvas[:, :, width :: width + 1] = 0
+  for i in range(channels):
+    top, left = i // columns * (height + 1), i % columns * (width + 1)
+    canvas[:, top : top + height, left : left + width, 0] = images[..., i]
+  return canvas
+
+
+def _on_checks(images: np.ndarray) -> np.ndarray:
+  """Lays transparent images, uint8 [N, H, W, 4], on a checkered ground; returns uint8 [N, H, W, 3]."""
+  rows, columns = (np.arange(size) // SQUARE for size in images.shape[1:3])
+  ground = np.where((rows[:, None] + columns) % 2, *CHECKS)[..., None]
+  opacity = images[..., 3:].astype(np.uint32)
+  return ((images[..., :3] * opacity + ground.astype(np.uint32) * (255 - opacity) + 127) // 255).astype(
+    np.uint8
+  )
 
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
@@ -122,7 +165,7 @@ def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
-  """Writes a picture, uint8 [H, W, 1 or 3], as PNG.
+  """Writes a picture, uint8 [H, W, 1, 3 or 4], as PNG; of four channels the last is the opacity.
 
   The file is whole or not there, even if the process is killed.
   """
@@ -163,7 +206,7 @@ def read(path: Path) -> Image.Image:
 
 
 def to_pillow(image: np.ndarray) -> Image.Image:
-  """Returns a picture, uint8 [H, W, 1 or 3], as a Pillow image."""
+  """Returns a picture, uint8 [H, W, 1, 3 or 4], as a Pillow image."""
   return Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image)
 
 

@@ -21,6 +21,7 @@ class Plan:
     distance: name of the score that tells the best checkpoint, the lower the better.
     probabilities: whether D's outputs in the metrics are probabilities, so that they tell when D has won.
     heeds_collapse: whether the run ends at signs of collapse.
+    tracker: service that is told of the run, see `tracking`, or 'none'.
   """
 
   start: int
@@ -36,6 +37,7 @@ class Plan:
   distance: str
   probabilities: bool
   heeds_collapse: bool
+  tracker: str = 'none'
 
   def is_due(self, every: int, step: int) -> bool:
     """Returns whether something that happens every so many steps, and after the last one, is due."""

@@ -6,6 +6,7 @@ classes.json          names of the classes, if the networks are told them
 init_from.json        the run that it took its networks from at its beginning, if any, and what it took
 metrics.jsonl         a row of metrics a line
 tensorboard/          the same as events
+tracker.json          id of the run at the service `log.tracker`; wandb/ is what that keeps
 losses.png            plot of them
 scores.png            plot of the scores, where some are taken
 samples/step_N.png    pictures of the same latents

@@ -27,7 +27,7 @@ class Writer:
 
   def __init__(self, folder: Path, plan: Plan):
     self._folder, self._plan = folder, plan
-    self._metrics = metrics.MetricsWriter(folder, plan.start, plan.tensorboard)
+    self._metrics = metrics.MetricsWriter(folder, plan.start, plan.tensorboard, plan.tracker)
     self.background = Background('writer', MOST_WAITING)
     self.signs: collapse.Signs = {}
     self._of_scores = collapse.of_scores(self._metrics.rows, plan.distance)

@@ -34,7 +34,7 @@ class Network(NamedTuple):
 
 
 class Walk(NamedTuple):
-  """A closed way through the latents: uint8 [POINTS, FRAMES, H, W, C], and the step it was made at."""
+  """A closed way through the latents: uint8 [POINTS, FRAMES, h, w, 1 or 3], and the step it was made at."""
 
   images: np.ndarray
   step: int
@@ -63,7 +63,7 @@ def load(folder: Path) -> Sampler:
   gan, variables = run.experiment.gan, run.state.sampling_variables
   if run.experiment.settings.sample.statistics == 'population':
     variables = sampling.with_population(gan.generator, gan.latents, variables, POPULATION)
-  return Sampler(gan.generator, variables, gan.latents, run.step)
+  return Sampler(gan.generator, variables, gan.latents, run.step, pixels=gan.pixels)
 
 
 def walk(sampler: Sampler, seed: int) -> Walk:
@@ -72,7 +72,7 @@ def walk(sampler: Sampler, seed: int) -> Walk:
   points = latents.sample(jax.random.key(seed), jnp.arange(POINTS))
   kind = 'linear' if latents.prior == 'uniform' else 'spherical'
   z = latents.path(points, jnp.arange(FRAMES) / FRAMES, kind)
-  made = sampler.from_latents(z.reshape(-1, z.shape[-1]))
+  made = pictures.drawable(sampler.from_latents(z.reshape(-1, z.shape[-1])), sampler.pixels)
   return Walk(made.reshape(POINTS, FRAMES, *made.shape[1:]), sampler.step)
 
 
@@ -85,4 +85,5 @@ def grid(sampler: Sampler, settings: Settings) -> np.ndarray:
     columns = max(1, num // classes)
     z = sampling.draw_classes(sampler.latents, settings.seed, columns, range(min(num, classes)))
     made = sampler.from_latents(z)
-  return pictures.zoom(pictures.grid(made, columns if columns != 1 else None))
+  drawn = pictures.drawable(made, sampler.pixels)
+  return pictures.zoom(pictures.grid(drawn, columns if columns != 1 else None))

@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 from ml_collections import ConfigDict
 
 from dcgan_jax.errors import InputError
-from dcgan_jax.settings.rules import Rule
-from dcgan_jax.settings.table import Settings
+from dcgan_jax.settings.rules import DTYPES, Rule
+from dcgan_jax.settings.table import Data, Settings
 
 MOST_NUMBERS = 2**31  # in a batch of images, or in the kernel of a layer: 8 GiB
 
@@ -38,6 +38,7 @@ def check(config: ConfigDict) -> Settings:
 def _check(values: Mapping[str, Any]) -> Settings:
   """Returns the settings with these values, see `check`."""
   settings = _build(Settings, values, '')
+  _check_pixels(settings.data)
   _check_networks(settings)
   _check_sizes(settings)
   _check_combinations(settings)
@@ -104,6 +105,41 @@ def _short(value: Any) -> str:
     return repr(value)
   except (ValueError, RecursionError):
     return f'({type(value).__name__})'
+
+
+def _check_pixels(data: Data) -> None:
+  """Refuses channels, types and ranges of numbers that the images of such a source cannot have."""
+  if data.source == 'digits' and data.channels != 1:
+    raise InputError(f'data.channels={data.channels}: the digits are gray; set it to 1')
+  if not data.is_array:
+    if data.channels not in (1, 3, 4):
+      raise InputError(
+        f'data.channels={data.channels}: data.source={data.source} has pictures; set it to 1 (gray), 3 (RGB) '
+        'or 4 (RGBA), or give an array, data.source=npy:PATH'
+      )
+    if data.dtype != 'uint8' or data.value_range:
+      key, value = ('value_range', data.value_range) if data.value_range else ('dtype', data.dtype)
+      raise InputError(
+        f'data.{key}={value}: is for data.source=npy:PATH; data.source={data.source} has pictures of 8 bits'
+      )
+    return
+  limits, wanted = DTYPES[data.dtype], data.value_range
+  if not limits and not wanted:
+    raise InputError(
+      f'data.value_range=(): data.dtype={data.dtype} needs the lowest number and the highest, '
+      "e.g. '(0.0, 1.0)'"
+    )
+  if limits and wanted and not (limits[0] <= wanted[0] < wanted[1] <= limits[1] and _are_whole(wanted)):
+    raise InputError(
+      f'data.value_range={wanted}: of data.dtype={data.dtype} it must be two whole numbers from {limits[0]} '
+      f'to {limits[1]}'
+    )
+  if data.dtype == 'float16' and max(map(abs, wanted)) > 65_504:
+    raise InputError(f'data.value_range={wanted}: float16 has numbers from -65504 to 65504 only')
+
+
+def _are_whole(numbers: tuple[float, ...]) -> bool:
+  return all(number == int(number) for number in numbers)
 
 
 def _check_networks(settings: Settings) -> None:
@@ -191,8 +227,17 @@ def _check_combinations(settings: Settings) -> None:
       'train.on_collapse=rollback: goes back to the checkpoint with the best score, and no scores are taken; '
       'set eval.every_steps'
     )
-  if settings.data.source == 'digits' and settings.data.channels != 1:
-    raise InputError(f'data.channels={settings.data.channels}: the digits are gray; set it to 1')
+  data = settings.data
+  if 'color' in train.augment and data.channels not in (1, 3) and not data.transparent:
+    raise InputError(
+      f'train.augment={train.augment}: color is for gray, RGB and RGBA; leave it out for the '
+      f'{data.channels} channels of data.source={data.source}'
+    )
+  if settings.eval.happens and settings.eval.features == 'inception' and data.channels not in (1, 3):
+    raise InputError(
+      f'eval.features=inception: takes images of 1 or 3 channels, and data.channels={data.channels}; choose '
+      'classifier'
+    )
 
 
 def check_devices(settings: Settings, devices: int) -> None:

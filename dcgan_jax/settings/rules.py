@@ -51,6 +51,17 @@ def whole(least: int) -> Rule:
 
 
 MOST_PIXELS = 2**13  # along a side of an image
+MOST_CHANNELS = 64
+# What the numbers of images may be, and the lowest and highest of whole ones.
+DTYPES: dict[str, tuple[int, ...]] = {
+  'uint8': (0, 255),
+  'int8': (-128, 127),
+  'uint16': (0, 65_535),
+  'int16': (-32_768, 32_767),
+  'float16': (),
+  'float32': (),
+  'float64': (),
+}
 CLASSES = Rule(
   lambda v: v == 0 or 2 <= v <= 10_000, 'must be a whole number, from 2 to 10,000, or 0 for none'
 )
@@ -76,14 +87,30 @@ AUGMENT = Rule(
 SPLIT = Rule(bool, 'must name a split, e.g. train')
 PATH = Rule(lambda v: isinstance(v, str), 'must be a path, or empty for the file in the cache')
 SOURCE = Rule(
-  lambda v: re.fullmatch('(stacked:)?(digits|(tfds|folder):.+)', v) is not None,
-  'choose digits, tfds:NAME or folder:PATH, or stacked: before one of them',
+  lambda v: re.fullmatch('(stacked:)?(digits|(tfds|folder):.+)|npy:.+', v) is not None,
+  'choose digits, tfds:NAME or folder:PATH, or stacked: before one of them, or npy:PATH',
 )
 IMAGE_SIZE = Rule(
   lambda v: len(v) in (1, 2) and all(_is_int(x, 1, MOST_PIXELS) for x in v),
   f"must be height and width in pixels, e.g. '(64, 64)', or one number for a square, up to {MOST_PIXELS}",
 )
+CHANNELS = Rule(
+  lambda v: _is_int(v, 1, MOST_CHANNELS),
+  f'must be 1 (gray), 3 (RGB) or 4 (RGBA), or for npy:PATH any whole number up to {MOST_CHANNELS}',
+)
 COLOUR = Rule(
   lambda v: len(v) == 3 and all(_is_int(x, 0) and x <= 255 for x in v),
   "must be red, green and blue from 0 to 255, e.g. '(255, 255, 255)'",
 )
+VALUE_RANGE = Rule(
+  lambda v: v == () or (isinstance(v, tuple) and len(v) == 2 and _is_range(*v)),
+  "must be the lowest number and the highest, which float32 can tell apart, e.g. '(0.0, 1.0)', or () for all "
+  'numbers of an integer data.dtype',
+)
+
+
+def _is_range(low: Any, high: Any) -> bool:
+  """Returns whether float32 has many numbers between two, and all are finite."""
+  if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in (low, high)):
+    return False
+  return low < high and high - low < 3e38 and (high - low) * 2**16 >= max(abs(low), abs(high))

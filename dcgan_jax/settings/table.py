@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from dcgan_jax.settings.rules import (
   AUGMENT,
+  CHANNELS,
   CLASSES,
   COLOUR,
   COUNT,
   COUNTS,
+  DTYPES,
   FLAG,
   FLAGS,
   FRACTION,
@@ -27,6 +29,7 @@ from dcgan_jax.settings.rules import (
   SOURCE,
   SPLIT,
   UNITS,
+  VALUE_RANGE,
   key,
   one_of,
   section,
@@ -40,23 +43,30 @@ class Data:
   source: str = key(
     'digits',
     SOURCE,
-    'digits (ship with scikit-learn) | tfds:NAME | folder:PATH | stacked:SOURCE (triples as RGB)',
+    'digits (ship with scikit-learn) | tfds:NAME | folder:PATH | npy:PATH (.npy or .npz of [N, H, W] or '
+    '[N, H, W, C]) | stacked:SOURCE (triples as RGB)',
   )
   split: str = key('train', SPLIT, 'of a tfds data set, in its notation: train, test, train[:10%] ...')
   image_size: tuple[int, ...] = key((64, 64), IMAGE_SIZE, 'pixels: height, width; one number for a square')
-  channels: int = key(3, one_of(1, 3), 'of the images: 1 gray | 3 RGB')
+  channels: int = key(
+    3, CHANNELS, 'of the images: 1 gray | 3 RGB | 4 RGBA, G makes transparency | with npy: as many as it has'
+  )
+  dtype: str = key('uint8', one_of(*DTYPES), 'of the numbers of npy: ' + ' | '.join(DTYPES))
+  value_range: tuple[float, ...] = key(
+    (), VALUE_RANGE, 'lowest and highest number of npy:, which floats need; () for all that an integer has'
+  )
   fit: str = key(
     'crop', one_of('crop', 'squash'), 'crop (largest centred part of the right shape) | squash (the whole)'
   )
   background: tuple[int, int, int] = key(
-    (255, 255, 255), COLOUR, 'RGB, 0..255, that transparent pixels are laid on'
+    (255, 255, 255), COLOUR, 'RGB, 0..255, that transparent pixels are laid on, with 1 or 3 channels'
   )
   classes: int = key(
     0, CLASSES, 'that G makes on request and D judges by: as many as the data has; 0 for none'
   )
   flip: bool = key(False, FLAG, 'mirror each image left to right with probability 1/2')
   memory_limit: int = key(
-    4096, NATURAL, 'MiB of each device; more than that, decoded, is read from the cache as needed', free=True
+    4096, NATURAL, 'MiB of each device; more than that, decoded, is read from the disk as needed', free=True
   )
   workers: int = key(
     0, NATURAL, 'processes that decode what the disk has no room for either; 0 uses threads', free=True
@@ -66,6 +76,16 @@ class Data:
   def size(self) -> tuple[int, int]:
     """Height and width in pixels, also where `image_size` is one number."""
     return (self.image_size[0], self.image_size[-1])
+
+  @property
+  def is_array(self) -> bool:
+    """Whether the images are an array, and not pictures of 8 bits."""
+    return self.source.startswith('npy:')
+
+  @property
+  def transparent(self) -> bool:
+    """Whether the images are pictures with an opacity."""
+    return self.channels == 4 and not self.is_array
 
 
 @dataclass(frozen=True)
@@ -255,6 +275,12 @@ class Log(Recurring):
   every_steps: int = key(50, COUNT, 'steps between lines of metrics', free=True)
   tensorboard: bool = key(True, FLAG, 'also write TensorBoard events', free=True)
   report: bool = key(True, FLAG, 'also write report.html, a page to look at, when the run ends', free=True)
+  tracker: str = key(
+    'none',
+    one_of('none', 'wandb', 'trackio'),
+    'also tell a service: none | wandb (Weights & Biases) | trackio',
+    free=True,
+  )
 
 
 @dataclass(frozen=True)

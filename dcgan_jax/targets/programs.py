@@ -163,14 +163,15 @@ def collectives(text: str) -> list[Counted]:
   return _counted(found)
 
 
-def like(text: str, rows: int, numbers: int) -> list[Counted]:
+def like(text: str, rows: int, numbers: int, itemsize: int = 1) -> list[Counted]:
   """Returns the instructions that make an array as large as the data set: copies, relayouts, conversions.
 
   Args:
     text: of a compiled program.
     rows: of the data set as it lies on the devices.
-    numbers: of the data set in all, a byte each. An array is like it if it has as many numbers, of any type
-      and in whatever order, or as many rows of bytes that are longer.
+    numbers: of the data set in all. An array is like it if it has as many numbers, of any type and in
+      whatever order, or as many rows of numbers of the same size that are longer.
+    itemsize: bytes of each number.
   """
   found: dict[str, list[int]] = {}
   for line in instructions(text):
@@ -178,7 +179,7 @@ def like(text: str, rows: int, numbers: int) -> list[Counted]:
       continue
     for dims, size in line.arrays:
       count = math.prod(dims)
-      padded = rows in dims and size == count > numbers
+      padded = rows in dims and size == count * itemsize and count > numbers
       if count == numbers or padded:
         found.setdefault(line.opcode, []).append(size)
   return _counted(found)

@@ -12,11 +12,11 @@ from jax.sharding import PartitionSpec as P
 from dcgan_jax import experiment, parallel
 from dcgan_jax.accumulation import Examples
 from dcgan_jax.data import feed
-from dcgan_jax.data.counting import count_here
 from dcgan_jax.errors import InputError
 from dcgan_jax.experiment import Experiment
 from dcgan_jax.settings import Settings, check_devices
 from dcgan_jax.targets import programs, topology
+from dcgan_jax.targets.counting import count_here
 from dcgan_jax.targets.names import Target
 from dcgan_jax.targets.programs import Counted
 from dcgan_jax.train_state import GanState
@@ -32,15 +32,17 @@ class Images:
 
   Attributes:
     count: how many there are.
-    numbers: in each of them, a byte each.
+    numbers: in each of them.
     origin: how the count is known, in words.
     streamed: whether a batch at a time goes to the devices, because all take more than data.memory_limit.
+    itemsize: bytes of each number.
   """
 
   count: int
   numbers: int
   origin: str
   streamed: bool
+  itemsize: int = 1
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,15 @@ def find_images(parts: Experiment, num_images: int | None) -> Images:
   """
   data = parts.settings.data
   numbers, limit = math.prod(data.size) * data.channels, data.memory_limit * MIB
+  itemsize = parts.fit.pixels.kept.itemsize
   count, origin = num_images, 'by --num'
   if count is None:
     count = count_here(data.source, data.split, parts.fit)
     origin = f'counted in {data.source}'
   if count is None:
-    count = max(1, limit // numbers)
+    count = max(1, limit // (numbers * itemsize))
     origin = f'{data.source} is not on this machine: as many as data.memory_limit={data.memory_limit} holds'
-  return Images(count, numbers, origin, count * numbers > limit)
+  return Images(count, numbers, origin, count * numbers * itemsize > limit, itemsize)
 
 
 def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps: int = 1) -> Report:
@@ -158,7 +161,7 @@ def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps
   program = parts.compile_steps(mesh, min(steps, parallel.LOOP) if steps > 1 else 0)
   arguments = step_arguments(parts, mesh, None if images.streamed else images.count)
   compiled = _compile(program.lower(*arguments), target)
-  rows, _ = parallel.row_shape(mesh, images.numbers)
+  rows, _ = parallel.row_shape(mesh, images.numbers, images.itemsize)
   memory: Any = compiled.memory_analysis()
   text = compiled.as_text() or ''
   costs: Any = compiled.cost_analysis() or {}
@@ -181,9 +184,14 @@ def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps
     convolutions=programs.convolutions(text),
     products=programs.products(text),
     collectives=programs.collectives(text),
-    copies=[] if images.streamed else programs.like(text, images.count * rows, images.count * images.numbers),
+    copies=[] if images.streamed else _copies(text, images, rows),
     branches=programs.branches(text),
   )
+
+
+def _copies(text: str, images: Images, rows: int) -> list[Counted]:
+  """Returns the instructions of a program that make an array as large as all images, of so many rows each."""
+  return programs.like(text, images.count * rows, images.count * images.numbers, images.itemsize)
 
 
 def step_arguments(
@@ -197,20 +205,21 @@ def step_arguments(
     num_images: of the data set; None if a batch at a time goes to the devices.
   """
   data, count = parts.settings.data, parts.settings.train.images_per_step
-  rows, length = parallel.row_shape(mesh, math.prod(data.size) * data.channels)
+  kept = parts.fit.pixels.kept
+  rows, length = parallel.row_shape(mesh, math.prod(data.size) * data.channels, kept.itemsize)
 
   def array(shape: tuple[int, ...], dtype: Any, *axes: str) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P(*axes)))
 
   state = jax.tree.map(lambda x: array(x.shape, x.dtype), jax.eval_shape(parts.initial_state))
   if num_images is None:
-    images = array((count, *data.size, data.channels), jnp.uint8, parallel.AXIS)
+    images = array((count, *data.size, data.channels), kept, parallel.AXIS)
     classes = array((count,), jnp.int32, parallel.AXIS) if data.classes else None
     return state, parallel.Batches(Examples(images, classes))
   classes = array((num_images,), jnp.int32) if data.classes else None
   steps = feed.steps_of_window(num_images, count)
   window = parallel.Window(array((steps, count), jnp.int32), array((), jnp.int32))
-  examples = Examples(array((num_images * rows, length), jnp.uint8), classes)
+  examples = Examples(array((num_images * rows, length), kept), classes)
   return state, parallel.Batches(examples, window, array((), jnp.int32))
 
 

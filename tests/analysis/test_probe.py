@@ -61,7 +61,7 @@ def test_the_test_split_is_used_only_if_nothing_of_it_was_learned(split, apart):
   ('num', 'source', 'text'),
   [
     (1200, None, 'data.source=digits: 720 images of 10 classes to learn from'),
-    (None, 'faces', "data='faces': choose digits, tfds:NAME or folder:PATH"),
+    (None, 'faces', "data='faces': choose digits, tfds:NAME, folder:PATH or npy:PATH"),
     (None, 'folder:/nonexistent', 'data=folder:/nonexistent: no such folder'),
     (None, 'folder:{flat}', 'data: its images have no classes'),
   ],

@@ -7,7 +7,10 @@ import pytest
 
 from configs import cifar10, digits, svhn
 from dcgan_jax import sampling, settings
+from dcgan_jax.analysis import project
+from dcgan_jax.analysis.inversion import Search
 from dcgan_jax.evaluation.extractors import Chosen
+from dcgan_jax.hub import writing
 from dcgan_jax.interop import exporting
 from dcgan_jax.journal.workdir import Origin
 from dcgan_jax.targets import names
@@ -92,6 +95,27 @@ CALLS = [
     (W, 50, 0, 'best', Chosen('inception', None, True), None, 'population'),
   ),
   (
+    ['--mode=project', '--workdir=w', '--images=a b'],
+    'analysis.project',
+    (W, 'last', 'project', project.Asked('a b', 64, 0, None, Search(200, 4))),
+  ),
+  (
+    [
+      '--mode=project',
+      '--workdir=w',
+      '--checkpoint=best',
+      '--images=tfds:mnist:train',
+      '--num=5',
+      '--seed=3',
+      '--class=3,8',
+      '--steps=7',
+      '--starts=2',
+      '--out=o',
+    ],
+    'analysis.project',
+    (W, 'best', 'o', project.Asked('tfds:mnist:train', 5, 3, '3,8', Search(7, 2))),
+  ),
+  (
     ['--mode=import', '--workdir=w', '--format=pytorch', '--source=a,b'],
     'interop.importing',
     (CIFAR10, W, 'pytorch', 'a,b'),
@@ -123,6 +147,11 @@ CALLS = [
     ],
     'interop.exporting',
     (W, 'best', exporting.Asked('pytorch', 'o', 'discriminator', 'population')),
+  ),
+  (
+    ['--mode=export', '--workdir=w', '--format=hub', '--out=o', '--license=mit', '--statistics=stored'],
+    'hub.writing',
+    (W, 'last', writing.Asked('o', 'stored', 'mit')),
   ),
 ]
 

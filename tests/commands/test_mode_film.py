@@ -16,6 +16,13 @@ from dcgan_jax.films import training
 from dcgan_jax.films.pace import Pace
 from dcgan_jax.journal import pictures, workdir
 
+# A program that is started in the background of a shell ignores Ctrl-C, and so do those that it starts.
+INTERRUPTIBLE = """
+import signal, sys, main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main.main())
+"""
+
 
 @pytest.mark.slow
 def test_as_a_user_starts_it(trained, tmp_path):
@@ -63,9 +70,9 @@ def _pictures(folder, count, side):
 @pytest.mark.slow
 def test_ctrl_c_leaves_no_part_and_no_encoder(tmp_path):
   _pictures(tmp_path / 'run', 3, 64)
-  command = [sys.executable, 'main.py', '--mode=film', f'--workdir={tmp_path}/run', f'--out={tmp_path}/x.mp4']
+  flags = ['--mode=film', f'--workdir={tmp_path}/run', f'--out={tmp_path}/x.mp4']
   process = subprocess.Popen(
-    [*command, '--seconds=600', '--size=1024'],
+    [sys.executable, '-c', INTERRUPTIBLE, *flags, '--seconds=600', '--size=1024'],
     cwd=ROOT,
     env=environment(),
     stderr=subprocess.PIPE,

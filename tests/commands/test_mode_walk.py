@@ -6,8 +6,9 @@ import pytest
 from conftest import read_mp4, succeed
 from PIL import Image
 
-from dcgan_jax.analysis import walk
 from dcgan_jax.films.pace import Pace
+from dcgan_jax.walks import walk
+from dcgan_jax.walks.asked import Asked
 
 FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
 
@@ -46,12 +47,25 @@ def test_a_pace_that_cannot_be_is_one_line(refused, flags, text):
   assert text in refused('--mode=walk', '--workdir=/nonexistent', *flags)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('flags', [['--directions=ganspace', '--num=3'], ['--direction=2', '--points=1,2']])
+def test_directions_as_a_user_asks_for_them(trained, tmp_path, flags):
+  printed = succeed('--mode=walk', f'--workdir={trained[0]}', *flags, f'--out={tmp_path}/x.png')
+  what = 'directions (ganspace)' if len(flags[0]) > 15 else 'direction 2 (sefa)'
+  assert f'\n{what} of step 24 of' in printed
+  with Image.open(tmp_path / 'x.png') as picture:
+    assert picture.size[0] > 500
+
+
 def test_flags_reach_the_command(call_main, monkeypatch):
   """Gives flags with a space, and with `=`."""
   called = []
   monkeypatch.setattr(walk, 'run', lambda *arguments: called.append(arguments))
   pace = ['--seconds', '2.5', '--fps=20', '--size=200', '--out=x.webp']
-  status, *_ = call_main('--mode=walk', '--workdir=w', '--plus', '3,8', '--turn_to=a b', '--nosheet', *pace)
+  found = ['--directions=ganspace', '--direction=3', '--latents=z']
+  status, *_ = call_main(
+    '--mode=walk', '--workdir=w', '--plus', '3,8', '--turn_to=a b', '--nosheet', *pace, *found
+  )
   named = dict.fromkeys(FLAGS) | {'plus': '3,8', 'turn_to': 'a b'}
-  asked = walk.Asked(False, None, None, named, Pace(2.5, 20, 200))
+  asked = Asked(False, None, None, named, Pace(2.5, 20, 200), 'ganspace', 3, 'z')
   assert status == 0 and called == [(Path('w'), None, 0, 'last', 'x.webp', asked)]

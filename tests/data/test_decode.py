@@ -47,6 +47,30 @@ def test_alpha_palette_gray_cmyk_and_16_bits():
   assert gray.shape == (2, 2, 1) and (gray == 150).all()  # luma 0.587
 
 
+def test_four_channels_are_colours_multiplied_by_their_opacity():
+  fit = Fit((2, 2), 4, background=(0, 255, 0))  # which no one sees
+  assert (fit(Image.new('RGBA', (2, 2), (200, 100, 50, 0))) == 0).all()
+  assert (fit(Image.new('RGBA', (2, 2), (255, 101, 0, 128))) == (128, 51, 0, 128)).all()
+  assert (fit(Image.new('RGB', (2, 2), (9, 8, 7))) == (9, 8, 7, 255)).all()  # What has no opacity is opaque.
+  assert (fit(Image.new('L', (2, 2), 77)) == (77, 77, 77, 255)).all()
+  assert (fit(Image.new('CMYK', (2, 2), (0, 255, 255, 0))) == (255, 0, 0, 255)).all()
+  palette = Image.new('P', (2, 2), 1)
+  palette.putpalette([0, 0, 0, 0, 0, 255])
+  assert (fit(palette) == (0, 0, 255, 255)).all()
+  palette.info['transparency'] = 1
+  assert (fit(palette) == 0).all()
+
+
+def test_what_cannot_be_seen_does_not_bleed_into_what_can():
+  """Resizes a white square beside pixels that are invisible and green."""
+  pixels = np.zeros((8, 8, 4), np.uint8)
+  pixels[..., 1] = 255
+  pixels[:, :3] = 255
+  small = Fit((4, 4), 4, 'squash')(Image.fromarray(pixels))
+  assert (small[..., :3] == small[..., 3:]).all()  # It is white everywhere, more or less opaque.
+  assert 0 < small[0, 1, 3] < 255 and small[0, 0, 3] == 255 and small[0, 3, 3] == 0
+
+
 def test_exif_rotation(tmp_path, bands):
   exif = Image.Exif()
   exif[274] = 3  # upside down

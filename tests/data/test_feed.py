@@ -52,7 +52,7 @@ def _images(feed, mesh, step, num_steps, most=1):
   ('memory_limit', 'fixture', 'said'),
   [
     (4096, 'images', ''),
-    (0, 'images', 'are more than data.memory_limit=0 MiB, so they are read from the cache as needed\n'),
+    (0, 'images', 'are more than data.memory_limit=0 MiB, so they are read from the disk as needed\n'),
     (0, 'without_room', 'so they are decoded again in every epoch, because the cache has no room for them\n'),
   ],
   ids=['resident', 'mapped', 'streamed'],

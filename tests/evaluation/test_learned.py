@@ -22,7 +22,7 @@ def find(monkeypatch, tmp_path):
   """A function that finds the classifier of a run; its list `trained` counts how often one had to learn."""
   monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path / 'cache'))
 
-  def train(images, labels, count):
+  def train(images, labels, count, pixels):
     find.trained.append(count)
     variables = jax.jit(classifier.Classifier(count).init)(jax.random.key(len(find.trained)), images[:1])
     return classifier.Trained(jax.tree.map(np.asarray, variables), find.accuracy)

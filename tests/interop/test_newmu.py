@@ -173,7 +173,7 @@ def _save_in(folder, name, array):
     ),
     (lambda f: _save_in(f, 'gen_02', np.zeros(8)), 'gen_02.npy has shape (8,); (128,) is expected'),
     (lambda f: _save_in(f, 'gen_01', np.zeros((10, 100))), 'its units must be 8 channels of a square'),
-    (lambda f: _save_in(f, 'gen_07', np.zeros((6, 2, 5, 5))), 'images have 1 or 3 channels'),
+    (lambda f: _save_in(f, 'gen_07', np.zeros((6, 65, 5, 5))), 'images have 1 to 64 channels'),
     (
       lambda f: _save_in(f, 'discrim_02', np.zeros(6)),
       'discrim_02.npy has shape (6,); (*, *, 5, 5) is expected',

@@ -92,9 +92,10 @@ def _open(folder):
   ('widths', 'channels', 'bias', 'tracks', 'prefix', 'zipped'),
   [
     ((16, 8, 4), 3, False, True, 'net.', True),
+    ((8, 4), 4, False, True, '', True),
     pytest.param((32, 16, 8, 4), 1, True, False, 'module.main.', False, marks=pytest.mark.slow),
   ],
-  ids=['32x32', '64x64'],
+  ids=['32x32', 'transparent', '64x64'],
 )
 def test_a_pytorch_dcgan(torch, tmp_path, widths, channels, bias, tracks, prefix, zipped):
   """Imports two files, in either order, as a run whose images and logits are PyTorch's.
@@ -176,6 +177,7 @@ def files(torch, tmp_path_factory):
     'mean': good['d'] | {'3.running_mean': torch.zeros(9)},
     'norms': {name: good['g'][name] for name in ('1.weight', '1.bias')},
     'rgba': _discriminator(torch, (4, 8), 4).state_dict(),
+    'many': _discriminator(torch, (4, 8), 65).state_dict(),
   }
   for name, content in contents.items():
     torch.save(content, folder / name)
@@ -198,7 +200,8 @@ def files(torch, tmp_path_factory):
     ('kernel', '3.weight has shape (7, 4, 4, 4); (8, 4, 4, 4) is expected'),
     ('sizes', '3.weight has shape (8, 4, 5, 5); (8, 4, 4, 4) is expected'),
     ('g,mean', '3.running_mean has shape (9,); (8,) is expected'),
-    ('g,rgba', '0.weight has shape (4, 4, 4, 4); images have 1 or 3 channels'),
+    ('g,rgba', 'makes images of 16x16x3 pixels and channels, the discriminator takes 16x16x4'),
+    ('many', '0.weight has shape (4, 65, 4, 4); images have 1 to 64 channels'),
     ('g,g', 'both are a generator'),
     ('d', 'is a discriminator; give its generator too'),
     (

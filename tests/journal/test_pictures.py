@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from dcgan_jax import pixels
 from dcgan_jax.journal import pictures
 
 
@@ -17,6 +18,41 @@ def test_grid_places_every_image(count, height, width, gap):
     top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
     np.testing.assert_array_equal(sheet[top : top + height, left : left + width], image)
   assert sheet.shape[0] == -(-count // columns) * (height + gap) + gap
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_gray_and_colour_are_drawn_as_they_are(channels):
+  images = np.random.default_rng(0).integers(0, 256, (2, 3, 4, channels), np.uint8)
+  assert pictures.drawable(images) is images
+
+
+def test_transparent_images_are_drawn_on_a_checkered_ground():
+  images = np.zeros((1, 8, 8, 4), np.uint8)
+  images[0, 0] = (200, 100, 0, 255)
+  images[0, 7] = (200, 100, 0, 51)
+  drawn = pictures.drawable(images, pixels.Pixels(transparent=True))
+  assert drawn.shape == (1, 8, 8, 3) and drawn.dtype == np.uint8
+  assert (drawn[0, 0] == (200, 100, 0)).all()
+  ground = drawn[0, 1:7]
+  assert (ground[:3, :4] == 255).all() and (ground[:3, 4:] == 204).all()
+  assert (ground[3:, :4] == 204).all() and (ground[3:, 4:] == 255).all()
+  assert (drawn[0, 7, :4] == (203, 183, 163)).all()  # a fifth of it, the rest 204
+
+
+@pytest.mark.parametrize(('channels', 'rows', 'columns'), [(2, 1, 2), (5, 2, 3), (4, 2, 2), (64, 8, 8)])
+def test_channels_that_are_no_colours_stand_side_by_side(channels, rows, columns):
+  images = np.random.default_rng(0).integers(0, 65_536, (3, 4, 6, channels), np.uint16)
+  numbers = pixels.of('uint16')
+  drawn = pictures.drawable(images, numbers)
+  assert drawn.shape == (3, rows * 5 - 1, columns * 7 - 1, 1) and drawn.dtype == np.uint8
+  for i in range(channels):
+    top, left = i // columns * 5, i % columns * 7
+    np.testing.assert_array_equal(
+      drawn[:, top : top + 4, left : left + 6, 0], numbers.in_eight_bits(images[..., i])
+    )
+  assert (drawn[:, :, 6] == 0).all() and (drawn[:, 4::5] == 0).all()
+  if channels == 5:
+    assert (drawn[:, 5:, 14:] == 255).all()  # There is no sixth.
 
 
 def test_zoom_keeps_pixels_square():

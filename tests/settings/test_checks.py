@@ -1,6 +1,7 @@
 import dataclasses
 import importlib
 import inspect
+import json
 import re
 
 import pytest
@@ -92,7 +93,15 @@ def test_keys_are_the_arguments_of_the_nouns():
     ('data.image_size', (30,), 'reach multiples of 4 only; choose such a size, e.g. 32'),
     ('data.image_size', (16, 18), 'reach multiples of 4'),
     ('data.image_size', (1, 2, 3), 'height and width'),
-    ('data.channels', 2, 'choose 1 or 3'),
+    ('data.channels', 2, 'the digits are gray'),
+    ('data.channels', 65, 'any whole number up to 64'),
+    ('data.dtype', 'int64', 'choose uint8 or int8 or uint16'),
+    ('data.dtype', 'uint16', 'is for data.source=npy:PATH'),
+    ('data.value_range', (0, 1), 'is for data.source=npy:PATH'),
+    ('data.value_range', (1, 0), 'the lowest number and the highest'),
+    ('data.value_range', (0.0, float('inf')), 'the lowest number and the highest'),
+    ('data.value_range', (1e9, 1e9 + 1), 'which float32 can tell apart'),
+    ('data.value_range', (0, 1, 2), 'the lowest number and the highest'),
     ('data.channels', 3, 'the digits are gray'),
     ('data.background', (0, 0, 256), 'from 0 to 255'),
     ('latent.size', 0, '1 or more'),
@@ -140,6 +149,53 @@ def test_impossible_combinations(changes, text):
   config = _get('digits')
   config.train.update(changes)
   with pytest.raises(InputError, match=re.escape(text)):
+    settings.check(config)
+
+
+@pytest.mark.parametrize(
+  ('source', 'channels', 'dtype', 'value_range', 'text'),
+  [
+    ('folder:x', 2, 'uint8', (), 'data.channels=2: data.source=folder:x has pictures; set it to 1 (gray)'),
+    ('tfds:mnist', 5, 'uint8', (), 'data.source=npy:PATH'),
+    ('tfds:mnist', 1, 'float32', (), 'data.dtype=float32: is for data.source=npy:PATH'),
+    ('npy:x.npy', 5, 'float32', (), 'data.value_range=(): data.dtype=float32 needs the lowest number'),
+    ('npy:x.npy', 5, 'uint8', (0, 256), 'two whole numbers from 0 to 255'),
+    ('npy:x.npy', 5, 'int16', (-0.5, 100), 'two whole numbers from -32768 to 32767'),
+    ('npy:x.npy', 5, 'float16', (0, 1e5), 'float16 has numbers from -65504 to 65504 only'),
+  ],
+)
+def test_numbers_that_images_of_a_source_cannot_have(source, channels, dtype, value_range, text):
+  config = _get('image_folder')
+  config.data.source, config.data.channels = source, channels
+  config.data.dtype, config.data.value_range = dtype, value_range
+  with pytest.raises(InputError, match=re.escape(text)):
+    settings.check(config)
+
+
+@pytest.mark.parametrize(
+  ('channels', 'dtype', 'value_range'),
+  [(1, 'uint16', ()), (5, 'float32', (-1.0, 1.0)), (64, 'float64', (0, 1)), (3, 'int16', (0, 1000))],
+)
+def test_arrays_have_channels_and_numbers_of_many_kinds(channels, dtype, value_range):
+  config = _get('image_folder')
+  config.data.source, config.data.channels = 'npy:x.npy', channels
+  config.data.dtype, config.data.value_range = dtype, value_range
+  chosen = settings.check(config)
+  assert chosen.data.is_array and not chosen.data.transparent
+  assert settings.from_dict(json.loads(json.dumps(dataclasses.asdict(chosen)))) == chosen
+
+
+def test_four_channels_are_an_opacity_unless_they_are_an_array():
+  config = _get('image_folder')
+  config.data.source, config.data.channels, config.train.augment = 'folder:x', 4, 'color'
+  assert settings.check(config).data.transparent
+  config.data.source = 'npy:x.npy'
+  with pytest.raises(InputError, match=r'train\.augment=color: color is for gray, RGB and RGBA'):
+    settings.check(config)
+  config.train.augment = 'translation'
+  assert not settings.check(config).data.transparent
+  config.eval.every_steps, config.eval.features = 100, 'inception'
+  with pytest.raises(InputError, match=r'takes images of 1 or 3 channels, and data\.channels=4'):
     settings.check(config)
 
 

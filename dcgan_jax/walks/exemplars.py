@@ -88,7 +88,7 @@ def choose(
   }
   real = cache.load(parts.source, parts.settings.data.source)
   extractor = extractors.of_run(parts.source, real, labels, folder)
-  probabilities = extractor.look(sampler.sample(num, seed))['probabilities']
+  probabilities = extractor.look(sampler.pixels.keep(sampler.sample(num, seed)))['probabilities']
   found = {}
   for flag, number in numbers.items():
     name, indices = labels.names[number], surest(probabilities, number, counts[flag])

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from dcgan_jax import data, latents, sampling
-from dcgan_jax.analysis import walk
+from dcgan_jax import data, directions, latents, sampling
 from dcgan_jax.data.sources import Digits
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, extractors, learned
 from dcgan_jax.films.pace import Pace
 from dcgan_jax.journal import pictures
 from dcgan_jax.latents import Latents
+from dcgan_jax.walks import drawing, walk
+from dcgan_jax.walks.asked import Asked
 
 NO_PACE = Pace()
 FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
@@ -31,9 +32,10 @@ def run(untrained, sampler, monkeypatch, tmp_path):
   """A function that draws with a generator compiled once for all tests; it returns the frames."""
   monkeypatch.setattr(sampling, 'load', lambda folder, checkpoint: sampler)
 
-  def call(out='x.png', sheet=False, path=None, seed=3, num=None, folder=untrained, pace=NO_PACE, **named):
-    arguments = {flag: named.get(flag) for flag in FLAGS}
-    walk.run(folder, num, seed, 'last', str(tmp_path / out), walk.Asked(sheet, path, None, arguments, pace))
+  def call(out='x.png', sheet=False, path=None, seed=3, num=None, folder=untrained, pace=NO_PACE, **given):
+    arguments = {flag: given.pop(flag, None) for flag in FLAGS}
+    asked = Asked(sheet, path, None, arguments, pace, **given)
+    walk.run(folder, num, seed, 'last', str(tmp_path / out), asked)
     with Image.open(tmp_path / out) as picture:
       return [np.asarray(frame.convert('L'))[..., None] for frame in ImageSequence.Iterator(picture)]
 
@@ -122,7 +124,7 @@ def test_a_turn_goes_there_and_back(run, sampler):
 
 
 def test_a_loop_of_too_many_images_is_one_line(run, monkeypatch):
-  monkeypatch.setattr(walk, 'MOST_IMAGES', 20)
+  monkeypatch.setattr(drawing, 'MOST_IMAGES', 20)
   text = r'^seconds=0\.7: a loop of 7 frames takes 21 images here, and 20 is the most; choose a smaller --sec'
   with pytest.raises(InputError, match=text):
     run('x.gif', points='4,0,7', pace=Pace(0.7, 10))
@@ -238,6 +240,10 @@ TERMS = {'plus': '1', 'minus': '2', 'plus2': '3'}
     (TERMS | {'turn_to': '1'}, '^turn_to=1: does not go with the rest; arithmetic takes --plus'),
     (TERMS | {'path': 'linear'}, '^path=linear: does not go'),
     ({'sheet': True, 'points': '1'}, '^points=1: does not go with the rest; sheet takes no flag'),
+    (TERMS | {'direction': 1}, '^direction=1: does not go with the rest; arithmetic takes'),
+    ({'directions': 'sefa', 'path': 'linear'}, '^path=linear: does not go with the rest; directions takes'),
+    ({'direction': 11}, '^direction=11: z has 10 numbers, and so many directions at most'),
+    ({'directions': 'sefa', 'out': 'x.gif'}, r'x\.gif: must end in \.png, being a picture'),
     ({'points': '5'}, '^points=5: is one image; a walk takes two or more'),
     ({'points': '1,,5'}, '^points=1,,5: give numbers of images, like 3,8,21, from 0, or a class'),
     ({'points': '-1,5'}, '^points=-1,5: give numbers'),
@@ -270,3 +276,82 @@ def test_a_picture_that_cannot_be_written_is_one_line(run, tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(InputError, match='cannot be written'):
     run('file/x.png', sheet=True, num=4)
+
+
+def _moved(sampler, number, amounts, points):
+  """Returns the images of points along a direction of the weights, uint8 [points, amounts, 8, 8, 1]."""
+  vector = directions.of_first_layer(*sampler.network, 10, 10)[number - 1]
+  z = np.asarray(latents.sample(jax.random.key(3), jnp.array(points), 10))
+  z = z[:, None] + np.asarray(amounts, np.float32)[:, None] * vector
+  return sampler.from_latents(z.reshape(-1, 10)).reshape(len(points), len(amounts), 8, 8, 1)
+
+
+def test_a_sheet_of_directions(run, sampler, capsys):
+  (picture,) = run(directions='sefa', points='6,2', num=4)
+  assert capsys.readouterr().out.startswith('--points=6,2\ndirections (sefa) of step 0')
+  width = 5 * 66 + 2
+  assert picture.shape == (16 + 4 * 66 + 2, 36 + 2 * width + 8, 1)
+  for block, point in enumerate((6, 2)):
+    left = 36 + block * (width + 8)
+    shown = _shown(picture[16:, left : left + width])
+    for number in range(1, 5):
+      want = _moved(sampler, number, np.linspace(-1, 1, 5) * np.sqrt(10) / 2, [point])[0]
+      assert abs(shown[number - 1].astype(int) - want).max() <= 1
+
+
+def test_images_along_one_direction(run, sampler, capsys):
+  (picture,) = run(direction=3, points='6,2')
+  assert 'direction 3 (sefa) of step 0' in capsys.readouterr().out
+  want = _moved(sampler, 3, np.linspace(-1, 1, 9) * np.sqrt(10) / 2, [6, 2])
+  assert abs(_shown(picture[16:]).astype(int) - want).max() <= 1
+  frames = run('x.gif', direction=3, points='6,2', pace=Pace(0.4, 10))
+  want = _moved(sampler, 3, -np.cos(np.arange(4) * np.pi / 2) * np.sqrt(10) / 2, [6, 2])
+  for i, frame in enumerate(frames):
+    assert abs(_shown(frame)[0].astype(int) - want[:, i]).max() <= 2
+
+
+def test_ganspace_is_another_way(run, sampler, monkeypatch):
+  found = np.eye(10, dtype=np.float32)[4:6]
+  monkeypatch.setattr(directions, 'of_activations', lambda *given: found)
+  (picture,) = run(directions='ganspace', direction=2, points='6')
+  z = np.asarray(latents.sample(jax.random.key(3), jnp.array([6]), 10))
+  want = sampler.from_latents(z + found[1] * np.float32(np.sqrt(10) / 2))
+  assert abs(_shown(picture[16:])[0, -1:].astype(int) - want).max() <= 1
+  with pytest.raises(InputError, match=r'^direction=3: there are 2 of ganspace$'):
+    run(directions='ganspace', direction=3, points='6')
+
+
+def test_a_class_is_left_alone_by_directions(sampler, monkeypatch):
+  monkeypatch.setattr(sampler, 'latents', Latents(7, classes=3))
+  vectors = walk._directions(sampler, Asked(False, None, None, {}, NO_PACE, 'sefa'))
+  assert vectors.shape == (7, 10) and not vectors[:, 7:].any()
+
+
+def test_latents_of_a_file(run, sampler, tmp_path, capsys):
+  z = np.random.default_rng(0).normal(size=(4, 10))
+  np.save(tmp_path / 'z.npy', z)
+  shown = _shown(*run(points='3,0', latents_file=str(tmp_path / 'z.npy')))
+  made = sampler.from_latents(z)
+  np.testing.assert_array_equal(shown[:, 0], made[[3, 0]])
+  assert 'step 0 of ' in capsys.readouterr().out
+  assert _shown(*run(latents_file=str(tmp_path / 'z.npy'))).shape[0] == 4
+  assert '--points=0,1,2,3\n' in capsys.readouterr().out
+  (picture,) = run(sheet=True, latents_file=str(tmp_path / 'z.npy'))
+  np.testing.assert_array_equal(picture, drawing.sheet(made))
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'text'),
+  [
+    ({'points': '1,4'}, '^points=4: --latents has 4 rows, numbered from 0'),
+    ({'points': 'class:7'}, '^points=7: --latents has no classes; name images by their rows'),
+    ({'latents_file': 'w.npy'}, r'^latents: of shape \(4, 3\); this generator takes \(N, 10\)'),
+    ({'latents_file': 'none.npy'}, '^latents=.*none.npy: cannot be read as .npy'),
+  ],
+)
+def test_latents_that_do_not_fit_are_one_line(run, tmp_path, arguments, text):
+  np.save(tmp_path / 'z.npy', np.zeros((4, 10)))
+  np.save(tmp_path / 'w.npy', np.zeros((4, 3)))
+  file = str(tmp_path / arguments.get('latents_file', 'z.npy'))
+  with pytest.raises(InputError, match=text):
+    run(**arguments | {'latents_file': file})

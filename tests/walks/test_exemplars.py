@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from dcgan_jax.analysis import exemplars
-from dcgan_jax.analysis.exemplars import Exemplars
 from dcgan_jax.errors import InputError
+from dcgan_jax.walks import exemplars
+from dcgan_jax.walks.exemplars import Exemplars
 
 
 @pytest.mark.parametrize(

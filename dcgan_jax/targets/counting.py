@@ -25,6 +25,6 @@ def count_here(source: str, split: str, fit: Fit) -> int | None:
     from dcgan_jax.data import tfds  # slow to import
 
     return tfds.count_prepared(name, split)
-  if kind == 'folder' and not Path(name).is_dir():
+  if kind in ('folder', 'npy') and not Path(name).exists():
     return None
   return len(sources.open_source(source, split, fit))
