@@ -68,9 +68,8 @@ def run(folder: Path, checkpoint: str, out: str | None, statistics: str | None =
   half = change < precision.MOST  # A NaN is not below it either.
   width = network.latents.width
   model = onnx.generator_bytes(generator, network.variables, width, half, network.metadata)
-  first = np.asarray(
-    to_pixels(jax.jit(generator.apply)(network.variables, z[:1]))
-  )  # what it compares its own with
+  # The page compares its own first picture with this one.
+  first = np.asarray(to_pixels(jax.jit(generator.apply)(network.variables, z[:1])))
   name = f'generator-{hashlib.sha256(model).hexdigest()[:8]}.onnx'
   about = {
     'model': {'file': name, 'weights': 'float16' if half else 'float32'},
