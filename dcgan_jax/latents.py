@@ -1,6 +1,7 @@
 """Latents: the noise z that the generator turns into images."""
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import jax
@@ -69,6 +70,27 @@ class Latents:
   def of_classes(self, z: Array, classes: Array) -> Array:
     """Puts the class of each, integers [N], after z, float32 [N, size or width]: float32 [N, width]."""
     return jnp.concatenate([z[:, : self.size], jax.nn.one_hot(classes, self.classes)], 1)
+
+  def draw(self, seed: int, num: int) -> np.ndarray:
+    """Draws the first `num` latents of a seed, float32 [num, width]."""
+    return np.asarray(self.sample(jax.random.key(seed), jnp.arange(num)))
+
+  def draw_classes(self, seed: int, num: int, classes: Iterable[int]) -> np.ndarray:
+    """Draws the first `num` z of a seed and puts each class after them, float32 [classes * num, width]."""
+    z = self.noise(jax.random.key(seed), jnp.arange(num))
+    return np.concatenate([self.of_classes(z, jnp.full(num, number)) for number in classes])
+
+  def draw_grid(self, seed: int, num: int) -> tuple[np.ndarray, int | None]:
+    """Draws the latents of a run's grid: the first of its seed or, with classes, a row of them for each.
+
+    Returns:
+      The latents, float32 [N, width], N at most num; and the columns of the grid, None for as many as rows.
+    """
+    if not self.classes:
+      return self.draw(seed, num), None
+    columns = max(1, num // self.classes)
+    z = self.draw_classes(seed, columns, range(min(num, self.classes)))
+    return z, columns if columns > 1 else None
 
   def check(self, z: Array | np.ndarray) -> np.ndarray:
     """Returns latents from anywhere as float32 [N, width].

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class Sampler:
     """
     # Whole batches are drawn, so that the last images are not normalised with copies of themselves ('batch').
     whole_batches = -(-num // BATCH_SIZE) * BATCH_SIZE
-    z = draw(self.latents, seed, whole_batches)
+    z = self.latents.draw(seed, whole_batches)
     if label is not None:
       numbers = self.find_classes(label) if isinstance(label, str) else np.atleast_1d(label)
       if not all(0 <= number < len(self.classes) for number in numbers):
@@ -172,17 +172,6 @@ def with_population(generator: Generator, latents: Latents, variables: Any, num:
   params = jax.tree.map(lambda x: x.addressable_data(0), variables['params'])
   stats = norm_statistics.of_latents(generator, params, latents, num=num)
   return variables | {'batch_stats': jax.device_put(stats, jax.tree.leaves(variables)[0].sharding)}
-
-
-def draw(latents: Latents, seed: int, num: int) -> np.ndarray:
-  """Draws the first `num` latents of a seed, float32 [num, z_size]."""
-  return np.asarray(latents.sample(jax.random.key(seed), jnp.arange(num)))
-
-
-def draw_classes(latents: Latents, seed: int, num: int, classes: Iterable[int]) -> np.ndarray:
-  """Draws the first `num` z of a seed and puts each class after them, float32 [classes * num, width]."""
-  z = latents.noise(jax.random.key(seed), jnp.arange(num))
-  return np.concatenate([latents.of_classes(z, jnp.full(num, number)) for number in classes])
 
 
 def find_class(flag: str, name: str, names: tuple[str, ...]) -> int:
@@ -303,7 +292,7 @@ def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
     made = sampler.from_latents(read_latents(asked.latents_file), asked.statistics)
   elif asked.classes is not None:
     columns = asked.num or 8
-    z = draw_classes(sampler.latents, asked.seed, columns, sampler.find_classes(asked.classes))
+    z = sampler.latents.draw_classes(asked.seed, columns, sampler.find_classes(asked.classes))
     made = sampler.from_latents(z, asked.statistics)
   else:
     made = sampler.sample(asked.num or 64, asked.seed, asked.statistics)

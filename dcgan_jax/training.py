@@ -306,12 +306,8 @@ def _draw(parts: Experiment) -> journal.Draw:
   make_images: Any = jax.jit(
     sampling.make_images(parts.gan.generator, 'stored', pixels), compiler_options=conv.compiler_options()
   )
-  latents, seed, num = parts.gan.latents, parts.settings.seed, parts.settings.sample.num
-  columns = max(1, num // latents.classes) if latents.classes else None
-  if columns is None:
-    z = sampling.draw(latents, seed, num)
-  else:
-    z = sampling.draw_classes(latents, seed, columns, range(min(num, latents.classes)))
+  latents = parts.gan.latents
+  z, columns = latents.draw_grid(parts.settings.seed, parts.settings.sample.num)
 
   def draw(state: GanState) -> Picture:
     # A single device, which has the whole state, makes them: pictures do not depend on how many there are.
@@ -319,9 +315,7 @@ def _draw(parts: Experiment) -> journal.Draw:
     if parts.settings.sample.statistics == 'population':
       variables = sampling.with_population(parts.gan.generator, latents, variables)
     images = make_images(variables, z)
-    return lambda: pictures.grid(
-      pictures.drawable(pixels.restore(np.asarray(images)), pixels), columns if columns != 1 else None
-    )
+    return lambda: pictures.grid(pictures.drawable(pixels.restore(np.asarray(images)), pixels), columns)
 
   return draw
 

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from PIL import Image
 
 import dcgan_jax
-from dcgan_jax import sampling, train_state
+from dcgan_jax import train_state
 from dcgan_jax.accumulation import Examples
 from dcgan_jax.errors import InputError
 from dcgan_jax.latents import Latents
@@ -168,7 +168,7 @@ def test_a_walk_between_classes_keeps_each_latent(told, tmp_path, call_main, ref
   with Image.open(out) as picture:
     shown = np.asarray(picture)
   size = (shown.shape[1] - 2) // 10 - 2
-  z = sampling.draw(run.latents, 0, 5)[[4, 0]]
+  z = run.latents.draw(0, 5)[[4, 0]]
   ends = [np.asarray(run.latents.of_classes(jnp.asarray(z), jnp.full(2, n))) for n in (3, 5)]
   for row in range(2):
     for column, end in ((0, ends[0]), (9, ends[1])):

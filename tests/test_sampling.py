@@ -61,7 +61,7 @@ def sampler(untrained, monkeypatch):
 def test_images_are_those_of_the_generator(untrained, sampler):
   assert sampler.step == 0 and sampler.latents == Latents(10, 'normal')
   run = experiment.open_run(untrained, 'last')
-  z = sampling.draw(sampler.latents, 3, 9)
+  z = sampler.latents.draw(3, 9)
   assert z.shape == (9, 10) and z.dtype == np.float32
   want = jax.jit(run.experiment.gan.generator.apply)(run.state.sampling_variables, z)
   made = sampler.sample(9, seed=3)
@@ -73,7 +73,7 @@ def test_images_are_those_of_the_generator(untrained, sampler):
 
 
 def test_statistics_are_those_of_each_batch(sampler):
-  z = sampling.draw(sampler.latents, 3, 8)
+  z = sampler.latents.draw(3, 8)
   made = sampler.from_latents(z, 'batch')
   assert (made != sampler.from_latents(z)).any()
   np.testing.assert_array_equal(made[4:], sampler.from_latents(z[4:], 'batch'))  # a batch of its own
@@ -119,11 +119,11 @@ def test_population_statistics_are_those_of_the_generator_as_it_is(tmp_path, mon
   assert (made != run.sample(5, seed=3)).any()
   opened = experiment.open_run(folder, 'last')
   generator, variables = opened.experiment.gan.generator, opened.state.sampling_variables
-  z = sampling.draw(run.latents, 0, 400)
+  z = run.latents.draw(0, 400)
   whole = jax.jit(
     lambda v, z: generator.clone(norm_momentum=0.0).apply(v, z, True, mutable=['batch_stats'])[1]
   )
-  want = jax.jit(generator.apply)(variables | whole(variables, z), sampling.draw(run.latents, 3, 5))
+  want = jax.jit(generator.apply)(variables | whole(variables, z), run.latents.draw(3, 5))
   assert np.abs(made - (np.asarray(want) + 1) * 127.5).max() < 0.6
   (kept,) = (folder / 'statistics').iterdir()
   monkeypatch.setattr(norm_statistics, 'of_latents', None)  # They are not measured again.

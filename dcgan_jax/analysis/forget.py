@@ -63,7 +63,7 @@ def run(
   real = cache.load(parts.source, parts.settings.data.source)
   look = extractors.of_run(parts.source, real, labels, folder).look
 
-  z = sampling.draw(parts.gan.latents, seed, num)
+  z = parts.gan.latents.draw(seed, num)
   make = _maker(generator, layer, variables, z, look, parts.gan.pixels)
   before = make(np.array([], int))
   weights = _weights(generator, layer, variables, z, before.classes == index, name)

@@ -87,7 +87,7 @@ def make(experiment: Experiment, mesh: Mesh, folder: Path | None = None) -> Scor
   generate = parallel.map_rows(make_images, mesh)
   seed, latents = experiment.settings.seed, experiment.gan.latents
   asked = classes_like_data(experiment, num, seed)
-  z = sampling.draw(latents, seed, num)
+  z = latents.draw(seed, num)
   if asked is not None:
     z = np.asarray(latents.of_classes(jnp.asarray(z), jnp.asarray(asked)))
 

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dcgan_jax import directions, experiment, files, sampling
+from dcgan_jax import directions, experiment, files
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.explorer import precision
@@ -63,7 +63,7 @@ def run(folder: Path, checkpoint: str, out: str | None, statistics: str | None =
   network = exporting.network_of(trained, folder, 'generator', statistics)
   generator = network.module
   assert isinstance(generator, Generator)
-  z = sampling.draw(network.latents, 0, precision.CHECKED)
+  z = network.latents.draw(0, precision.CHECKED)
   change = precision.largest_difference(generator, network.variables, z)
   half = change < precision.MOST  # A NaN is not below it either.
   width = network.latents.width

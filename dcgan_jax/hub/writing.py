@@ -101,9 +101,9 @@ def _grid(sampler: sampling.Sampler, chosen: Settings, statistics: str) -> _Pict
   columns, latents = None, sampler.latents
   if latents.classes:
     columns = 8
-    z = sampling.draw_classes(latents, chosen.seed, columns, range(min(latents.classes, 16)))
+    z = latents.draw_classes(chosen.seed, columns, range(min(latents.classes, 16)))
   else:
-    z = sampling.draw(latents, chosen.seed, NUM)
+    z = latents.draw(chosen.seed, NUM)
   images = sampler.from_latents(z, statistics)
   drawn = pictures.zoom(pictures.grid(pictures.drawable(images, sampler.pixels), columns))
   file = io.BytesIO()

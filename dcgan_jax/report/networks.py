@@ -78,12 +78,6 @@ def walk(sampler: Sampler, seed: int) -> Walk:
 
 def grid(sampler: Sampler, settings: Settings) -> np.ndarray:
   """Returns the grid that training draws of its latents, uint8 [H, W, C], for a run that drew none."""
-  num, classes = settings.sample.num, sampler.latents.classes
-  if not classes:
-    made, columns = sampler.sample(num, settings.seed), None
-  else:
-    columns = max(1, num // classes)
-    z = sampling.draw_classes(sampler.latents, settings.seed, columns, range(min(num, classes)))
-    made = sampler.from_latents(z)
-  drawn = pictures.drawable(made, sampler.pixels)
-  return pictures.zoom(pictures.grid(drawn, columns if columns != 1 else None))
+  z, columns = sampler.latents.draw_grid(settings.seed, settings.sample.num)
+  drawn = pictures.drawable(sampler.from_latents(z), sampler.pixels)
+  return pictures.zoom(pictures.grid(drawn, columns))
