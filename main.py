@@ -36,6 +36,9 @@ def main() -> int:
       raise
     print(f'error: out of memory: {parsing.one_line(error)[:300]}; {SMALLER}', file=sys.stderr)
     return 2
+  except BrokenPipeError:  # as in `python main.py ... | head -1`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Else the exit would fail to flush.
+    return 141  # as of a process that SIGPIPE ends
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return 130

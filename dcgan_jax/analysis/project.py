@@ -18,10 +18,11 @@ import numpy as np
 from tqdm import tqdm
 
 from dcgan_jax import experiment, files, parallel, sampling
-from dcgan_jax.analysis import given, inversion
+from dcgan_jax.analysis import inversion
 from dcgan_jax.analysis.inversion import Search
 from dcgan_jax.data import arrays, cache
 from dcgan_jax.errors import InputError
+from dcgan_jax.evaluation import given
 from dcgan_jax.experiment import TrainedRun
 from dcgan_jax.journal import pictures, workdir
 from dcgan_jax.pixels import BYTES, Pixels

@@ -75,6 +75,16 @@ def define_num(into: flags.FlagValues, default: int | None, help: str) -> None:
   flags.DEFINE(parser, 'num', default, help, flag_values=into)
 
 
+def define_images(into: flags.FlagValues) -> None:
+  """Declares --images, images from elsewhere."""
+  flags.DEFINE_string(
+    'images',
+    None,
+    'A folder, a picture, an .npy or .npz of images, or tfds:NAME[:SPLIT], by default of split test.',
+    flag_values=into,
+  )
+
+
 def define_statistics(into: flags.FlagValues) -> None:
   """Declares --statistics."""
   flags.DEFINE_enum(
@@ -145,6 +155,15 @@ def folder(values: flags.FlagValues) -> Path:
   if 'config' not in values or values.config is None:
     raise InputError('--workdir is missing: give the folder of a run, e.g. --workdir=runs/digits')
   return Path('runs') / Path(_config_path(values)).stem
+
+
+def check_run(folder: Path) -> None:
+  """Refuses a folder that has no run, before a mode imports what takes seconds.
+
+  Raises:
+    InputError: it has none, or its config is broken.
+  """
+  workdir.read_settings(folder)
 
 
 def origin(values: flags.FlagValues) -> Origin | None:

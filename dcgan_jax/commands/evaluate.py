@@ -2,7 +2,7 @@
 
 python main.py --mode=evaluate --workdir=runs/mnist
 python main.py --mode=evaluate --workdir=runs/cifar10 --features=inception --download
-python main.py --mode=evaluate --workdir=runs/mnist --images=PATH
+python main.py --mode=evaluate --workdir=runs/mnist --images=PATH   # scores these
 """
 
 from absl import flags
@@ -35,9 +35,7 @@ def define_flags(into: flags.FlagValues) -> None:
     flag_values=into,
   )
   shared.define_statistics(into)
-  flags.DEFINE_string(
-    'images', None, 'A folder, an .npy or an .npz of images, instead of generated ones.', flag_values=into
-  )
+  shared.define_images(into)
   processes.define_flags(into)
 
 
@@ -46,6 +44,7 @@ def run(values: flags.FlagValues) -> None:
   folder = shared.folder(values)
 
   def evaluate() -> None:
+    shared.check_run(folder)
     from dcgan_jax.evaluation import evaluate, extractors
 
     chosen = extractors.Chosen(values.features, values.weights, values.download, values.resizer)

@@ -59,6 +59,7 @@ def run(values: flags.FlagValues) -> None:
   folder, file_format = shared.folder(values), shared.required(values, 'export', 'format')
   if values.license is not None and file_format != 'hub':
     raise InputError(f'license={values.license}: is stated by a card; format={file_format} writes none')
+  shared.check_run(folder)
   if file_format == 'web':
     if values.network == 'discriminator':
       raise InputError('network=discriminator: draws nothing; format=web takes the generator')

@@ -33,6 +33,7 @@ def define_flags(into: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
   """Forgets."""
   folder, name = shared.folder(values), values['class'].value
+  shared.check_run(folder)
   from dcgan_jax.analysis import forget
 
   forget.run(folder, values.num, values.seed, values.checkpoint, name, values.layer, values.drop)

@@ -22,6 +22,7 @@ def define_flags(into: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
   """Probes."""
   folder = shared.folder(values)
+  shared.check_run(folder)
   from dcgan_jax.analysis import probe
 
   probe.run(folder, values.num, values.checkpoint, values.data)

@@ -14,12 +14,7 @@ def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_workdir(into)
   shared.define_checkpoint(into)
-  flags.DEFINE_string(
-    'images',
-    None,
-    'A folder, a picture, an .npz of images, or tfds:NAME or tfds:NAME:SPLIT, by default of split test.',
-    flag_values=into,
-  )
+  shared.define_images(into)
   shared.define_num(into, 64, 'How many of the images at most.')
   shared.define_seed(into)
   flags.DEFINE_string(
@@ -48,6 +43,7 @@ def run(values: flags.FlagValues) -> None:
   folder, images = shared.folder(values), shared.required(values, 'project', 'images')
 
   def project() -> None:
+    shared.check_run(folder)
     from dcgan_jax.analysis import project
     from dcgan_jax.analysis.inversion import Search
 

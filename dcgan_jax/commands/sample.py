@@ -41,6 +41,7 @@ def run(values: flags.FlagValues) -> None:
   folder = shared.folder(values)
 
   def sample() -> None:
+    shared.check_run(folder)
     from dcgan_jax import sampling
 
     classes = values['class'].value

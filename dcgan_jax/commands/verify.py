@@ -20,6 +20,7 @@ def define_flags(into: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
   """Replays and compares."""
   folder = shared.folder(values)
+  shared.check_run(folder)
   from dcgan_jax import verification
 
   verification.run(folder, values.checkpoint)

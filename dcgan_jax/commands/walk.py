@@ -93,6 +93,7 @@ def run(values: flags.FlagValues) -> None:
   pace = shared.asked_pace(values, values.out)
 
   def walk() -> None:
+    shared.check_run(folder)
     from dcgan_jax.walks import walk
     from dcgan_jax.walks.asked import Asked
 

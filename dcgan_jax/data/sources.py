@@ -6,6 +6,7 @@ import functools
 import hashlib
 import math
 import os
+import sys
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -230,7 +231,7 @@ def report_unreadable(names: list[str]) -> None:
     print(f'skipped {len(names)} unreadable: {shown}', flush=True)
 
 
-def load(source: Source, title: str) -> tuple[np.ndarray, list[str]]:
+def load(source: Source, title: str, most: int = sys.maxsize) -> tuple[np.ndarray, list[str]]:
   """Decodes a whole source into memory, in threads, with a progress bar on a terminal.
 
   Images that cannot be decoded are left out, and their names are printed.
@@ -238,6 +239,7 @@ def load(source: Source, title: str) -> tuple[np.ndarray, list[str]]:
   Args:
     source: the images.
     title: what the source is called in the progress bar and in errors.
+    most: decodes the first ones only, so many at most.
 
   Returns:
     The images as they are kept, [N, H, W, C], and the names of those that cannot be decoded.
@@ -246,9 +248,9 @@ def load(source: Source, title: str) -> tuple[np.ndarray, list[str]]:
     InputError: not one image could be decoded.
   """
   fit, count = source.fit, 0
-  images = np.empty((len(source), *fit.image_size, fit.channels), fit.pixels.kept)
+  images = np.empty((min(most, len(source)), *fit.image_size, fit.channels), fit.pixels.kept)
   skipped: list[str] = []
-  for chunk, unreadable in decoded(source, title):
+  for chunk, unreadable in decoded(source, title, most):
     images[count : count + len(chunk)] = chunk
     count += len(chunk)
     skipped += unreadable
@@ -256,7 +258,9 @@ def load(source: Source, title: str) -> tuple[np.ndarray, list[str]]:
   return images[:count], skipped
 
 
-def decoded(source: Source, title: str) -> Generator[tuple[np.ndarray, list[str]], None, None]:
+def decoded(
+  source: Source, title: str, most: int = sys.maxsize
+) -> Generator[tuple[np.ndarray, list[str]], None, None]:
   """Decodes a whole source as `load` does, of which only a small part is in memory at any time.
 
   Yields:
@@ -268,7 +272,7 @@ def decoded(source: Source, title: str) -> Generator[tuple[np.ndarray, list[str]
   """
   from tqdm import tqdm
 
-  count, fit, found = len(source), source.fit, 0
+  count, fit, found = min(most, len(source)), source.fit, 0
   each = min(256, max(1, CHUNK // math.prod((*fit.image_size, fit.channels))))
   chunks = (range(start, min(start + each, count)) for start in range(0, count, each))
   workers = min(32, (os.cpu_count() or 1) + 4)
@@ -279,7 +283,7 @@ def decoded(source: Source, title: str) -> Generator[tuple[np.ndarray, list[str]
       bar.update(len(images) + len(unreadable))
       yield images, unreadable
   if not found:
-    raise InputError(f'data.source={title}: none of its {count} images can be decoded, e.g. {source.name(0)}')
+    raise InputError(f'data.source={title}: none of the first {count} images can be decoded, e.g. {source.name(0)}')
 
 
 def _decode(source: Source, indices: Sequence[int]) -> tuple[np.ndarray, list[str]]:

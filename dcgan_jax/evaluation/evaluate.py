@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcgan_jax import data, experiment, files, parallel, sampling
-from dcgan_jax.data import arrays, cache, sources
+from dcgan_jax import experiment, parallel, sampling
+from dcgan_jax.data import cache, sources
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import extractors, scores, scoring
+from dcgan_jax.evaluation import extractors, given, scores, scoring
 from dcgan_jax.evaluation.scoring import LEAST
 from dcgan_jax.journal import pictures, plots, workdir
 from dcgan_jax.pixels import Pixels
@@ -35,7 +35,7 @@ def run(
     seed: of the latents.
     checkpoint: 'last', 'best' or the number of a step.
     chosen: the extractor of the features.
-    images_from: a folder, an .npy or an .npz of images to score instead of generated ones.
+    images_from: what to score instead of generated images, see `given.read`.
     statistics: of batch norm, see `sampling.Sampler.from_latents`.
 
   Raises:
@@ -46,22 +46,22 @@ def run(
   parts = experiment.build(workdir.read_settings(folder))
   prepared = extractors.prepare(chosen, parts, folder)
   fit = parts.source.fit
-  given = None if images_from is None else _read_images(images_from, fit, num)
+  others = None if images_from is None else given.read(images_from, fit, num, LEAST).images
   cache.keep_compiled_programs()
-  sampler = sampling.load(folder, checkpoint) if given is None else None
+  sampler = sampling.load(folder, checkpoint) if others is None else None
   real = _real_images(parts)
   if sampler is not None:
     asked = scoring.classes_like_data(parts, num, seed)
     made = fit.pixels.keep(sampler.sample(num, seed, statistics, asked))
     used = statistics or sampler.statistics
     fake = _Images(made, f'step {sampler.step} of {folder}, seed {seed}, {used} statistics', used, asked)
-  elif given is not None:
-    fake = _Images(given, str(images_from))
+  elif others is not None:
+    fake = _Images(others, str(images_from))
   compared = _compare(parts, prepared, real, fake)
-  print(_table(compared.report))
   if parallel.is_main():
     ours, theirs = compared.found['features'], compared.reference['features']
     _write(folder, compared.report, _beside_nearest(fake.pixels, ours, real, theirs, fit.pixels))
+  print(_table(compared.report))
 
 
 def score_images(
@@ -83,8 +83,10 @@ def score_images(
   parts = experiment.build(workdir.read_settings(Path(folder)))
   prepared = extractors.prepare(chosen or extractors.Chosen('classifier'), parts, Path(folder))
   fit = parts.source.fit
-  _check_images('array', images.dtype, images.shape, fit)
-  _check_numbers('array', images, fit)
+  given.check_shape('array', images.dtype, images.shape, fit)
+  if len(images) < LEAST:
+    raise InputError(f'images=array: has {len(images)} images; scores take {LEAST} or more')
+  given.check_numbers('array', images, fit)
   fake = _Images(fit.pixels.keep(images), 'an array')
   return _compare(parts, prepared, _real_images(parts), fake).report
 
@@ -190,59 +192,6 @@ def _results(
   elif labels is not None:
     results['classes'] = scoring.classes(found['probabilities'], labels)
   return results
-
-
-def _read_images(origin: str, fit: data.Fit, num: int) -> np.ndarray:
-  """Reads the first `num` images of an .npy or .npz, or of a folder and makes these fit.
-
-  Returns:
-    [N, H, W, C], as they are kept.
-
-  Raises:
-    InputError: there is neither, or the images are too few or of another shape.
-  """
-  path = files.named('images', origin)
-  if path.is_dir():
-    try:
-      given, _ = data.load(sources.open_folder(path, fit), origin)
-    except InputError as error:
-      raise InputError(f'images={origin}: {str(error).partition(": ")[2]}') from error
-    _check_images(origin, given.dtype, given.shape, fit)
-    return given[:num]
-  try:
-    with arrays.opened_npy(path) if path.suffix == '.npy' else arrays.opened_npz(path, 'x') as array:
-      _check_images(origin, array.dtype, array.shape, fit)
-      given = array.read(num)
-      _check_numbers(origin, given, fit)
-      return fit.pixels.keep(given)
-  except InputError as error:
-    if str(error).startswith('images='):
-      raise
-    raise InputError(f'images={origin}: is no folder and no .npy or .npz of images: {error}') from error
-
-
-def _check_images(origin: str, dtype: np.dtype, shape: tuple[int, ...], fit: data.Fit) -> None:
-  """Refuses images of another shape than those of the run, before they are read.
-
-  Raises:
-    InputError: they are of another shape, or too few.
-  """
-  wanted, kind = (*fit.image_size, fit.channels), fit.pixels.dtype
-  if dtype != kind or shape[1:] != wanted:
-    raise InputError(f'images={origin}: {dtype} {shape}; this run has {kind} (N, *{wanted})')
-  if shape[0] < LEAST:
-    raise InputError(f'images={origin}: has {shape[0]} images; scores take {LEAST} or more')
-
-
-def _check_numbers(origin: str, given: np.ndarray, fit: data.Fit) -> None:
-  """Refuses images whose numbers are not in the range of the run's.
-
-  Raises:
-    InputError: some are not, or are no numbers (NaN).
-  """
-  low, high = fit.pixels.low, fit.pixels.high
-  if not (given >= low).all() or not (given <= high).all():
-    raise InputError(f'images={origin}: has numbers that are not from {low:g} to {high:g}, data.value_range')
 
 
 def _table(report: dict[str, Any]) -> str:

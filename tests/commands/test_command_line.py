@@ -171,11 +171,33 @@ def test_a_bug_keeps_its_traceback(call_main, monkeypatch):
     call_main('--mode=sample')
 
 
+OF_A_RUN = [
+  ['--mode=evaluate'],
+  ['--mode=export', '--format=onnx'],
+  ['--mode=film'],
+  ['--mode=forget', '--class=3'],
+  ['--mode=probe'],
+  ['--mode=project', '--images=x'],
+  ['--mode=report'],
+  ['--mode=sample'],
+  ['--mode=verify'],
+  ['--mode=walk'],
+]
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_is_no_stack_trace():
+  command = f'{sys.executable} main.py --mode=train --help | head -1; exit ${{PIPESTATUS[0]}}'
+  done = subprocess.run(['bash', '-c', command], cwd=ROOT, capture_output=True, text=True)
+  assert (done.returncode, done.stderr) == (128 + 13, '')
+
+
 @pytest.mark.slow
 def test_help_and_errors_do_not_import_jax():
   names = ('jax', 'tensorflow', 'sklearn', 'tensorflow_datasets')
   code = f'import sys, main; print(main.main(), *(name in sys.modules for name in {names}))'
   bad = ([*TINY, '--config.train.batch_size=0'], ['--mode=sample', '--drop=3'], ['--mode=sample'])
+  bad += tuple([*mode, '--workdir=/nonexistent'] for mode in OF_A_RUN)
   for arguments, status in ((['--help'], 0), (['--mode=train', '--help'], 0), *((each, 2) for each in bad)):
     command = [sys.executable, '-c', code, *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
