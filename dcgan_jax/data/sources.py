@@ -283,7 +283,7 @@ def decoded(
       bar.update(len(images) + len(unreadable))
       yield images, unreadable
   if not found:
-    raise InputError(f'data.source={title}: none of the first {count} images can be decoded, e.g. {source.name(0)}')
+    raise InputError(f'data.source={title}: none of {count} images can be decoded, e.g. {source.name(0)}')
 
 
 def _decode(source: Source, indices: Sequence[int]) -> tuple[np.ndarray, list[str]]:

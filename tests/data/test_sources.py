@@ -41,7 +41,7 @@ def test_folder_without_images(tmp_path, bands):
   bands.save(tmp_path / 'x.png')
   whole = (tmp_path / 'x.png').read_bytes()
   (tmp_path / 'x.png').write_bytes(whole[:50])  # a good header, no pixels
-  with pytest.raises(InputError, match='none of the first 1 images can be decoded'):
+  with pytest.raises(InputError, match='none of 1 images can be decoded'):
     data.load(data.open_source(f'folder:{tmp_path}', 'train', fit), 'folder')
 
 

@@ -51,7 +51,7 @@ def test_a_data_set(tfds_data):
       'nothing',
       '^images=.*nothing: no such file or folder; give a folder, a picture, an .npy, an .npz or tfds:NAME$',
     ),
-    ('empty.png', '^images=.*empty.png: none of the first 1 images can be decoded, e.g. .*empty.png$'),
+    ('empty.png', '^images=.*empty.png: none of 1 images can be decoded, e.g. .*empty.png$'),
     (
       'notes.txt',
       '^images=.*notes.txt: is no folder, no picture and no .npy or .npz of images: is no whole .npz',
