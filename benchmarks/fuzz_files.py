@@ -183,16 +183,16 @@ _MADE: dict[str, Any] = {}
 
 
 def arrays_of_images(random: Random, folder: Path) -> Act:
-  """An .npz for `--mode=evaluate --images`."""
+  """An .npz for `--images`, of which there must be ten images."""
   from dcgan_jax import data
-  from dcgan_jax.evaluation import evaluate
+  from dcgan_jax.evaluation import given
 
   count = int(pick(random, [0, 9, 30, 30, 30, 30]))
   array = random.integers(0, 256, (count, 8, 8, int(pick(random, [1, 1, 1, 3]))), np.uint8)
   path = write(
     folder / pick(random, ['x.npz', 'x', '\udcff.npz']), inputs.npz(random, {'x': array, 'y': array})
   )
-  return lambda: evaluate._read_images(str(path), data.Fit((8, 8), 1), 20)
+  return lambda: given.read(str(path), data.Fit((8, 8), 1), 20, 10)
 
 
 def kept_arrays(random: Random, folder: Path) -> Act:

@@ -4,18 +4,18 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from dcgan_jax import data, parallel, pixels, train_state, train_step
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import checkpoints, workdir
 from dcgan_jax.latents import Latents
 from dcgan_jax.losses import LOSSES
-from dcgan_jax.models import Discriminator, Generator
+from dcgan_jax.models import Discriminator, Generator, initializer_options
 from dcgan_jax.settings import Settings
 from dcgan_jax.settings.table import Train
 from dcgan_jax.train_state import Gan, GanState
@@ -65,8 +65,13 @@ class Experiment:
     return numbers, names
 
   def initial_state(self) -> GanState:
-    """Makes the state before the first step; to be jitted, or asked for its shapes by `jax.eval_shape`."""
+    """Makes the state before the first step; to be compiled, or asked for its shapes by `jax.eval_shape`."""
     return train_state.create(self.gan, self.settings.seed, ema=self.recipe.ema_decay > 0)
+
+  def first_state(self, sharding: NamedSharding | None = None) -> GanState:
+    """Compiles and runs `initial_state`; returns the state, with a sharding if one is given."""
+    placed: dict[str, Any] = {} if sharding is None else {'out_shardings': sharding}
+    return jax.jit(self.initial_state, compiler_options=initializer_options(), **placed)()
 
   def train_step(self, axis_name: str | None, turn: str = '') -> train_step.TrainStep:
     """Makes the train step, not yet compiled, see `train_step.make_train_step`."""

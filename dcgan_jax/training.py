@@ -290,7 +290,7 @@ def _first_state(parts: Experiment, folder: Path, mesh: Mesh, init_from: Origin 
       return origin.first_state(init_from, folder, parts, sharding)
     if parallel.is_main():
       workdir.forget_origin(folder)
-    return jax.jit(parts.initial_state, out_shardings=sharding)()
+    return parts.first_state(sharding)
   shapes = jax.eval_shape(parts.initial_state)
   _, state = checkpoints.restore_any(folder / 'checkpoints', 'last', shapes, sharding)
   return state

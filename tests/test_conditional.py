@@ -125,11 +125,11 @@ def test_latents_with_classes_are_functions_of_their_index():
 
 
 @pytest.fixture(scope='module')
-def told(tmp_path_factory):
+def told(digits_classifier, tmp_path_factory):
   """A run that is told the digits, trained for some steps, with a score."""
   folder = tmp_path_factory.mktemp('told') / 'run'
   scored = ['--config.eval.every_steps=24', '--config.eval.num=100', '--config.sample.num=20']
-  succeed(*TINY, f'--workdir={folder}', '--config.data.classes=10', *scored, optimized=True)
+  succeed(*TINY, f'--workdir={folder}', '--config.data.classes=10', *scored)
   return folder
 
 
@@ -153,7 +153,7 @@ def test_images_of_a_class_on_request(told, tmp_path, call_main):
   with Image.open(told / 'samples' / 'step_00000024.png') as picture:
     width, height = picture.size
   assert round(height / width) == 5
-  printed = succeed('--mode=evaluate', f'--workdir={told}', '--num=300', optimized=True)
+  printed = succeed('--mode=evaluate', f'--workdir={told}', '--num=300')
   assert 'of the class that was asked for' in printed
   asked = json.loads((told / 'evaluation.json').read_text())['asked']
   assert len(asked['agreements']) == len(asked['distances']) == 10 and min(asked['distances']) > 0

@@ -16,12 +16,10 @@ def test_the_example_fits_on_a_screen():
 
 @pytest.mark.slow
 def test_the_example_prints_losses_and_draws(tmp_path):
-  env = environment(optimized=True) | {
-    'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
-  }
+  env = environment() | {'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])}
   # The example as it is, but for a shorter training.
   code = f'import runpy; example = runpy.run_path({str(MINIMAL)!r})["main"]; '
-  code += 'example.__globals__["STEPS"] = 200; example()'
+  code += 'example.__globals__["STEPS"] = 100; example()'
   done = subprocess.run(
     [sys.executable, '-c', code], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
   )

@@ -44,7 +44,7 @@ def run(folder: Path, num: int | None, checkpoint: str, data_name: str | None) -
   split = labelled.divide(parts, data_name, num, LABELS)
   cache.keep_compiled_programs()
   discriminator = parts.gan.discriminator
-  random = jax.jit(parts.initial_state)().discriminator
+  random = parts.first_state().discriminator
   networks = {f'D, step {step}': state.discriminator, 'D, random': random}
   rows, drawn = {}, {}
 

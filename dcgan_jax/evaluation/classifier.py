@@ -15,7 +15,7 @@ from flax import linen as nn
 from jax import Array, lax
 
 from dcgan_jax import conv
-from dcgan_jax.models import normalize
+from dcgan_jax.models import initializer_options, normalize
 from dcgan_jax.pixels import BYTES, Pixels
 
 VERSION = 2  # of the network and its training; raise it when its features come to differ
@@ -88,7 +88,8 @@ def train(images: np.ndarray, labels: np.ndarray, classes: int, pixels: Pixels =
     updates, state = optimizer.update(jax.grad(loss)(variables), state, variables)
     return optax.apply_updates(variables, updates), state
 
-  variables = jax.jit(module.init)(jax.random.key(0), images[:1])
+  initialize = jax.jit(module.init, compiler_options=initializer_options())
+  variables = initialize(jax.random.key(0), images[:1])
   state = optimizer.init(variables)
   random = np.random.default_rng(0)
   for _ in range(steps):

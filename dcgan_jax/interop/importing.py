@@ -47,7 +47,7 @@ def run(settings: Settings, folder: Path, file_format: str, source: str) -> None
     ) from error
   cache.keep_compiled_programs()
   parts = experiment.build(settings)
-  state = _with_weights(parts.gan, settings.seed, jax.jit(parts.initial_state)(), networks)
+  state = _with_weights(parts.gan, settings.seed, parts.first_state(), networks)
   gan = parts.gan
   sampler = Sampler(gan.generator, state.sampling_variables, gan.latents, 0, pixels=gan.pixels)
   made = sampler.sample(settings.sample.num, settings.seed)

@@ -9,6 +9,7 @@ from configs import cifar10, digits, svhn
 from dcgan_jax import sampling, settings
 from dcgan_jax.analysis import project
 from dcgan_jax.analysis.inversion import Search
+from dcgan_jax.command_line import shared
 from dcgan_jax.evaluation.extractors import Chosen
 from dcgan_jax.hub import writing
 from dcgan_jax.interop import exporting
@@ -163,6 +164,7 @@ def test_flags_reach_the_library(call_main, monkeypatch, arguments, module, want
   called = []
   library = importlib.import_module(f'dcgan_jax.{module}')
   monkeypatch.setattr(library, 'run', lambda *given: called.append(given))
+  monkeypatch.setattr(shared, 'check_run', lambda folder: None)
   assert call_main(*arguments) == (0, '', '')
   assert called == [want]
 

@@ -1,6 +1,5 @@
 """Scores as a user asks for them, and the classifier that they are by."""
 
-import functools
 import json
 import re
 import shutil
@@ -16,15 +15,13 @@ from dcgan_jax.journal import checkpoints, metrics
 
 FIT = data.Fit((8, 8), 1)
 
-_main = functools.partial(start, optimized=True)
-
 
 @pytest.fixture(scope='module')
-def scored(tmp_path_factory):
+def scored(digits_classifier, tmp_path_factory):
   """A run that is scored after 4 and 8 steps."""
   folder = tmp_path_factory.mktemp('runs') / 'run'
   flags = ['--config.eval.every_steps=4', '--config.eval.num=300']
-  done = _main(*TINY, *flags, '--config.train.num_steps=8', f'--workdir={folder}')
+  done = start(*TINY, *flags, '--config.train.num_steps=8', f'--workdir={folder}')
   assert done.returncode == 0, done.stderr
   (folder / 'said.txt').write_text(done.stdout)
   return folder
@@ -39,7 +36,7 @@ def digits():
 @pytest.fixture(scope='module')
 def of_run(scored):
   """The report of the command, and what it printed."""
-  done = _main('--mode=evaluate', f'--workdir={scored}', '--num=300')
+  done = start('--mode=evaluate', f'--workdir={scored}', '--num=300')
   assert done.returncode == 0, done.stderr[-3000:]
   return json.loads((scored / 'evaluation.json').read_text()), done.stdout
 
@@ -92,7 +89,7 @@ def test_scores_during_training_are_those_of_the_command(scored, of_run):
 def test_a_run_is_scored_by_its_own_classifier_also_without_the_cache(scored, of_run, monkeypatch, tmp_path):
   folder = shutil.copytree(scored, tmp_path / 'run')
   monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path / 'cache'))
-  done = _main('--mode=evaluate', f'--workdir={folder}', '--num=300')
+  done = start('--mode=evaluate', f'--workdir={folder}', '--num=300')
   assert done.returncode == 0 and 'training a classifier' not in done.stdout
   report = json.loads((folder / 'evaluation.json').read_text())
   assert report['protocol'] == of_run[0]['protocol']
@@ -104,7 +101,7 @@ def test_a_run_is_scored_by_its_own_classifier_also_without_the_cache(scored, of
 def test_divergence_ends_the_run_and_keeps_the_last_good_checkpoint(scored, tmp_path):
   folder = shutil.copytree(scored, tmp_path / 'run')
   rates = [f'--config.{name}_optimizer.learning_rate=1e38' for name in ('generator', 'discriminator')]
-  done = _main(*TINY, *rates, '--allow_config_change', f'--workdir={folder}')
+  done = start(*TINY, *rates, '--allow_config_change', f'--workdir={folder}')
   assert done.returncode == 2 and done.stderr.count('error: ') == 1
   assert 'diverged: at step 12 numbers of generator and discriminator are not finite' in done.stderr
   assert 'the last good checkpoint is of step 8; try lower learning rates' in done.stderr
@@ -114,7 +111,7 @@ def test_divergence_ends_the_run_and_keeps_the_last_good_checkpoint(scored, tmp_
 
 def _score(scored, path, images):
   np.savez(path, x=images)
-  done = _main('--mode=evaluate', f'--workdir={scored}', f'--images={path}', devices=3)
+  done = start('--mode=evaluate', f'--workdir={scored}', f'--images={path}', devices=3)
   assert done.returncode == 0, done.stderr[-3000:]
   return json.loads((scored / 'evaluation.json').read_text())
 
@@ -140,7 +137,7 @@ def test_scores_are_in_order(scored, of_run, digits, tmp_path):
 def test_a_folder_of_pictures_is_scored(scored, of_run, digits, tmp_path):
   for i in range(40):
     Image.fromarray(digits[i, :, :, 0]).resize((20, 20)).save(tmp_path / f'{i}.png')
-  done = _main('--mode=evaluate', f'--workdir={scored}', f'--images={tmp_path}')
+  done = start('--mode=evaluate', f'--workdir={scored}', f'--images={tmp_path}')
   assert done.returncode == 0 and f'40 images of {tmp_path}' in done.stdout
 
 

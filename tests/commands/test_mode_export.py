@@ -90,11 +90,10 @@ def test_bad_flags_are_one_line(refused, untrained, tmp_path, flags, text):
 
 
 @pytest.mark.parametrize('name', ['onnx', 'safetensors'])
-def test_a_missing_package_is_one_line(refused, monkeypatch, name):
-  """Says so before the run is looked at."""
+def test_a_missing_package_is_one_line(refused, monkeypatch, untrained, name):
   for module in (name, f'{name}.numpy'):
     monkeypatch.setitem(sys.modules, module, None)
-  line = refused('--mode=export', '--workdir=/nonexistent', f'--format={name}')
+  line = refused('--mode=export', f'--workdir={untrained}', f'--format={name}')
   assert line == f"error: format={name}: needs the package {name}; pip install -e '.[export]'\n"
 
 

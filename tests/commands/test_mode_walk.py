@@ -6,6 +6,7 @@ import pytest
 from conftest import read_mp4, succeed
 from PIL import Image
 
+from dcgan_jax.command_line import shared
 from dcgan_jax.films.pace import Pace
 from dcgan_jax.walks import walk
 from dcgan_jax.walks.asked import Asked
@@ -61,6 +62,7 @@ def test_flags_reach_the_command(call_main, monkeypatch):
   """Gives flags with a space, and with `=`."""
   called = []
   monkeypatch.setattr(walk, 'run', lambda *arguments: called.append(arguments))
+  monkeypatch.setattr(shared, 'check_run', lambda folder: None)
   pace = ['--seconds', '2.5', '--fps=20', '--size=200', '--out=x.webp']
   found = ['--directions=ganspace', '--direction=3', '--latents=z']
   status, *_ = call_main(

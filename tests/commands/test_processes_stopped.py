@@ -46,9 +46,9 @@ def test_a_killed_process_ends_the_others_and_the_last_checkpoint_is_good(tmp_pa
   folder = tmp_path / 'killed'
   # It saves rarely: a process that saves when the other dies waits for the runtime's time-out.
   first, second = start_together(
-    [*ENDLESS, f'--workdir={folder}', '--config.checkpoint.every_steps=60'], devices=2, impatient=True
+    [*ENDLESS, f'--workdir={folder}', '--config.checkpoint.every_steps=20'], devices=2, impatient=True
   )
-  _wait_for(first, 'step 72/')
+  _wait_for(first, 'step 24/')
   second.kill()
   printed, _ = first.communicate(timeout=150)
   second.communicate()
