@@ -1,11 +1,13 @@
 """Measures what each addition to the classic recipe does, on real images, and draws the table and a figure.
 
 TFDS_DATA_DIR=... python benchmarks/ablation.py --data=cifar10,fashion_mnist --steps=3000 --seeds=0,1,2
-TFDS_DATA_DIR=... python benchmarks/ablation.py --recipes=classic,modern --steps=20000 --only_show
+TFDS_DATA_DIR=... python benchmarks/ablation.py --recipes="classic;average" --steps=20000 --only_show
 
 All networks are those of `configs/cifar10_32.py` at half its widths, with batches of 64. A run is a folder of
 its own, so that the command goes on where it was stopped, and a later one with more steps goes on from there.
-Scores are those of `--mode=evaluate` with 10,000 images, taken every 1,000 steps.
+Scores are those of `--mode=evaluate` with 10,000 images, taken every 1,000 steps. A moving average does not
+change what is trained: recipes that differ from `average` only in what is sampled are scored from its
+checkpoints.
 """
 
 import argparse
@@ -33,7 +35,7 @@ COMMON = {
   'eval.num': 10_000,
   'sample.every_steps': 1000,
   'checkpoint.every_steps': 1000,
-  'checkpoint.keep': 1,
+  'checkpoint.keep': 1000,
   'log.tensorboard': False,
 }
 DATA: dict[str, dict[str, Any]] = {
@@ -53,11 +55,14 @@ NO_MOMENTUM = {
 }
 PENALTIES = PLAIN_D | NO_MOMENTUM | {'train.r1': 1.0, 'train.r2': 1.0}
 
+# Recipes that sample from the weights of 'average' as they are, with these batch-norm statistics.
+UNAVERAGED = {'classic': 'stored', 'population statistics': 'population'}
 RECIPES: dict[str, dict[str, Any]] = {
-  'classic': {},
-  'population statistics': POPULATION,
+  'classic': AVERAGE,
+  'population statistics': AVERAGE,
   'average, stored statistics': {'train.ema_half_life': 20_000},
   'average': AVERAGE,  # configs/modern.py
+  'average, classes': AVERAGE | {'data.classes': 10},
   'average, hinge': AVERAGE | {'train.loss': 'hinge'},
   'packing': {'discriminator.packing': 2},
   'augment': AUGMENT,
@@ -81,6 +86,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def name_of(data: str, recipe: str, seed: int) -> str:
   """Returns the name of a run's folder."""
+  recipe = 'average' if recipe in UNAVERAGED else recipe
   return f'{data}/{recipe.replace(", ", "_").replace(" ", "-")}/{seed}'
 
 
@@ -96,14 +102,37 @@ def train(workdir: Path, keys: dict[str, Any], seed: int, steps: int, flags: Seq
   )
 
 
-def read(workdir: Path, scores: Sequence[str] = SCORES) -> tuple[Curves, float]:
-  """Returns the scores of a run by step, and the median of its seconds a step."""
+def score_unaveraged(workdir: Path, statistics: str) -> None:
+  """Scores the weights of a run's checkpoints as they are, and keeps that in unaveraged-STATISTICS.json."""
+  from dcgan_jax import experiment
+  from dcgan_jax.evaluation import evaluate
+  from dcgan_jax.journal import checkpoints
+  from dcgan_jax.sampling import Sampler
+
+  path = workdir / f'unaveraged-{statistics}.json'
+  found = json.loads(path.read_text()) if path.exists() else {}
+  for step in checkpoints.steps(workdir / 'checkpoints'):
+    if str(step) in found or step % COMMON['eval.every_steps']:
+      continue
+    run = experiment.open_run(workdir, str(step))
+    gan, variables = run.experiment.gan, run.state.generator.variables
+    images = Sampler(gan.generator, variables, gan.latents, step).sample(COMMON['eval.num'], 0, statistics)
+    found[str(step)] = evaluate.score_images(workdir, images)['scores']
+    path.write_text(json.dumps(found))
+
+
+def read(workdir: Path, recipe: str, scores: Sequence[str] = SCORES) -> tuple[Curves, float]:
+  """Returns the scores of a recipe by step, and the median of its run's seconds a step."""
   try:
     rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   except OSError:
     return {}, np.nan
   speeds = [row['images_per_second'] for row in rows if 'images_per_second' in row]
-  curves = {row['step']: {name: row[name] for name in scores} for row in rows if DISTANCE in row}
+  found = {row['step']: row for row in rows if DISTANCE in row}
+  if recipe in UNAVERAGED:
+    kept = workdir / f'unaveraged-{UNAVERAGED[recipe]}.json'
+    found = {int(step): row for step, row in json.loads(kept.read_text()).items()} if kept.exists() else {}
+  curves = {step: {name: row[name] for name in scores} for step, row in found.items()}
   return curves, COMMON['train.batch_size'] / float(np.median(speeds)) if speeds else np.nan
 
 
@@ -114,7 +143,7 @@ def table(folder: Path, data: str, recipes: list[str], seeds: list[int], steps: 
     '|---|---|---|---|---|---|---|---|',
   ]
   for recipe in recipes:
-    runs = [read(folder / name_of(data, recipe, seed)) for seed in seeds]
+    runs = [read(folder / name_of(data, recipe, seed), recipe) for seed in seeds]
     runs = [(curves, pace) for curves, pace in runs if steps in curves]
     if not runs:
       continue
@@ -139,7 +168,7 @@ def plot(
   panels = figure.subplots(1, len(data), squeeze=False)[0]
   for panel, kind in zip(panels, data):
     for recipe in recipes:
-      curves = [read(folder / name_of(kind, recipe, seed), [score])[0] for seed in seeds]
+      curves = [read(folder / name_of(kind, recipe, seed), recipe, [score])[0] for seed in seeds]
       curves = [curve for curve in curves if curve]
       if not curves:
         continue
@@ -171,8 +200,10 @@ def main() -> None:
     for seed in seeds:
       for kind in data:
         for recipe in recipes:
-          keys = DATA[kind] | RECIPES[recipe]
-          train(folder / name_of(kind, recipe, seed), keys, seed, arguments.steps)
+          workdir = folder / name_of(kind, recipe, seed)
+          train(workdir, DATA[kind] | RECIPES[recipe], seed, arguments.steps)
+          if recipe in UNAVERAGED:
+            score_unaveraged(workdir, UNAVERAGED[recipe])
   for kind in data:
     print('\n'.join(table(folder, kind, recipes, seeds, arguments.steps)), end='\n\n')
   if arguments.out:

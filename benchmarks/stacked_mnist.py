@@ -47,7 +47,7 @@ def table(folder: Path, size: str, recipes: list[str], seeds: list[int]) -> list
     '|---|---|---|---|---|---|',
   ]
   for recipe in recipes:
-    runs = [ablation.read(folder / ablation.name_of(size, recipe, seed), SCORES)[0] for seed in seeds]
+    runs = [ablation.read(folder / ablation.name_of(size, recipe, seed), recipe, SCORES)[0] for seed in seeds]
     runs = [curve for curve in runs if curve]
     if not runs:
       continue

@@ -3,6 +3,7 @@
 
 import atexit
 import collections
+import gc
 import importlib
 import importlib.metadata
 import os
@@ -46,6 +47,7 @@ from dcgan_jax.train_state import Gan
 
 if 'PYTEST_XDIST_WORKER' not in os.environ:
   atexit.register(shutil.rmtree, os.environ['DCGAN_JAX_CACHE'], True)
+gc.set_threshold(200_000, 50, 50)  # What tests compile are millions of objects, which it need not look at.
 hypothesis.settings.register_profile('ours', deadline=None, derandomize=True, max_examples=20)
 hypothesis.settings.load_profile('ours')
 
