@@ -16,6 +16,7 @@ SMALLER = (
   'choose a smaller train.batch_size, data.image_size or --num, or a larger train.accumulate; '
   '--mode=summary says what a step takes'
 )
+BROKEN_PIPE = 141  # the status of a process that SIGPIPE ends
 
 
 def main() -> int:
@@ -37,8 +38,7 @@ def main() -> int:
     print(f'error: out of memory: {parsing.one_line(error)[:300]}; {SMALLER}', file=sys.stderr)
     return 2
   except BrokenPipeError:  # as in `python main.py ... | head -1`
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Else the exit would fail to flush.
-    return 141  # as of a process that SIGPIPE ends
+    return BROKEN_PIPE
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return 130
@@ -49,8 +49,12 @@ def main() -> int:
 
 def _leave(status: int) -> NoReturn:
   """Ends the process, also if threads of Orbax wait, maybe for an hour, for a save that has failed."""
-  if any(type(thread).__module__.startswith('orbax') for thread in threading.enumerate()):
+  try:
     sys.stdout.flush()
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python still has to write
+    status = BROKEN_PIPE
+  if any(type(thread).__module__.startswith('orbax') for thread in threading.enumerate()):
     sys.stderr.flush()
     os._exit(status)
   sys.exit(status)

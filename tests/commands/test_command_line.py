@@ -1,6 +1,7 @@
 """The command line: its help, and what it refuses, each in one line and before anything is compiled."""
 
 import importlib
+import os
 import pkgutil
 import re
 import subprocess
@@ -186,9 +187,13 @@ OF_A_RUN = [
 
 
 @pytest.mark.slow
-def test_a_reader_that_leaves_is_no_stack_trace():
-  command = f'{sys.executable} main.py --mode=train --help | head -1; exit ${{PIPESTATUS[0]}}'
-  done = subprocess.run(['bash', '-c', command], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.parametrize('unbuffered', ['', '1'])
+def test_a_reader_that_has_left_is_no_stack_trace(unbuffered):
+  reader, writer = os.pipe()
+  os.close(reader)
+  command, env = [sys.executable, 'main.py', '--help'], os.environ | {'PYTHONUNBUFFERED': unbuffered}
+  done = subprocess.run(command, cwd=ROOT, env=env, stdout=writer, stderr=subprocess.PIPE, text=True)
+  os.close(writer)
   assert (done.returncode, done.stderr) == (128 + 13, '')
 
 
