@@ -91,6 +91,7 @@ def test_bfloat16_and_accumulation(name):
   assert jax.tree.structure(in_parts) == jax.tree.structure(whole)
 
 
+@pytest.mark.slow
 def test_relativistic_step_is_the_textbooks():
   """Compares with losses of whole networks, differentiated in one go."""
   generator = GENERATOR.clone(norm=(False, False))
@@ -129,6 +130,7 @@ def test_relativistic_step_is_the_textbooks():
   np.testing.assert_allclose(metrics['penalty'], penalty, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_spectral_norm_is_that_of_a_singular_value_decomposition():
   normed = PLAIN.clone(spectral_norm=True)
   images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4, 8, 8, 1)), jnp.float32)

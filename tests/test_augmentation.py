@@ -72,6 +72,7 @@ def test_color_leaves_the_opacity():
   np.testing.assert_array_equal(made[..., :3], augmentation.augment(images[..., :3], keys, ['color']))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', augmentation.KINDS)
 def test_an_image_is_augmented_by_its_own_key(kind):
   images, keys = _images(6), jax.random.split(jax.random.key(1), 6)

@@ -99,6 +99,7 @@ def _with_gradients(operator, s, padding):
   return jax.jit(both)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('k', 's', 'padding', 'channels', 'features'), PRESETS)
 def test_second_derivatives_equal_plain_lax(k, s, padding, channels, features):
   """Compares the gradient in both arguments of a gradient penalty, as R1 needs it."""

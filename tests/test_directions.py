@@ -27,6 +27,7 @@ def _generator(classes=0, **changes):
 CASES = [{}, {'dense_norm': 'unit'}, {'norm': (False, True)}, {'dense_widths': (7,)}, {'classes': 3}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('changes', [*CASES, {'classes': 3, 'condition': 'embedding'}])
 def test_directions_of_the_first_layer_are_its_singular_vectors(changes):
   """Takes the derivative of what the first activation gets, by z."""
@@ -62,6 +63,7 @@ def test_directions_of_the_first_layer_are_its_singular_vectors(changes):
   np.testing.assert_array_equal(directions.of_first_layer(generator, variables, 5, 99)[:4], found)
 
 
+@pytest.mark.slow
 def test_directions_of_activations_are_regressed_principal_components():
   generator, variables = _generator(classes=3)
   latents = Latents(5, classes=3)

@@ -33,6 +33,7 @@ def test_parts_are_those_of_the_settings():
   assert len(parts.source) == 1797 and parts.source is parts.source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('config', [celeba, digits, mnist, svhn], ids=lambda c: c.__name__)
 def test_the_train_step_takes_the_initial_state(config):
   config = config.get_config()

@@ -25,6 +25,7 @@ def _assert_good(report, count):
   assert report['accepted'] + report['refused'] == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', IN_PROCESS)
 def test_every_input_is_accepted_or_refused_in_a_line(name):
   _assert_good(fuzz.run_target(name, range(12), seed=1, show=False), 12)

@@ -69,6 +69,7 @@ def test_pixels_invert_the_normalisation():
   np.testing.assert_array_equal(to_pixels(jnp.float32([-3.0, 3.0])), [0, 255])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('size', 'strides'),
   [

@@ -47,6 +47,7 @@ def _begin(untrained, folder, parts, checkpoint='last'):
   return origin.first_state(asked, folder, parts, parallel.replicated(parallel.all_devices()))
 
 
+@pytest.mark.slow
 def test_a_larger_run_begins_with_a_smaller_one(untrained, tmp_path, capsys):
   """Has its own step, key and size, the other's layers, the rest as it would be from chance; and says so."""
   parts = _parts(**LARGER, **{'train.ema_decay': 0.9, 'generator.leak': 0.1})

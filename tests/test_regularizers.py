@@ -35,6 +35,7 @@ def test_without_penalty_only_the_logits_are_computed():
   assert other == 'other' and float(nothing) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fast_conv', [True, False])
 @pytest.mark.parametrize('kind', [regularizers.zero_centred, regularizers.one_centred])
 def test_derivative_in_the_parameters_is_the_difference_quotient(kind, fast_conv):

@@ -109,6 +109,7 @@ def test_capitals_matter_only_where_they_tell_two_apart():
     sampling.find_class('plus', 'SS', ('ss', 'Ss'))
 
 
+@pytest.mark.slow
 def test_population_statistics_are_those_of_the_generator_as_it_is(tmp_path, monkeypatch):
   """They are measured once and kept with the run, and an image depends on its own latent alone."""
   folder = untrained_run(tmp_path / 'run')
@@ -157,6 +158,7 @@ def test_names_of_classes_of_another_run_are_refused(tmp_path):
     sampling.load(folder)
 
 
+@pytest.mark.slow
 def test_kept_statistics_of_other_shapes_are_measured_again(tmp_path):
   folder = untrained_run(tmp_path)
   want = sampling.load(folder).sample(2, statistics='population')

@@ -68,6 +68,7 @@ def _create(tiny, seed):
   return jax.jit(lambda: train_state.create(gan, seed, ema=True))()
 
 
+@pytest.mark.slow
 def test_create_is_a_function_of_the_seed(tiny, created):
   same, other = _create(tiny, 1), _create(tiny, 2)
   jax.tree.map(np.testing.assert_array_equal, created, same)

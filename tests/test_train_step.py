@@ -339,6 +339,7 @@ class _DiscriminatorOfItsKey(_GeneratorOfItsKey):
     return (x.sum((1, 2, 3)) * variables['params']['w'] + number, ()), {'batch_stats': {'all': kept}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('fresh_z', [False, True])
 @pytest.mark.parametrize('d_steps', [1, 3])
 def test_dropout_draws_anew_in_each_pass(d_steps, fresh_z):

@@ -106,6 +106,7 @@ def test_a_larger_image_adds_layers_beside_it():
   assert plan.new == ('conv1 (4x4x1x4, was 4x4x1x6)', 'conv2') and plan.left_out == ('conv1',)
 
 
+@pytest.mark.slow
 def test_grown_networks_do_up_to_the_old_resolution_what_the_old_ones_did():
   z = jax.random.normal(jax.random.key(0), (3, Z))
 
@@ -201,6 +202,7 @@ def test_transposed_kernels_are_none_of_bilinear_upsampling():
   assert plan.new == ('conv1 (4x4x8x8, was 4x4x8x8)', 'conv2 (4x4x8x1, was 4x4x1x8)')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('upsample', ['transposed', 'bilinear'])
 @pytest.mark.parametrize('dense_widths', [(), (7,)])
 def test_networks_that_are_now_told_a_class_do_the_same_without_one(upsample, dense_widths):
@@ -271,6 +273,7 @@ def _state(seed, ema):
   return dataclasses.replace(state, step=state.step + 7 * seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('ema', 'old_ema'), [(True, True), (True, False), (False, True), (False, False)])
 def test_a_run_begins_with_networks_and_nothing_else(ema, old_ema):
   """Compares what is new bit for bit, and that no two arrays are one buffer, since the state is donated."""

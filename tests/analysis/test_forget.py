@@ -28,6 +28,7 @@ def by_brightness(monkeypatch):
   monkeypatch.setattr(extractors, 'of_classifier', lambda *_: extractor)
 
 
+@pytest.mark.slow
 def test_a_class_is_forgotten(folder, by_brightness, capsys):
   forget.run(folder, 200, 0, 'last', '3', None, None)
   report = json.loads((folder / 'forget_3.json').read_text())

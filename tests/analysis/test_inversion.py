@@ -128,6 +128,7 @@ def _project(classes=0, packing=1, starts=3, steps=100):
   return generator, discriminator, latents, variables, project
 
 
+@pytest.mark.slow
 def test_images_of_the_generator_are_found_again():
   generator, discriminator, latents, variables, project = _project()
   z = latents.sample(jax.random.key(9), jnp.arange(4))
@@ -145,6 +146,7 @@ def test_images_of_the_generator_are_found_again():
   assert (residual < nearest / 50).all()
 
 
+@pytest.mark.slow
 def test_an_image_is_projected_by_itself():
   """Finds the same latents in another batch, and the better of more starts."""
   generator, _, latents, variables, project = _project(steps=20)
@@ -161,6 +163,7 @@ def test_an_image_is_projected_by_itself():
   assert (distance['more'] < distance['one'] * 0.9).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('packing', [1, 2])
 def test_the_class_is_found_too(packing):
   generator, _, latents, variables, project = _project(classes=3, packing=packing)

@@ -57,6 +57,7 @@ def test_the_test_split_is_used_only_if_nothing_of_it_was_learned(split, apart):
   assert labelled.is_of_train(split) == apart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('num', 'source', 'text'),
   [

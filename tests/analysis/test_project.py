@@ -35,6 +35,7 @@ def found(opened, images):
     return project.project(*opened, images, SEARCH, seed=3)
 
 
+@pytest.mark.slow
 def test_what_the_generator_cannot_make_has_a_higher_score(found):
   assert found.score[5:].min() > 5 * found.score[:5].max()
   assert found.pixel_error[5:].min() > 5 * found.pixel_error[:5].max()

@@ -41,6 +41,7 @@ def test_names_without_out(call_main, untrained, tmp_path, monkeypatch):
   assert written == ['generator.stablehlo', 'discriminator.stablehlo', 'netG.pth', 'netD.pth']
 
 
+@pytest.mark.slow
 def test_pytorchs_folder_comes_back_bit_for_bit(call_main, tmp_path):
   """Exports both networks and imports them as a run with the same parameters and statistics."""
   first, files, second = untrained_run(tmp_path / 'first'), tmp_path / 'files', tmp_path / 'second'

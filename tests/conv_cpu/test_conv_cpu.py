@@ -77,6 +77,7 @@ def test_phases_are_the_transpose(size, k, s, padding):
   _assert_all_equal_plain(conv_cpu.PHASES, _geometry(size, k, s, padding))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('size', 'k', 's', 'limit'), [(16, 4, 2, 3e-6), (7, 5, 1, 3e-6)])
 def test_float32_errors_are_those_of_float32(size, k, s, limit):
   """Measures errors relative to the largest value, with as many channels as in the presets."""

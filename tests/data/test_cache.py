@@ -161,6 +161,7 @@ cache.load(Killing(data.Fit((16, 16), 1)), 'digits')
 """
 
 
+@pytest.mark.slow
 def test_what_a_kill_interrupts_is_made_again(tmp_path, monkeypatch):
   monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path))
   done = subprocess.run([sys.executable, '-c', KILLED], cwd=ROOT, env=os.environ, capture_output=True)

@@ -29,6 +29,7 @@ def _streamed_by_processes(source, images, *arguments, **named):
   return batches_streamed(source, *arguments, 2, **named)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('rows', [None, slice(1, 3)])
 @pytest.mark.parametrize('open_batches', [_mapped, _streamed, _streamed_by_processes])
 def test_batches_are_those_of_memory(whole, open_batches, rows):

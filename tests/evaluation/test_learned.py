@@ -107,6 +107,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage', DAMAGES)
 def test_a_broken_file_is_named_and_replaced(find, folder, capsys, damage):
   path, first = folder / learned.FILE, find(folder)

@@ -76,6 +76,7 @@ def test_the_runtimes_are_those_of_the_notice():
     assert path.name.removesuffix('.gz') in notice or path.name == 'NOTICE.txt'
 
 
+@pytest.mark.slow
 def test_a_new_export_replaces_the_old_one_alone(export, tmp_path):
   old, _ = export(tmp_path)
   (tmp_path / 'CNAME').write_text('somewhere')

@@ -42,6 +42,7 @@ def written(tmp_path_factory):
   return folder, out
 
 
+@pytest.mark.slow
 def test_the_folder_gives_the_pixels_of_the_run(written):
   folder, out = written
   assert sorted(path.name for path in out.iterdir()) == FILES

@@ -43,6 +43,7 @@ def test_the_page_has_lines_for_each_format():
     assert 'dcgan_jax' not in SNIPPETS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', FORMATS)
 def test_the_lines_of_the_page_make_our_images(files, untrained, monkeypatch, name):
   if name in ('ONNX', 'PyTorch'):

@@ -67,6 +67,7 @@ def run(model, **inputs):
   return output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('chosen', list(cases()))
 def test_images_and_logits_are_ours(chosen):
   gan, variables = exports.random_networks(chosen)

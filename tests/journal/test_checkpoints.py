@@ -34,6 +34,7 @@ def saved(tiny, tmp_path_factory):
   return folder, now
 
 
+@pytest.mark.slow
 def test_bit_for_bit_and_only_the_last(tiny, saved):
   folder, last = saved
   assert checkpoints.steps(folder) == [10, 15]
@@ -138,6 +139,7 @@ def _flip(content):
   return content[:middle] + bytes([content[middle] ^ 4]) + content[middle + 1 :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('change', 'name', 'text'),
   [
@@ -161,6 +163,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tiny, broken
   assert (folder.parent / 'damaged' / '15').is_dir()
 
 
+@pytest.mark.slow
 def test_none_left_is_one_line(tiny, broken):
   folder, damage = broken
   for step in (10, 15):
@@ -273,6 +276,7 @@ def test_how_checkpoints_stand(tiny, tmp_path, monkeypatch):
   assert saver.standing() == 'saved 7, 3.0 GiB free'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('content', [b'', b'{"sco', b'[1]', b'{}', b'{"score": "x"}', None])
 def test_a_score_that_cannot_be_read_is_lost_and_nothing_else(tiny, tmp_path, content):
   folder, now, said = tmp_path / 'checkpoints', jax.jit(_create(tiny))(), []

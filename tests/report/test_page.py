@@ -99,6 +99,7 @@ def _texts(html):
   return [re.sub(r'\s+', ' ', text) for text in re.findall(r'<h2[^>]*>(.*?)</h2>', html)]
 
 
+@pytest.mark.slow
 def test_a_page_has_all_sections(written):
   html = written.read_text()
   assert _texts(html) == [

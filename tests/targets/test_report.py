@@ -39,6 +39,7 @@ def made():
     return report.measure(parts, target, topology.mesh(target), report.find_images(parts, None))
 
 
+@pytest.mark.slow
 def test_what_a_step_takes_of_each_device(made):
   state = jax.eval_shape(experiment.build(small()).initial_state)
   assert made.state == sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
