@@ -36,7 +36,7 @@ def read(origin: str, fit: data.Fit, num: int, least: int = 1) -> Given:
   """
   try:
     source = _source(origin, fit)
-    given = _of_source(source, origin, num) if source else _of_array(origin, fit, num)
+    given = _of_array(origin, fit, num) if source is None else _of_source(source, origin, num)
   except InputError as error:
     if str(error).startswith('images='):
       raise
