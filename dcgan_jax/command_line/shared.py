@@ -75,12 +75,12 @@ def define_num(into: flags.FlagValues, default: int | None, help: str) -> None:
   flags.DEFINE(parser, 'num', default, help, flag_values=into)
 
 
-def define_images(into: flags.FlagValues) -> None:
-  """Declares --images, images from elsewhere."""
+def define_images(into: flags.FlagValues, what: str) -> None:
+  """Declares --images, images from elsewhere; `what` says what they are for."""
   flags.DEFINE_string(
     'images',
     None,
-    'A folder, a picture, an .npy or .npz of images, or tfds:NAME[:SPLIT], by default of split test.',
+    f'{what}: a folder, a picture, an .npy or .npz, or tfds:NAME[:SPLIT], by default of split test.',
     flag_values=into,
   )
 

@@ -2,7 +2,7 @@
 
 python main.py --mode=evaluate --workdir=runs/mnist
 python main.py --mode=evaluate --workdir=runs/cifar10 --features=inception --download
-python main.py --mode=evaluate --workdir=runs/mnist --images=PATH   # scores these
+python main.py --mode=evaluate --workdir=runs/mnist --images=PATH
 """
 
 from absl import flags
@@ -35,7 +35,7 @@ def define_flags(into: flags.FlagValues) -> None:
     flag_values=into,
   )
   shared.define_statistics(into)
-  shared.define_images(into)
+  shared.define_images(into, 'Images to score instead of generated ones')
   processes.define_flags(into)
 
 

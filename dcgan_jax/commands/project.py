@@ -14,7 +14,7 @@ def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_workdir(into)
   shared.define_checkpoint(into)
-  shared.define_images(into)
+  shared.define_images(into, 'Images whose latents are searched')
   shared.define_num(into, 64, 'How many of the images at most.')
   shared.define_seed(into)
   flags.DEFINE_string(
