@@ -140,7 +140,7 @@ def required(values: flags.FlagValues, mode: str, name: str) -> str:
   """
   value = values[name].value
   if not value:
-    raise InputError(f'--{name} is missing: --mode={mode} takes {values[name].help}')
+    raise InputError(f'--{name} is missing, which --mode={mode} needs: {values[name].help}')
   return value
 
 

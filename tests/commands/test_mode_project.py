@@ -40,7 +40,7 @@ def test_a_picture_that_is_none_is_one_line(trained, tmp_path):
 @pytest.mark.parametrize(
   ('flags', 'text'),
   [
-    ([], 'error: --images is missing: --mode=project takes A folder, a picture'),
+    ([], 'error: --images is missing, which --mode=project needs: Images whose latents'),
     (['--images=x', '--steps=0'], 'steps=0'),
     (['--images=x', '--starts=65'], 'starts=65'),
     (['--images=x'], 'workdir=/nonexistent: no run here'),
