@@ -177,8 +177,8 @@ def plot(
       (line,) = panel.plot(steps, values.mean(0), label=recipe)
       panel.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
     panel.set(title=kind, xlabel='step', ylabel=score.replace('_', ' '), yscale='log')
-    for formatted in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
-      formatted('{x:g}')
+    for set_formatter in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+      set_formatter('{x:g}')
     panel.spines[['top', 'right']].set_visible(False)
   panels[-1].legend(frameon=False, fontsize=8)
   figure.savefig(path, dpi=110)

@@ -183,7 +183,7 @@ _MADE: dict[str, Any] = {}
 
 
 def arrays_of_images(random: Random, folder: Path) -> Act:
-  """An .npz for `--images`, of which there must be ten images."""
+  """An .npz for `--mode=evaluate --images`, which takes ten images or more."""
   from dcgan_jax import data
   from dcgan_jax.evaluation import given
 

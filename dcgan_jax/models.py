@@ -329,8 +329,8 @@ def to_pixels(images: Array, pixels: Pixels = BYTES) -> Array:
 def initializer_options() -> dict[str, str | int]:
   """Returns the options for `jax.jit` of what draws the first parameters, and so runs once.
 
-  On a CPU, LLVM takes seconds to optimize the random numbers of large kernels. Its lower level takes a third
-  to a half of that time, and the numbers are the same bits. A level in XLA_FLAGS is left alone.
+  On a CPU, LLVM takes seconds to optimize the random numbers of large kernels. Its lower level takes
+  about half of that time, and the numbers are the same bits. A level in XLA_FLAGS is left alone.
   """
   if jax.default_backend() != 'cpu' or 'xla_backend_optimization_level' in os.environ.get('XLA_FLAGS', ''):
     return {}

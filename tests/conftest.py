@@ -4,7 +4,6 @@
 import atexit
 import collections
 import gc
-import importlib
 import importlib.metadata
 import os
 import pathlib
@@ -17,8 +16,8 @@ import warnings
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
-# Tests spend their time compiling, of which the first flag saves a half, and the second a half of the rest.
-# XLA ends a process that gives it a flag which it does not know, and later versions do not know the second.
+# Tests spend their time compiling, and the second flag saves half of it. XLA ends a process that gives it a
+# flag which it does not know, and later versions do not know the second.
 COMPILE_FAST = ' --xla_backend_optimization_level=0'
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
   COMPILE_FAST += ' --xla_cpu_use_fusion_emitters=false'
