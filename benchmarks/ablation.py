@@ -44,10 +44,13 @@ DATA: dict[str, dict[str, Any]] = {
   'cifar10_1000': {'data.split': 'train[:1000]'},
 }
 
+CLASSES = {'data.classes': 10}
 PLAIN_D = {'discriminator.norm': (False, False, False)}
 POPULATION = {'sample.statistics': 'population'}
 AVERAGE = {'train.ema_half_life': 20_000} | POPULATION
 AUGMENT = {'train.augment': 'translation,cutout'}
+TRANSLATION = {'train.augment': 'translation'}
+D_RATE = {'discriminator_optimizer.learning_rate': 4e-4}
 RATES = {'generator_optimizer.learning_rate': 4e-4, 'discriminator_optimizer.learning_rate': 4e-4}
 SPECTRAL = PLAIN_D | {'discriminator.spectral_norm': True}
 NO_MOMENTUM = {
@@ -61,8 +64,13 @@ RECIPES: dict[str, dict[str, Any]] = {
   'classic': AVERAGE,
   'population statistics': AVERAGE,
   'average, stored statistics': {'train.ema_half_life': 20_000},
-  'average': AVERAGE,  # configs/modern.py
-  'average, classes': AVERAGE | {'data.classes': 10},
+  'average': AVERAGE,
+  'average, translation': AVERAGE | TRANSLATION,
+  'average, translation, D rate': AVERAGE | TRANSLATION | D_RATE,
+  'average, classes': AVERAGE | CLASSES,
+  'average, classes, D rate': AVERAGE | CLASSES | D_RATE,
+  'average, classes, translation': AVERAGE | CLASSES | TRANSLATION,
+  'modern': AVERAGE | CLASSES | TRANSLATION | D_RATE,  # configs/modern.py
   'average, hinge': AVERAGE | {'train.loss': 'hinge'},
   'packing': {'discriminator.packing': 2},
   'augment': AUGMENT,

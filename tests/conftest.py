@@ -35,6 +35,7 @@ import optax
 import pytest
 from PIL import Image
 
+import forked
 import main
 from configs import digits
 from dcgan_jax import experiment, settings
@@ -79,15 +80,8 @@ def environment(devices=1, optimized=False):
 
 
 def start(*arguments, devices=1, optimized=False):
-  """Runs main.py as a user starts it, in a process of its own; returns the finished process."""
-  return subprocess.run(
-    [sys.executable, 'main.py', *map(str, arguments)],
-    cwd=ROOT,
-    env=environment(devices, optimized),
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  """Runs main.py in a process of its own; returns the finished process."""
+  return forked.run([*map(str, arguments)], environment(devices, optimized))
 
 
 def succeed(*arguments, **options):
