@@ -32,6 +32,11 @@ ADDITIONS: dict[str, dict[str, Any]] = {
   'translation, cutout': {'train.augment': 'translation,cutout'},
   'color, translation, cutout': {'train.augment': 'color,translation,cutout'},
   'classes': {'data.classes': 10},
+  'moving average, translation, classes': {  # configs/modern.py
+    'train.ema_half_life': 20_000,
+    'train.augment': 'translation',
+    'data.classes': 10,
+  },
   'without batch norm in D': {'plain': True},
   'spectral norm, hinge': {'plain': True, 'discriminator.spectral_norm': True, 'train.loss': 'hinge'},
   'relativistic': {'train.loss': 'relativistic'},

@@ -57,7 +57,10 @@ class Experiment:
     count = self.settings.data.classes
     if not count:
       return None
-    numbers, names = self.source.labels()
+    try:
+      numbers, names = self.source.labels()
+    except InputError as error:
+      raise InputError(f'{error}; or set data.classes={count} to 0') from error
     if len(names) != count:
       raise InputError(
         f'data.classes={count}: the data has {len(names)}: {", ".join(names[:20])}; set it to that, or to 0'

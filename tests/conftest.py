@@ -28,6 +28,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # Its workers share what pytest's own process has made.
   os.environ['DCGAN_JAX_CACHE'] = tempfile.mkdtemp(prefix='dcgan_jax_tests_')
 
+import forked
 import hypothesis
 import jax
 import numpy as np
@@ -35,7 +36,6 @@ import optax
 import pytest
 from PIL import Image
 
-import forked
 import main
 from configs import digits
 from dcgan_jax import experiment, settings

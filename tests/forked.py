@@ -1,4 +1,4 @@
-"""Processes of main.py that are forked from one that has imported its libraries, which saves half of their time."""
+"""Processes of main.py that are forked from one with the libraries imported, which halves their time."""
 
 import multiprocessing
 import os

@@ -183,12 +183,23 @@ def test_a_walk_between_classes_keeps_each_latent(told, tmp_path, call_main, ref
 
 
 def test_what_cannot_be_told_is_one_line(untrained, tmp_path, refused):
+  for name in 'ab':
+    Image.new('L', (8, 8)).save(tmp_path / f'{name}.png')
   for arguments, text in (
     (
       [*TINY, f'--workdir={tmp_path}/r', '--config.data.classes=9'],
       'data.classes=9: the data has 10: 0, 1',
     ),
     ([*TINY, f'--workdir={tmp_path}/r', '--config.data.classes=1'], 'data.classes=1: must be'),
+    (
+      [
+        *TINY,
+        f'--workdir={tmp_path}/r',
+        f'--config.data.source=folder:{tmp_path}',
+        '--config.data.classes=2',
+      ],
+      'put those of each into a folder of its own; or set data.classes=2 to 0',
+    ),
     (['--mode=sample', f'--workdir={untrained}', '--class=3'], 'is told no classes'),
   ):
     assert text in refused(*arguments)
