@@ -50,7 +50,8 @@ POPULATION = {'sample.statistics': 'population'}
 AVERAGE = {'train.ema_half_life': 20_000} | POPULATION
 AUGMENT = {'train.augment': 'translation,cutout'}
 TRANSLATION = {'train.augment': 'translation'}
-D_RATE = {'discriminator_optimizer.learning_rate': 3e-4}
+D_3 = {'discriminator_optimizer.learning_rate': 3e-4}
+D_4 = {'discriminator_optimizer.learning_rate': 4e-4}
 RATES = {'generator_optimizer.learning_rate': 4e-4, 'discriminator_optimizer.learning_rate': 4e-4}
 SPECTRAL = PLAIN_D | {'discriminator.spectral_norm': True}
 NO_MOMENTUM = {
@@ -66,11 +67,12 @@ RECIPES: dict[str, dict[str, Any]] = {
   'average, stored statistics': {'train.ema_half_life': 20_000},
   'average': AVERAGE,
   'average, translation': AVERAGE | TRANSLATION,
-  'average, translation, D rate': AVERAGE | TRANSLATION | D_RATE,
+  'average, translation, D 4e-4': AVERAGE | TRANSLATION | D_4,
   'average, classes': AVERAGE | CLASSES,
-  'average, classes, D rate': AVERAGE | CLASSES | D_RATE,
-  'average, classes, translation': AVERAGE | CLASSES | TRANSLATION,
-  'modern': AVERAGE | CLASSES | TRANSLATION | D_RATE,  # configs/modern.py
+  'average, classes, D 4e-4': AVERAGE | CLASSES | D_4,
+  'average, classes, translation': AVERAGE | CLASSES | TRANSLATION,  # configs/modern.py
+  'average, classes, translation, D 3e-4': AVERAGE | CLASSES | TRANSLATION | D_3,
+  'average, classes, translation, D 4e-4': AVERAGE | CLASSES | TRANSLATION | D_4,
   'average, hinge': AVERAGE | {'train.loss': 'hinge'},
   'packing': {'discriminator.packing': 2},
   'augment': AUGMENT,

@@ -4,10 +4,9 @@
   python main.py --mode=sample --workdir=runs/modern --class=all --num=10 --out=classes.png
 
 These are the networks of `cifar10_32`, so widths set by flag fit both. Both are told the class of an image,
-D sees all images a little shifted and learns at 1.5 times the rate of G, and samples come from a moving
-average of G with the batch-norm statistics that this average has itself. Other data need
---config.data.source, with --config.data.channels=1 for gray images; data without labels need
---config.data.classes=0.
+D sees all images a little shifted, and samples come from a moving average of G with the batch-norm
+statistics that this average has itself. Other data need --config.data.source, with --config.data.channels=1
+for gray images; data without labels need --config.data.classes=0.
 Run time: 1.1 times that of `cifar10_32`, four and a half hours on two CPU cores for 100 epochs.
 Expect: docs/additions.md has the scores beside those of `cifar10_32`.
 """
@@ -20,7 +19,6 @@ from configs import cifar10_32
 def get_config() -> ConfigDict:
   config = cifar10_32.get_config()
   config.data.classes = 10
-  config.discriminator_optimizer.learning_rate = 3e-4
   config.train.augment = 'translation'
   config.train.ema_half_life = 20_000
   config.sample.num = 100

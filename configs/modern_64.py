@@ -18,7 +18,6 @@ from configs import cifar10
 def get_config() -> ConfigDict:
   config = cifar10.get_config()
   config.data.classes = 10
-  config.discriminator_optimizer.learning_rate = 3e-4
   config.train.augment = 'translation'
   config.train.ema_half_life = 20_000
   config.sample.num = 100
