@@ -173,6 +173,7 @@ def plot(
 ) -> None:
   """Plots a score over the steps, a panel for each data set, with the range of the seeds."""
   from matplotlib.figure import Figure
+  from matplotlib.ticker import LogLocator, NullFormatter
 
   figure = Figure(figsize=(5 * len(data), 4), layout='constrained')
   panels = figure.subplots(1, len(data), squeeze=False)[0]
@@ -184,13 +185,20 @@ def plot(
         continue
       steps = sorted(set.intersection(*(set(curve) for curve in curves)))
       values = np.array([[curve[step][score] for step in steps] for curve in curves])
-      (line,) = panel.plot(steps, values.mean(0), label=recipe)
+      (line,) = panel.plot(steps, values.mean(0), label=recipe, color=f'C{recipes.index(recipe) % 10}')
       panel.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
     panel.set(title=kind, xlabel='step', ylabel=score.replace('_', ' '), yscale='log')
-    for set_formatter in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
-      set_formatter('{x:g}')
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter('{x:g}')
+    panel.yaxis.set_minor_formatter(NullFormatter())
     panel.spines[['top', 'right']].set_visible(False)
-  panels[-1].legend(frameon=False, fontsize=8)
+  figure.legend(
+    *max((p.get_legend_handles_labels() for p in panels), key=lambda found: len(found[1])),
+    loc='outside lower center',
+    ncols=3,
+    frameon=False,
+    fontsize=8,
+  )
   figure.savefig(path, dpi=110)
 
 
