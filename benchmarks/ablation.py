@@ -177,28 +177,23 @@ def plot(
 
   figure = Figure(figsize=(5 * len(data), 4), layout='constrained')
   panels = figure.subplots(1, len(data), squeeze=False)[0]
+  lines = {}
   for panel, kind in zip(panels, data):
-    for recipe in recipes:
+    for i, recipe in enumerate(recipes):
       curves = [read(folder / name_of(kind, recipe, seed), recipe, [score])[0] for seed in seeds]
       curves = [curve for curve in curves if curve]
       if not curves:
         continue
       steps = sorted(set.intersection(*(set(curve) for curve in curves)))
       values = np.array([[curve[step][score] for step in steps] for curve in curves])
-      (line,) = panel.plot(steps, values.mean(0), label=recipe, color=f'C{recipes.index(recipe) % 10}')
-      panel.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
+      (lines[recipe],) = panel.plot(steps, values.mean(0), color=f'C{i}')
+      panel.fill_between(steps, values.min(0), values.max(0), color=f'C{i}', alpha=0.2, linewidth=0)
     panel.set(title=kind, xlabel='step', ylabel=score.replace('_', ' '), yscale='log')
     panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.yaxis.set_major_formatter('{x:g}')
     panel.yaxis.set_minor_formatter(NullFormatter())
     panel.spines[['top', 'right']].set_visible(False)
-  figure.legend(
-    *max((p.get_legend_handles_labels() for p in panels), key=lambda found: len(found[1])),
-    loc='outside lower center',
-    ncols=3,
-    frameon=False,
-    fontsize=8,
-  )
+  figure.legend(lines.values(), lines.keys(), loc='outside lower center', ncols=3, frameon=False, fontsize=8)
   figure.savefig(path, dpi=110)
 
 

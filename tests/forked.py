@@ -1,4 +1,4 @@
-"""Processes of main.py that are forked from one with the libraries imported, which halves their time."""
+"""Runs main.py in processes that are forked from one with the libraries imported, which saves time."""
 
 import multiprocessing
 import os
