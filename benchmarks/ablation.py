@@ -45,6 +45,7 @@ DATA: dict[str, dict[str, Any]] = {
 }
 
 CLASSES = {'data.classes': 10}
+BY_NORM = CLASSES | {'generator.condition': 'norm'}
 PLAIN_D = {'discriminator.norm': (False, False, False)}
 POPULATION = {'sample.statistics': 'population'}
 AVERAGE = {'train.ema_half_life': 20_000} | POPULATION
@@ -71,6 +72,7 @@ RECIPES: dict[str, dict[str, Any]] = {
   'average, classes': AVERAGE | CLASSES,
   'average, classes, D 4e-4': AVERAGE | CLASSES | D_4,
   'average, classes, translation': AVERAGE | CLASSES | TRANSLATION,  # configs/modern.py
+  'average, classes by norm, translation': AVERAGE | BY_NORM | TRANSLATION,
   'average, classes, translation, D 3e-4': AVERAGE | CLASSES | TRANSLATION | D_3,
   'average, classes, translation, D 4e-4': AVERAGE | CLASSES | TRANSLATION | D_4,
   'average, hinge': AVERAGE | {'train.loss': 'hinge'},

@@ -45,6 +45,8 @@ def of_first_layer(generator: Generator, variables: Any, size: int, count: int =
   for norm, normalized in generator.norms:
     if normalized == layer:
       scale = np.asarray(variables['params'][norm]['scale'], np.float64)
+      if scale.ndim == 2:  # one for each class; A^T A is then the mean of theirs
+        scale = np.sqrt(np.square(scale).mean(0))
       variance = np.asarray(variables['batch_stats'][norm]['var'], np.float64)
       scale = scale / np.sqrt(variance + generator.norm_epsilon)
       kernel = kernel * np.tile(scale, kernel.shape[1] // len(scale))

@@ -109,6 +109,36 @@ class Dense(nn.Module):
     return x + jnp.tile(bias, self.features // self.biases)
 
 
+class ClassBatchNorm(nn.Module):
+  """Batch norm whose scale and bias are those of the class (de Vries et al. 2017, arXiv:1707.00683).
+
+  Its variables have the names of a batch norm's, and the statistics are of all classes together.
+
+  Attributes:
+    norm: the batch norm, without scale and bias.
+    scale_init: initializer of the scales [classes, C]; the biases start at 0.
+  """
+
+  norm: nn.BatchNorm
+  scale_init: nn.initializers.Initializer
+
+  def setup(self) -> None:
+    nn.share_scope(self, self.norm)
+
+  @nn.compact
+  def __call__(self, x: Array, y: Array) -> Array:  # [B, ..., C] and weights of the classes [B, classes]
+    shape = (y.shape[1], x.shape[-1])
+    scales = self.param('scale', self.scale_init, shape)
+    biases = self.param('bias', nn.initializers.zeros, shape)
+    pixel = (y.shape[0], *(1,) * (x.ndim - 2), -1)
+
+    def of_class(table: Array) -> Array:
+      # A choice of one row, which fewer digits of a product would round.
+      return jnp.matmul(y.astype(table.dtype), table, precision='highest').reshape(pixel).astype(x.dtype)
+
+    return self.norm(x) * of_class(scales) + of_class(biases)
+
+
 UPSAMPLE = {'transposed': ConvTranspose, 'bilinear': ResizeConv}
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from dcgan_jax.layers import UPSAMPLE, Conv, Dense, Dropout
+from dcgan_jax.layers import UPSAMPLE, ClassBatchNorm, Conv, Dense, Dropout
 from dcgan_jax.pixels import BYTES, Pixels
 
 Pair = tuple[int, int]
@@ -101,25 +101,28 @@ class _Network(nn.Module):
       name=name,
     )
 
-  def batch_norm(self, train: bool, name: str) -> nn.BatchNorm:
-    """Returns a batch norm that takes the batch's statistics in training and the running ones otherwise."""
-    return nn.BatchNorm(
+  def batch_norm(self, x: Array, y: Array | None, train: bool, name: str) -> Array:
+    """Applies a batch norm, with the batch's statistics in training and the running ones otherwise."""
+    make = partial(
+      nn.BatchNorm,
       use_running_average=not train,
       momentum=self.norm_momentum,
       epsilon=self.norm_epsilon,
       dtype=self.dtype,
       use_fast_variance=self.norm_epsilon >= LEAST_EPSILON_OF_FAST_VARIANCE,
-      scale_init=_normal_around_one if self.initializer == 'normal' else nn.initializers.ones,
       axis_name=self.axis_name if self.sync_norm else None,
-      name=name,
     )
+    scale_init = _normal_around_one if self.initializer == 'normal' else nn.initializers.ones
+    if y is None or self.condition != 'norm':
+      return make(scale_init=scale_init, name=name)(x)
+    return ClassBatchNorm(make(use_scale=False, use_bias=False, parent=None), scale_init, name=name)(x, y)
 
   def hidden(self, x: Array, y: Array | None, norm: bool, train: bool) -> Array:
     """Applies the fully connected hidden layers: [B, I] -> [B, units], with the class beside the units."""
     for i, units in enumerate(self.dense_widths, 1):
       x = self.normalized(self.dense(units, units, f'hidden{i}'), train)(x)
       if norm:
-        x = self.batch_norm(train, f'hidden_norm{i}')(x)
+        x = self.batch_norm(x, y, train, f'hidden_norm{i}')
       x = self.beside(self.activate(x, train, f'hidden_dropout{i}'), y)
     return x
 
@@ -162,7 +165,8 @@ class Generator(_Network):
       does; 'unit' does so per unit, before the reshape, as Keras and the paper's authors do.
     upsample: 'transposed' convolution | 'bilinear' resize and convolution.
     condition: 'concat' puts the class beside the input of every layer, as the paper's authors do for MNIST;
-      'embedding' puts a learned vector for each class beside z, of as many numbers.
+      'embedding' puts a learned vector for each class beside z, of as many numbers; 'norm' gives each batch
+      norm a scale and a bias for each class (Miyato and Koyama 2018, section 4).
   """
 
   image_size: Pair = (64, 64)
@@ -200,7 +204,7 @@ class Generator(_Network):
     if by_channel:
       x = x.reshape(-1, height, width, self.widths[0])
     if self.norm[0]:
-      x = self.batch_norm(train, 'norm0')(x)
+      x = self.batch_norm(x, y, train, 'norm0')
     x = x.reshape(-1, height, width, self.widths[0])
     x = self.activate(x, train, 'dropout0')
     features = (*self.widths[1:], self.channels)
@@ -208,7 +212,7 @@ class Generator(_Network):
       x = self.conv(UPSAMPLE[self.upsample], features[i - 1], stride, f'conv{i}')(self.beside(x, y))
       if i < len(self.strides):
         if self.norm[i]:
-          x = self.batch_norm(train, f'norm{i}')(x)
+          x = self.batch_norm(x, y, train, f'norm{i}')
         x = self.activate(x, train, f'dropout{i}')
     return jnp.tanh(x.astype(self.output_dtype))
 
@@ -217,7 +221,7 @@ class Generator(_Network):
     if not self.classes:
       return z, None
     z, y = jnp.split(z, [z.shape[1] - self.classes], 1)
-    if self.condition == 'concat':
+    if self.condition != 'embedding':
       return self.beside(z, y), y
     # As long as a one-hot vector: a longer one drowns z, and each class collapses to one image.
     init = nn.initializers.normal(z.shape[1] ** -0.5)
@@ -275,7 +279,7 @@ class Discriminator(_Network):
     for i, (features, stride, norm) in enumerate(zip(self.widths, self.strides, self.norm), 1):
       x = self.normalized(self.conv(Conv, features, stride, f'conv{i}'), train)(self.beside(x, y))
       if norm:
-        x = self.batch_norm(train, f'norm{i}')(x)
+        x = self.batch_norm(x, y, train, f'norm{i}')
       x = self.activate(x, train, f'dropout{i}')
       activations.append(x)
     x = self.hidden(self.beside(x.reshape(x.shape[0], -1), y), y, self.norm[-1], train)

@@ -54,7 +54,7 @@ def estimate(
   Returns:
     The 'batch_stats' of all batch norms, float32.
   """
-  zeros = {name: np.zeros_like(params[name]['bias']) for name, _ in module.norms}
+  zeros = {name: np.zeros(params[name]['bias'].shape[-1:], np.float32) for name, _ in module.norms}
   stats: dict[str, PyTree] = {name: {'mean': zero, 'var': zero + 1} for name, zero in zeros.items()} | known
   for name, layer in module.norms:
     if name in known:

@@ -4,7 +4,8 @@ Layers are matched by what they do. The generator's are counted from z and the d
 so that in networks of a larger image the layers that are added are beside the image. The layer that makes or
 sees the image itself answers to the one that did so. A layer fits if its kernel has the same shape, apart
 from the inputs that tell it a class: of those, each is taken from the same class. What belongs to a layer
-(bias, batch norm and its statistics) comes with it, and is new where the layer is.
+(bias, batch norm and its statistics) comes with it, and is new where the layer is. A batch norm of classes
+takes each class from the same class, or all of them from one without classes.
 """
 
 import dataclasses
@@ -43,7 +44,7 @@ class Piece(NamedTuple):
   Attributes:
     source: path of the old array.
     axis: along which parts are taken.
-    new: the indices along it that are taken over; None for the whole array.
+    new: the indices along it that are taken over; None for the whole array, or for many copies of it.
     old: where each of them is in the old array.
   """
 
@@ -75,7 +76,8 @@ class Plan:
     for key, piece in self.pieces.items():
       value = source[piece.source]
       if piece.new is None:
-        made[key] = jnp.copy(value)  # A train state is donated, and no two of its leaves may be one buffer.
+        # A train state is donated, and no two of its leaves may be one buffer.
+        made[key] = jnp.copy(jnp.broadcast_to(value, made[key].shape))
       else:
         before = (slice(None),) * piece.axis
         part = value[(*before, np.array(piece.old))]
@@ -105,9 +107,9 @@ def plan(old: Side, new: Side) -> Plan:
     own: dict[Key, Piece] = {('params', layer, 'kernel'): kernel}
     for key in all_of_it - own.keys():
       source = _renamed(key, _names(new.module, layer), _names(old.module, was))
-      if old_shapes.get(source) == shapes[key]:
-        own[key] = Piece(source)
-    fresh += _parameters(all_of_it - own.keys())
+      piece = _beside_kernel(old, new, source, old_shapes.get(source), shapes[key])
+      own |= {key: piece} if piece else {}
+    fresh += _parameters(all_of_it - own.keys()) + _new_classes(own, shapes)
     left_out += _parameters(
       _belonging(old_shapes, old.module, was) - {piece.source for piece in own.values()}
     )
@@ -252,10 +254,32 @@ def _fit(old: Kernel, new: Kernel) -> Piece | None:
       for pack in range(min(old.packs, new.packs))
       for was, now in same_classes(old.side, new.side)
     ]
+  whole = new.shape[axis] if old.shape == new.shape else 0
+  return _piece(('params', old.layer, 'kernel'), axis, pairs, whole)
+
+
+def _beside_kernel(old: Side, new: Side, source: Key, was: Shape | None, shape: Shape) -> Piece | None:
+  """Returns what an array that comes with a kernel takes from one of the old layer; None if they do not fit.
+
+  Args:
+    old: the other network.
+    new: the network.
+    source: the path of the old array.
+    was: its shape; None if there is no such array.
+    shape: that of the new one.
+  """
+  of_classes = source[2] in ('scale', 'bias') and len(shape) == 2
+  if of_classes and was and was[-1] == shape[-1]:
+    pairs = same_classes(old, new) if len(was) == 2 else [(i, i) for i in range(shape[0])]
+    return _piece(source, 0, pairs, shape[0] if was in (shape, shape[1:]) else 0)
+  return Piece(source) if was == shape else None
+
+
+def _piece(source: Key, axis: int, pairs: list[tuple[int, int]], whole: int) -> Piece | None:
+  """Returns the piece of these indices, old and new, in which the first `whole` are all of an equal array."""
   if not pairs:
     return None
-  source = ('params', old.layer, 'kernel')
-  if old.shape == new.shape and pairs == [(i, i) for i in range(new.shape[axis])]:
+  if pairs == [(i, i) for i in range(whole)]:
     return Piece(source)
   olds, news = zip(*pairs)
   return Piece(source, axis, news, olds)
@@ -287,6 +311,15 @@ def _described(layer: str, was: str, piece: Piece, shape: Shape, old_shape: Shap
 def _parameters(keys: set[Key]) -> list[str]:
   """Returns the names of parameters; statistics go with the parameters of their layer."""
   return sorted(f'{key[1]}.{key[2]}' for key in keys if key[0] == 'params')
+
+
+def _new_classes(pieces: dict[Key, Piece], shapes: dict[Key, Shape]) -> list[str]:
+  """Returns the names of parameters of batch norms of which only some classes are taken."""
+  return sorted(
+    f'{key[1]}.{key[2]} ({shapes[key][0] - len(piece.new)} of {shapes[key][0]} classes)'
+    for key, piece in pieces.items()
+    if key[2] in ('scale', 'bias') and piece.new is not None and len(piece.new) < shapes[key][0]
+  )
 
 
 def _text(shape: Shape) -> str:

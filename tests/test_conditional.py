@@ -34,7 +34,7 @@ D = Discriminator((6, 8), (2, 2), (False, True), classes=CLASSES, initializer='g
 Y = np.eye(CLASSES, dtype=np.float32)
 
 
-def _told(condition_g, condition_d, dense_widths=()):
+def _told(condition_g, condition_d='projection', dense_widths=()):
   generator = G.clone(condition=condition_g, dense_widths=dense_widths)
   return generator, D.clone(condition=condition_d, dense_widths=dense_widths)
 
@@ -53,6 +53,30 @@ def test_an_embedding_is_a_bias_of_each_class_in_the_first_layer():
   }
   want = jax.jit(plain.apply)(unconditional, np.concatenate([z, np.asarray(embedding)[[2, 0]]], 1))
   np.testing.assert_allclose(jax.jit(G.apply)(variables, latents), want, atol=1e-6)
+
+
+@pytest.mark.parametrize('dense_norm', ['channel', 'unit'])
+def test_a_norm_of_classes_scales_and_shifts_what_all_classes_are_normalised_by(dense_norm):
+  """Compares what follows the first batch norm in training with NumPy; half a class is half of its row."""
+  generator = G.clone(condition='norm', dense_norm=dense_norm, norm_momentum=0.0)
+  random = np.random.default_rng(0)
+  z = random.standard_normal((6, Z)).astype(np.float32)
+  y = np.concatenate([Y, Y[:2], [[0.5, 0.0, 0.5]]]).astype(np.float32)
+  variables = jax.jit(generator.init)(jax.random.key(0), np.concatenate([z, y], 1))
+  params = dict(variables['params'])
+  units = 8 if dense_norm == 'channel' else 32
+  assert params['norm0']['scale'].shape == (CLASSES, units) and params['norm1']['bias'].shape == (CLASSES, 6)
+  scales, biases = random.standard_normal((2, CLASSES, units)).astype(np.float32)
+  params['norm0'] = {'scale': jnp.asarray(scales), 'bias': jnp.asarray(biases)}
+  apply = jax.jit(lambda v, z: generator.apply(v, z, True, mutable=True, capture_intermediates=True))
+  _, new = apply({**variables, 'params': params}, np.concatenate([z, y], 1))
+  x = (z @ np.asarray(params['dense']['kernel'])).reshape(-1, units)
+  normalised = ((x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)).reshape(6, -1, units)
+  want = normalised * (y @ scales)[:, None] + (y @ biases)[:, None]
+  got = new['intermediates']['norm0']['__call__'][-1]
+  np.testing.assert_allclose(np.reshape(got, want.shape), want, atol=1e-4)
+  np.testing.assert_allclose(new['batch_stats']['norm0']['var'], x.var(0), rtol=1e-4)
+  assert set(variables['batch_stats']['norm0']) == {'mean', 'var'}
 
 
 def test_a_projection_adds_a_linear_function_of_the_last_features():
@@ -79,8 +103,8 @@ def test_concatenated_classes_reach_every_layer():
   assert inputs == {'conv1': 1 + 3, 'conv2': 6 + 3, 'hidden1': 32 + 3, 'dense': 7 + 3}
 
 
-def _step(axis_name=None, packing=1, **options):
-  generator, discriminator = _told('embedding', 'projection')
+def _step(axis_name=None, packing=1, condition='embedding', **options):
+  generator, discriminator = _told(condition)
   gan = gan_of((generator, discriminator.clone(packing=packing)), lenient(optax.sgd(1e-2)), Z, CLASSES)
   return jax.jit(lambda: train_state.create(gan, 0))(), make_train_step(gan, Recipe(**options), axis_name)
 
@@ -91,18 +115,27 @@ def _examples(count, of=CLASSES):
   return Examples(images, (np.arange(count) % of).astype(np.int32))
 
 
-def test_a_class_that_does_not_occur_learns_nothing():
+@pytest.mark.parametrize(
+  ('condition', 'place'), [('embedding', ('embedding', 'kernel')), ('norm', ('norm1', 'scale'))]
+)
+def test_a_class_that_does_not_occur_learns_nothing(condition, place):
   """Fakes are of the classes of the real images, in both updates."""
-  state, step = _step()
+  state, step = _step(condition=condition)
   new, _ = jax.jit(step)(state, *_examples(8, of=2))
-  for network, name, axis in (('generator', 'embedding', 0), ('discriminator', 'projection', 1)):
-    before, after = (getattr(s, network).params[name]['kernel'] for s in (state, new))
+  for network, (layer, name), axis in (
+    ('generator', place, 0),
+    ('discriminator', ('projection', 'kernel'), 1),
+  ):
+    before, after = (getattr(s, network).params[layer][name] for s in (state, new))
     change = np.abs(np.asarray(after - before)).max(1 - axis)
     assert (change[:2] > 0).all() and change[2] == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('options', [{'accumulate': 2}, {'packing': 2, 'order': 'one_per_batch'}])
+@pytest.mark.parametrize(
+  'options',
+  [{'accumulate': 2}, {'packing': 2, 'order': 'one_per_batch'}, {'accumulate': 2, 'condition': 'norm'}],
+)
 def test_four_devices_equal_one(options):
   state, step = _step(**options)
   _, sharded = _step('i', **options)
@@ -201,5 +234,15 @@ def test_what_cannot_be_told_is_one_line(untrained, tmp_path, refused):
       'put those of each into a folder of its own; or set data.classes=2 to 0',
     ),
     (['--mode=sample', f'--workdir={untrained}', '--class=3'], 'is told no classes'),
+    (
+      [
+        *TINY,
+        f'--workdir={tmp_path}/r',
+        '--config.data.classes=10',
+        '--config.generator.condition=norm',
+        '--config.generator.norm=(False,False)',
+      ],
+      'generator.norm=(False, False) has no batch norm; choose concat or embedding',
+    ),
   ):
     assert text in refused(*arguments)

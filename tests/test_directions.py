@@ -28,16 +28,18 @@ CASES = [{}, {'dense_norm': 'unit'}, {'norm': (False, True)}, {'dense_widths': (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('changes', [*CASES, {'classes': 3, 'condition': 'embedding'}])
+@pytest.mark.parametrize(
+  'changes', [*CASES, *({'classes': 3, 'condition': c} for c in ('embedding', 'norm'))]
+)
 def test_directions_of_the_first_layer_are_its_singular_vectors(changes):
-  """Takes the derivative of what the first activation gets, by z."""
+  """Takes the derivative of what the first activation gets, by z, for all classes together."""
   generator, variables = _generator(**changes)
-  latents = Latents(5, classes=changes.get('classes', 0))
-  z = latents.sample(jax.random.key(3), jnp.arange(1))[0]
+  classes = changes.get('classes', 0)
+  z = Latents(5).sample(jax.random.key(3), jnp.arange(1))[0]
 
-  def before_activation(part):
+  def before_activation(part, y):
     got = []
-    with_part = jnp.concatenate([part, z[5:]])[None]
+    with_part = jnp.concatenate([part, y])[None]
 
     class Watched(Generator):
       def activate(self, x, train, dropout_name):
@@ -53,7 +55,8 @@ def test_directions_of_the_first_layer_are_its_singular_vectors(changes):
     ).apply(variables, with_part)
     return got[0].reshape(-1)
 
-  slope = np.asarray(jax.jacobian(before_activation)(z[:5]), np.float64)  # [units, 5]
+  slopes = [jax.jacobian(before_activation)(z, y) for y in np.eye(max(classes, 1), classes, dtype='f4')]
+  slope = np.concatenate(slopes, dtype=np.float64)  # [classes * units, 5]
   _, values, vectors = np.linalg.svd(slope, full_matrices=False)
   found = directions.of_first_layer(generator, variables, 5, 4)
   assert found.shape == (4, 5) and found.dtype == np.float32

@@ -152,7 +152,7 @@ class _BatchNorm(Generator):
 
   @nn.compact
   def __call__(self, x):
-    return self.batch_norm(True, 'norm')(x)
+    return self.batch_norm(x, None, True, 'norm')
 
 
 def test_a_tiny_epsilon_gets_an_exact_variance():

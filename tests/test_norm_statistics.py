@@ -6,13 +6,13 @@ from dcgan_jax import norm_statistics
 from dcgan_jax.models import Discriminator, Generator
 
 
-@pytest.mark.parametrize('known', [(), ('norm0',)])
-def test_statistics_are_those_of_one_batch_of_all(known):
+@pytest.mark.parametrize(('known', 'classes'), [((), 0), (('norm0',), 0), ((), 3)])
+def test_statistics_are_those_of_one_batch_of_all(known, classes):
   """Compares images by the statistics of a batch with those by statistics that were taken in parts of it."""
-  generator = Generator(
-    (5, 4), (2, 2), (True, True), image_size=(8, 8), channels=1, initializer='glorot', norm_momentum=0.0
-  )
+  shape = {'image_size': (8, 8), 'channels': 1, 'classes': classes, 'condition': 'norm'}
+  generator = Generator((5, 4), (2, 2), (True, True), initializer='glorot', norm_momentum=0.0, **shape)
   z = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
+  z = np.concatenate([z, np.eye(12, classes, dtype=np.float32)], 1)
   variables = jax.jit(generator.init)(jax.random.key(0), z)
   whole = jax.jit(lambda v, z: generator.apply(v, z, train=True, mutable=['batch_stats']))
   images, updated = whole(variables, z)

@@ -239,6 +239,33 @@ def test_an_embedding_is_put_beside_z():
   np.testing.assert_array_equal(made['params.dense.kernel'][Z:], fresh['params.dense.kernel'][Z:])
 
 
+def test_each_class_of_batch_norms_begins_as_the_batch_norm_without_classes():
+  new = G.clone(classes=3, condition='norm')
+  plan, old, fresh, made = taken(G, new)
+  assert plan.taken == ('dense', 'conv1', 'conv2') and not plan.new and not plan.left_out
+  for name in arrays(norms=('norm0', 'norm1')):
+    np.testing.assert_array_equal(made[name], np.broadcast_to(old[name], fresh[name].shape), err_msg=name)
+  z = np.random.default_rng(0).standard_normal((3, Z)).astype(np.float32)
+  before, after = variables_of(G, 1), variables_of(new, 2)
+  variables = transfer.plan(Side(G, before), Side(new, after)).apply(after, before)
+  images = new.apply(variables, np.concatenate([z, np.eye(3, dtype=np.float32)], 1))
+  np.testing.assert_allclose(images, G.apply(before, z), atol=1e-6)
+  plan, *_ = taken(new, G)  # There is no class whose batch norm it could take.
+  assert plan.new == plan.left_out == ('norm0.bias', 'norm0.scale', 'norm1.bias', 'norm1.scale')
+
+
+def test_batch_norms_of_classes_are_taken_by_name():
+  told = G.clone(classes=3, condition='norm')
+  plan, old, fresh, made = taken(told, told, (('cat', 'dog', 'fish'), ('cat', 'bird', 'dog')))
+  for name in ('params.norm0.scale', 'params.norm1.bias'):
+    np.testing.assert_array_equal(made[name], np.stack([old[name][0], fresh[name][1], old[name][1]]))
+  assert plan.taken == ('dense', 'conv1', 'conv2')
+  assert plan.new == tuple(f'norm{i}.{part} (1 of 3 classes)' for i in (0, 1) for part in ('bias', 'scale'))
+  plan, old, _, made = taken(told, told)
+  assert_taken(made, old, same(made))
+  assert not plan.new
+
+
 def test_classes_of_the_same_name_are_taken_wherever_they_stand():
   names = (('cat', 'dog', 'fish'), ('bird', 'fish', 'cat'))
   plan, old, fresh, made = taken(*[G.clone(classes=3, condition='embedding')] * 2, names)

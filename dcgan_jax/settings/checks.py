@@ -228,6 +228,11 @@ def _check_combinations(settings: Settings) -> None:
       'set eval.every_steps'
     )
   data = settings.data
+  if data.classes and settings.generator.condition == 'norm' and not any(settings.generator.norm):
+    raise InputError(
+      f'generator.condition=norm: generator.norm={settings.generator.norm} has no batch norm; '
+      'choose concat or embedding'
+    )
   if 'color' in train.augment and data.channels not in (1, 3) and not data.transparent:
     raise InputError(
       f'train.augment={train.augment}: color is for gray, RGB and RGBA; leave it out for the '

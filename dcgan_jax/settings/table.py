@@ -138,8 +138,9 @@ class Generator(Network):
   )
   condition: str = key(
     'concat',
-    one_of('concat', 'embedding'),
-    'how it is told the class: concat (beside the input of each layer, the authors) | embedding (beside z)',
+    one_of('concat', 'embedding', 'norm'),
+    'how it is told the class: concat (beside the input of each layer, the authors) | embedding (beside z) | '
+    'norm (scale and bias of each batch norm)',
   )
 
 

@@ -31,6 +31,14 @@ VARIANTS = {
   'no_norm': {'generator.norm': (False,) * 3, 'discriminator.norm': (False,) * 3, 'generator.leak': 0.1},
   'classes': {'data.classes': 3, 'generator.dense_widths': (7, 5), 'discriminator.dense_widths': (6,)},
   'embedding': {'data.classes': 3, 'generator.condition': 'embedding', 'discriminator.packing': 2},
+  'class_norm': {'data.classes': 3, 'generator.condition': 'norm', 'generator.dense_widths': (7,)},
+  'class_norm_of_units': {
+    'data.classes': 3,
+    'generator.condition': 'norm',
+    'generator.dense_norm': 'unit',
+    'generator.upsample': 'bilinear',
+    'generator.use_bias': True,
+  },
   'packing': {
     'discriminator.packing': 2,
     'discriminator.spectral_norm': True,

@@ -1,4 +1,4 @@
-"""ONNX models of both networks, written layer by layer from their architecture.
+"""The graph of an ONNX model, to which the layers of a network are added one by one.
 
 Batch norm is linear once its statistics are fixed, so it is folded into the layer before it. Images are NHWC,
 as everywhere in this project, and features NCHW, as ONNX has them: that takes a transposition beside the
@@ -35,119 +35,7 @@ def library(file_format: str = 'onnx') -> ModuleType:
   return onnx
 
 
-def generator_bytes(
-  generator: Generator,
-  variables: Mapping[str, Any],
-  width: int,
-  half: bool = False,
-  metadata: Mapping[str, str] | None = None,
-) -> bytes:
-  """Returns the ONNX model of a generator, serialized.
-
-  Its input is 'z', float32 [batch, width], and its output 'images', float32 [batch, H, W, C] in [-1, 1].
-
-  Args:
-    generator: the module.
-    variables: its 'params' and the 'batch_stats' that batch norm shall normalise by.
-    width: numbers that it takes for each image, see `Latents.width`; with classes, their weights come last.
-    half: whether to store kernels as float16; the model computes in float32 all the same.
-    metadata: names and texts to keep in the model.
-
-  Raises:
-    InputError: the package onnx is missing.
-  """
-  net = _Network(generator, variables, half)
-  size = _divided(generator.image_size, generator.strides)
-  z, y = 'z', ''
-  if generator.classes:
-    y = net.part('classes', z, width - generator.classes, width)
-    if generator.condition == 'embedding':
-      z = net.node(
-        'Concat',
-        'beside_z',
-        net.part('noise', z, 0, width - generator.classes),
-        net.dense(y, 'embedding'),
-        axis=1,
-      )
-      y = ''
-  x = net.hidden(z, y, generator.norm[0])
-  x = net.dense(x, 'dense', 'norm0' if generator.norm[0] else '', outputs=size)
-  x = net.reshaped('base', x, -1, generator.widths[0], *size)
-  x = net.activated(x, 'activation0')
-  for i, stride in enumerate(generator.strides, 1):
-    x = net.beside(x, y, f'beside{i}', size) if y else x
-    norm = f'norm{i}' if i < len(generator.norm) and generator.norm[i] else ''
-    upsample = net.conv_transpose if generator.upsample == 'transposed' else net.resize_conv
-    x, size = upsample(x, i, norm, size, stride)
-    if i < len(generator.strides):
-      x = net.activated(x, f'activation{i}')
-  x = net.node('Tanh', 'tanh', x)
-  net.node('Transpose', 'images', x, perm=[0, 2, 3, 1])
-  image: Shape = [*generator.image_size, generator.channels]
-  return net.model({'z': ['batch', width]}, {'images': ['batch', *image]}, metadata)
-
-
-def discriminator_bytes(
-  discriminator: Discriminator,
-  variables: Mapping[str, Any],
-  image_shape: tuple[int, int, int],
-  half: bool = False,
-  metadata: Mapping[str, str] | None = None,
-) -> bytes:
-  """Returns the ONNX model of a discriminator, serialized.
-
-  Its input is 'images', float32 [batch, H, W, C] in [-1, 1], and its output 'logits', float32 [batch], or
-  [batch / packing] if it judges several images together. One that is told classes has a second input,
-  'classes', float32 [batch, classes], one-hot; zeros tell none.
-
-  Args:
-    discriminator: the module.
-    variables: its 'params' and 'batch_stats'.
-    image_shape: height, width and channels.
-    half: whether to store kernels as float16; the model computes in float32 all the same.
-    metadata: names and texts to keep in the model.
-
-  Raises:
-    InputError: the package onnx is missing.
-  """
-  net = _Network(discriminator, variables, half)
-  packing, (height, width, channels) = discriminator.packing, image_shape
-  size: Pair = (height, width)
-  x, y = 'images', ''
-  inputs: dict[str, Shape] = {'images': ['batch', *image_shape]}
-  if packing > 1:
-    x = net.reshaped('packs', x, -1, packing, *image_shape)
-    x = net.node('Transpose', 'channels_first', x, perm=[0, 1, 4, 2, 3])
-    x = net.reshaped('packed', x, -1, packing * channels, *size)
-  else:
-    x = net.node('Transpose', 'channels_first', x, perm=[0, 3, 1, 2])
-  if discriminator.classes:
-    inputs['classes'] = ['batch', discriminator.classes]
-    y = net.reshaped('packed_classes', 'classes', -1, packing * discriminator.classes)
-  beside = y if discriminator.condition == 'concat' else ''
-  for i, (stride, norm) in enumerate(zip(discriminator.strides, discriminator.norm), 1):
-    x = net.beside(x, beside, f'beside{i}', size) if beside else x
-    x, size = net.conv(x, i, f'norm{i}' if norm else '', size, stride)
-    x = net.activated(x, f'activation{i}')
-  x = net.reshaped('features', x, -1, discriminator.widths[-1] * math.prod(size))
-  x = net.node('Concat', 'beside_features', x, beside, axis=1) if beside else x
-  x = net.hidden(x, beside, discriminator.norm[-1], inputs=size)
-  last = (1, 1) if discriminator.dense_widths else size
-  logits = net.dense(x, 'dense', inputs=last)
-  if y and not beside:
-    by_class = net.node('Mul', 'chosen', net.dense(x, 'projection', inputs=last), y)
-    by_class = net.node('ReduceSum', 'of_class', by_class, net.constant('axis', [1]))
-    logits = net.node('Add', 'logits_of_class', logits, by_class)
-  net.node('Reshape', 'logits', logits, net.constant('logits_shape', [-1]))
-  return net.model(inputs, {'logits': ['batch' if packing == 1 else 'packs']}, metadata)
-
-
-def _divided(size: Pair, strides: tuple[int, ...]) -> Pair:
-  """Returns the height and width of a generator's first features."""
-  return size[0] // math.prod(strides), size[1] // math.prod(strides)
-
-
-class _Network:
+class Graph:
   """The graph of a network, which grows node by node; each value in it is known by its name.
 
   Attributes:
@@ -155,10 +43,11 @@ class _Network:
     params: its parameters.
     stats: its batch-norm statistics, and what spectral norm has kept.
     half: whether kernels are stored as float16.
+    y: the weights of the classes [B, classes], for batch norms that are of them; '' for none.
   """
 
   def __init__(self, module: Generator | Discriminator, variables: Mapping[str, Any], half: bool):
-    self.module, self.half = module, half
+    self.module, self.half, self.y = module, half, ''
     self.params, self.stats = variables['params'], variables.get('batch_stats', {})
     self._onnx = library()
     self._nodes: list[Any] = []
@@ -206,6 +95,23 @@ class _Network:
     """Gives a value another shape, in which -1 stands for what is left."""
     return self.node('Reshape', name, x, self.constant(f'{name}.shape', shape))
 
+  def told(self, z: str, width: int) -> tuple[str, str]:
+    """Tells a generator its class: returns the input of its first layer, and the class for the others if any.
+
+    Args:
+      z: latents with the weights of the classes [B, width].
+      width: as many numbers.
+    """
+    noise, condition = width - self.module.classes, self.module.condition
+    y = self.part('classes', z, noise, width)
+    if condition == 'concat':
+      return z, y
+    z = self.part('noise', z, 0, noise)
+    if condition == 'embedding':
+      return self.node('Concat', 'beside_z', z, self.dense(y, 'embedding'), axis=1), ''
+    self.y = y
+    return z, ''
+
   def beside(self, x: str, y: str, name: str, size: Pair) -> str:
     """Puts classes beside the channels: [B, C, H, W] and [B, classes] -> [B, C + classes, H, W]."""
     classes = self.module.classes * getattr(self.module, 'packing', 1)
@@ -231,13 +137,12 @@ class _Network:
   def dense(self, x: str, name: str, norm: str = '', inputs: Pair = (1, 1), outputs: Pair = (1, 1)) -> str:
     """Adds a dense layer whose inputs or outputs are the pixels of features of some height and width."""
     kernel, bias = self._folded(name, norm, -1)
-    if outputs != (1, 1):
-      order = _channels_first(kernel.shape[1], outputs)
-      kernel, bias = kernel[:, order], bias if bias is None else bias[order]
+    units = _channels_first(kernel.shape[1], outputs)
+    kernel, bias = kernel[:, units], bias if bias is None else bias[units]
     if inputs != (1, 1):
       order = _channels_first(self.module.widths[-1] * math.prod(inputs), inputs)
       kernel = np.concatenate([kernel[order], kernel[len(order) :]])  # The class may follow the pixels.
-    return self.node('Gemm', name, x, *self._weights(name, kernel, bias, 1))
+    return self._of_class(self.node('Gemm', name, x, *self._weights(name, kernel, bias, 1)), norm, units)
 
   def conv(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
     """Adds a convolution; returns the height and width of its output, too."""
@@ -246,7 +151,7 @@ class _Network:
     (top, bottom), (left, right) = conv.padding_pairs(self.module.padding, size, (k, k), (stride, stride))
     weights = self._weights(name, kernel.transpose(3, 2, 0, 1), bias, 0)
     x = self.node('Conv', name, x, *weights, strides=[stride] * 2, pads=[top, left, bottom, right])
-    return x, (-(-size[0] // stride), -(-size[1] // stride))
+    return self._of_class(x, norm), (-(-size[0] // stride), -(-size[1] // stride))
 
   def resize_conv(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
     """Adds bilinear upsampling and a convolution; returns the height and width of its output, too."""
@@ -275,10 +180,32 @@ class _Network:
       pads=[top, left, bottom, right],
       output_padding=missing,
     )
-    return x, image
+    return self._of_class(x, norm), image
+
+  def _of_class(self, x: str, norm: str, units: np.ndarray | None = None) -> str:
+    """Scales and shifts x, whose batch norm is of classes, as the class says; another x stays as it is.
+
+    Args:
+      x: normalised, [B, C, H, W] or [B, units].
+      norm: the name of the batch norm; '' for none.
+      units: where each of the units is in features [H, W, C], int [units]; None for channels.
+    """
+    if not norm or np.ndim(self.params[norm]['scale']) == 1:
+      return x
+    for part, operator in (('scale', 'Mul'), ('bias', 'Add')):
+      table = np.asarray(self.params[norm][part])
+      table = table if units is None else _repeated(table, len(units))[:, units]
+      name = f'{norm}.{part}'
+      by_class = self.node('MatMul', name, self.y, self.constant(f'{name}s', table, np.float32))
+      if units is None:
+        by_class = self.reshaped(f'{name}.pixel', by_class, -1, table.shape[1], 1, 1)
+      x = self.node(operator, f'{name}.applied', x, by_class)
+    return x
 
   def _folded(self, layer: str, norm: str, axis: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Returns a layer's kernel and bias, float64, as they are with the batch norm that follows.
+
+    Of a batch norm of classes, only the normalisation is in them, and not its scale and bias.
 
     Args:
       layer: its name.
@@ -295,7 +222,9 @@ class _Network:
       kernel = kernel / self._spectral_norm(layer, kernel)
     bias = _repeated(params['bias'], outputs) if 'bias' in params else None
     if norm:
-      shift, scale = (_repeated(self.params[norm][part], outputs) for part in ('bias', 'scale'))
+      of_classes = np.ndim(self.params[norm]['scale']) == 2
+      affine = {'bias': [0.0], 'scale': [1.0]} if of_classes else self.params[norm]
+      shift, scale = (_repeated(affine[part], outputs) for part in ('bias', 'scale'))
       mean, variance = (_repeated(self.stats[norm][part], outputs) for part in ('mean', 'var'))
       scale /= np.sqrt(variance + self.module.norm_epsilon)
       bias = ((0 if bias is None else bias) - mean) * scale + shift
@@ -327,9 +256,9 @@ class _Network:
 
 
 def _repeated(vector: Any, count: int) -> np.ndarray:
-  """Returns numbers of channels as those of all units [H, W, C]; numbers of units stay as they are."""
+  """Returns numbers of channels [..., C] as those of all units; numbers of units stay as they are."""
   vector = np.asarray(vector, np.float64)
-  return np.tile(vector, count // len(vector))
+  return np.tile(vector, count // vector.shape[-1])
 
 
 def _channels_first(count: int, size: Pair) -> np.ndarray:
