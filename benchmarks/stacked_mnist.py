@@ -34,6 +34,8 @@ RECIPES: dict[str, dict[str, Any]] = {
   **{f'packing {m}': UNIFORM | {'discriminator.packing': m} for m in (2, 3, 4)},
   'average': UNIFORM | ablation.AVERAGE,
   'average, packing 2': UNIFORM | ablation.AVERAGE | {'discriminator.packing': 2},
+  'average, D 4e-4': UNIFORM | ablation.AVERAGE | ablation.D_4,
+  'average, translation, D 4e-4': UNIFORM | ablation.AVERAGE | ablation.TRANSLATION | ablation.D_4,
   'relativistic, R1, R2': RELATIVISTIC,
   'relativistic, R1, R2, packing 2': RELATIVISTIC | {'discriminator.packing': 2},
 }
