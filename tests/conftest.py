@@ -9,7 +9,6 @@ import os
 import pathlib
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -91,32 +90,16 @@ def succeed(*arguments, **options):
   return done.stdout
 
 
-IMPATIENT = """
-import functools, sys, jax, main
-jax.distributed.initialize = functools.partial(jax.distributed.initialize, heartbeat_timeout_seconds=20)
-sys.exit(main.main())
-"""
-
-
-def start_together(arguments, processes=2, devices=1, impatient=False):
-  """Starts the processes of a run, as one would by hand on each host.
-
-  Impatient ones take another for dead after 20 seconds without a sign of life, rather than 100.
-  """
+def start_together(arguments, processes=2, devices=1, heartbeat=None):
+  """Starts the processes of a run, as one would by hand on each host; see `forked.Started`."""
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
-  command = [sys.executable, *(['-c', IMPATIENT] if impatient else ['main.py']), *arguments]
+  arguments = [*arguments]
   if processes > 1:
-    command += [f'--coordinator=127.0.0.1:{port}', f'--num_processes={processes}']
+    arguments += [f'--coordinator=127.0.0.1:{port}', f'--num_processes={processes}']
   ids = [[f'--process_id={i}'] if processes > 1 else [] for i in range(processes)]
-  pipe = subprocess.PIPE
-  return [
-    subprocess.Popen(
-      command + own, cwd=ROOT, env=environment(devices), stdout=pipe, stderr=subprocess.STDOUT, text=True
-    )
-    for own in ids
-  ]
+  return [forked.Started(arguments + own, environment(devices), heartbeat) for own in ids]
 
 
 def succeed_together(*arguments, **topology):

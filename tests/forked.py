@@ -1,5 +1,7 @@
 """Runs main.py in processes that are forked from one with the libraries imported, which saves time."""
 
+import atexit
+import functools
 import multiprocessing
 import os
 import pathlib
@@ -7,6 +9,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
 
 ROOT = pathlib.Path(__file__).parents[1]
 SERVER = multiprocessing.get_context('forkserver')
@@ -33,15 +36,71 @@ def run(arguments, environment):
     )
 
 
-def _main(arguments, environment, printed):
-  """Becomes the process of main.py."""
+class Started:
+  """A process of main.py that runs, with what `subprocess.Popen` has; its errors are printed to its stdout.
+
+  Attributes:
+    stdout: what it prints, to be read line by line.
+  """
+
+  def __init__(self, arguments, environment, heartbeat=None):
+    """Starts it.
+
+    Args:
+      arguments: see `run`.
+      environment: see `run`.
+      heartbeat: seconds without a sign of life after which it takes another process for dead, if not JAX's.
+    """
+    self._pipe, writer = SERVER.Pipe(duplex=False)
+    self._process = SERVER.Process(target=_main, args=(arguments, environment, (writer,), heartbeat))
+    self._process.start()
+    writer.close()
+    self.stdout = open(self._pipe.fileno(), closefd=False)  # noqa: SIM115
+
+  @property
+  def returncode(self):
+    """The exit status, or a negative signal; None while it runs."""
+    return self._process.exitcode
+
+  def send_signal(self, number):
+    """Sends a signal."""
+    os.kill(self._process.pid, number)
+
+  def kill(self):
+    """Ends it at once."""
+    self._process.kill()
+
+  def communicate(self, timeout=None):
+    """Waits for the end, if need be killing it after so many seconds; returns what it printed, and None."""
+    watch = threading.Timer(timeout or 1e6, self.kill)
+    watch.start()
+    printed = self.stdout.read()
+    self._process.join()
+    watch.cancel()
+    self.stdout.close()
+    self._pipe.close()
+    return printed, None
+
+
+def _main(arguments, environment, outputs, heartbeat=None):
+  """Becomes the process of main.py, which prints to one file or pipe, or to two."""
   import jax
 
-  for number, path in enumerate(printed, 1):
-    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+  for number, output in zip((1, 2), outputs * 2):
+    is_path = isinstance(output, pathlib.Path)
+    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if is_path else output.fileno(), number)
+  sys.stdout = open(1, 'w', closefd=False)  # noqa: SIM115
+  sys.stderr = open(2, 'w', buffering=1, errors='backslashreplace', closefd=False)  # noqa: SIM115
   os.chdir(ROOT)
   os.environ.clear()
   os.environ.update(environment, GLIBC_TUNABLES='')  # With them set, main.py does not start itself again.
   jax.config.update('jax_numpy_dtype_promotion', environment['JAX_NUMPY_DTYPE_PROMOTION'])
+  if heartbeat:
+    jax.distributed.initialize = functools.partial(
+      jax.distributed.initialize, heartbeat_timeout_seconds=heartbeat
+    )
   sys.argv = ['main.py', *arguments]
-  runpy.run_path('main.py', run_name='__main__')
+  try:
+    runpy.run_path('main.py', run_name='__main__')
+  finally:
+    atexit._run_exitfuncs()  # Processes of multiprocessing leave them out.
