@@ -210,7 +210,7 @@ class _BatchNorm(OurGenerator):
 
   @linen.compact
   def __call__(self, x):
-    return self.batch_norm(True, 'norm')(x)
+    return self.batch_norm(x, None, True, 'norm')
 
 
 @pytest.mark.parametrize('shape', [(6,), (4, 5, 6), (1, 3, 3)], ids=str)
