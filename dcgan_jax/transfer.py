@@ -276,7 +276,14 @@ def _beside_kernel(old: Side, new: Side, source: Key, was: Shape | None, shape: 
 
 
 def _piece(source: Key, axis: int, pairs: list[tuple[int, int]], whole: int) -> Piece | None:
-  """Returns the piece of these indices, old and new, in which the first `whole` are all of an equal array."""
+  """Returns the piece that takes these indices; None if there are none.
+
+  Args:
+    source: the path of the old array.
+    axis: along which they are.
+    pairs: the old index and the new one of each.
+    whole: the length along the axis of two arrays of one shape; 0 for others, of which only parts are taken.
+  """
   if not pairs:
     return None
   if pairs == [(i, i) for i in range(whole)]:

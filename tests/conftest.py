@@ -105,7 +105,7 @@ def start_together(arguments, processes=2, devices=1, heartbeat=None):
 def succeed_together(*arguments, **topology):
   """Runs the processes, which must succeed; returns what each printed."""
   started = start_together(arguments, **topology)
-  printed = [process.communicate(timeout=240)[0] for process in started]
+  printed = [process.communicate()[0] for process in started]
   assert [process.returncode for process in started] == [0] * len(started), printed
   return printed
 

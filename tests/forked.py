@@ -70,9 +70,9 @@ class Started:
     """Ends it at once."""
     self._process.kill()
 
-  def communicate(self, timeout=None):
-    """Waits for the end, if need be killing it after so many seconds; returns what it printed, and None."""
-    watch = threading.Timer(timeout or 1e6, self.kill)
+  def communicate(self, timeout=240):
+    """Waits for the end and kills it after so many seconds; returns what it printed, and None."""
+    watch = threading.Timer(timeout, self.kill)
     watch.start()
     printed = self.stdout.read()
     self._process.join()

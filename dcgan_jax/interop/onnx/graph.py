@@ -96,11 +96,14 @@ class Graph:
     return self.node('Reshape', name, x, self.constant(f'{name}.shape', shape))
 
   def told(self, z: str, width: int) -> tuple[str, str]:
-    """Tells a generator its class: returns the input of its first layer, and the class for the others if any.
+    """Returns the input of a generator's first layer, and the classes that stand beside that of the others.
 
     Args:
-      z: latents with the weights of the classes [B, width].
-      width: as many numbers.
+      z: latents, followed by the weights of the classes, [B, width].
+      width: see `Latents.width`.
+
+    Returns:
+      Two names; the second is '' unless the generator is told its class by 'concat'.
     """
     noise, condition = width - self.module.classes, self.module.condition
     y = self.part('classes', z, noise, width)
