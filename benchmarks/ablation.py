@@ -41,7 +41,8 @@ COMMON = {
 DATA: dict[str, dict[str, Any]] = {
   'cifar10': {},
   'fashion_mnist': {'data.source': 'tfds:fashion_mnist', 'data.channels': 1},
-  'cifar10_1000': {'data.split': 'train[:1000]'},
+  # A classifier that has seen 1,000 images tells too few others, so scores are against all of CIFAR-10.
+  'cifar10_1000': {'data.split': 'train[:1000]', 'eval.every_steps': 0},
 }
 
 CLASSES = {'data.classes': 10}
@@ -133,6 +134,30 @@ def score_unaveraged(workdir: Path, statistics: str) -> None:
     path.write_text(json.dumps(found))
 
 
+def score_against_all(workdir: Path, whole: Path) -> None:
+  """Scores the checkpoints of a run on few images against all of them, and keeps that in whole.json.
+
+  Args:
+    workdir: of the run.
+    whole: a workdir that has, or will have, no more than the settings of a run on all images.
+  """
+  from benchmarks import processes
+  from dcgan_jax import sampling, settings
+  from dcgan_jax.evaluation import evaluate
+  from dcgan_jax.journal import checkpoints
+  from dcgan_jax.journal import workdir as workdirs
+
+  whole.mkdir(parents=True, exist_ok=True)
+  workdirs.write_settings(whole, settings.check(processes.load_config('configs/cifar10_32.py')))
+  path = workdir / 'whole.json'
+  found = json.loads(path.read_text()) if path.exists() else {}
+  for step in checkpoints.steps(workdir / 'checkpoints'):
+    if str(step) not in found:
+      images = sampling.load(workdir, step).sample(COMMON['eval.num'])
+      found[str(step)] = evaluate.score_images(whole, images)['scores']
+      path.write_text(json.dumps(found))
+
+
 def read(workdir: Path, recipe: str, scores: Sequence[str] = SCORES) -> tuple[Curves, float]:
   """Returns the scores of a recipe by step, and the median of its run's seconds a step."""
   try:
@@ -144,6 +169,8 @@ def read(workdir: Path, recipe: str, scores: Sequence[str] = SCORES) -> tuple[Cu
   if recipe in UNAVERAGED:
     kept = workdir / f'unaveraged-{UNAVERAGED[recipe]}.json'
     found = {int(step): row for step, row in json.loads(kept.read_text()).items()} if kept.exists() else {}
+  if (kept := workdir / 'whole.json').exists():
+    found = {int(step): row for step, row in json.loads(kept.read_text()).items()}
   curves = {step: {name: row[name] for name in scores} for step, row in found.items()}
   return curves, COMMON['train.batch_size'] / float(np.median(speeds)) if speeds else np.nan
 
@@ -221,6 +248,8 @@ def main() -> None:
           train(workdir, DATA[kind] | RECIPES[recipe], seed, arguments.steps)
           if recipe in UNAVERAGED:
             score_unaveraged(workdir, UNAVERAGED[recipe])
+          if kind == 'cifar10_1000':
+            score_against_all(workdir, folder / 'cifar10_whole')
   for kind in data:
     print('\n'.join(table(folder, kind, recipes, seeds, arguments.steps)), end='\n\n')
   if arguments.out:

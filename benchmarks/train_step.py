@@ -4,13 +4,13 @@ python benchmarks/train_step.py --config=configs/cifar10.py --batch=64 --against
 
 `ours` is the program that `python main.py` runs. `torch` stands for three contenders, eager with NCHW, eager
 with channels_last and torch.compile; the fastest of them counts. The last line is a JSON object. The status
-is 1 if ours takes more than --bound times as long as PyTorch's best. On a machine with a GPU the same command
-times the GPU.
+is 1 if ours takes more than --bound times as long as PyTorch's best. For a GPU, see `gpu_step.py`.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -37,8 +37,8 @@ def random_images(config: ConfigDict) -> np.ndarray:
   return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def run_ours(config: ConfigDict) -> None:
-  """Times the step as `main.py` takes it, on all devices."""
+def ours(config: ConfigDict, together: int = 1) -> Callable[[], object]:
+  """Returns a function that takes so many steps, as `main.py` does on all devices, and waits for them."""
   import jax
 
   from dcgan_jax import experiment, parallel, training
@@ -50,16 +50,20 @@ def run_ours(config: ConfigDict) -> None:
   images = random_images(config)
   rows = np.arange(len(images), dtype=np.int32)[None].repeat(ROWS, 0)
   window = parallel.put_whole(mesh, parallel.Window(rows, np.array(0, np.int32)))
-  batches = parallel.Batches(parallel.put_data_set(mesh, Examples(images)), window)
+  in_program = min(together, training.steps_per_dispatch(built.settings))
+  batches = parallel.Batches(
+    parallel.put_data_set(mesh, Examples(images)), window, np.array(in_program, np.int32)
+  )
   now = jax.jit(built.initial_state, out_shardings=parallel.replicated(mesh))()
-  run = training.compile_steps(built, mesh)
+  run = training.compile_steps(built, mesh, 0 if in_program == 1 else parallel.LOOP)
 
-  def step_once() -> None:
+  def take_steps() -> None:
     nonlocal now
-    now, *metrics = run(now, batches)
+    for _ in range(together // in_program):
+      now, *metrics = run(now, batches)
     jax.block_until_ready((now, metrics))
 
-  processes.report(processes.time_calls(step_once))
+  return take_steps
 
 
 def run_flax(config: ConfigDict) -> None:
@@ -83,19 +87,27 @@ def run_flax(config: ConfigDict) -> None:
   processes.report(processes.time_calls(step_once))
 
 
-def run_torch(config: ConfigDict, variant: str) -> None:
-  """Times PyTorch's step, see `torch_dcgan`."""
+def pytorchs(config: ConfigDict, variant: str, together: int = 1) -> Callable[[], object]:
+  """Returns a function that takes so many steps in PyTorch, see `torch_dcgan`, and waits for them."""
   import torch
 
   from benchmarks import torch_dcgan
 
-  memory_format = torch.contiguous_format if variant == 'nchw' else torch.channels_last
+  # On a GPU, torch.compile 2.11 expects other strides of the gradients than channels_last gives, and fails.
+  nchw = variant == 'nchw' or (variant == 'compile' and torch_dcgan.DEVICE == 'cuda')
+  memory_format = torch.contiguous_format if nchw else torch.channels_last
   step = torch_dcgan.TrainStep(config, memory_format, compiled=variant == 'compile')
   height, width = settings.check(config).data.size
   images = torch.randint(
     0, 256, (config.train.batch_size, config.data.channels, height, width), dtype=torch.uint8
   ).to(torch_dcgan.DEVICE)
-  processes.report(processes.time_calls(lambda: step(images)))
+
+  def take_steps() -> None:
+    for _ in range(together):
+      losses = step(images)
+    losses['loss_g'].item()
+
+  return take_steps
 
 
 def direct_gflop(config: ConfigDict) -> float:
@@ -135,10 +147,10 @@ def peak_gflops() -> float:
 def run_contender(name: str, config: ConfigDict) -> None:
   """Times one contender and reports it."""
   kind, _, variant = name.partition(':')
-  if kind == 'torch':
-    run_torch(config, variant)
+  if kind == 'flax':
+    run_flax(config)
   else:
-    run_flax(config) if kind == 'flax' else run_ours(config)
+    processes.report(processes.time_calls(pytorchs(config, variant) if kind == 'torch' else ours(config)))
 
 
 def main() -> int:

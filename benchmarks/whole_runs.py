@@ -51,11 +51,12 @@ def train_torch(config: ConfigDict, images: np.ndarray, folder: Path, seed: int)
     for part, state in zip(parts, torch.load(folder / 'state.pt')):
       part.load_state_dict(state)
   folder.mkdir(parents=True, exist_ok=True)
-  data = torch.tensor(images).permute(0, 3, 1, 2)
+  data = torch.tensor(images).permute(0, 3, 1, 2).to(torch_dcgan.DEVICE)
   batch, per_epoch = config.train.batch_size, len(images) // config.train.batch_size
   for number in range(done, STEPS[-1]):
     if number == done or number % per_epoch == 0:
       order = torch.tensor(np.random.default_rng([seed, number // per_epoch]).permutation(len(images)))
+      order = order.to(torch_dcgan.DEVICE)
     start = number % per_epoch * batch
     step(data[order[start : start + batch]])
     if number + 1 in STEPS:
@@ -67,13 +68,15 @@ def sample_torch(generator: Any, z_size: int) -> np.ndarray:
   """Draws images, uint8 [N, H, W, C], with stored running averages."""
   import torch
 
+  from benchmarks.torch_dcgan import DEVICE
+
   generator.eval()
   draw = torch.Generator().manual_seed(0)
   made = []
   with torch.inference_mode():
     for _ in range(SAMPLES // 100):
-      images = generator(torch.randn(100, z_size, 1, 1, generator=draw))
-      made.append(((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())
+      images = generator(torch.randn(100, z_size, 1, 1, generator=draw).to(DEVICE))
+      made.append(((images + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
   generator.train()
   return np.concatenate(made)
 

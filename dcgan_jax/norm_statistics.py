@@ -1,7 +1,7 @@
 """Batch-norm statistics of a whole population, for networks without running averages of them."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -25,10 +25,15 @@ def of_latents(
   return estimate(generator, params, {}, lambda: population(latents, seed, num))
 
 
-def population(latents: Latents, seed: int, num: int | None = None) -> Iterator[Array]:
-  """Yields `num` latents of a seed, a multiple of 100 and by default 10,000, in batches."""
-  for indices in jnp.arange(num or SAMPLES).reshape(-1, BATCH_SIZE):
-    yield latents.sample(jax.random.key(seed), indices)
+def population(latents: Latents, seed: int, num: int | None = None) -> tuple[Array, ...]:
+  """Returns `num` latents of a seed, a multiple of 100 and by default 10,000, in batches."""
+  return _drawn(latents, seed, num or SAMPLES)
+
+
+@functools.lru_cache(1)  # They are wanted for each layer, and in training again and again.
+def _drawn(latents: Latents, seed: int, num: int) -> tuple[Array, ...]:
+  groups = jnp.arange(num).reshape(-1, BATCH_SIZE)
+  return tuple(latents.sample(jax.random.key(seed), indices) for indices in groups)
 
 
 def estimate(

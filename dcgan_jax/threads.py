@@ -1,6 +1,7 @@
 """Work in threads: ahead of its use, or beside other work."""
 
 import collections
+import functools
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -8,6 +9,18 @@ from typing import Any, TypeVar
 
 Item = TypeVar('Item')
 Made = TypeVar('Made')
+
+
+class cached_property(functools.cached_property[Made]):  # noqa: N801  It takes the place of functools'.
+  """A cached property that one thread computes while others wait, as functools' did before Python 3.12."""
+
+  def __init__(self, compute: Callable[[Any], Made]):
+    super().__init__(compute)
+    self._turn = threading.RLock()
+
+  def __get__(self, instance: Any, owner: type | None = None) -> Any:
+    with self._turn:
+      return super().__get__(instance, owner)
 
 
 def map_ahead(

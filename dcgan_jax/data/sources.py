@@ -147,12 +147,12 @@ class Stacked:
   def __len__(self) -> int:
     return self.count
 
-  @functools.cached_property
+  @threads.cached_property
   def triples(self) -> np.ndarray:
     """The numbers of the gray images of each triple, [count, 3]."""
     return np.random.default_rng(0).integers(len(self.images), size=(self.count, 3))
 
-  @functools.cached_property
+  @threads.cached_property
   def images(self) -> np.ndarray:
     """All gray images, uint8 [N, H, W, 1]."""
     return load(self.gray, 'gray images')[0]

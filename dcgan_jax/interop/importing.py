@@ -1,7 +1,7 @@
 """Turns weights that others trained into a run of step 0, which every mode can then use."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -172,7 +172,7 @@ def _with_weights(gan: Gan, seed: int, state: GanState, networks: dict[str, Netw
   # Statistics are measured in full precision, whatever the run computes in.
   generator, discriminator = gan.generator.clone(dtype='float32'), gan.discriminator.clone(dtype='float32')
 
-  def z() -> Iterator[jax.Array]:
+  def z() -> Iterable[jax.Array]:
     return norm_statistics.population(gan.latents, seed)
 
   def generated() -> Iterator[jax.Array]:
@@ -187,7 +187,7 @@ def _with_weights(gan: Gan, seed: int, state: GanState, networks: dict[str, Netw
 
 
 def _variables(
-  module: Generator | Discriminator, network: Network, batches: Callable[[], Iterator[jax.Array]]
+  module: Generator | Discriminator, network: Network, batches: Callable[[], Iterable[jax.Array]]
 ) -> dict[str, PyTree]:
   """Returns the variables of an imported network, with measured statistics where the file has none.
 

@@ -1,6 +1,8 @@
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,23 @@ def test_stacked_images_have_a_gray_image_in_each_channel():
   assert len(np.unique(classes)) == 1000
   with pytest.raises(InputError, match=r'data.channels=1: .* set it to 3'):
     data.open_source('stacked:digits', 'train', FIT)
+
+
+def test_threads_that_read_triples_decode_the_gray_images_once(monkeypatch):
+  calls, decode = [], sources.load
+
+  def load(*arguments):
+    calls.append(arguments)
+    time.sleep(0.2)  # so that the other threads come while this one decodes
+    return decode(*arguments)
+
+  monkeypatch.setattr(sources, 'load', load)
+  source = data.open_source('stacked:digits', 'train', data.Fit((8, 8), 3))
+  with ThreadPoolExecutor(4) as pool:
+    made = list(pool.map(source.read, [[0, 7]] * 4))
+  assert len(calls) == 1
+  for images in made[1:]:
+    np.testing.assert_array_equal(images, made[0])
 
 
 def test_odd_files_of_a_folder_are_named_or_left_out(tmp_path, bands, capsys):

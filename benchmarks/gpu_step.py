@@ -1,0 +1,153 @@
+"""Times train steps on a GPU against PyTorch's, each with many steps in flight, as in a run.
+
+python benchmarks/gpu_step.py --configs=cifar10,mnist,celeba --batches=128,1024 --dtypes=float32,bfloat16
+
+`ours` is the program that `python main.py` runs; `torch` stands for eager with NCHW, eager with channels_last
+and torch.compile with NCHW, each with cuDNN's benchmark, TF32, fused Adam where it works and, for bfloat16,
+autocast. In float32 both sides multiply in TF32, their default on a GPU for convolutions. A setting has a
+process of its own, in which the contenders take turns. `celeba` updates both networks with every batch here,
+because the other side has no updates that alternate. The last line is a JSON list.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ml_collections import ConfigDict
+
+from benchmarks import processes, train_step
+
+TOGETHER = 50, 10  # steps before the host waits for the GPU: of batches below 512, of larger ones
+SECONDS = 0.3  # that a turn takes at least
+LOCK = Path(tempfile.gettempdir()) / 'gpu_step.lock'
+
+
+@contextlib.contextmanager
+def device_to_itself() -> Iterator[None]:
+  """Lets one of several processes use the GPU; the others compile meanwhile."""
+  with LOCK.open('w') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def warmed_up(name: str, config: ConfigDict, together: int) -> Callable[[], object] | None:
+  """Returns the function that takes so many steps of a contender, compiled, or None if it fails."""
+  kind, _, variant = name.partition(':')
+  try:
+    if kind == 'ours':
+      call = train_step.ours(config, together)
+    else:
+      call = train_step.pytorchs(config, variant, together)
+    call()
+    call()
+  except Exception as error:
+    print(
+      f'{name} failed: {(str(error).strip().splitlines() or [type(error).__name__])[0][:200]}',
+      file=sys.stderr,
+    )
+    return None
+  return call
+
+
+def time_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+  """Returns for each contender the seconds of a call in each round."""
+  seconds: dict[str, list[float]] = {name: [] for name in calls}
+  for _ in range(rounds):
+    for name, call in calls.items():
+      call()
+      count, start = 0, time.perf_counter()
+      while time.perf_counter() - start < SECONDS:
+        call()
+        count += 1
+      seconds[name].append((time.perf_counter() - start) / count)
+  return seconds
+
+
+def run_setting(name: str, batch: int, dtype: str, rounds: int) -> dict[str, Any]:
+  """Times the contenders of one setting."""
+  import jax
+  import torch
+
+  config = processes.load_config(f'configs/{name}.py')
+  config.train.batch_size, config.train.dtype = batch, dtype
+  if config.train.order == 'one_per_batch':
+    config.train.order = 'alternating'
+  together = TOGETHER[batch >= 512]
+  # This one is compiled while other settings are timed, because it takes a minute and little of the GPU.
+  compiled = warmed_up('torch:compile', config, together)
+  with device_to_itself():
+    calls = {key: warmed_up(key, config, together) for key in ('ours', 'torch:nchw', 'torch:channels_last')}
+    calls['torch:compile'] = compiled
+    seconds = time_turns({key: call for key, call in calls.items() if call}, rounds)
+  medians = {key: statistics.median(values) / together for key, values in seconds.items()}
+  best = min((key for key in medians if key != 'ours'), key=medians.__getitem__)
+  return {
+    'config': name,
+    'batch': batch,
+    'dtype': dtype,
+    'device': jax.devices()[0].device_kind,
+    'versions': {'jax': jax.__version__, 'torch': torch.__version__},
+    'step_ms': {key: round(1e3 * value, 4) for key, value in medians.items()},
+    'best_of_torch': best,
+    'ratio': statistics.median(a / b for a, b in zip(seconds['ours'], seconds[best])),
+    'tflops': train_step.direct_gflop(config) / medians['ours'] / 1e3,
+    'peak_memory_mib': (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use', 0) / 2**20,
+  }
+
+
+def main() -> None:
+  """Runs each setting in a process of its own and prints the table."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--configs', default='cifar10,mnist,celeba')
+  parser.add_argument('--batches', default='128,1024')
+  parser.add_argument('--dtypes', default='float32,bfloat16')
+  parser.add_argument('--rounds', type=int, default=7)
+  parser.add_argument('--beside', type=int, default=4, help='settings that are compiled at a time')
+  parser.add_argument('--setting', help=argparse.SUPPRESS)
+  arguments = parser.parse_args()
+  if arguments.setting:
+    name, batch, dtype = arguments.setting.split(',')
+    print(json.dumps(run_setting(name, int(batch), dtype, arguments.rounds)))
+    return
+  settings = [
+    f'{name},{batch},{dtype}'
+    for name in arguments.configs.split(',')
+    for batch in arguments.batches.split(',')
+    for dtype in arguments.dtypes.split(',')
+  ]
+  # Both frameworks live in one process, and neither may take the whole memory.
+  environment = os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
+  print('| config | batch | dtype | ours, ms | NCHW | channels_last | compile | ours / best | TFLOP/s |')
+  print('|---|---|---|---|---|---|---|---|---|')
+  rows = []
+  waiting: list[subprocess.Popen[str]] = []
+  while settings or waiting:
+    while settings and len(waiting) < arguments.beside:
+      command = [sys.executable, sys.argv[0], f'--setting={settings.pop(0)}', f'--rounds={arguments.rounds}']
+      waiting.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    lines = waiting.pop(0).communicate()[0].strip().splitlines()
+    if not lines or not lines[-1].startswith('{'):
+      print('failed:', *lines[-1:])
+      continue
+    row = json.loads(lines[-1])
+    rows.append(row)
+    times = [f'{row["step_ms"].get(key, float("nan")):.3f}' for key in ('ours', *train_step.AGAINST['torch'])]
+    cells = [row['config'], row['batch'], row['dtype'], *times, f'{row["ratio"]:.2f}', f'{row["tflops"]:.0f}']
+    print(f'| {" | ".join(map(str, cells))} |', flush=True)
+  print(json.dumps(rows))
+
+
+if __name__ == '__main__':
+  main()
