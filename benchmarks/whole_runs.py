@@ -114,6 +114,7 @@ def print_table(config: str, runs: dict[str, list[Distances]]) -> None:
 def plot(path: Path, runs: dict[str, dict[str, list[Distances]]]) -> None:
   """Plots the distances over the steps, a panel for each config and a line for each seed."""
   from matplotlib.figure import Figure
+  from matplotlib.ticker import LogLocator
 
   figure = Figure(figsize=(4.5 * len(runs), 4), layout='constrained')
   panels: Any = figure.subplots(1, len(runs), squeeze=False)[0]
@@ -124,6 +125,8 @@ def plot(path: Path, runs: dict[str, dict[str, list[Distances]]]) -> None:
         panel.plot(STEPS, [one[str(step)] for step in STEPS], 'o-', color=color, alpha=0.7, label=label)
     panel.set(title=config, xlabel='step', ylabel='classifier distance', xscale='log', yscale='log')
     panel.set_xticks(STEPS, [f'{step:,}' for step in STEPS])
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter('{x:g}')
     panel.minorticks_off()
     panel.spines[['top', 'right']].set_visible(False)
   panels[-1].legend(frameon=False)
