@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
@@ -76,6 +78,12 @@ RECIPES: dict[str, dict[str, Any]] = {
   'average, classes by norm, translation': AVERAGE | BY_NORM | TRANSLATION,
   'average, classes, translation, D 3e-4': AVERAGE | CLASSES | TRANSLATION | D_3,
   'average, classes, translation, D 4e-4': AVERAGE | CLASSES | TRANSLATION | D_4,
+  'average, classes, relativistic, R1, R2': AVERAGE | CLASSES | PENALTIES | {'train.loss': 'relativistic'},
+  'average, classes, translation, relativistic, R1, R2': AVERAGE
+  | CLASSES
+  | TRANSLATION
+  | PENALTIES
+  | {'train.loss': 'relativistic'},
   'average, hinge': AVERAGE | {'train.loss': 'hinge'},
   'packing': {'discriminator.packing': 2},
   'augment': AUGMENT,

@@ -92,7 +92,7 @@ def run_setting(name: str, batch: int, dtype: str, rounds: int) -> dict[str, Any
     calls['torch:compile'] = compiled
     seconds = time_turns({key: call for key, call in calls.items() if call}, rounds)
   medians = {key: statistics.median(values) / together for key, values in seconds.items()}
-  best = min((key for key in medians if key != 'ours'), key=medians.__getitem__)
+  best = min((key for key in medians if key != 'ours'), key=medians.__getitem__, default='ours')
   return {
     'config': name,
     'batch': batch,

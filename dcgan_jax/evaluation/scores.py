@@ -147,9 +147,7 @@ def manifold(fake: np.ndarray, real: np.ndarray, k: int = 3, k_density: int = 5)
   Raises:
     ValueError: there are no more than k images of either kind.
   """
-  least = max(k, k_density) + 1
-  if min(len(fake), len(real)) < least:
-    raise ValueError(f'{len(fake)} and {len(real)} images: neighbourhoods take {least} or more of each')
+  check_neighbours(fake, real, max(k, k_density))
   fake, real = np.asarray(fake, np.float64), np.asarray(real, np.float64)
   (fake_radius,), (real_radius, wide_radius) = _radii(fake, [k]), _radii(real, [k, k_density])
   precise = np.zeros(len(fake), bool)
@@ -164,6 +162,16 @@ def manifold(fake: np.ndarray, real: np.ndarray, k: int = 3, k_density: int = 5)
     covered |= inside.any(0)
   density = neighbourhoods / (k_density * len(fake))
   return Manifold(float(precise.mean()), float(recalled.mean()), density, float(covered.mean()))
+
+
+def check_neighbours(fake: np.ndarray, real: np.ndarray, k: int) -> None:
+  """Refuses features, [N, D] and [M, D], of too few images to have k neighbours of the same kind.
+
+  Raises:
+    ValueError: there are no more than k of either kind.
+  """
+  if min(len(fake), len(real)) <= k:
+    raise ValueError(f'{len(fake)} and {len(real)} images: neighbourhoods take {k + 1} or more of each')
 
 
 def _radii(x: np.ndarray, ks: list[int]) -> list[np.ndarray]:
