@@ -62,6 +62,7 @@ NO_MOMENTUM = {
   f'{n}_optimizer.{b}': v for n in ('generator', 'discriminator') for b, v in (('b1', 0.0), ('b2', 0.99))
 }
 PENALTIES = PLAIN_D | NO_MOMENTUM | {'train.r1': 1.0, 'train.r2': 1.0}
+RELATIVISTIC = PENALTIES | {'train.loss': 'relativistic'}
 
 # Recipes that sample from the weights of 'average' as they are, with these batch-norm statistics.
 UNAVERAGED = {'classic': 'stored', 'population statistics': 'population'}
@@ -74,16 +75,12 @@ RECIPES: dict[str, dict[str, Any]] = {
   'average, translation, D 4e-4': AVERAGE | TRANSLATION | D_4,
   'average, classes': AVERAGE | CLASSES,
   'average, classes, D 4e-4': AVERAGE | CLASSES | D_4,
-  'average, classes, translation': AVERAGE | CLASSES | TRANSLATION,  # configs/modern.py
+  'average, classes, translation': AVERAGE | CLASSES | TRANSLATION,
   'average, classes by norm, translation': AVERAGE | BY_NORM | TRANSLATION,
   'average, classes, translation, D 3e-4': AVERAGE | CLASSES | TRANSLATION | D_3,
   'average, classes, translation, D 4e-4': AVERAGE | CLASSES | TRANSLATION | D_4,
-  'average, classes, relativistic, R1, R2': AVERAGE | CLASSES | PENALTIES | {'train.loss': 'relativistic'},
-  'average, classes, translation, relativistic, R1, R2': AVERAGE
-  | CLASSES
-  | TRANSLATION
-  | PENALTIES
-  | {'train.loss': 'relativistic'},
+  'average, classes, relativistic, R1, R2': AVERAGE | CLASSES | RELATIVISTIC,  # configs/modern.py
+  'average, classes, relativistic, R1, R2, rates': AVERAGE | CLASSES | RELATIVISTIC | RATES,
   'average, hinge': AVERAGE | {'train.loss': 'hinge'},
   'packing': {'discriminator.packing': 2},
   'augment': AUGMENT,
@@ -91,7 +88,7 @@ RECIPES: dict[str, dict[str, Any]] = {
   'least squares': {'train.loss': 'least_squares'},
   'spectral norm': SPECTRAL,
   'spectral norm, hinge': SPECTRAL | {'train.loss': 'hinge'},
-  'relativistic, R1, R2': PENALTIES | {'train.loss': 'relativistic'},
+  'relativistic, R1, R2': RELATIVISTIC,
   'rates': RATES,
   'flip': {'data.flip': True},
   'least squares, rates': RATES | {'train.loss': 'least_squares'},
@@ -101,7 +98,7 @@ RECIPES: dict[str, dict[str, Any]] = {
   'average, rates': AVERAGE | RATES,
   'average, augment, rates': AVERAGE | AUGMENT | RATES,
   'average, spectral norm, hinge': AVERAGE | SPECTRAL | {'train.loss': 'hinge'},
-  'average, relativistic, R1, R2': AVERAGE | PENALTIES | {'train.loss': 'relativistic'},
+  'average, relativistic, R1, R2': AVERAGE | RELATIVISTIC,
 }
 
 

@@ -32,7 +32,7 @@ ADDITIONS: dict[str, dict[str, Any]] = {
   'translation, cutout': {'train.augment': 'translation,cutout'},
   'color, translation, cutout': {'train.augment': 'color,translation,cutout'},
   'classes': {'data.classes': 10},
-  'moving average, translation, classes': {  # configs/modern.py
+  'moving average, translation, classes': {  # configs/modern_64.py
     'train.ema_half_life': 20_000,
     'train.augment': 'translation',
     'data.classes': 10,
@@ -41,6 +41,13 @@ ADDITIONS: dict[str, dict[str, Any]] = {
   'spectral norm, hinge': {'plain': True, 'discriminator.spectral_norm': True, 'train.loss': 'hinge'},
   'relativistic': {'train.loss': 'relativistic'},
   'relativistic, R1, R2': {'plain': True, 'train.loss': 'relativistic'} | PENALTIES,
+  'moving average, classes, relativistic, R1, R2': {  # configs/modern.py
+    'plain': True,
+    'train.ema_half_life': 20_000,
+    'data.classes': 10,
+    'train.loss': 'relativistic',
+  }
+  | PENALTIES,
   'wasserstein, gradient penalty': {
     'plain': True,
     'train.loss': 'wasserstein',

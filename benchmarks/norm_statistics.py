@@ -91,18 +91,22 @@ def score(workdir: Path, steps: tuple[int, ...], kinds: tuple[str, ...] = KINDS)
 def plot(path: Path, runs: dict[str, list[Scores]]) -> None:
   """Plots the distance over the steps for each kind, with the range of the seeds."""
   from matplotlib.figure import Figure
+  from matplotlib.ticker import LogLocator, NullFormatter
 
   figure = Figure(figsize=(4.5 * len(runs), 4), layout='constrained')
   panels: Any = figure.subplots(1, len(runs), squeeze=False)[0]
   for panel, (config, scores) in zip(panels, runs.items()):
-    for kind in KINDS:
+    for kind, style in zip(KINDS, ('-', '-', '--')):  # Batch and population lie upon each other.
       steps = sorted(set.intersection(*(set(map(int, one[kind])) for one in scores)))
       values = np.array([[one[kind][str(step)] for step in steps] for one in scores])
-      (line,) = panel.plot(steps, values.mean(0), label=kind)
+      (line,) = panel.plot(steps, values.mean(0), style, label=kind)
       panel.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.15, linewidth=0)
     panel.set(
       title=f'{config}, {len(scores)} seeds', xlabel='step', ylabel='classifier distance', yscale='log'
     )
+    panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.yaxis.set_major_formatter('{x:g}')
+    panel.yaxis.set_minor_formatter(NullFormatter())
     panel.spines[['top', 'right']].set_visible(False)
   panels[-1].legend(frameon=False)
   figure.savefig(path, dpi=110)

@@ -28,7 +28,7 @@ SIZES: dict[str, dict[str, Any]] = {
   'table_3_half': {'discriminator.widths': (58, 116, 232)},
 }
 UNIFORM = {'latent.prior': 'uniform'}
-RELATIVISTIC = ablation.PENALTIES | {'train.loss': 'relativistic'} | ablation.AVERAGE
+RELATIVISTIC = ablation.RELATIVISTIC | ablation.AVERAGE
 RECIPES: dict[str, dict[str, Any]] = {
   'DCGAN': UNIFORM,
   **{f'packing {m}': UNIFORM | {'discriminator.packing': m} for m in (2, 3, 4)},

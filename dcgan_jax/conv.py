@@ -170,9 +170,12 @@ PLAIN = {'conv': _plain_conv, 'transpose': _plain_transpose, 'kernel_gradient': 
 def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...], *operands: Array) -> Array:
   """Computes an operator in the form that is fastest for the platform and the shape.
 
-  On GPU and TPU that is the plain form, which cuDNN and the TPU compiler recognise. On a CPU it depends on
-  the shape, see `conv_cpu.operators`. Milliseconds of the plain form / of the chosen one, for the
-  convolution, its transpose and its kernel's gradient, on two Zen 4 cores with jax 0.10:
+  On GPU and TPU that is the plain form, which cuDNN and the TPU compiler recognise. But a GPU gets products
+  of matrices for features that are smaller than the kernel, such as 4x4 under 5x5. There XLA:GPU makes the
+  zeros of the stride a part of the window, 7x7, and an H100 takes several times as long as for other layers.
+
+  On a CPU it depends on the shape, see `conv_cpu.operators`. Milliseconds of the plain form / of the chosen
+  one, for the convolution, its transpose and its kernel's gradient, on two Zen 4 cores with jax 0.10:
     batch 64, kernel 4, stride 2, 64 to 128 channels at 32x32: Winograd 22 / 22, 41 / 21, 28 / 24
     batch 64, kernel 4, stride 2, 256 to 512 at 8x8: Winograd 20 / 17, 28 / 15, 22 / 16
     batch 256, kernel 5, stride 1, 128 to 256 at 7x7: Fourier 98 / 36, 111 / 32, 110 / 35
@@ -180,11 +183,13 @@ def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...],
     batch 64, kernel 4, stride 2, 3 to 64 channels at 64x64: patches 5.3 / 3.9, 5.8 / 2.9, 5.9 / 4.9
   In a train step, Winograd's transform of the image serves both the convolution and its kernel's gradient.
   """
-  plain = partial(PLAIN[operator], geometry)
-  if operands[0].dtype == jnp.bfloat16:  # It has too few digits for the sums of Winograd's algorithm.
-    return plain(*operands)
-  operators = PLAIN | conv_cpu.operators(geometry, kernel_shape[2])
-  return lax.platform_dependent(*operands, cpu=partial(operators[operator], geometry), default=plain)
+  plain = cpu = cuda = partial(PLAIN[operator], geometry)
+  if operands[0].dtype != jnp.bfloat16:  # It has too few digits for the sums of Winograd's algorithm.
+    cpu = partial((PLAIN | conv_cpu.operators(geometry, kernel_shape[2]))[operator], geometry)
+  small = any(f < k for f, k in zip(geometry.feature_size, geometry.kernel_size))
+  if operator != 'conv' and small and min(geometry.strides) > 1:
+    cuda = partial(conv_cpu.PATCHES[operator], geometry)
+  return lax.platform_dependent(*operands, cpu=cpu, cuda=cuda, default=plain)
 
 
 @functools.cache

@@ -163,14 +163,22 @@ def test_compiler_options_compile():
   assert jax.jit(lambda x: x + 1.0, compiler_options=options)(1.0) == 2.0
 
 
-def test_only_cpu_gets_other_formulations():
-  """Counts convolutions: lowered for CUDA, the program is the plain one."""
-  features, kernel = _random(1, 4, 4, 5), _random(5, 5, 33, 5)
-  traced = jax.jit(conv.conv2d_transpose).trace(features, kernel)
-  count = {
-    p: traced.lower(lowering_platforms=(p,)).as_text().count('stablehlo.convolution') for p in ('cpu', 'cuda')
-  }
-  assert count == {'cpu': 4, 'cuda': 1}
+@pytest.mark.parametrize(('size', 'on_cuda'), [(5, 1), (4, 0)])
+def test_which_platform_gets_which_form(size, on_cuda):
+  """Counts convolutions: CUDA gets the plain form, but a product for features below the kernel."""
+  features, kernel = _random(1, size, size, 5), _random(5, 5, 33, 5)
+
+  def pull_back(features, kernel):
+    return jax.vjp(conv.conv2d_transpose, features, kernel)[1](_random(1, 2 * size, 2 * size, 33))
+
+  for function, plain in ((conv.conv2d_transpose, 1), (pull_back, 2)):
+    traced = jax.jit(function).trace(features, kernel)
+    text = {p: traced.lower(lowering_platforms=(p,)).as_text() for p in ('cpu', 'cuda', 'tpu')}
+    count = {p: text[p].count('stablehlo.convolution') for p in text}
+    assert (count['cuda'], text['cuda'].count('dot_general')) == (plain - 1 + on_cuda, 1 - on_cuda)
+    assert count['tpu'] == plain
+    if function is conv.conv2d_transpose:
+      assert count['cpu'] == 4  # a convolution for each position modulo the stride
 
 
 def test_deterministic_kernels_are_asked_for_by_an_option_that_xla_knows(monkeypatch):

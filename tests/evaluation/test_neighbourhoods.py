@@ -25,7 +25,9 @@ def test_features_far_from_zero_have_the_same_neighbourhoods():
     neighbourhoods.manifold(real[:5], real)
 
 
-@pytest.mark.parametrize(('backend', 'used'), [('cpu', scores), ('gpu', neighbourhoods), ('tpu', neighbourhoods)])
+@pytest.mark.parametrize(
+  ('backend', 'used'), [('cpu', scores), ('gpu', neighbourhoods), ('tpu', neighbourhoods)]
+)
 def test_scores_take_the_neighbourhoods_of_the_device(monkeypatch, backend, used):
   features = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
   reference = {'features': features, 'mean': features.mean(0), 'covariance': np.cov(features, rowvar=False)}
