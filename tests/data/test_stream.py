@@ -1,8 +1,11 @@
 import contextlib
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
+from conftest import ROOT, TINY, assert_same_state, environment, succeed
 
 from dcgan_jax import data
 from dcgan_jax.data.order import batch_indices
@@ -90,3 +93,33 @@ def test_mapped_batches_are_new_arrays_and_their_threads_end(whole):
   batches.close()
   assert threading.active_count() == before
   assert not any(np.shares_memory(a, b) for a in made for b in [images, *made] if a is not b)
+
+
+# What a user starts, on a machine that has room for the images neither on its disk nor in its memory.
+NO_ROOM = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import main
+from dcgan_jax.data import cache
+
+if __name__ == '__main__':
+  cache.load_large = lambda *_: None
+  sys.exit(main.main())
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_decodes_in_processes_ends_as_one_from_the_disk(whole, tmp_path, tmp_path_factory):
+  for name in ('empty.png', 'text.jpg'):  # They are left out on the disk, and processes read the next one.
+    (tmp_path / name).unlink()
+  runs = tmp_path_factory.mktemp('runs')
+  arguments = [*TINY, f'--config.data.source=folder:{tmp_path}', '--config.data.memory_limit=0']
+  arguments += ['--config.data.channels=3', '--config.train.batch_size=4', '--config.train.num_steps=8']
+  (runs / 'no_room.py').write_text(NO_ROOM)
+  command = [sys.executable, runs / 'no_room.py', *arguments, f'--workdir={runs / "streamed"}']
+  command += ['--config.data.workers=2']
+  done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  assert 'decoded again in every epoch, because the cache has no room for them' in done.stdout
+  assert 'read from the disk as needed' in succeed(*arguments, f'--workdir={runs / "mapped"}')
+  assert_same_state(runs / 'streamed', runs / 'mapped', 8)
