@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
   config.train.r2 = 1.0
   config.train.ema_half_life = 20_000
   for optimizer in (config.generator_optimizer, config.discriminator_optimizer):
+    optimizer.learning_rate = 4e-4
     optimizer.b1 = 0.0
     optimizer.b2 = 0.99
   config.sample.num = 100

@@ -60,25 +60,33 @@ def small_layers(network, size):
 def expected_convolutions(name, platform):
   """Returns how many convolutions a step has, and how many of them are the gradients of kernels.
 
-  D's first layer needs no gradient in its image when D learns. With one_per_batch, each of the two branches
-  also has the forward passes that the other network's metrics are of. For layers with small features, a GPU
-  computes transposes and gradients of kernels as products of matrices.
+  D's first layer needs no gradient in its image when D learns, unless a penalty is of that gradient: then
+  all layers have one, and of each a convolution and a kernel's gradient are the second derivatives. A
+  relativistic G looks at real images, too. With one_per_batch, each of the two branches also has the
+  forward passes that the other network's metrics are of. For layers with small features, a GPU computes
+  transposes and gradients of kernels as products of matrices.
   """
   preset = chosen(name)
   train, (size, _) = preset.train, preset.data.size
   g, d = len(preset.generator.widths), len(preset.discriminator.widths)
   generator = {'forward': g, 'update': 2 * d + 2 * g}  # Forward and back through D, back through G.
   discriminator = 2 * (d + (d - 1) + d)  # Real images and fakes: forward, in the image, in the kernel.
+  kernel_gradients = g + 2 * d
+  if train.r1 and train.r2:
+    discriminator += 2 * 3 * d
+    kernel_gradients += 2 * d
   total = generator['forward'] * (1 + train.fresh_z) + generator['update'] + discriminator
+  total += d * (train.loss == 'relativistic')
   if train.order == 'one_per_batch':
     total += d + 2 * d
   if platform != 'cuda':
-    return total, g + 2 * d
+    return total, kernel_gradients
   generator = dataclasses.replace(preset.generator, strides=preset.generator.strides[::-1])
   small_g, small_d = small_layers(generator, size), small_layers(preset.discriminator, size)
-  kernel_gradients = small_g + 2 * small_d
-  total -= kernel_gradients + (1 + train.fresh_z) * small_g + 3 * small_d
-  return total, g + 2 * d - kernel_gradients
+  assert not (small_d and train.r1)
+  products = small_g + 2 * small_d
+  total -= products + (1 + train.fresh_z) * small_g + 3 * small_d
+  return total, kernel_gradients - products
 
 
 @pytest.mark.parametrize(
