@@ -7,7 +7,8 @@ The images are in colour. --config.data.channels=1 makes them gray, and 4 keeps 
 Run time: 20,000 steps need a GPU; there, add --config.train.dtype=bfloat16.
 On two CPU cores add --config.data.image_size=32
 --config.generator.widths='(128,64,32,16)' --config.discriminator.widths='(16,32,64,128)'
-Expect: a few hundred images show that it works; some thousands are needed to learn from.
+Expect: a few hundred images show that it works; some thousands are needed to learn from. With few, try
+--config.train.augment=translation: it made digits much better, and 1,000 photos neither better nor worse.
 """
 
 from ml_collections import ConfigDict

@@ -9,7 +9,7 @@ from benchmarks import faults
 SHORT = ('killed_in_a_save', 'damaged')
 
 
-@pytest.mark.slow
+@pytest.mark.slow(45)
 def test_a_short_campaign_loses_nothing(monkeypatch, capsys):
   monkeypatch.setattr(faults, 'STEPS', 40)
   for key, value in {'train.num_steps': 40, 'log.tensorboard': False, 'log.report': False}.items():

@@ -7,7 +7,7 @@ from conftest import TINY, assert_same_state, start_together, succeed_together
 
 from dcgan_jax.journal import checkpoints
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(20)
 
 ENDLESS = [*TINY, '--config.train.num_steps=100000', '--config.sample.every_steps=0']
 
