@@ -16,7 +16,8 @@ def test_the_example_fits_on_a_screen():
 
 @pytest.mark.slow(20)
 def test_the_example_prints_losses_and_draws(tmp_path):
-  env = environment() | {'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])}
+  env = environment(optimized=True)
+  env['PYTHONPATH'] = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
   # The example as it is, but for a shorter training.
   code = f'import runpy; example = runpy.run_path({str(MINIMAL)!r})["main"]; '
   code += 'example.__globals__["STEPS"] = 100; example()'
