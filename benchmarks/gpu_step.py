@@ -114,7 +114,12 @@ def main() -> None:
   parser.add_argument('--batches', default='128,1024')
   parser.add_argument('--dtypes', default='float32,bfloat16')
   parser.add_argument('--rounds', type=int, default=7)
-  parser.add_argument('--beside', type=int, default=4, help='settings that are compiled at a time')
+  parser.add_argument(
+    '--beside',
+    type=int,
+    default=1,
+    help='settings at a time: others compile, and slow launches, while one is timed',
+  )
   parser.add_argument('--setting', help=argparse.SUPPRESS)
   arguments = parser.parse_args()
   if arguments.setting:
