@@ -46,7 +46,7 @@ def test_a_killed_process_ends_the_others_and_the_last_checkpoint_is_good(tmp_pa
   folder = tmp_path / 'killed'
   # It saves rarely: a process that saves when the other dies waits for the runtime's time-out.
   first, second = start_together(
-    [*ENDLESS, f'--workdir={folder}', '--config.checkpoint.every_steps=20'], devices=2, heartbeat=10
+    [*ENDLESS, f'--workdir={folder}', '--config.checkpoint.every_steps=20'], devices=2, heartbeat=20
   )
   _wait_for(first, 'step 24/')
   second.kill()
