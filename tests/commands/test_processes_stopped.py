@@ -1,5 +1,6 @@
 """Runs of two real processes, of which one is stopped or killed."""
 
+import re
 import signal
 
 import pytest
@@ -12,11 +13,11 @@ pytestmark = pytest.mark.slow(20)
 ENDLESS = [*TINY, '--config.train.num_steps=100000', '--config.sample.every_steps=0']
 
 
-def _wait_for(process, text):
+def _wait_for(process, pattern):
   for line in process.stdout:
-    if text in line:
+    if re.search(pattern, line):
       return
-  raise AssertionError(f'{text} was never printed')
+  raise AssertionError(f'{pattern} was never printed')
 
 
 def _assert_goes_on_as_if_never_stopped(folder, fresh):
@@ -48,7 +49,7 @@ def test_a_killed_process_ends_the_others_and_the_last_checkpoint_is_good(tmp_pa
   first, second = start_together(
     [*ENDLESS, f'--workdir={folder}', '--config.checkpoint.every_steps=20'], devices=2, heartbeat=20
   )
-  _wait_for(first, 'step 24/')
+  _wait_for(first, r' saved \d')  # On a busy machine that is long after step 20.
   second.kill()
   printed, _ = first.communicate(timeout=150)
   second.communicate()
