@@ -17,17 +17,7 @@ ROWS = 1024  # whose distances from all others are in memory at a time
 
 
 def manifold(fake: np.ndarray, real: np.ndarray, k: int = 3, k_density: int = 5) -> scores.Manifold:
-  """Computes what `scores.manifold` does, by the first device of this process.
-
-  Args:
-    fake: features [N, D].
-    real: features [M, D].
-    k: of the neighbourhoods for precision and recall.
-    k_density: of the neighbourhoods for density and coverage.
-
-  Raises:
-    ValueError: there are no more than k images of either kind.
-  """
+  """Computes what `scores.manifold` does, of the same arguments, on the first device of this process."""
   scores.check_neighbours(fake, real, max(k, k_density))
   centre = np.asarray(real, np.float64).mean(0)
   shares = _shares((fake - centre).astype(np.float32), (real - centre).astype(np.float32), k, k_density)
