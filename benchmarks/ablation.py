@@ -29,7 +29,7 @@ SCORES = (DISTANCE, 'precision', 'recall', 'coverage')
 
 Curves = dict[int, dict[str, float]]  # scores by step
 
-COMMON = {
+COMMON: dict[str, Any] = {
   'generator.widths': (256, 128, 64),
   'discriminator.widths': (32, 64, 128),
   'train.batch_size': 64,

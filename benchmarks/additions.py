@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from benchmarks import processes, train_step
-from dcgan_jax import experiment, parallel, settings, training
+from dcgan_jax import dispatch, experiment, parallel, settings
 from dcgan_jax.accumulation import Examples
 
 PENALTIES = {'train.r1': 1.0, 'train.r2': 1.0}
@@ -69,7 +69,7 @@ def compile_step(path: str, batch: int, changes: dict[str, Any]) -> Any:
   classes = np.arange(batch, dtype=np.int32) % 10 if config.data.classes else None
   batches = parallel.put_batch(mesh, Examples(train_step.random_images(config), classes))
   state = jax.jit(built.initial_state, out_shardings=parallel.replicated(mesh))()
-  run = training.compile_steps(built, mesh)
+  run = dispatch.Steps(built, mesh)
 
   def step_once() -> None:
     nonlocal state

@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ['h100', 'h100:8', 'v5e:1x1', 'v5e:2x4', 'v6e:2x2']
@@ -60,7 +61,7 @@ def presets() -> list[str]:
 
 def measure(preset: str, target: str) -> dict:
   """Compiles a preset for a target, in this process; returns the report with what its bounds need."""
-  from dcgan_jax import experiment, settings, training
+  from dcgan_jax import dispatch, experiment, settings
   from dcgan_jax.targets import names, report, topology
 
   config = importlib.import_module(f'configs.{preset}').get_config()
@@ -69,12 +70,12 @@ def measure(preset: str, target: str) -> dict:
   chosen, machine = settings.check(config), names.parse(target)
   mesh, parts = topology.mesh(machine), experiment.build(chosen)
   images = report.find_images(parts, IMAGES.get(preset))
-  steps = 1 if images.streamed else training.steps_per_dispatch(chosen, machine.platform)
+  steps = 1 if images.streamed else dispatch.steps_per_dispatch(chosen, machine.platform)
   made = dataclasses.asdict(report.measure(parts, machine, mesh, images, steps))
   return made | {'most_reduced': most_all_reduces(parts) if mesh.size > 1 else 0}
 
 
-def most_all_reduces(parts) -> int:
+def most_all_reduces(parts: Any) -> int:
   """Returns how many all-reduces a step may take: of gradients, of metrics, and of the statistics of norms.
 
   Each network's gradient is one, and the metrics are one. A batch norm takes one whenever it is passed

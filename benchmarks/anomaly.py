@@ -19,8 +19,9 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from dcgan_jax import experiment, sampling
-from dcgan_jax.analysis import given, project
+from dcgan_jax.analysis import project
 from dcgan_jax.analysis.inversion import Search
+from dcgan_jax.evaluation import given
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
   """Trains some steps as a worker; process 0 writes parameters and losses to an .npz."""
   import jax
 
-  from dcgan_jax import parallel, training
+  from dcgan_jax import dispatch, parallel
   from dcgan_jax.accumulation import Examples
   from dcgan_jax.data import cache
   from dcgan_jax.data.order import batch_indices
@@ -67,7 +68,7 @@ def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
     )
 
   state = jax.jit(create_wide, out_shardings=parallel.replicated(mesh))()
-  run = training.compile_steps(built, mesh)
+  run = dispatch.Steps(built, mesh)
   rows, losses = parallel.own_rows(mesh, config.train.batch_size), []
   for step in range(steps):
     indices = batch_indices(config.seed, step, config.train.batch_size, len(images))[rows]
@@ -108,7 +109,7 @@ def train(topology: tuple[int, int], dtype: str, passed_on: list[str], out: Path
 def deviations(passed_on: list[str], figure: str | None) -> dict[str, Any]:
   """Trains all topologies and prints the table; draws the losses of all runs over each other."""
   results: dict[str, Any] = {}
-  curves = {}
+  curves: dict[tuple[str, str], dict[str, np.ndarray]] = {}
   titles = (f'{dtype + ": parameters":>22}{"losses":>10}' for dtype in ('float32', 'float64'))
   print(f'{"processes x devices":20}', *titles, sep='')
   with tempfile.TemporaryDirectory() as folder:
@@ -146,16 +147,15 @@ def collectives(config: ConfigDict) -> dict[str, Any]:
   """Counts the all-reduces of a compiled step, and their bytes beside those of the parameters."""
   import jax
 
-  from dcgan_jax import parallel, training
+  from dcgan_jax import parallel
   from dcgan_jax.accumulation import Examples
 
   mesh, built = parallel.all_devices(), build(config)
   shape = (config.train.batch_size, *built.settings.data.size, config.data.channels)
   batches = parallel.Batches(Examples(jax.ShapeDtypeStruct(shape, np.uint8)))
   state = jax.eval_shape(built.initial_state)
-  step = training.compile_steps(built, mesh)
-  text = step.lower(state, batches).compile().as_text()
-  operands = re.findall(r'= (\S.*?) all-reduce(?:-start)?\(', text)
+  text = built.compile_steps(mesh).lower(state, batches).compile().as_text()
+  operands = re.findall(r'= (\S.*?) all-reduce(?:-start)?\(', str(text))
   sizes = [
     sum(
       4 * int(np.prod([int(n) for n in dims.split(',') if n])) for dims in re.findall(r'f32\[([\d,]*)\]', o)
@@ -182,15 +182,15 @@ def cost(config: ConfigDict, rounds: int) -> float:
   """
   import jax
 
-  from dcgan_jax import conv, parallel, training
+  from dcgan_jax import conv, dispatch, parallel
   from dcgan_jax.accumulation import Examples
 
   mesh, built = parallel.all_devices(), build(config)
   shape = (config.train.batch_size, *built.settings.data.size, config.data.channels)
   images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
   plain = jax.jit(built.train_step(None), donate_argnums=0, compiler_options=conv.compiler_options())
-  ours = training.compile_steps(built, mesh)
-  steps = {
+  ours = dispatch.Steps(built, mesh)
+  steps: dict[str, tuple[Callable[..., Any], Any]] = {
     'plain': (plain, jax.device_put(images)),
     'ours': (ours, parallel.put_batch(mesh, Examples(images))),
   }

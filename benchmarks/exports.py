@@ -72,7 +72,7 @@ def _random(name: str, shape: tuple[int, ...], upsamples: bool) -> np.ndarray:
   """Returns a random array, a function of its name; `upsamples` says that convolutions are transposed."""
   rng = np.random.default_rng(zlib.crc32(name.encode()))
   if name.endswith("['kernel']"):
-    inputs = math.prod(shape[:-1])
+    inputs: float = math.prod(shape[:-1])
     if upsamples and len(shape) == 4:  # Strides of 2 meet a quarter of the kernel.
       inputs = shape[0] * shape[1] * shape[3] / 4
     return rng.normal(0, (2 / inputs) ** 0.5, shape).astype(np.float32)
@@ -133,7 +133,7 @@ def in_pytorch(path: Path, network: exporting.Exported, *inputs: np.ndarray) -> 
     ends, size = weights[name].shape[:2], weights[name].shape[2:]
     inner = (2, 1) if name != kernels[0 if is_generator else -1] else (1, 0)  # stride and padding
     bias = name.replace('weight', 'bias') in weights
-    kind = nn.ConvTranspose2d if is_generator else nn.Conv2d
+    kind: Any = nn.ConvTranspose2d if is_generator else nn.Conv2d
     layers.append(kind(*(ends if is_generator else reversed(ends)), tuple(size), *inner, bias=bias))
     if f'main.{len(layers)}.running_var' in weights:
       layers.append(nn.BatchNorm2d(weights[f'main.{len(layers)}.running_var'].numel(), module.norm_epsilon))
@@ -218,7 +218,7 @@ def compare_run(folder: Path) -> bool:
     if images is None:
       cells.append('-')
       continue
-    apart = np.abs(np.asarray(to_pixels(images), np.int64) - want)
+    apart = np.abs(np.asarray(to_pixels(jax.numpy.asarray(images)), np.int64) - want)
     largest = max(largest, apart.max())
     cells.append(f'{apart.max()} ({(apart > 0).mean():.4%})')
   print(f'| {folder.name} | {" | ".join(cells)} |', flush=True)

@@ -417,7 +417,7 @@ COUNTS: dict[Callable[[Run], None], int] = {
   vanished_data: 3,
   corrupt_cache: 10,
 }
-FAULTS_IN_ONE = {killed: 3, killed_in_a_save: 2, slow: 3}
+FAULTS_IN_ONE: dict[Callable[..., Any], int] = {killed: 3, killed_in_a_save: 2, slow: 3}
 
 
 def last_state(folder: Path) -> Any:

@@ -1,22 +1,25 @@
 """Measures what the host does for a step: a whole run against its bare steps, on a device that is never busy.
 
-python benchmarks/host_overhead.py --steps=6000
-python benchmarks/host_overhead.py --steps=3000 --device_ms=2
+python benchmarks/host_overhead.py --steps=20000
+python benchmarks/host_overhead.py --steps=40000 --device_ms=2
 
 The networks are as small as they can be, so that nearly all time is the host's: the loop, metrics every 50
-steps, a picture every 100, a checkpoint every 1000. With `--device_ms` each step also works for so long on
-one core, which stands for a device beside the host; what counts then is how much longer the run takes than
-its steps. Programs have `--together` steps at most, and three are in flight, as on an accelerator.
+steps, a picture every 100, a checkpoint every 1000. With `--device_ms` each step also sleeps for so long, as
+a host does beside a device; what counts then is how much longer the run takes than its steps. It takes a C++
+compiler. Programs have `--together` steps at most, and three are in flight, as on an accelerator.
 
-The bare steps are the same compiled program on the same batch, called without waiting for its results.
+The bare steps are the same compiled program on the same batch, called without waiting for its results. They
+take turns with the run, a thousand steps each, and medians over the turns count.
 """
 
 import argparse
+import ctypes
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -24,7 +27,7 @@ import jax
 import numpy as np
 
 from benchmarks import processes
-from dcgan_jax import experiment, settings, training
+from dcgan_jax import dispatch, experiment, settings, training
 
 TINY = {
   'data.image_size': (8, 8),
@@ -39,7 +42,8 @@ TINY = {
   'eval.every_steps': 0,
 }
 Times = np.ndarray  # float64 [3], see `now`
-WARM = 1000  # steps that are left out: they compile, and save for the first time
+TURN = 1000  # steps; as many are left out at the beginning, which compile, and save for the first time
+BETWEEN = 550  # steps after the last save, when the writers have nothing to do
 
 
 def now() -> Times:
@@ -47,84 +51,91 @@ def now() -> Times:
   return np.array([time.perf_counter(), time.process_time(), time.thread_time()])
 
 
-def work(x: Any, count: Any) -> Any:
-  """Returns a vector after so much work, which XLA:CPU does in one thread."""
-  return jax.lax.fori_loop(0, count, lambda _, x: jax.numpy.sin(x), x)
-
-
-def busy(make_train_step: Any, seconds: float) -> Any:
-  """Returns the maker of train steps of which each takes so much longer, on one core."""
-  vector, timed = jax.numpy.ones(1024), jax.jit(work)
-  timed(vector, 1000).block_until_ready()
-  start = time.perf_counter()
-  timed(vector, 1000).block_until_ready()
-  count = round(seconds / (time.perf_counter() - start) * 1000)
+def asleep(make_train_step: Any, seconds: float) -> Any:
+  """Returns the maker of train steps of which each also sleeps for so long, see `asleep.cc`."""
+  source = Path(__file__).with_name('asleep.cc')
+  with tempfile.TemporaryDirectory() as folder:
+    library = Path(folder) / 'asleep.so'
+    compiler = ['c++', '-std=c++17', '-shared', '-fPIC', f'-I{jax.ffi.include_dir()}']
+    subprocess.run([*compiler, str(source), '-o', str(library)], check=True)
+    function = ctypes.CDLL(str(library)).Asleep
+  jax.ffi.register_ffi_target('asleep', jax.ffi.pycapsule(function), platform='cpu')
 
   def make(parts: Any, *which: Any) -> Any:
     train_step = make_train_step(parts, *which)
 
     def step(state: Any, *examples: Any) -> Any:
+      sleep = jax.ffi.ffi_call('asleep', jax.ShapeDtypeStruct((), np.int32))
+      # It depends on the step, so that it is not taken out of the loop over steps.
+      zero = 0.0 * sleep(state.step, seconds=np.float32(seconds))
       state, metrics = train_step(state, *examples)
-      # The work depends on the step, so that it is not taken out of the loop over steps.
-      worked = work(vector + 0.0 * state.step, count)
-      return state, metrics | {'loss_d': metrics['loss_d'] + 0.0 * worked[0]}
+      return state, metrics | {'loss_d': metrics['loss_d'] + zero}
 
     return step
 
   return make
 
 
+class InTurns(dispatch.Steps):
+  """Takes a run's steps, and after each turn as many bare ones.
+
+  Attributes:
+    run: times of the run's turns.
+    bare: times of the turns of bare steps, one after each.
+  """
+
+  run: ClassVar[list[Times]] = []
+  bare: ClassVar[list[Times]] = []
+  _done, _begun = 0, None
+
+  def __call__(self, state: Any, batches: Any) -> Any:
+    """Takes the steps of a block, after a turn of bare ones if that is due."""
+    if self._done > TURN and self._done % TURN == BETWEEN:
+      jax.block_until_ready(state)
+      if self._begun is not None:
+        self.run.append(now() - self._begun)
+        self.bare.append(self._take_bare(state, batches))
+      self._begun = now()
+    self._done += int(batches.steps)
+    return super().__call__(state, batches)
+
+  def _take_bare(self, state: Any, batches: Any) -> Times:
+    """Returns the times of as many steps as a turn has, from a copy of a state."""
+    state = jax.block_until_ready(jax.tree.map(jax.numpy.copy, state))
+    begun = now()
+    for _ in range(TURN // int(batches.steps)):
+      state = super().__call__(state, batches)[0]
+    jax.block_until_ready(state)
+    return now() - begun
+
+
 def main() -> None:
   """Trains, takes the bare steps, and prints both."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--steps', type=int, default=6000)
-  parser.add_argument('--together', type=int, default=50, help='steps of a program')
-  parser.add_argument('--device_ms', type=float, default=0.0, help='that each step takes on one core')
+  parser.add_argument('--steps', type=int, default=20000)
+  parser.add_argument('--together', type=int, default=50, help='steps of a program; 50 is divisible by it')
+  parser.add_argument('--device_ms', type=float, default=0.0, help='that each step also sleeps')
   parser.add_argument('--folder', type=Path, help='of the run, on the disk that is to be tried')
   arguments = parser.parse_args()
   if arguments.device_ms:
-    made = busy(experiment.Experiment.train_step, arguments.device_ms / 1000)
+    made = asleep(experiment.Experiment.train_step, arguments.device_ms / 1000)
     experiment.Experiment.train_step = made  # type: ignore[method-assign]
   config = processes.load_config('configs/digits.py')
   config.update_from_flattened_dict(TINY)
-  config.train.num_steps = WARM + arguments.steps
+  config.train.num_steps = 2 * TURN + arguments.steps
   config.train.steps_per_dispatch = arguments.together
-  calls: list[tuple[int, Times]] = []
-  kept: list[Any] = []
-  compile_steps = training.compile_steps
-
-  def noting(*arguments: Any) -> Any:
-    run_steps = compile_steps(*arguments)
-
-    def call(state: Any, batch: Any) -> Any:
-      calls.append((int(getattr(batch, 'steps', 1)), now()))
-      made = run_steps(state, batch)
-      kept[:] = [run_steps, batch, made[0]]
-      return made
-
-    return call
-
-  training.compile_steps = noting
-  training.programs_in_flight = lambda: 3
+  training.Steps = InTurns  # type: ignore[misc]
+  dispatch.programs_in_flight = lambda: 3
   with tempfile.TemporaryDirectory() as name:
     training.run(settings.check(config), (arguments.folder or Path(name)) / 'run')
-  done = np.cumsum([count for count, _ in calls])
-  first = int(np.searchsorted(done, WARM)) + 1  # the first call after that step
-  taken = int(done[-2] - done[first - 1])
-  in_run = (calls[-1][1] - calls[first][1]) / taken
 
-  run_steps, batch, state = kept
-  together, begun = calls[-2][0], now()
-  programs = max(1, taken // together)
-  for _ in range(programs):
-    state = run_steps(state, batch)[0]
-  jax.block_until_ready(state)
-  bare = (now() - begun) / (programs * together)
-  print(f'{taken} steps, {together} in a program; microseconds a step:')
+  run, bare = np.array(InTurns.run) / TURN, np.array(InTurns.bare) / TURN  # seconds a step, [turns, 3]
+  print(f'{len(run)} turns of {TURN} steps, {arguments.together} in a program; microseconds a step:')
   print('| | time | CPU time of all threads | of the main thread |\n|---|---|---|---|')
-  for name, values in (('run', in_run), ('bare steps', bare), ('difference', in_run - bare)):
-    print(f'| {name} | ' + ' | '.join(f'{1e6 * value:.1f}' for value in values) + ' |')
-  print(f'outside the steps: {1 - bare[0] / in_run[0]:.2%} of the time')
+  for name, values in (('run', run), ('bare steps', bare), ('difference', run - bare)):
+    print(f'| {name} | ' + ' | '.join(f'{1e6 * value:.1f}' for value in np.median(values, 0)) + ' |')
+  low, median, high = np.percentile(1 - bare[:, 0] / run[:, 0], (25, 50, 75))
+  print(f'outside the steps: {median:.2%} of the time (the half of the turns: {low:.2%} to {high:.2%})')
 
 
 if __name__ == '__main__':

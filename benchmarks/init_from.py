@@ -61,7 +61,7 @@ COMPARISONS = {
 
 def curves_of(folder: Path, name: str, seeds: list[int]) -> dict[int, Curves]:
   """Returns the scores of the runs of a name that have some, by seed and step."""
-  found = {seed: read(folder / name / str(seed), [DISTANCE])[0] for seed in seeds}
+  found = {seed: read(folder / name / str(seed), '', [DISTANCE])[0] for seed in seeds}
   return {seed: curves for seed, curves in found.items() if curves}
 
 

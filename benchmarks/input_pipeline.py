@@ -115,8 +115,6 @@ def make_large(folder: Path, count: int) -> None:
 
 def resident_equals_mapped(source: str, cache_folder: str, steps: int = 20) -> bool:
   """Returns whether the images that are gathered on the device are those that are gathered on the host."""
-  import jax
-
   from dcgan_jax import parallel, training
 
   os.environ['DCGAN_JAX_CACHE'] = cache_folder
@@ -124,10 +122,16 @@ def resident_equals_mapped(source: str, cache_folder: str, steps: int = 20) -> b
   for limit in (16384, 0):
     config = processes.load_config('configs/base.py')
     config.data.source, config.data.memory_limit = source, limit
-    feeds.append(training.make_feed(experiment.build(settings.check(config))).batches(mesh, 0, steps))
-  gather = jax.jit(lambda batch: batch.examples.images[batch.xs])
+    feeds.append(training.make_feed(experiment.build(settings.check(config))).blocks(mesh, 0, lambda _: 1))
+
+  def gathered(step: int) -> np.ndarray:
+    """Returns the images of a step, which a program takes from those on the device, as rows."""
+    examples, window, _ = next(resident).batches
+    return np.asarray(examples.images[window.rows[step - int(window.first)]])
+
   with contextlib.closing(feeds[0]) as resident, contextlib.closing(feeds[1]) as mapped:
-    return all(np.array_equal(gather(next(resident)), next(mapped).xs.images) for _ in range(steps))
+    images = (np.asarray(next(mapped).batches.examples.images) for _ in range(steps))
+    return all(np.array_equal(gathered(i), rows.reshape(len(rows), -1)) for i, rows in enumerate(images))
 
 
 def run_large(count: int, steps: int) -> int:
@@ -154,7 +158,7 @@ def run_large(count: int, steps: int) -> int:
 
 def run_configs(paths: list[str], steps: int) -> int:
   """Times the data of each config; returns the exit status."""
-  results = {}
+  results: dict[str, Any] = {}
   titles = ''.join(f'{"wait, " + way:>16}' for way in WAYS)
   print(f'{"config":28}{"images":>8}{"decoded s":>11}{"cached s":>10}{titles}', flush=True)
   for path in paths:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-KEYS = {
+KEYS: dict[str, Any] = {
   'data.image_size': 8,
   'generator.widths': (8, 6),
   'discriminator.widths': (6, 8),
@@ -94,8 +94,8 @@ def main() -> int:
   rows = [row for row in rows if 'images_per_second' in row]
   steps = np.array([row['step'] for row in rows])
   milliseconds = np.array([1000 * KEYS['train.batch_size'] / row['images_per_second'] for row in rows])
-  found = {
-    'memory_mib': quarters(*memory.T, arguments.steps),
+  found: dict[str, Any] = {
+    'memory_mib': quarters(memory[:, 0], memory[:, 1], arguments.steps),
     'milliseconds': quarters(steps, milliseconds, arguments.steps),
     'checkpoints': kept,
     'workdir_mib': size,

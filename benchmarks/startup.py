@@ -34,8 +34,9 @@ def seconds_until(wanted: str, arguments: list[str], cache: str) -> float:
   environment = os.environ | {'DCGAN_JAX_CACHE': cache}
   start = time.perf_counter()
   command = [sys.executable, 'main.py', *arguments]
-  pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT}
-  with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as process:
+  with subprocess.Popen(
+    command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+  ) as process:
     assert process.stdout is not None
     seen = []
     for line in process.stdout:

@@ -41,7 +41,7 @@ def ours(config: ConfigDict, together: int = 1) -> Callable[[], object]:
   """Returns a function that takes so many steps, as `main.py` does on all devices, and waits for them."""
   import jax
 
-  from dcgan_jax import experiment, parallel, training
+  from dcgan_jax import dispatch, experiment, parallel
   from dcgan_jax.accumulation import Examples
   from dcgan_jax.data import cache
 
@@ -50,12 +50,12 @@ def ours(config: ConfigDict, together: int = 1) -> Callable[[], object]:
   images = random_images(config)
   rows = np.arange(len(images), dtype=np.int32)[None].repeat(ROWS, 0)
   window = parallel.put_whole(mesh, parallel.Window(rows, np.array(0, np.int32)))
-  in_program = min(together, training.steps_per_dispatch(built.settings))
+  in_program = min(together, dispatch.steps_per_dispatch(built.settings))
   batches = parallel.Batches(
     parallel.put_data_set(mesh, Examples(images)), window, np.array(in_program, np.int32)
   )
   now = jax.jit(built.initial_state, out_shardings=parallel.replicated(mesh))()
-  run = training.compile_steps(built, mesh, 0 if in_program == 1 else parallel.LOOP)
+  run = dispatch.Steps(built, mesh, 0 if in_program == 1 else parallel.LOOP)
 
   def take_steps() -> None:
     nonlocal now

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from dcgan_jax import conv, experiment, origin, parallel, sampling, settings, signals, tracking
+from dcgan_jax import conv, dispatch, experiment, origin, parallel, sampling, settings, signals, tracking
 from dcgan_jax.data import cache
 from dcgan_jax.data.feed import Block, Feed
+from dcgan_jax.dispatch import Steps
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import scoring
 from dcgan_jax.experiment import Experiment
-from dcgan_jax.journal import checkpoints, collapse, journal, lock, metrics, pictures, workdir
+from dcgan_jax.journal import checkpoints, collapse, journal, lock, pictures, workdir
 from dcgan_jax.journal.journal import Journal
 from dcgan_jax.journal.plan import Plan
 from dcgan_jax.journal.workdir import Origin
@@ -26,8 +27,6 @@ from dcgan_jax.journal.writer import Picture
 from dcgan_jax.report import page, versions
 from dcgan_jax.settings import Settings
 from dcgan_jax.train_state import GanState
-
-SMALL = 64 * 16 * 16 * 256  # pixels of a batch times the generator's widest layer
 
 
 def run(
@@ -87,14 +86,13 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool, init_f
 
   score = scoring.make(parts, mesh, folder) if plan.score_every else None
   _announce(folder, plan, parts.settings)
-  loop = steps_of_loop(plan, steps_per_dispatch(parts.settings))
-  blocks = blocks_of_steps(parts, plan, mesh, loop)
+  loop = dispatch.steps_of_loop(plan, dispatch.steps_per_dispatch(parts.settings))
+  blocks = make_feed(parts).blocks(mesh, plan.start, dispatch.steps_of_block(parts.settings, plan, loop))
   with contextlib.closing(blocks):
     # Whatever is wrong with the images is said before anything is compiled or written.
     first = next(blocks)
     with journal.opened(folder, plan, _draw(parts), score) as log:
-      run_steps = compile_steps(parts, mesh, loop)
-      state, step, stopped = _train(run_steps, state, first, blocks, log)
+      state, step, stopped = _train(Steps(parts, mesh, loop), state, first, blocks, log)
   if not log.healthy:
     raise InputError(log.divergence(state))
   if log.unsaved:
@@ -150,7 +148,7 @@ def _go_back(parts: Experiment, folder: Path, step: int, sign: str) -> None:
 
 
 def _train(
-  run_steps: Callable[..., tuple[GanState, metrics.Values, metrics.Values]],
+  steps: Steps,
   state: GanState,
   block: Block,
   blocks: Iterator[Block],
@@ -162,85 +160,20 @@ def _train(
   with signals.stop_requests() as stop, parallel.leaving_when_others_do():
     log.begin(state)
     while step < log.plan.num_steps and log.healthy and not log.collapse and not (stopped := stop()):
+      if steps.must_compile(block.batches):
+        log.wait(0)  # What the devices have done before is noted at its own time.
+        with log.clock.spent('compilation'):
+          steps.compile(state, block.batches)
       with log.clock.spent('device'):
-        state, sums, last = run_steps(state, block.batches)
-      if step == log.plan.start:
-        log.clock.restart(step)  # The first call compiles the program.
+        state, sums, last = steps(state, block.batches)
       step += block.steps
       if step < log.plan.num_steps:  # The next batch is made ready while the devices work on this one.
         with log.clock.waiting(last):
           block = next(blocks)
       log.record(state, step, sums, last)
-      log.wait(programs_in_flight())
+      log.wait(dispatch.programs_in_flight())
     log.finish(state)
   return state, step, stopped
-
-
-def programs_in_flight() -> int:
-  """Returns how many programs the devices have before them: so many that an accelerator never waits.
-
-  A CPU works on a program for longer, and a signal is noticed only between two of them.
-  """
-  return 1 if jax.default_backend() == 'cpu' else 3
-
-
-def compile_steps(parts: Experiment, mesh: Mesh, loop: int = 0) -> Callable[..., Any]:
-  """Returns the function that takes a block of a run's steps, see `parallel.compile_steps`.
-
-  Args:
-    parts: of the run.
-    mesh: all devices.
-    loop: see `steps_of_loop`. A block of another number of steps than a multiple of it has a program of its
-      own.
-  """
-  together = parts.compile_steps(mesh, loop)
-  if loop <= 1:
-    return together
-  apart = parts.compile_steps(mesh, 1)
-  return lambda state, batches: (together if batches.steps % loop == 0 else apart)(state, batches)
-
-
-def steps_per_dispatch(chosen: Settings, platform: str | None = None) -> int:
-  """Returns how many steps one program has at most: as configured or, by default, what hides the host's work.
-
-  Args:
-    chosen: the settings.
-    platform: 'cpu', 'gpu' or 'tpu'; None for that of this process's devices.
-  """
-  if chosen.train.steps_per_dispatch:
-    return chosen.train.steps_per_dispatch
-  if (platform or jax.default_backend()) == 'cpu':
-    return 1  # XLA:CPU runs loops at half the speed.
-  small = chosen.train.images_per_step * math.prod(chosen.data.size) * max(chosen.generator.widths) <= SMALL
-  return 100 if small else 10  # A signal is noticed after some programs.
-
-
-def steps_of_loop(plan: Plan, most: int) -> int:
-  """Returns how many steps the devices take before they ask for more, 0 for programs of a single step.
-
-  It divides the steps between any two things that are due, so that one program serves almost all blocks.
-
-  Args:
-    plan: what is due.
-    most: steps of a program.
-  """
-  if most == 1:
-    return 0
-  unit = math.gcd(*plan.intervals)
-  return max(n for n in range(1, min(most, parallel.LOOP) + 1) if unit % n == 0)
-
-
-def blocks_of_steps(parts: Experiment, plan: Plan, mesh: Mesh, loop: int) -> Generator[Block, None, None]:
-  """Yields the input of each program of a run, which ends at the next step after which something is due."""
-  most = steps_per_dispatch(parts.settings)
-
-  def steps_of_block(step: int) -> int:
-    count = min(most, plan.steps_until_next(step))
-    if loop <= 1 or count < loop:
-      return count
-    return loop - step % loop if step % loop else count - count % loop
-
-  return make_feed(parts).blocks(mesh, plan.start, steps_of_block)
 
 
 def make_plan(parts: Experiment, num_images: int, start: int, num_steps: int, profile: bool) -> Plan:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dcgan_jax import experiment, parallel, training
+from dcgan_jax import dispatch, experiment, parallel, training
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import checkpoints, workdir
@@ -35,11 +35,12 @@ def run(folder: Path, checkpoint: str | None) -> None:
   )
   parts = training.with_halved_rates(parts, folder)
   plan = training.make_plan(parts, len(parts.source), begin, end, profile=False)
-  loop = training.steps_of_loop(plan, training.steps_per_dispatch(parts.settings))
-  run_steps = training.compile_steps(parts, mesh, loop)
+  loop = dispatch.steps_of_loop(plan, dispatch.steps_per_dispatch(parts.settings))
+  take_steps = dispatch.Steps(parts, mesh, loop)
   step = begin
-  for block in training.blocks_of_steps(parts, plan, mesh, loop):
-    state = run_steps(state, block.batches)[0]
+  steps_of_block = dispatch.steps_of_block(parts.settings, plan, loop)
+  for block in training.make_feed(parts).blocks(mesh, begin, steps_of_block):
+    state = take_steps(state, block.batches)[0]
     step += block.steps
     if step >= end:
       break

@@ -8,6 +8,7 @@ It trains for a minute on two CPU cores, prints the losses and writes 64 digits 
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dcgan_jax import conv, data
@@ -46,7 +47,7 @@ def main() -> None:
       print(f'step {i + 1}  loss_d {metrics["loss_d"]:.3f}  loss_g {metrics["loss_g"]:.3f}', flush=True)
 
   # Image i depends on the i-th latent alone, because batch norm uses the statistics of training.
-  z = gan.latents.sample(jax.random.key(0), np.arange(64))
+  z = gan.latents.sample(jax.random.key(0), jnp.arange(64))
   made = jax.jit(gan.generator.apply)(state.generator.variables, z)
   pictures.save_png(Path('minimal.png'), pictures.zoom(pictures.grid(np.asarray(to_pixels(made)))))
 

@@ -1,8 +1,5 @@
 """The pieces around the training loop; the loop itself runs in `commands/test_mode_train.py`."""
 
-import contextlib
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,28 +7,15 @@ import pytest
 from conftest import gan_of, lenient
 from jax.sharding import Mesh
 
-from configs import base, cifar10, digits
+from configs import digits
 from dcgan_jax import data, experiment, parallel, settings, train_state, training
 from dcgan_jax.accumulation import Examples
 from dcgan_jax.data.order import batch_indices
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import scoring
-from dcgan_jax.journal import checkpoints, collapse, workdir
+from dcgan_jax.journal import checkpoints, collapse, metrics, workdir
 from dcgan_jax.losses import LOSSES
 from dcgan_jax.train_step import Recipe, make_train_step
-
-
-def test_how_many_steps_are_one_program():
-  small, large = digits.get_config(), cifar10.get_config()
-
-  def steps_per_dispatch(config, platform):
-    return training.steps_per_dispatch(settings.check(config), platform)
-
-  assert steps_per_dispatch(small, 'cpu') == steps_per_dispatch(large, None) == 1
-  assert steps_per_dispatch(small, 'gpu') == 100 and steps_per_dispatch(large, 'tpu') == 10
-  large.train.steps_per_dispatch = 20
-  assert steps_per_dispatch(large, 'cpu') == steps_per_dispatch(large, 'gpu') == 20
-  assert base.get_config().train.steps_per_dispatch == 0
 
 
 def _plan(**changes):
@@ -39,14 +23,6 @@ def _plan(**changes):
   config.update_from_flattened_dict(changes)
   parts = experiment.build(settings.check(config))
   return training.make_plan(parts, 1797, 0, 2000, profile=False)
-
-
-def test_how_many_steps_are_in_the_inner_loop():
-  """Divides the steps between rows (50), pictures (100) and checkpoints (1000) of the digits."""
-  assert training.steps_of_loop(_plan(), 1) == 0
-  assert training.steps_of_loop(_plan(), 100) == 10 and training.steps_of_loop(_plan(), 7) == 5
-  assert training.steps_of_loop(_plan(**{'log.every_steps': 12}), 10) == 4
-  assert training.steps_of_loop(_plan(**{'log.every_steps': 7}), 10) == 1
 
 
 def test_events_in_images_and_in_epochs():
@@ -59,19 +35,6 @@ def test_events_in_images_and_in_epochs():
     InputError, match=r'log.every_epochs=1.0: log.every_images=9 is set, too; set one of them'
   ):
     _plan(**{'log.every_images': 9, 'log.every_epochs': 1.0})
-
-
-@pytest.mark.parametrize(
-  ('step', 'counts'), [(0, [50, 50, 50]), (47, [3, 50, 50]), (13, [7, 30, 50]), (98, [2, 50, 50])]
-)
-def test_blocks_begin_at_multiples_of_the_loop(step, counts):
-  plan = dataclasses.replace(_plan(), start=step)
-  parts = experiment.build(settings.check(digits.get_config()))
-  train = dataclasses.replace(parts.settings.train, steps_per_dispatch=100)
-  parts = dataclasses.replace(parts, settings=dataclasses.replace(parts.settings, train=train))
-  mesh = Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
-  with contextlib.closing(training.blocks_of_steps(parts, plan, mesh, 10)) as blocks:
-    assert [next(blocks).steps for _ in counts] == counts
 
 
 def _learn(config, num_steps=60):
@@ -106,8 +69,8 @@ def test_bfloat16_and_plain_convolutions_learn_alike():
 
 
 @pytest.fixture
-def collapsing(tmp_path, monkeypatch):
-  """Returns how to train a tiny run whose scores double after step 8, and its workdir."""
+def config():
+  """The config of a tiny run."""
   config = digits.get_config()
   config.update_from_flattened_dict(
     {
@@ -123,6 +86,29 @@ def collapsing(tmp_path, monkeypatch):
       'sample.every_steps': 0,
     }
   )
+  return config
+
+
+@pytest.mark.slow
+def test_compiling_is_no_part_of_the_speed(config, tmp_path):
+  """Takes blocks of 4, 4 and 2 steps, of which the last has a program of its own."""
+  config.train.num_steps, config.train.steps_per_dispatch, config.log.every_steps = 10, 4, 4
+  config.eval.every_steps = 0
+  with jax.numpy_dtype_promotion('standard'):  # as users have it
+    training.run(settings.check(config), tmp_path)
+  rows = metrics.read(tmp_path / 'metrics.jsonl')
+  assert [row['step'] for row in rows] == [4, 8, 10]
+  compiled = [row['time/compilation'] for row in rows]
+  assert compiled[0] > 0.5 and compiled[1] == 0 and compiled[2] > 0.5
+  for row, steps in zip(rows, (4, 4, 2)):
+    seconds = sum(value for name, value in row.items() if name.startswith('time/'))
+    speed = steps * 16 / (seconds - row['time/compilation'])
+    assert row['images_per_second'] == pytest.approx(speed, rel=0.01)
+
+
+@pytest.fixture
+def collapsing(config, tmp_path, monkeypatch):
+  """Returns how to train a tiny run whose scores double after step 8, and its workdir."""
 
   def score(state):
     row = {'precision': 1.0, 'recall': 1.0, 'coverage': 1.0}

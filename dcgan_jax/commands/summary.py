@@ -35,7 +35,7 @@ def run(values: flags.FlagValues) -> None:
 
     return summary.run(chosen)
   target = names.parse(values.target)
-  from dcgan_jax import training
+  from dcgan_jax import dispatch
   from dcgan_jax.targets import report
 
-  report.run(chosen, target, values.num, training.steps_per_dispatch(chosen, target.platform))
+  report.run(chosen, target, values.num, dispatch.steps_per_dispatch(chosen, target.platform))

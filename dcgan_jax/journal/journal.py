@@ -71,10 +71,15 @@ class Journal:
     self._tracer = Tracer(folder / 'profile', plan.start) if plan.profile and parallel.is_main() else None
 
   def begin(self, state: GanState) -> None:
-    """Draws the first picture of a run that has not begun before."""
-    if self._writer and self.plan.start == 0 and self.plan.draw_every:
-      self._writer.picture(0, self._draw(state))
-    _is_finite(state)  # It is compiled before the clock starts.
+    """Compiles what is done with states, draws the first picture of a new run, and starts the clock."""
+    _is_finite(state)
+    if jax.process_count() == 1:
+      _copy(state)
+    if self._writer and self.plan.draw_every:
+      picture = self._draw(state)
+      if self.plan.start == 0:
+        self._writer.picture(0, picture)
+    self.clock.restart(self.plan.start)
 
   def record(self, state: GanState, step: int, sums: metrics.Values, last: metrics.Values) -> None:
     """Notes a program of steps, and begins on the devices what is due after it.

@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-# What the main thread spends time on: waiting for the devices, or for input; pictures, scores and saves.
-PARTS = ('device', 'input', 'pictures', 'scores', 'saves')
+# What the main thread spends time on: compiling steps; waiting for the devices, or for input; and the rest.
+PARTS = ('compilation', 'device', 'input', 'pictures', 'scores', 'saves')
 
 
 class Clock:
@@ -45,11 +45,13 @@ class Clock:
     """Ends the interval at a step and begins the next one.
 
     Returns:
-      `images_per_second`, without the time of scores; `input_wait`, the share of time in which the devices
-      waited for input; and in seconds `time/PART` for each of `PARTS`, and `time/other` for the rest.
+      `images_per_second`, without the time of compiling and scores; `input_wait`, the share of time in which
+      the devices waited for input; and in seconds `time/PART` for each of `PARTS`, and `time/other` for the
+      rest.
     """
     seconds = time.perf_counter() - self._start
-    rate = (step - self._step) * images_per_step / (seconds - self._spent['scores'])
+    training = seconds - self._spent['compilation'] - self._spent['scores']
+    rate = (step - self._step) * images_per_step / training
     row = {'images_per_second': round(rate, 2), 'input_wait': round(self._idle / seconds, 5)}
     row |= {f'time/{part}': round(self._spent[part], 5) for part in PARTS}
     row['time/other'] = round(max(0.0, seconds - sum(self._spent.values())), 5)
