@@ -46,6 +46,12 @@ from dcgan_jax.train_state import Gan
 
 if 'PYTEST_XDIST_WORKER' not in os.environ:
   atexit.register(shutil.rmtree, os.environ['DCGAN_JAX_CACHE'], True)
+# Many tests compile the same programs. Each worker keeps its own, because JAX reads files that are half written.
+WORKER = os.environ.get('PYTEST_XDIST_WORKER', 'alone')
+jax.config.update(
+  'jax_compilation_cache_dir', os.path.join(os.environ['DCGAN_JAX_CACHE'], f'programs of {WORKER}')
+)
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 gc.set_threshold(200_000, 50, 50)  # What tests compile are millions of objects, which it need not look at.
 hypothesis.settings.register_profile('ours', deadline=None, derandomize=True, max_examples=20)
 hypothesis.settings.load_profile('ours')
