@@ -46,7 +46,7 @@ from dcgan_jax.train_state import Gan
 
 if 'PYTEST_XDIST_WORKER' not in os.environ:
   atexit.register(shutil.rmtree, os.environ['DCGAN_JAX_CACHE'], True)
-# Many tests compile the same programs. Each worker keeps its own, because JAX reads files that are half written.
+# Many tests compile the same programs. Each worker keeps its own, because JAX reads half-written files.
 WORKER = os.environ.get('PYTEST_XDIST_WORKER', 'alone')
 jax.config.update(
   'jax_compilation_cache_dir', os.path.join(os.environ['DCGAN_JAX_CACHE'], f'programs of {WORKER}')
