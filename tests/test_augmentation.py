@@ -81,6 +81,7 @@ def test_an_image_is_augmented_by_its_own_key(kind):
   np.testing.assert_allclose(part, whole[4:], atol=1e-6)
 
 
+@pytest.mark.slow(2)
 def test_gradients_pass_through():
   """The derivative of a linear map is the map: <A x, y> = <x, A' y>, for what is linear."""
   x, y = jnp.asarray(_images(4)), jnp.asarray(_images(4)[::-1].copy())

@@ -115,6 +115,7 @@ def _examples(count, of=CLASSES):
   return Examples(images, (np.arange(count) % of).astype(np.int32))
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize(
   ('condition', 'place'), [('embedding', ('embedding', 'kernel')), ('norm', ('norm1', 'scale'))]
 )

@@ -1,11 +1,14 @@
-"""How many steps are one program."""
+"""How many steps are one program, and when it is compiled."""
 
 import dataclasses
+import types
 
+import jax
+import numpy as np
 import pytest
 
 from configs import base, cifar10, digits
-from dcgan_jax import dispatch, experiment, settings, training
+from dcgan_jax import dispatch, experiment, parallel, settings, training
 
 
 def test_how_many_steps_are_one_program():
@@ -46,3 +49,22 @@ def test_blocks_begin_at_multiples_of_the_loop(step, counts):
   for count in counts:
     assert steps_of_block(step) == count
     step += count
+
+
+def test_blocks_that_are_no_whole_loops_have_a_program_of_their_own():
+  compiled = []
+
+  def compile_steps(mesh, loop):
+    compiled.append(loop)
+    return jax.jit(lambda state, batches: (state + batches.steps * max(loop, 1), {}, {}))
+
+  def block(steps):
+    return parallel.Batches(None, None, np.int32(steps))
+
+  take_steps = dispatch.Steps(types.SimpleNamespace(compile_steps=compile_steps), None, 10)
+  assert compiled == [10, 1] and take_steps.must_compile(block(20)) and take_steps.must_compile(block(7))
+  state = np.int32(0)
+  take_steps.compile(state, block(20))
+  assert not take_steps.must_compile(block(50)) and take_steps.must_compile(block(7))
+  assert take_steps(state, block(50))[0] == 500
+  assert take_steps(state, block(7))[0] == 7 and not take_steps.must_compile(block(3))

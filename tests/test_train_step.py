@@ -69,7 +69,7 @@ def _apply(module, net, x, params=None):
   return out, updated['batch_stats']
 
 
-@pytest.mark.parametrize('order', ['alternating', 'simultaneous'])
+@pytest.mark.parametrize('order', ['alternating', pytest.param('simultaneous', marks=pytest.mark.slow(2))])
 def test_step_is_the_textbooks(tiny, order):
   """Compares with a step composed of whole losses, each differentiated in one go, without pull-backs."""
   generator, discriminator = tiny[0], tiny[1].clone(dropout=0.0)

@@ -21,8 +21,8 @@ SATURATED = 0.9  # D(x) - D(G(z)) above which D is hardly ever wrong; 0.8 is usu
 LEAST = 0.05  # coverage below which there is nothing yet that could collapse
 PATIENCE = 5  # scores after which the coverage should be above `LEAST`
 FALL = 0.5  # share of the best coverage so far; less than it is a collapse
-RISE = 1.5  # multiple of the best distance so far; more than it is reported
-GRAVE = ('saturated', 'coverage', 'distance')  # signs for which a run stops or goes back, if it is told to
+RISE, FAR = 1.5, 3.0  # multiples of the best distance so far: more is reported, and is a collapse
+GRAVE = ('saturated', 'coverage', 'far')  # signs for which a run stops or goes back, if it is told to
 MOST_ROLLBACKS = 3
 
 
@@ -58,7 +58,7 @@ def of_scores(rows: Sequence[Row], distance: str) -> Signs:
     distance: name of the distance that tells the best checkpoint; lower is better.
 
   Returns:
-    Those of the signs 'coverage', 'classes' and 'distance' that are there.
+    Those of the signs 'coverage', 'classes', and 'distance' or 'far', that are there.
   """
   scored = [row for row in metrics.comparable(rows, distance) if 'coverage' in row]
   if not scored:
@@ -80,7 +80,7 @@ def of_scores(rows: Sequence[Row], distance: str) -> Signs:
     found['classes'] = f'mode collapse: G has stopped making {missing:.0f} of the classes of the data'
   best = min(scored, key=lambda row: row[distance])
   if last[distance] > RISE * best[distance]:
-    found['distance'] = (
+    found['far' if last[distance] > FAR * best[distance] else 'distance'] = (
       f'{distance.replace("_", " ")} has grown to {last[distance]:.1f} from {best[distance]:.1f} at step '
       f'{best["step"]}, whose checkpoint is kept (--checkpoint=best)'
     )

@@ -68,6 +68,7 @@ def test_streaming_replaces_what_cannot_be_decoded(pictures_folder):
   streamed.close()
 
 
+@pytest.mark.slow(2)
 def test_images_beyond_32_bits_are_gathered(tmp_path):
   """Maps a file of 2.5 billion numbers, of which only the rows of two batches are on the disk."""
   count, shape = 203_000, (64, 64, 3)

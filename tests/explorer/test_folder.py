@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from dcgan_jax import sampling
+from dcgan_jax import norm_statistics, sampling
 from dcgan_jax.explorer import folder, precision
 
 pytest.importorskip('onnx')
@@ -132,6 +132,7 @@ def test_a_full_disk_leaves_the_page_that_is_there(export, refuse, tmp_path, mon
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(folder.workdir, 'write_json', fail)
+  monkeypatch.setattr(norm_statistics, 'SAMPLES', 200)
   line = refuse(f'--out={tmp_path}', '--statistics=population')
   assert f'out={tmp_path}: cannot be written: No space left on device; choose another --out' in line
   assert json.loads((tmp_path / 'explorer.json').read_text()) == before

@@ -13,7 +13,7 @@ from conftest import untrained_run
 from PIL import Image
 
 import dcgan_jax
-from dcgan_jax import settings
+from dcgan_jax import norm_statistics, settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.hub import card, loading, writing
 from dcgan_jax.journal import workdir
@@ -22,8 +22,16 @@ FILES = ['README.md', 'config.json', 'grid.png', 'model.safetensors']
 HOSTILE = 'a|b <script>alert(1)</script> `x` *y* [z](http://w) "q": {r} \\ é\n# s'
 
 
+@pytest.fixture(scope='module', autouse=True)
+def few_samples():
+  """Few latents from which statistics are taken."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(norm_statistics, 'SAMPLES', 200)
+    yield
+
+
 @pytest.fixture(scope='module')
-def written(tmp_path_factory):
+def written(few_samples, tmp_path_factory):
   """A run with classes, population statistics and scores, and the folder that was made of it."""
   folder, out = tmp_path_factory.mktemp('runs') / 'a_run', tmp_path_factory.mktemp('hub') / 'new' / 'folder'
   keys = {'data.classes': 10, 'sample.statistics': 'population', 'train.ema_decay': 0.9}

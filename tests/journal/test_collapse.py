@@ -48,10 +48,11 @@ def test_rows_of_scores_between_those_of_losses_do_not_count():
     ([], [], [], set()),
     ([90, 60, 50], [0.1, 0.3, 0.4], [3, 0, 0], set()),
     ([90, 60, 74], [0.1, 0.4, 0.3], [3, 0, 0], set()),  # Scores vary so much from one time to the next.
-    ([90, 60, 200], [0.1, 0.4, 0.3], [3, 0, 0], {'distance'}),
+    ([90, 60, 100], [0.1, 0.4, 0.3], [3, 0, 0], {'distance'}),
+    ([90, 60, 200], [0.1, 0.4, 0.3], [3, 0, 0], {'far'}),
     ([90, 60, 60], [0.1, 0.4, 0.19], [3, 0, 0], {'coverage'}),
     ([90, 60, 60], [0.1, 0.4, 0.4], [3, 0, 2], {'classes'}),
-    ([90, 60, 400], [0.1, 0.4, 0.0], [3, 0, 9], {'distance', 'coverage', 'classes'}),
+    ([90, 60, 400], [0.1, 0.4, 0.0], [3, 0, 9], {'far', 'coverage', 'classes'}),
     ([900, 901], [0.04, 0.0], [9, 9], set()),  # There is nothing yet that could collapse.
     ([900] * 4, [0.04, 0.0, 0.01, 0.0], [9] * 4, set()),
     ([900] * 5, [0.04, 0.0, 0.01, 0.0, 0.0], [9] * 5, {'coverage'}),  # There should be something by now.
@@ -65,7 +66,7 @@ def test_signs_are_sentences_with_their_figures():
   signs = collapse.of_scores(_scores([60, 400], [0.4, 0.0], [0, 9]), DISTANCE)
   assert 'fallen from 0.400 at step 1000 to 0.000' in signs['coverage']
   assert 'stopped making 9 of the classes' in signs['classes']
-  assert 'fid has grown to 400.0 from 60.0 at step 1000' in signs['distance']
+  assert 'fid has grown to 400.0 from 60.0 at step 1000' in signs['far']
 
 
 def test_scores_by_another_protocol_are_no_sign():
@@ -89,6 +90,6 @@ def test_rollbacks_are_kept_in_the_workdir(tmp_path):
     collapse.rollbacks(tmp_path)
 
 
-def test_a_lost_class_alone_is_not_grave():
-  assert collapse.grave({'classes': 'a'}) == ''
-  assert collapse.grave({'distance': 'b', 'classes': 'a', 'saturated': 'c'}) == 'c'
+def test_a_lost_class_or_a_somewhat_larger_distance_alone_is_not_grave():
+  assert collapse.grave({'classes': 'a', 'distance': 'b'}) == ''
+  assert collapse.grave({'far': 'b', 'classes': 'a', 'saturated': 'c'}) == 'c'

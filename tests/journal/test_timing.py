@@ -30,3 +30,12 @@ def test_a_lap_tells_what_time_was_spent_on():
   # Scores are no part of the time that the images took.
   assert row['images_per_second'] == pytest.approx(40 / (sum(parts.values()) - parts['scores']), rel=0.01)
   assert clock.lap(9, 10)['time/scores'] == 0
+
+
+def test_compiling_is_no_part_of_the_speed():
+  clock = timing.Clock(0)
+  with clock.spent('compilation'):
+    time.sleep(0.2)
+  time.sleep(0.05)
+  row = clock.lap(5, 10)
+  assert row['time/compilation'] >= 0.2 and row['images_per_second'] > 50 / 0.2

@@ -119,6 +119,7 @@ def test_a_page_has_all_sections(written):
   assert written.stat().st_size < 5e6
 
 
+@pytest.mark.slow(1)
 def test_text_is_escaped_everywhere(written, compared):
   for path in (written, compared):
     html = path.read_text()

@@ -114,6 +114,7 @@ def test_lowered_train_step_of_several_devices():
     assert len(gradients) == text.count('"stablehlo.all_reduce"')
 
 
+@pytest.mark.slow(2)
 def test_precision_of_products():
   texts = [lowered('digits', 1, 'cuda', matmul_precision=value)[0][0] for value in ('default', 'highest')]
   products = [len(re.findall(r'stablehlo\.(?:convolution|dot_general)', text)) for text in texts]

@@ -50,6 +50,7 @@ def test_what_a_step_takes_of_each_device(made):
   assert made.flops > 1e5 and made.products > 0
 
 
+@pytest.mark.slow(1)
 def test_report_of_this_machine(call_main, monkeypatch, made):
   chosen = small()
   monkeypatch.setattr(settings, 'check', lambda config: chosen)
@@ -60,6 +61,7 @@ def test_report_of_this_machine(call_main, monkeypatch, made):
   assert '(1,797 images, counted in digits)' in printed and '(fits: each device has' in printed
 
 
+@pytest.mark.slow(1)
 def test_what_does_not_fit_is_an_error(monkeypatch, capsys, made):
   monkeypatch.setattr(report, 'measure', lambda *arguments: dataclasses.replace(made, total=2**50))
   with pytest.raises(InputError, match=r'--target=cpu: a step takes .* MiB of each device, which has '):
