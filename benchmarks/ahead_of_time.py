@@ -1,6 +1,6 @@
 """Compiles the train step of every preset for machines that are not at hand, and holds it to bounds.
 
-pip install -e '.[aot]' && pip install -e '.[aot_cuda]'   # the compilers, best in an environment of their own
+pip install -e '.[aot]' && pip install -e '.[aotcuda]'   # the compilers, best in an environment of their own
 python benchmarks/ahead_of_time.py --presets=cifar10,celeba --targets=h100,v5e:2x4
 
 Each preset and target has a process of its own, one after the other: 15 to 30 seconds for H100 on two cores,

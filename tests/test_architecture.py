@@ -1,6 +1,7 @@
 """The rules of docs/architecture.md, read off the source: where imports point, how long things are."""
 
 import ast
+import configparser
 import functools
 
 import pytest
@@ -204,6 +205,14 @@ def test_what_is_public_has_a_docstring(name):
   for node in tree.body:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name[0] != '_':
       assert ast.get_docstring(node), node.name
+
+
+def test_names_of_extras_have_no_separators():
+  """Otherwise pip 23.2 finds them by neither spelling, says so in a warning, and installs nothing."""
+  metadata = configparser.ConfigParser()
+  metadata.read(ROOT / 'setup.cfg')
+  extras = list(metadata['options.extras_require'])
+  assert 'test' in extras and all(name.isalnum() for name in extras)
 
 
 def test_the_readme_is_short():

@@ -17,7 +17,7 @@ CUBES = ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8')
 SLICES = {'v5e': FLAT, 'v6e': FLAT, 'v5p': CUBES}
 # What compiling needs beside JAX, by the platform: modules, one of which must be there, and who brings it.
 NEEDED = {
-  'gpu': (('jax_plugins.xla_cuda12', 'jax_plugins.xla_cuda13'), 'the CUDA plugin of JAX', 'aot_cuda'),
+  'gpu': (('jax_plugins.xla_cuda12', 'jax_plugins.xla_cuda13'), 'the CUDA plugin of JAX', 'aotcuda'),
   'tpu': (('libtpu',), 'libtpu', 'aot'),
 }
 

@@ -237,7 +237,7 @@ def _compile(lowered: jax.stages.Lowered, target: Target) -> jax.stages.Compiled
       raise InputError(f'--target={target.name}: a step does not fit: {text[:200]}; {SMALLER}') from error
     if 'PTX' in text:
       raise InputError(
-        f"--target={target.name}: needs ptxas, which is not installed; pip install -e '.[aot_cuda]'"
+        f"--target={target.name}: needs ptxas, which is not installed; pip install -e '.[aotcuda]'"
       ) from error
     raise
 

@@ -43,7 +43,7 @@ def test_a_missing_compiler_is_named(refused, monkeypatch):
   monkeypatch.setattr(names, '_is_installed', lambda module: False)
   flags = ['--mode=summary', '--config=configs/digits.py']
   assert "pip install -e '.[aot]'" in refused(*flags, '--target=v5e:2x4')
-  assert "pip install -e '.[aot_cuda]'" in refused(*flags, '--target=h100')
+  assert "pip install -e '.[aotcuda]'" in refused(*flags, '--target=h100')
 
 
 def test_a_module_is_found_or_not():
