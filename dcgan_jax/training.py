@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,7 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool, init_f
   score = scoring.make(parts, mesh, folder) if plan.score_every else None
   _announce(folder, plan, parts.settings)
   loop = dispatch.steps_of_loop(plan, dispatch.steps_per_dispatch(parts.settings))
-  blocks = make_feed(parts).blocks(mesh, plan.start, dispatch.steps_of_block(parts.settings, plan, loop))
+  blocks = blocks_of_steps(parts, plan, mesh, loop)
   with contextlib.closing(blocks):
     # Whatever is wrong with the images is said before anything is compiled or written.
     first = next(blocks)
@@ -199,6 +199,11 @@ def make_plan(parts: Experiment, num_images: int, start: int, num_steps: int, pr
     heeds_collapse=chosen.train.on_collapse != 'continue',
     tracker=chosen.log.tracker,
   )
+
+
+def blocks_of_steps(parts: Experiment, plan: Plan, mesh: Mesh, loop: int) -> Generator[Block, None, None]:
+  """Yields the input of each program of a run."""
+  return make_feed(parts).blocks(mesh, plan.start, dispatch.steps_of_block(parts.settings, plan, loop))
 
 
 def make_feed(parts: Experiment) -> Feed:

@@ -38,8 +38,7 @@ def run(folder: Path, checkpoint: str | None) -> None:
   loop = dispatch.steps_of_loop(plan, dispatch.steps_per_dispatch(parts.settings))
   take_steps = dispatch.Steps(parts, mesh, loop)
   step = begin
-  steps_of_block = dispatch.steps_of_block(parts.settings, plan, loop)
-  for block in training.make_feed(parts).blocks(mesh, begin, steps_of_block):
+  for block in training.blocks_of_steps(parts, plan, mesh, loop):
     state = take_steps(state, block.batches)[0]
     step += block.steps
     if step >= end:

@@ -37,7 +37,7 @@ from PIL import Image
 
 import main
 from configs import digits
-from dcgan_jax import experiment, settings
+from dcgan_jax import experiment, settings, training
 from dcgan_jax.data import cache
 from dcgan_jax.journal import checkpoints, workdir
 from dcgan_jax.latents import Latents
@@ -165,6 +165,14 @@ def narrow(name, overrides=None):
     network.dense_widths = (16,) * len(network.dense_widths)
   config.latent.size = 10
   return settings.check(_changed(config, overrides))
+
+
+def digits_plan(**changes):
+  """Returns the plan of 2,000 steps on the digits, with other keys of the config."""
+  config = digits.get_config()
+  config.update_from_flattened_dict(changes)
+  parts = experiment.build(settings.check(config))
+  return training.make_plan(parts, 1797, 0, 2000, profile=False)
 
 
 def _changed(config, overrides):

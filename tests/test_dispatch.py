@@ -1,14 +1,14 @@
 """How many steps are one program, and when it is compiled."""
 
-import dataclasses
 import types
 
 import jax
 import numpy as np
 import pytest
+from conftest import digits_plan
 
 from configs import base, cifar10, digits
-from dcgan_jax import dispatch, experiment, parallel, settings, training
+from dcgan_jax import dispatch, parallel, settings
 
 
 def test_how_many_steps_are_one_program():
@@ -24,28 +24,21 @@ def test_how_many_steps_are_one_program():
   assert base.get_config().train.steps_per_dispatch == 0
 
 
-def _plan(**changes):
-  config = digits.get_config()
-  config.update_from_flattened_dict(changes)
-  parts = experiment.build(settings.check(config))
-  return training.make_plan(parts, 1797, 0, 2000, profile=False)
-
-
 def test_how_many_steps_are_in_the_inner_loop():
   """Divides the steps between rows (50), pictures (100) and checkpoints (1000) of the digits."""
-  assert dispatch.steps_of_loop(_plan(), 1) == 0
-  assert dispatch.steps_of_loop(_plan(), 100) == 10 and dispatch.steps_of_loop(_plan(), 7) == 5
-  assert dispatch.steps_of_loop(_plan(**{'log.every_steps': 12}), 10) == 4
-  assert dispatch.steps_of_loop(_plan(**{'log.every_steps': 7}), 10) == 1
+  assert dispatch.steps_of_loop(digits_plan(), 1) == 0
+  assert dispatch.steps_of_loop(digits_plan(), 100) == 10 and dispatch.steps_of_loop(digits_plan(), 7) == 5
+  assert dispatch.steps_of_loop(digits_plan(**{'log.every_steps': 12}), 10) == 4
+  assert dispatch.steps_of_loop(digits_plan(**{'log.every_steps': 7}), 10) == 1
 
 
 @pytest.mark.parametrize(
   ('step', 'counts'), [(0, [50, 50, 50]), (47, [3, 50, 50]), (13, [7, 30, 50]), (98, [2, 50, 50])]
 )
 def test_blocks_begin_at_multiples_of_the_loop(step, counts):
-  train = dataclasses.replace(settings.check(digits.get_config()).train, steps_per_dispatch=100)
-  chosen = dataclasses.replace(settings.check(digits.get_config()), train=train)
-  steps_of_block = dispatch.steps_of_block(chosen, dataclasses.replace(_plan(), start=step), 10)
+  config = digits.get_config()
+  config.train.steps_per_dispatch = 100
+  steps_of_block = dispatch.steps_of_block(settings.check(config), digits_plan(), 10)
   for count in counts:
     assert steps_of_block(step) == count
     step += count

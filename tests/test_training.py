@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import gan_of, lenient
+from conftest import digits_plan, gan_of, lenient
 from jax.sharding import Mesh
 
 from configs import digits
@@ -18,15 +18,8 @@ from dcgan_jax.losses import LOSSES
 from dcgan_jax.train_step import Recipe, make_train_step
 
 
-def _plan(**changes):
-  config = digits.get_config()
-  config.update_from_flattened_dict(changes)
-  parts = experiment.build(settings.check(config))
-  return training.make_plan(parts, 1797, 0, 2000, profile=False)
-
-
 def test_events_in_images_and_in_epochs():
-  plan = _plan(**{'log.every_images': 640, 'sample.every_epochs': 0.5, 'checkpoint.every_epochs': 2.0})
+  plan = digits_plan(**{'log.every_images': 640, 'sample.every_epochs': 0.5, 'checkpoint.every_epochs': 2.0})
   assert (plan.log_every, plan.draw_every, plan.save_every) == (10, 14, 56)  # An epoch has 28.1 steps.
   assert (
     plan.steps_until_next(0) == 10 and plan.steps_until_next(10) == 4 and plan.steps_until_next(1995) == 5
@@ -34,7 +27,7 @@ def test_events_in_images_and_in_epochs():
   with pytest.raises(
     InputError, match=r'log.every_epochs=1.0: log.every_images=9 is set, too; set one of them'
   ):
-    _plan(**{'log.every_images': 9, 'log.every_epochs': 1.0})
+    digits_plan(**{'log.every_images': 9, 'log.every_epochs': 1.0})
 
 
 def _learn(config, num_steps=60):

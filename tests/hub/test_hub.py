@@ -31,7 +31,7 @@ def few_samples():
 
 
 @pytest.fixture(scope='module')
-def written(few_samples, tmp_path_factory):
+def written(tmp_path_factory):
   """A run with classes, population statistics and scores, and the folder that was made of it."""
   folder, out = tmp_path_factory.mktemp('runs') / 'a_run', tmp_path_factory.mktemp('hub') / 'new' / 'folder'
   keys = {'data.classes': 10, 'sample.statistics': 'population', 'train.ema_decay': 0.9}
