@@ -1,4 +1,4 @@
-"""The rules of docs/architecture.md, read off the source: where imports point, how long things are."""
+"""The rules of docs/architecture.md, read off the source: where imports point, who knows what."""
 
 import ast
 import configparser
@@ -54,7 +54,6 @@ NOUNS = set(LAYERS[1]) - {'settings'}
 UPWARD = {('command_line.parsing', 'commands')}
 KNOW_FLAGS = {'settings', 'command_line', 'commands'}
 FLAG_LIBRARIES = {'absl', 'ml_collections'}
-MOST_LINES, MOST_LINES_OF_A_FUNCTION, MOST_PARAMETERS, MOST_FILES = 350, 60, 7, 10
 WIDTH = 120  # characters of a line of Markdown
 
 
@@ -161,41 +160,6 @@ def test_flags_are_parsed_without_jax(name):
         'orbax',
         'tensorflow',
       }
-
-
-@pytest.mark.parametrize(
-  'path',
-  [*FILES, ROOT / 'main.py', *(ROOT / 'configs').glob('*.py'), *(ROOT / 'examples').glob('*.py')],
-  ids=lambda path: str(path.relative_to(ROOT)),
-)
-def test_modules_and_functions_are_short(path):
-  assert len(path.read_text().splitlines()) <= MOST_LINES
-  methods = {
-    id(item)
-    for node in ast.walk(_tree(path))
-    if isinstance(node, ast.ClassDef)
-    for item in node.body
-    if not any(
-      isinstance(d, ast.Name) and d.id == 'staticmethod' for d in getattr(item, 'decorator_list', [])
-    )
-  }
-  for node in ast.walk(_tree(path)):
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-      assert node.end_lineno - node.lineno + 1 <= MOST_LINES_OF_A_FUNCTION, node.name
-      arguments = node.args
-      listed = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-      extra = [argument for argument in (arguments.vararg, arguments.kwarg) if argument]
-      assert len(listed) + len(extra) - (id(node) in methods) <= MOST_PARAMETERS, node.name
-
-
-def test_main_is_short():
-  assert len((ROOT / 'main.py').read_text().splitlines()) <= 80
-
-
-def test_folders_are_small():
-  """Leaves out the commands, of which there is one for each mode, found by its name."""
-  for folder in sorted({path.parent for path in FILES} - {ROOT / PACKAGE, ROOT / PACKAGE / 'commands'}):
-    assert len(list(folder.glob('*.py'))) <= MOST_FILES + 1, folder  # and __init__.py
 
 
 @pytest.mark.parametrize('name', MODULES)

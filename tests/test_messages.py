@@ -1,24 +1,10 @@
-"""The page of all messages, docs/messages.md, is what the code has.
-
-`python tests/test_messages.py > docs/messages.md` writes it anew.
-"""
+"""Every message that a user can correct is one line that names what is wrong."""
 
 import ast
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / 'docs' / 'messages.md'
-HEAD = """# Messages
-
-Every message of an error that a user can correct, by the module that says it. `{...}` stands for a value.
-They are printed as `error: ...` in one line, with exit status 2.
-[troubleshooting.md](troubleshooting.md) says more of some.
-
-`python tests/test_messages.py > docs/messages.md` writes this page from the code; a test compares the two.
-"""
-WIDTH = 120
 # Calls that say something, and which of their arguments is the message.
 SAYING = {'InputError': 0, 'Rule': 1, 'all_of': 1, 'PickleError': 0, '_refuse': 1}
 
@@ -58,31 +44,6 @@ def messages(path: Path) -> Iterator[str]:
       yield text
 
 
-def page() -> str:
-  """Returns the page."""
-  parts = [HEAD]
-  for path in [ROOT / 'main.py', *sorted((ROOT / 'dcgan_jax').rglob('*.py'))]:
-    lines = [_item(text) for text in dict.fromkeys(messages(path))]
-    if lines:
-      parts.append(f'## {path.relative_to(ROOT)}\n\n' + '\n'.join(lines) + '\n')
-  return '\n'.join(parts)
-
-
-def _item(text: str) -> str:
-  """Returns a message as an item of a list, in lines that are not too long."""
-  lines, line = [], '-'
-  for word in f'`{text}`'.split(' '):
-    if len(line) + len(word) >= WIDTH:
-      lines.append(line)
-      line = ' '
-    line += f' {word}'
-  return '\n'.join([*lines, line])
-
-
-def test_the_page_has_every_message():
-  assert page() == PAGE.read_text(), 'python tests/test_messages.py > docs/messages.md'
-
-
 def test_messages_are_found():
   found = [text for path in (ROOT / 'dcgan_jax').rglob('*.py') for text in messages(path)]
   assert len(found) > 100
@@ -94,7 +55,3 @@ def test_messages_are_lines_that_name_something():
   for path in (ROOT / 'dcgan_jax').rglob('*.py'):
     for text in messages(path):
       assert '\n' not in text and not text.endswith('.') and '  ' not in text, text
-
-
-if __name__ == '__main__':
-  sys.stdout.write(page())
