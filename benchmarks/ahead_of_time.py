@@ -29,7 +29,7 @@ IMAGES = {
   'cifar10_32': 50_000,
   'fashion_mnist': 60_000,
   'mnist': 60_000,
-  'mnist_conditional': 60_000,
+  'mnist_conditional': 50_000,
   'mnist_dropout': 60_000,
   'modern': 50_000,
   'modern_64': 50_000,

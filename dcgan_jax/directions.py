@@ -44,10 +44,11 @@ def of_first_layer(generator: Generator, variables: Any, size: int, count: int =
   kernel = np.asarray(variables['params'][layer]['kernel'], np.float64)[:size]
   for norm, normalized in generator.norms:
     if normalized == layer:
-      scale = np.asarray(variables['params'][norm]['scale'], np.float64)
+      variance = np.asarray(variables['batch_stats'][norm]['var'], np.float64)
+      affine = variables['params'].get(norm, {'scale': np.ones_like(variance)})
+      scale = np.asarray(affine['scale'], np.float64)
       if scale.ndim == 2:  # one for each class; A^T A is then the mean of theirs
         scale = np.sqrt(np.square(scale).mean(0))
-      variance = np.asarray(variables['batch_stats'][norm]['var'], np.float64)
       scale = scale / np.sqrt(variance + generator.norm_epsilon)
       kernel = kernel * np.tile(scale, kernel.shape[1] // len(scale))
   _, vectors = np.linalg.eigh(kernel @ kernel.T)

@@ -40,6 +40,7 @@ class _Network(nn.Module):
     use_bias: whether the layers have a bias, also those whose batch norm absorbs it.
     norm_epsilon: added to the variance; PyTorch takes 1e-5, Keras 1e-3, the paper's authors 1e-8. Below 1e-6
       the variance is computed in two passes, because the rounding of one pass can be larger.
+    norm_affine: whether each batch norm has a scale and a bias.
     norm_momentum: share of the old running statistics in the new ones; PyTorch takes 0.9 (and calls it 0.1),
       Keras 0.99.
     leak: slope of the leaky ReLU for negative inputs; 0 is the plain ReLU.
@@ -63,6 +64,7 @@ class _Network(nn.Module):
   padding: str = 'same'
   use_bias: bool = False
   norm_epsilon: float = 1e-5
+  norm_affine: bool = True
   norm_momentum: float = 0.9
   leak: float = 0.2
   dropout: float = 0.0
@@ -114,7 +116,8 @@ class _Network(nn.Module):
     )
     scale_init = _normal_around_one if self.initializer == 'normal' else nn.initializers.ones
     if y is None or self.condition != 'norm':
-      return make(scale_init=scale_init, name=name)(x)
+      affine = self.norm_affine
+      return make(scale_init=scale_init, use_scale=affine, use_bias=affine, name=name)(x)
     return ClassBatchNorm(make(use_scale=False, use_bias=False, parent=None), scale_init, name=name)(x, y)
 
   def hidden(self, x: Array, y: Array | None, norm: bool, train: bool) -> Array:

@@ -59,7 +59,8 @@ def estimate(
   Returns:
     The 'batch_stats' of all batch norms, float32.
   """
-  zeros = {name: np.zeros(params[name]['bias'].shape[-1:], np.float32) for name, _ in module.norms}
+  shapes = jax.eval_shape(module.init, jax.random.key(0), next(iter(batches()))).get('batch_stats', {})
+  zeros = {name: np.zeros(shapes[name]['mean'].shape, np.float32) for name, _ in module.norms}
   stats: dict[str, PyTree] = {name: {'mean': zero, 'var': zero + 1} for name, zero in zeros.items()} | known
   for name, layer in module.norms:
     if name in known:

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import TINY, gan_of, lenient, succeed
+from conftest import TINY, gan_of, lenient, narrow, succeed
 from jax.sharding import PartitionSpec as P
 from PIL import Image
 
 import dcgan_jax
-from dcgan_jax import train_state
+from dcgan_jax import experiment, train_state
 from dcgan_jax.accumulation import Examples
 from dcgan_jax.errors import InputError
 from dcgan_jax.latents import Latents
@@ -53,6 +53,66 @@ def test_an_embedding_is_a_bias_of_each_class_in_the_first_layer():
   }
   want = jax.jit(plain.apply)(unconditional, np.concatenate([z, np.asarray(embedding)[[2, 0]]], 1))
   np.testing.assert_allclose(jax.jit(G.apply)(variables, latents), want, atol=1e-6)
+
+
+def _batch_norm(x):
+  """Normalises as the authors' `batchnorm` does without a gain and a bias: over all axes but the last."""
+  axes = tuple(range(x.ndim - 1))
+  return (x - x.mean(axes)) / jnp.sqrt(x.var(axes) + 1e-8)
+
+
+def _beside(x, y):
+  """Puts the class beside the channels of each pixel, the authors' `conv_cond_concat`."""
+  y = y.reshape(len(y), *(1,) * (x.ndim - 2), -1)
+  return jnp.concatenate([x, jnp.broadcast_to(y, (*x.shape[:-1], y.shape[-1]))], -1)
+
+
+def _convolved(x, kernel):
+  """Convolves with stride 2 and two pixels of padding on each side."""
+  dimensions = ('NHWC', 'HWIO', 'NHWC')
+  return jax.lax.conv_general_dilated(x, kernel, (2, 2), ((2, 2), (2, 2)), dimension_numbers=dimensions)
+
+
+def _deconvolved(x, kernel):
+  """Computes the authors' `deconv`: the gradient of that convolution in its input."""
+  image = jax.ShapeDtypeStruct((len(x), 2 * x.shape[1], 2 * x.shape[2], kernel.shape[2]), x.dtype)
+  (made,) = jax.linear_transpose(lambda image: _convolved(image, kernel), image)(x)
+  return made
+
+
+def test_mnist_conditional_is_the_authors_model():
+  """Compares both networks in training with the authors' `gen` and `discrim`, written out."""
+  chosen = narrow('mnist_conditional')
+  gan = experiment.build(chosen).gan
+  y = np.eye(10, dtype=np.float32)[[3, 1, 4, 1, 5, 9]]
+  z = np.random.default_rng(0).uniform(-1, 1, (6, gan.latents.size)).astype(np.float32)
+  images = np.random.default_rng(1).uniform(-1, 1, (6, 28, 28, 1)).astype(np.float32)
+  g = jax.jit(gan.generator.init)(jax.random.key(0), np.concatenate([z, y], 1))['params']
+  d = jax.jit(gan.discriminator.init)(jax.random.key(1), images, y)['params']
+  assert [set(layer) for layer in (*g.values(), *d.values())] == [{'kernel'}] * 8
+  assert chosen.data.split == 'train[:50000]' and chosen.generator_optimizer.decay_after == 100 * 391
+
+  g, d = (jax.tree.map(lambda x: 10 * x, params) for params in (g, d))  # Logits are far from 0 then.
+  kernel = {name: layer['kernel'] for name, layer in (g | {f'd_{name}': x for name, x in d.items()}).items()}
+  h = jax.nn.relu(_batch_norm(_beside(z, y) @ kernel['hidden1']))
+  h = jax.nn.relu(_batch_norm(_beside(h, y) @ kernel['dense']))
+  h = jax.nn.relu(_batch_norm(_deconvolved(_beside(h.reshape(6, 7, 7, -1), y), kernel['conv1'])))
+  want = jnp.tanh(_deconvolved(_beside(h, y), kernel['conv2']))
+  made, _ = jax.jit(lambda v, z: gan.generator.apply(v, z, train=True, mutable=['batch_stats']))(
+    {'params': g}, np.concatenate([z, y], 1)
+  )
+  np.testing.assert_allclose(made, want, atol=1e-5)
+
+  leaky = lambda x: jax.nn.leaky_relu(x, 0.2)  # noqa: E731
+  h = leaky(_convolved(_beside(images, y), kernel['d_conv1']))
+  h = leaky(_batch_norm(_convolved(_beside(h, y), kernel['d_conv2']))).reshape(6, -1)
+  h = leaky(_batch_norm(_beside(h, y) @ kernel['d_hidden1']))
+  want = (_beside(h, y) @ kernel['d_dense'])[:, 0]
+  (logits, _), _ = jax.jit(
+    lambda v, x, y: gan.discriminator.apply(v, x, y, train=True, mutable=['batch_stats'])
+  )({'params': d}, images, y)
+  assert np.std(want) > 0.01
+  np.testing.assert_allclose(logits, want, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize('dense_norm', ['channel', 'unit'])
@@ -244,6 +304,16 @@ def test_what_cannot_be_told_is_one_line(untrained, tmp_path, refused):
         '--config.generator.norm=(False,False)',
       ],
       'generator.norm=(False, False) has no batch norm; choose concat or embedding',
+    ),
+    (
+      [
+        *TINY,
+        f'--workdir={tmp_path}/r',
+        '--config.data.classes=10',
+        '--config.generator.condition=norm',
+        '--config.generator.norm_affine=False',
+      ],
+      'generator.norm_affine=False leaves them out; set it to True, or choose concat or embedding',
     ),
   ):
     assert text in refused(*arguments)

@@ -19,12 +19,21 @@ def _generator(classes=0, **changes):
   fill = lambda x: jnp.asarray(random.uniform(0.2, 3, x.shape), jnp.float32)  # noqa: E731
   stats = {norm: {key: fill(x) for key, x in both.items()} for norm, both in variables['batch_stats'].items()}
   params = variables['params'] | {
-    norm: {key: fill(x) for key, x in variables['params'][norm].items()} for norm in stats
+    norm: {key: fill(x) for key, x in variables['params'][norm].items()}
+    for norm in stats
+    if generator.norm_affine
   }
   return generator, {'params': params, 'batch_stats': stats}
 
 
-CASES = [{}, {'dense_norm': 'unit'}, {'norm': (False, True)}, {'dense_widths': (7,)}, {'classes': 3}]
+CASES = [
+  {},
+  {'dense_norm': 'unit'},
+  {'norm': (False, True)},
+  {'dense_widths': (7,)},
+  {'classes': 3},
+  {'norm_affine': False},
+]
 
 
 @pytest.mark.slow

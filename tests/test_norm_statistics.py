@@ -6,10 +6,18 @@ from dcgan_jax import norm_statistics
 from dcgan_jax.models import Discriminator, Generator
 
 
-@pytest.mark.parametrize(('known', 'classes'), [((), 0), (('norm0',), 0), ((), 3)])
-def test_statistics_are_those_of_one_batch_of_all(known, classes):
+@pytest.mark.parametrize(
+  ('known', 'classes', 'affine'), [((), 0, True), (('norm0',), 0, True), ((), 3, True), ((), 0, False)]
+)
+def test_statistics_are_those_of_one_batch_of_all(known, classes, affine):
   """Compares images by the statistics of a batch with those by statistics that were taken in parts of it."""
-  shape = {'image_size': (8, 8), 'channels': 1, 'classes': classes, 'condition': 'norm'}
+  shape = {
+    'image_size': (8, 8),
+    'channels': 1,
+    'classes': classes,
+    'condition': 'norm',
+    'norm_affine': affine,
+  }
   generator = Generator((5, 4), (2, 2), (True, True), initializer='glorot', norm_momentum=0.0, **shape)
   z = np.random.default_rng(0).standard_normal((12, 3)).astype(np.float32)
   z = np.concatenate([z, np.eye(12, classes, dtype=np.float32)], 1)

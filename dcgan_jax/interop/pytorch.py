@@ -124,7 +124,9 @@ def to_pytorch(
       tensors[f'main.{place}.bias'] = np.asarray(params['bias'])
     if name in norms:
       place += 1
-      both = variables['params'][norms[name]] | variables['batch_stats'][norms[name]]
+      stats = variables['batch_stats'][norms[name]]
+      identity = {'scale': np.ones_like(stats['mean']), 'bias': np.zeros_like(stats['mean'])}
+      both = variables['params'].get(norms[name], identity) | stats
       for ours, theirs in NORM.items():
         tensors[f'main.{place}.{theirs}'] = np.asarray(both[ours])
       tensors[f'main.{place}.num_batches_tracked'] = np.asarray(step, np.int64)

@@ -233,6 +233,11 @@ def _check_combinations(settings: Settings) -> None:
       f'generator.condition=norm: generator.norm={settings.generator.norm} has no batch norm; '
       'choose concat or embedding'
     )
+  if data.classes and settings.generator.condition == 'norm' and not settings.generator.norm_affine:
+    raise InputError(
+      'generator.condition=norm: tells the class by the scale and bias of batch norm, and '
+      'generator.norm_affine=False leaves them out; set it to True, or choose concat or embedding'
+    )
   if 'color' in train.augment and data.channels not in (1, 3) and not data.transparent:
     raise InputError(
       f'train.augment={train.augment}: color is for gray, RGB and RGBA; leave it out for the '

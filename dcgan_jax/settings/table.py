@@ -116,6 +116,7 @@ class Network:
   norm_epsilon: float = key(
     1e-5, POSITIVE, 'added to the variance: 1e-5 PyTorch, 1e-3 Keras, 1e-8 the authors'
   )
+  norm_affine: bool = key(True, FLAG, 'scale and bias in each batch norm; the authors have none for MNIST')
   norm_momentum: float = key(0.9, FRACTION, 'of the running statistics, in [0, 1): 0.9 PyTorch, 0.99 Keras')
   leak: float = key(0.2, FRACTION, 'slope of the leaky ReLU below zero, in [0, 1); 0 is the plain ReLU')
   dropout: float = key(0.0, FRACTION, 'rate after each hidden layer, in [0, 1)')

@@ -292,6 +292,18 @@ def test_what_the_examples_classes_cannot_be(name, overrides, text):
   assert str(error.value).startswith(text) and 'choose --format=onnx' in str(error.value)
 
 
+def test_a_batch_norm_without_scale_and_bias_is_exported_with_those_that_change_nothing(torch):
+  gan, variables = exports.random_networks(narrow('cifar10_32', {'generator.norm_affine': False}))
+  tensors = pytorch.to_pytorch(gan.generator, variables['generator'], (32, 32), 7)
+  theirs = torch.nn.ModuleDict({'main': _generator(torch, 10, gan.generator.widths, 3)})
+  theirs.load_state_dict({name: torch.tensor(array) for name, array in tensors.items()})
+  z = _z(4, 10)
+  images = jax.jit(gan.generator.apply)(variables['generator'], z)
+  want = _in_torch(torch, theirs['main'], z[:, :, None, None])
+  assert images.std() > 0.1
+  np.testing.assert_allclose(images, want.transpose(0, 2, 3, 1), atol=1e-5)
+
+
 def test_what_is_not_in_a_file_is_told():
   assert pytorch.beyond_the_file(experiment.build(narrow('cifar10')).gan.generator) == []
   overrides = {'discriminator.leak': 0.0, 'discriminator.norm_epsilon': 1e-3, 'generator.leak': 0.3}

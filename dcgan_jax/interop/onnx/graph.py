@@ -17,6 +17,7 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.models import Discriminator, Generator
 
 OPSET, IR_VERSION = 13, 7  # those of ONNX 1.8 of 2020, the first with all that is needed here
+IDENTITY = {'scale': [1.0], 'bias': [0.0]}  # a scale and a bias that change nothing
 
 Pair = tuple[int, int]
 Shape = list[int | str]
@@ -193,7 +194,7 @@ class Graph:
       norm: the name of the batch norm; '' for none.
       units: where each of the units is in features [H, W, C], int [units]; None for channels.
     """
-    if not norm or np.ndim(self.params[norm]['scale']) == 1:
+    if not norm or np.ndim(self._affine(norm)['scale']) == 1:
       return x
     for part, operator in (('scale', 'Mul'), ('bias', 'Add')):
       table = np.asarray(self.params[norm][part])
@@ -225,14 +226,18 @@ class Graph:
       kernel = kernel / self._spectral_norm(layer, kernel)
     bias = _repeated(params['bias'], outputs) if 'bias' in params else None
     if norm:
-      of_classes = np.ndim(self.params[norm]['scale']) == 2
-      affine = {'bias': [0.0], 'scale': [1.0]} if of_classes else self.params[norm]
+      affine = self._affine(norm)
+      affine = IDENTITY if np.ndim(affine['scale']) == 2 else affine
       shift, scale = (_repeated(affine[part], outputs) for part in ('bias', 'scale'))
       mean, variance = (_repeated(self.stats[norm][part], outputs) for part in ('mean', 'var'))
       scale /= np.sqrt(variance + self.module.norm_epsilon)
       bias = ((0 if bias is None else bias) - mean) * scale + shift
       kernel = kernel * np.expand_dims(scale, [i for i in range(kernel.ndim) if i != axis % kernel.ndim])
     return kernel, bias
+
+  def _affine(self, norm: str) -> Mapping[str, Any]:
+    """Returns the scale and bias of a batch norm, [C], or [classes, C] if they are those of the class."""
+    return self.params[norm] if self.module.norm_affine else IDENTITY
 
   def _spectral_norm(self, layer: str, kernel: np.ndarray) -> float:
     """Returns what a kernel is divided by: after a step of power iteration, which evaluation takes, too."""
