@@ -6,8 +6,9 @@
 Both networks see the class beside the input of every layer. The authors end G in a sigmoid and scale images
 to [0, 1]; here it is tanh and [-1, 1], as everywhere in this project, which is the same up to a factor of 2.
 They train on the first 50,000 images, 391 updates an epoch; tfds keeps the images in an order of its own, so
-these are another 50,000. Over the last 100 of 200 epochs the learning rate falls linearly to 0, here with every
-step, in their code once an epoch. Their last batch of an epoch has 80 images; here the next epoch fills it up.
+these are another 50,000. Over the last 100 of 200 epochs the learning rate falls linearly to 0: here with
+every step, in their code once an epoch. Their last batch of an epoch has 80 images; here it is filled up from
+the next epoch.
 Run time: 78,200 steps. On two CPU cores, --config.train.num_steps=7820 are 20 epochs.
 Expect: digits of the asked class from the first epochs on.
 """
