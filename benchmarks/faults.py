@@ -181,7 +181,7 @@ def killed_in_a_save(run: Run) -> None:
 def killed_at_the_gif(run: Run) -> None:
   """Kills the run while the GIF is written; the next start draws it."""
   process = run.start()
-  run.wait_for(process, 'samples.gif.part')
+  run.wait_for(process, 'samples.gif.*.part')
   run.kill(process)
   run.finish()
   if not (run.folder / 'samples.gif').exists():

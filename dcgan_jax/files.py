@@ -1,4 +1,5 @@
-"""Files that a user names, which may be anything: too long a name, a pipe without an end, no text.
+"""Files that a user names or that a folder from elsewhere has, which may be anything: too long a name, a pipe
+without an end, a link, no text. They are opened by `opened` and written by `whole`, and by nothing else.
 
 And the memory that there is for them.
 """
@@ -8,9 +9,12 @@ import errno
 import json
 import os
 import re
+import secrets
 import stat
+from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dcgan_jax.errors import InputError
 
@@ -52,21 +56,67 @@ def to_be_written(field: str, text: str) -> Path:
   return path
 
 
-def size(path: Path) -> int:
-  """Returns the size of an ordinary file in bytes.
+def opened(path: Path) -> BufferedReader:
+  """Opens an ordinary file to read it. It is what was opened that is looked at, and opening never waits.
 
   Raises:
     OSError: it is not there, or it is a folder, or a device or a pipe, reading which might never end.
   """
   try:
-    status = path.stat()
+    return open(path, 'rb', opener=_open_ordinary)
   except ValueError as error:
     raise OSError(errno.EINVAL, 'no file can have this name') from error
-  if stat.S_ISDIR(status.st_mode):
+
+
+def _open_ordinary(path: str, flags: int) -> int:
+  """Returns the descriptor of an ordinary file, as the built-in `open` wants it."""
+  descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+  mode = os.fstat(descriptor).st_mode
+  if stat.S_ISREG(mode):
+    return descriptor
+  os.close(descriptor)
+  if stat.S_ISDIR(mode):
     raise OSError(errno.EISDIR, 'is a folder')
-  if not stat.S_ISREG(status.st_mode):
-    raise OSError(errno.EINVAL, 'is no ordinary file')
-  return status.st_size
+  raise OSError(errno.EINVAL, 'is no ordinary file')
+
+
+def size(file: BinaryIO) -> int:
+  """Returns the size of an open file in bytes."""
+  return os.fstat(file.fileno()).st_size
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+  """Returns the content of an ordinary file.
+
+  Args:
+    path: of the file.
+    most: its largest size in bytes.
+
+  Raises:
+    OSError: as `opened`, or it is larger.
+  """
+  with opened(path) as file:
+    if (found := size(file)) > most:
+      raise OSError(errno.EFBIG, f'has {found:,} bytes, which is too large; it should have {most:,} at most')
+    return file.read(found)
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+  """Yields where to write a file so that it then is whole or not there, even if the process is killed.
+
+  That is a new file beside it, with a name that nobody can know before: no link is followed, and no two
+  writers share one. It has the permissions of any new file, unlike one of `tempfile`.
+  """
+  part = path.with_name(f'{path.name}.{secrets.token_hex(4)}.part')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part.open('xb').close()
+    yield part
+    part.replace(path)
+  finally:
+    with contextlib.suppress(OSError):
+      part.unlink(missing_ok=True)
 
 
 def free_memory() -> int:
@@ -91,17 +141,12 @@ def read_json(path: Path, most: int = 2**20) -> Any:
     InputError: it is not there, is no JSON or is larger.
   """
   try:
-    found = size(path)
-    if found > most:
-      raise InputError(f'{path}: has {found:,} bytes, which is too large; it should have {most:,} at most')
-    return json.loads(path.read_text(encoding='utf-8'))
+    return json.loads(read_bytes(path, most).decode())
   except OSError as error:
     raise InputError(f'{path}: cannot be read: {error.strerror}') from error
   except RecursionError as error:
     raise InputError(f'{path}: is not JSON that can be read: it is nested too deeply') from error
   except UnicodeDecodeError as error:
     raise InputError(f'{path}: is not JSON: byte {error.start} is no text in UTF-8') from error
-  except InputError:
-    raise
   except ValueError as error:
     raise InputError(f'{path}: is not JSON: {error}') from error

@@ -319,10 +319,10 @@ def _write(target: Path, made: np.ndarray, pixels: Pixels, columns: int | None) 
     if target.suffix == '.png':
       pictures.save_png(target, pictures.zoom(pictures.grid(pictures.drawable(made, pixels), columns)))
     elif target.suffix == '.npy':
-      with workdir.whole(target) as part, part.open('wb') as file:
+      with files.whole(target) as part, part.open('wb') as file:
         np.save(file, made)
     elif target.suffix == '.npz':
-      with workdir.whole(target) as part, part.open('wb') as file:
+      with files.whole(target) as part, part.open('wb') as file:
         np.savez_compressed(file, x=made)
     else:
       digits = max(5, len(str(len(made) - 1)))

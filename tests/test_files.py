@@ -39,14 +39,54 @@ def test_where_nothing_can_be_written(tmp_path):
       files.to_be_written('out', text)
 
 
-def test_only_ordinary_files_have_a_size(tmp_path):
+def test_only_ordinary_files_are_opened(tmp_path):
   (tmp_path / 'file').write_bytes(b'abc')
+  (tmp_path / 'link').symlink_to('file')
   os.mkfifo(tmp_path / 'pipe')
-  assert files.size(tmp_path / 'file') == 3
-  for path in (tmp_path, tmp_path / 'pipe', files.Path('/dev/zero'), tmp_path / 'missing', tmp_path / 'a\0'):
+  (tmp_path / 'link to a pipe').symlink_to('pipe')
+  for name in ('file', 'link'):
+    with files.opened(tmp_path / name) as file:
+      assert (files.size(file), file.read()) == (3, b'abc')
+  for name in ('', 'pipe', 'link to a pipe', '/dev/zero', 'missing', 'a\0'):
     with pytest.raises(OSError) as error:
-      files.size(path)
+      files.opened(tmp_path / name)
     assert error.value.strerror
+
+
+def test_large_files_are_not_read(tmp_path):
+  (tmp_path / 'file').write_bytes(b'abc')
+  assert files.read_bytes(tmp_path / 'file', 3) == b'abc'
+  with pytest.raises(OSError, match='has 3 bytes, which is too large; it should have 2 at most'):
+    files.read_bytes(tmp_path / 'file', 2)
+
+
+def test_a_file_is_whole_and_no_link_is_followed(tmp_path):
+  """Leaves alone what links point to, and gives the file the permissions of any other."""
+  (tmp_path / 'precious').write_text('precious')
+  (tmp_path / 'other').write_text('other')
+  for name in ('x', 'x.part'):
+    (tmp_path / name).symlink_to('precious')
+  with files.whole(tmp_path / 'x') as part:
+    part.write_text('new')
+    assert (tmp_path / 'x').read_text() == 'precious'
+  assert not (tmp_path / 'x').is_symlink() and (tmp_path / 'x').read_text() == 'new'
+  assert (tmp_path / 'precious').read_text() == 'precious'
+  assert (tmp_path / 'x').stat().st_mode == (tmp_path / 'other').stat().st_mode
+
+
+def test_a_file_that_fails_leaves_what_was_there(tmp_path):
+  (tmp_path / 'x').write_text('old')
+  with pytest.raises(KeyboardInterrupt), files.whole(tmp_path / 'x') as part:
+    part.write_text('half')
+    raise KeyboardInterrupt
+  assert [path.name for path in tmp_path.iterdir()] == ['x'] and (tmp_path / 'x').read_text() == 'old'
+
+
+def test_two_writers_of_a_file_do_not_meet(tmp_path):
+  with files.whole(tmp_path / 'new' / 'x') as one, files.whole(tmp_path / 'new' / 'x') as other:
+    one.write_text('one')
+    other.write_text('other')
+  assert (tmp_path / 'new' / 'x').read_text() == 'one'
 
 
 @pytest.mark.parametrize(

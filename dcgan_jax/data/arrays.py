@@ -100,7 +100,7 @@ def map_npy(path: Path) -> np.ndarray:
     if not math.prod(array.shape):
       raise InputError('is empty')
     order = 'F' if array.in_columns else 'C'
-    return np.memmap(path, array.dtype, 'r', array.file.tell(), array.shape, order)  # type: ignore[call-overload]
+    return np.memmap(array.file, array.dtype, 'r', array.file.tell(), array.shape, order)  # type: ignore[call-overload]
 
 
 def write_npy(
@@ -122,22 +122,16 @@ def write_npy(
   Raises:
     OSError: it cannot be written, or there is no room for it. What was written is removed.
   """
-  unfinished = path.with_name(f'{path.name}.{os.getpid()}.part')
   count = 0
-  try:
-    with unfinished.open('wb') as file:
-      file.write(_header(0, row, dtype))
-      for part in parts:
-        file.write(np.ascontiguousarray(part, dtype).reshape(-1).data)
-        count += len(part)
-      file.seek(0)
-      file.write(_header(count, row, dtype))
-      file.flush()
-      os.fsync(file.fileno())  # Some file systems find out only now that there is no room.
-    unfinished.replace(path)
-  finally:
-    with contextlib.suppress(OSError):
-      unfinished.unlink()
+  with files.whole(path) as unfinished, unfinished.open('wb') as file:
+    file.write(_header(0, row, dtype))
+    for part in parts:
+      file.write(np.ascontiguousarray(part, dtype).reshape(-1).data)
+      count += len(part)
+    file.seek(0)
+    file.write(_header(count, row, dtype))
+    file.flush()
+    os.fsync(file.fileno())  # Some file systems find out only now that there is no room.
   return count
 
 
@@ -154,9 +148,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
   Raises:
     InputError: what is wrong with the file, without its name.
   """
-  with _opened_zip(path) as archive:
+  with _opened_zip(path) as (archive, size):
     members = archive.infolist()
-    if sum(member.file_size for member in members) > files.size(path):
+    if sum(member.file_size for member in members) > size:
       raise InputError('is compressed, or not whole')
     found = {}
     for member in members:
@@ -171,7 +165,7 @@ def names_npz(path: Path) -> list[str]:
   Raises:
     InputError: what is wrong with the file, without its name.
   """
-  with _opened_zip(path) as archive:
+  with _opened_zip(path) as (archive, _):
     return [member.filename.removesuffix('.npy') for member in archive.infolist()]
 
 
@@ -186,7 +180,7 @@ def opened_npz(path: Path, *names: str) -> Iterator[Array]:
   Raises:
     InputError: what is wrong with the file, without its name.
   """
-  with _opened_zip(path) as archive:
+  with _opened_zip(path) as (archive, _):
     members = {member.filename.removesuffix('.npy'): member for member in archive.infolist()}
     if not members:
       raise InputError('has no arrays in it')
@@ -203,24 +197,22 @@ def opened_npy(path: Path) -> Iterator[Array]:
     InputError: what is wrong with the file, without its name.
   """
   try:
-    size = files.size(path)
-    with path.open('rb') as file:
-      yield _open_array(file, size)
+    with files.opened(path) as file:
+      yield _open_array(file, files.size(file))
   except OSError as error:
     raise InputError(error.strerror or str(error)) from error
 
 
 @contextlib.contextmanager
-def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
-  """Opens an archive, and turns what `zipfile` raises in the block into an InputError."""
+def _opened_zip(path: Path) -> Iterator[tuple[zipfile.ZipFile, int]]:
+  """Yields an archive and its size, and turns what `zipfile` raises in the block into an InputError."""
   try:
-    files.size(path)
-    file = path.open('rb')
+    file = files.opened(path)
   except OSError as error:
     raise InputError(error.strerror or str(error)) from error
   try:
     with file, zipfile.ZipFile(file) as archive:
-      yield archive
+      yield archive, files.size(file)
   except InputError:
     raise
   except BROKEN_ZIP as error:

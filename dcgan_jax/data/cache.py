@@ -125,7 +125,8 @@ def _decode_to(target: Path, about: Path, description: str, source: sources.Sour
     for chunk, unreadable in chunks:
       skipped += unreadable
       yield chunk
-    about.write_text(json.dumps({'source': description, 'skipped': skipped}))  # before the images are there
+    with files.whole(about) as part:  # before the images are there
+      part.write_text(json.dumps({'source': description, 'skipped': skipped}))
 
   with contextlib.closing(sources.decoded(source, title)) as chunks:
     fit = source.fit
@@ -207,14 +208,10 @@ def arrays_in(
     pass  # The file is not there, or not whole.
   made = make()
   try:
-    if make_folder is None:
-      target.parent.mkdir(parents=True, exist_ok=True)
-    else:
+    if make_folder is not None:
       make_folder(target.parent)
-    part = target.with_name(f'{target.name}.{os.getpid()}.part')
-    with part.open('wb') as file:
+    with files.whole(target) as part, part.open('wb') as file:
       np.savez(file, **made)  # type: ignore[arg-type]
-    part.replace(target)
   except OSError as error:
     print(f'not kept for the next start: {error}', flush=True)
   return made

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dcgan_jax import files
 from dcgan_jax.data import decode, download
 from dcgan_jax.data.decode import Fit
 from dcgan_jax.errors import InputError
@@ -217,10 +218,9 @@ def _write_array_records(shards: dict[Path, Path], file_format: Any) -> None:
   adapters = file_adapters.ADAPTER_FOR_FORMAT
   writer = adapters[file_adapters.FileFormat.ARRAY_RECORD]
   for shard, target in shards.items():
-    part = target.with_name(target.name + '.part')
     records = adapters[file_format].make_tf_data(str(shard))
-    writer.write_examples(str(part), ((i, record.numpy()) for i, record in enumerate(records)))
-    part.replace(target)
+    with files.whole(target) as part:
+      writer.write_examples(str(part), ((i, record.numpy()) for i, record in enumerate(records)))
 
 
 def _first_line(error: BaseException) -> str:

@@ -227,9 +227,9 @@ def check_published(path: Path) -> None:
     InputError: the file is not there, or has another SHA-256.
   """
   try:
-    if files.size(path) > MOST_BYTES:
-      raise InputError(f'weights={path}: is not {WEIGHTS}, which is smaller; get it from {URL}')
-    with path.open('rb') as file:
+    with files.opened(path) as file:
+      if files.size(file) > MOST_BYTES:
+        raise InputError(f'weights={path}: is not {WEIGHTS}, which is smaller; get it from {URL}')
       found = hashlib.file_digest(file, 'sha256').hexdigest()
   except OSError as error:
     raise InputError(f'weights={path}: {error.strerror}; get it from {URL}') from error
@@ -245,14 +245,14 @@ def download(path: Path) -> None:
   Raises:
     InputError: it cannot be downloaded, or is not the published one.
   """
-  part = path.with_name(path.name + '.part')
   reason = fetch.why_unreachable([URL])
   try:
     if reason is None:
       print(f'downloading {URL} to {path}', flush=True)
-      path.parent.mkdir(parents=True, exist_ok=True)
-      with fetch.opener().open(URL, timeout=60) as response, part.open('wb') as file:
-        shutil.copyfileobj(response, file)
+      with files.whole(path) as part:
+        with fetch.opener().open(URL, timeout=60) as response, part.open('wb') as file:
+          shutil.copyfileobj(response, file)
+        check_published(part)
   except (OSError, http.client.HTTPException) as error:
     reason = fetch.reason_of(error)
   if reason:
@@ -260,8 +260,6 @@ def download(path: Path) -> None:
       f'features=inception: {URL} cannot be downloaded: {reason}; fetch it where there is a network and put '
       f'it at {path}, or give its path (--weights or eval.weights)'
     )
-  check_published(part)
-  part.replace(path)
 
 
 def read_weights(path: Path) -> dict[str, Any]:

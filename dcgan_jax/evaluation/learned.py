@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dcgan_jax import parallel
+from dcgan_jax import files, parallel
 from dcgan_jax.data import arrays, cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier
-from dcgan_jax.journal import workdir
 from dcgan_jax.pixels import BYTES, Pixels
 
 FILE = 'classifier.npz'
@@ -150,5 +149,5 @@ def _about(names: Sequence[str]) -> dict[str, Any]:
 def _write(path: Path, found: Arrays, names: Sequence[str]) -> None:
   """Writes the file of a run, whole or not at all; a folder that cannot be written is left as it is."""
   about = np.frombuffer(json.dumps(_about(names)).encode(), np.uint8)
-  with contextlib.suppress(OSError), workdir.whole(path) as part, part.open('wb') as file:
+  with contextlib.suppress(OSError), files.whole(path) as part, part.open('wb') as file:
     np.savez(file, about=about, **found)  # type: ignore[arg-type]

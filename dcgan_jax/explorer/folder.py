@@ -161,7 +161,7 @@ def _write(target: Path, name: str, model: bytes, about: dict[str, Any]) -> int:
   contents = {path.relative_to(STATIC): path.read_bytes() for path in paths} | {Path(name): model}
   try:
     for path, content in contents.items():
-      with workdir.whole(target / path) as part:
+      with files.whole(target / path) as part:
         part.write_bytes(content)
     workdir.write_json(target / ABOUT, about)
     for old in target.iterdir():

@@ -12,10 +12,11 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
+from dcgan_jax import files
 from dcgan_jax.errors import InputError
 from dcgan_jax.films import pace
 from dcgan_jax.films.pace import Timing
-from dcgan_jax.journal import pictures, workdir
+from dcgan_jax.journal import pictures
 
 # H.264 as browsers and phones play it: planes of brightness and, of half the size, of colour; the colours of
 # HDTV and said to be so; and with the index in front, so that it plays while it is loaded.
@@ -42,7 +43,7 @@ def write(path: Path, frames: Iterable[np.ndarray], timing: Timing) -> None:
   size = timing.size
   fitted = (pictures.fit(frame, size or min(max(frame.shape[:2]), pace.SIZES[1])) for frame in frames)
   try:
-    with workdir.whole(path) as part:
+    with files.whole(path) as part:
       if path.suffix == '.mp4':
         _write_mp4(path, part, fitted, timing.fps)
       else:

@@ -133,7 +133,7 @@ def _write(target: Path, contents: dict[str, bytes]) -> None:
   """
   try:
     for name, content in contents.items():
-      with workdir.whole(target / name) as part:
+      with files.whole(target / name) as part:
         part.write_bytes(content)
   except OSError as error:
     raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error

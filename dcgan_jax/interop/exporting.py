@@ -13,7 +13,6 @@ from dcgan_jax import experiment, files, sampling
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import onnx, pytorch, safetensors, stablehlo, torch_files
-from dcgan_jax.journal import workdir
 from dcgan_jax.latents import Latents
 from dcgan_jax.models import Discriminator, Generator
 
@@ -188,7 +187,7 @@ def _write(target: Path, content: bytes) -> None:
     InputError: it cannot be written.
   """
   try:
-    with workdir.whole(target) as part:
+    with files.whole(target) as part:
       part.write_bytes(content)
   except OSError as error:
     raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error

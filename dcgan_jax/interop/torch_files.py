@@ -11,7 +11,7 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import IO, Any, BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -95,18 +95,13 @@ def read(path: Path) -> dict[str, np.ndarray]:
     InputError: there is no such file, it is cut short, it holds no tensors, or it names anything else.
   """
   try:
-    size = files.size(path)
+    file = files.opened(path)
   except OSError as error:
     _refuse(path, error.strerror or str(error))
   try:
-    if zipfile.is_zipfile(path):
-      content, data = _read_zip(path, size)
-    else:
-      with path.open('rb') as file:
-        content, data = _read_legacy(file, size)
+    with file:
+      content, data = (_read_zip if zipfile.is_zipfile(file) else _read_legacy)(file, files.size(file))
     tensors = {name: _view(name, tensor, data) for name, tensor in _tensors(content)}
-  except PermissionError as error:
-    _refuse(path, error.strerror or str(error))
   except pickles.PickleError as error:
     _refuse(path, f'cannot be read as PyTorch tensors: {error}')
   except Exception as error:  # A broken file may raise anything.
@@ -121,9 +116,9 @@ def _refuse(path: Path, reason: str) -> NoReturn:
   raise InputError(f'{path}: {" ".join(reason.split())[:300]}')
 
 
-def _read_zip(path: Path, size: int) -> tuple[Any, Mapping[str, bytes]]:
+def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Mapping[str, bytes]]:
   """Reads the format since PyTorch 1.6; returns the content and the bytes of each storage by its key."""
-  with zipfile.ZipFile(path) as archive:
+  with zipfile.ZipFile(file) as archive:
     members = archive.infolist()
     if sum(member.file_size for member in members) > size:
       raise pickles.PickleError('it is compressed, which torch.save does not do')
@@ -134,14 +129,15 @@ def _read_zip(path: Path, size: int) -> tuple[Any, Mapping[str, bytes]]:
     root = pickled[0].removesuffix('data.pkl')
     if f'{root}byteorder' in names and archive.read(f'{root}byteorder') != b'little':
       raise pickles.PickleError('its numbers are big-endian')
-    with archive.open(pickled[0]) as file:
-      content = _load(file)
+    with archive.open(pickled[0]) as member:
+      content = _load(member)
     start = f'{root}data/'
     return content, {name.removeprefix(start): archive.read(name) for name in names if name.startswith(start)}
 
 
-def _read_legacy(file: IO[bytes], size: int) -> tuple[Any, Mapping[str, bytes]]:
+def _read_legacy(file: BinaryIO, size: int) -> tuple[Any, Mapping[str, bytes]]:
   """Reads the format before PyTorch 1.6; returns what `_read_zip` does."""
+  file.seek(0, os.SEEK_SET)
   if file.read(2) == b'PK':
     raise pickles.PickleError('it is a zip file that is cut short')
   file.seek(0, os.SEEK_SET)

@@ -53,8 +53,8 @@ def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int]
   rows: list[dict[str, Any]] = []
   size = end = 0
   try:
-    files.size(path)
-    lines = path.read_bytes().splitlines(keepends=True)
+    with files.opened(path) as file:
+      lines = file.read().splitlines(keepends=True)
   except FileNotFoundError:
     return rows, 0
   except OSError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from dcgan_jax.journal import workdir
+from dcgan_jax import files
 from dcgan_jax.pixels import BYTES, Pixels
 
 SQUARE = 4  # pixels of a checkered ground
@@ -169,7 +169,7 @@ def save_png(path: Path, image: np.ndarray) -> None:
 
   The file is whole or not there, even if the process is killed.
   """
-  with workdir.whole(path) as part:
+  with files.whole(path) as part:
     to_pillow(image).save(part, 'PNG')
 
 
@@ -195,7 +195,7 @@ def save_gif(
   pictures = [picture.resize(opened[-1].size, Image.Resampling.NEAREST) for picture in opened]
   durations = [milliseconds] * (len(pictures) - 1) + [hold]
   options = {'save_all': True, 'append_images': pictures[1:], 'duration': durations, 'loop': 0}
-  with workdir.whole(path) as part:
+  with files.whole(path) as part:
     pictures[0].save(part, 'GIF', optimize=False, **options)
 
 

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dcgan_jax.journal import metrics, workdir
+from dcgan_jax import files
+from dcgan_jax.journal import metrics
 
 if TYPE_CHECKING:  # slow to import
   from matplotlib.figure import Figure
@@ -89,5 +90,5 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
 def save_figure(path: Path, figure: 'Figure') -> None:
   """Writes a matplotlib figure as PNG. The file is whole or not there, even if the process is killed."""
-  with workdir.whole(path) as part:
+  with files.whole(path) as part:
     figure.savefig(part, format='png', dpi=110)

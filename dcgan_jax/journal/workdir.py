@@ -181,21 +181,8 @@ def forget_origin(workdir: Path) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
   """Writes the file, whole or not at all."""
-  with whole(path) as part:
+  with files.whole(path) as part:
     part.write_text(json.dumps(content, indent=2) + '\n')
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-  """Yields where to write a file so that it then is whole or not there, even if the process is killed."""
-  part = path.with_name(path.name + '.part')
-  try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    yield part
-    part.replace(path)
-  finally:
-    with contextlib.suppress(OSError):
-      part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

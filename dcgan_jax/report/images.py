@@ -50,8 +50,7 @@ def read(path: Path) -> Image.Image:
     InputError: it is none, or is damaged.
   """
   try:
-    files.size(path)
-    with Image.open(path, formats=decode.FORMATS) as picture:
+    with files.opened(path) as file, Image.open(file, formats=decode.FORMATS) as picture:
       return picture.convert('L' if picture.mode == 'L' else 'RGB')
   except decode.UNREADABLE as error:
     raise InputError(f'{path}: is no picture that can be read') from error

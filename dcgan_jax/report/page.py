@@ -8,7 +8,6 @@ from pathlib import Path
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError, printable
-from dcgan_jax.journal import workdir
 from dcgan_jax.report import charts, runs, scales, views
 
 TEMPLATES = Path(__file__).parent / 'templates'
@@ -105,7 +104,7 @@ def policy(style: str, script: str) -> str:
 
 def _write(target: Path, html: str, notes: Sequence[str]) -> None:
   """Writes the page, whole or not at all, and says so."""
-  with workdir.whole(target) as part:
+  with files.whole(target) as part:
     # The name of a file may hold bytes that are no text.
     part.write_text(html, encoding='utf-8', errors='backslashreplace', newline='\n')
   for note in notes:

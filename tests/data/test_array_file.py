@@ -61,7 +61,7 @@ def test_an_npy_is_mapped_and_not_copied(tmp_path, monkeypatch):
   images = _images('float32')
   source = open_source(_saved(tmp_path / 'a.npy', images), 'train', _fit(images))
   loaded = cache.load(source, 'a')
-  assert isinstance(loaded, np.memmap) and loaded.filename == tmp_path / 'a.npy'
+  assert isinstance(loaded, np.memmap) and loaded.filename == str(tmp_path / 'a.npy')
   assert not list(cache.folder().rglob('*.npy'))
   monkeypatch.setattr(array_file.ArrayFile, 'check', lambda self: pytest.fail('looked at all numbers again'))
   cache.load(source, 'a')
