@@ -4,6 +4,7 @@ import contextlib
 import threading
 import warnings
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -11,6 +12,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from dcgan_jax import files
 from dcgan_jax.errors import InputError
 from dcgan_jax.pixels import BYTES, Pixels
 
@@ -98,10 +100,25 @@ def check(field: str, fit: Fit) -> None:
     )
 
 
+@contextlib.contextmanager
+def opened(file: Path | IO[bytes]) -> Iterator[Image.Image]:
+  """Yields a picture whose header has been read; it is decoded when its pixels are first asked for.
+
+  Args:
+    file: the path of an ordinary file, or an open file.
+
+  Raises:
+    Exception: any of `UNREADABLE`, also when it is decoded.
+  """
+  stream = files.opened(file) if isinstance(file, Path) else contextlib.nullcontext(file)
+  with stream as opened, Image.open(opened, formats=FORMATS) as image:
+    yield image
+
+
 def read(file: Path | IO[bytes], fit: Fit) -> np.ndarray | None:
   """Returns the image of an encoded file, uint8 [H, W, channels]; None if it cannot be decoded."""
   try:
-    with Image.open(file, formats=FORMATS) as image, _turn(image):
+    with opened(file) as image, _turn(image):
       return fit(image)
   except UNREADABLE:
     return None
@@ -115,7 +132,7 @@ def _turn(image: Image.Image) -> contextlib.AbstractContextManager[object]:
 def is_image(path: Path) -> bool:
   """Returns whether a file begins like an image; only its header is read."""
   try:
-    with Image.open(path, formats=FORMATS):
+    with opened(path):
       return True
   except UNREADABLE:
     return False

@@ -53,36 +53,27 @@ def _frames(found: dict[int, Path], timing: Timing) -> Iterator[np.ndarray]:
     timing: the pace; the longer side is `timing.size`.
   """
   steps = sorted(found)
-  last = _read(found[steps[-1]])
+  last = pictures.read(found[steps[-1]])
+  mode, drawn = last.mode, last.size
+  size = timing.size or min(max(drawn), pace.SIZES[1])
+  line = max(16, round(size * CAPTION))
+  height = size - line if timing.size else size
 
   @functools.lru_cache(maxsize=2)
   def picture(number: int) -> np.ndarray:
     # The run may have gone on with another number of samples.
-    one = _read(found[steps[number]]).convert(last.mode).resize(last.size, Image.Resampling.NEAREST)
-    return pictures.to_array(one)
+    one = pictures.read(found[steps[number]]).convert(mode).resize(drawn, Image.Resampling.NEAREST)
+    array = pictures.to_array(one)
+    return pictures.fit(array, size, height) if max(drawn) > size else array
 
-  size = timing.size or min(max(last.size), pace.SIZES[1])
-  line = max(16, round(size * CAPTION))
   before, frame = None, None
   for number, weight in pace.through(len(steps), timing.frames, timing.fps):
     if frame is None or (number, weight) != before:
       image = picture(number)
       if weight:
         image = np.rint(image + np.float32(weight) * (picture(number + 1) - image.astype(np.float32)))
-      image = pictures.fit(image.astype(np.uint8), size, size - line if timing.size else size)
+      image = pictures.fit(image.astype(np.uint8), size, height)
       words = f'step {steps[number + round(weight)]:,}'
       caption = pictures.text(words, line, image.shape[1], image.shape[2], round(line * 0.7))
       before, frame = (number, weight), np.concatenate([image, caption])
     yield frame
-
-
-def _read(path: Path) -> Image.Image:
-  """Reads a picture as gray or RGB.
-
-  Raises:
-    InputError: it is broken.
-  """
-  try:
-    return pictures.read(path)
-  except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # of files that are none
-    raise InputError(f'{path}: is no picture that can be read: {error}; remove it') from error

@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
 from dcgan_jax import files
+from dcgan_jax.data import decode
+from dcgan_jax.errors import InputError
 from dcgan_jax.pixels import BYTES, Pixels
 
 SQUARE = 4  # pixels of a checkered ground
 CHECKS = (204, 255)  # its grays
+MOST_PIXELS = 2**25  # of a picture that is read from a file; a larger one is made smaller
+MOST_PIXELS_OF_A_GIF = 2**29  # of all its frames, because Pillow holds them in memory
 
 
 def drawable(images: np.ndarray, pixels: Pixels = BYTES) -> np.ndarray:
@@ -185,24 +189,44 @@ def save_gif(
   Args:
     path: of the GIF.
     frames: PNG files or arrays, uint8 [H, W, 1 or 3]; all are shown in the size of the last one.
-    most: how many frames the GIF has at most; of more, so many are chosen evenly.
+    most: how many frames the GIF has at most; of more, so many are chosen evenly. Very large ones are made
+      smaller.
     milliseconds: how long each frame is shown.
     hold: how long the last frame is shown, in milliseconds.
   """
   chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, most).round().astype(int))]
-  opened = [read(frame) if isinstance(frame, Path) else to_pillow(frame) for frame in chosen]
-  # The sizes differ if the run has gone on with another number of samples.
-  pictures = [picture.resize(opened[-1].size, Image.Resampling.NEAREST) for picture in opened]
-  durations = [milliseconds] * (len(pictures) - 1) + [hold]
-  options = {'save_all': True, 'append_images': pictures[1:], 'duration': durations, 'loop': 0}
+  last = _opened(chosen[-1])
+  scale = min(1, math.sqrt(MOST_PIXELS_OF_A_GIF / (len(chosen) * last.width * last.height)))
+  size = (max(1, math.floor(last.width * scale)), max(1, math.floor(last.height * scale)))
+  # The sizes differ if the run has gone on with another number of samples. One is read after the other.
+  pictures = (_opened(frame).resize(size, Image.Resampling.NEAREST) for frame in chosen)
+  durations = [milliseconds] * (len(chosen) - 1) + [hold]
+  options = {'save_all': True, 'append_images': pictures, 'duration': durations, 'loop': 0}
   with files.whole(path) as part:
-    pictures[0].save(part, 'GIF', optimize=False, **options)
+    next(pictures).save(part, 'GIF', optimize=False, **options)
+
+
+def _opened(frame: Path | np.ndarray) -> Image.Image:
+  """Returns the frame of a GIF."""
+  return read(frame) if isinstance(frame, Path) else to_pillow(frame)
 
 
 def read(path: Path) -> Image.Image:
-  """Reads a picture file as gray or RGB."""
-  with Image.open(path) as picture:
-    return picture.convert('L' if picture.mode == 'L' else 'RGB')
+  """Reads a picture file as gray or RGB, and makes one of more than `MOST_PIXELS` smaller.
+
+  Raises:
+    InputError: it is none, or is damaged.
+  """
+  try:
+    with decode.opened(path) as opened:
+      picture = opened.convert('L' if opened.mode == 'L' else 'RGB')
+  except UnidentifiedImageError as error:
+    formats = ', '.join(decode.FORMATS)
+    raise InputError(f'{path}: is no picture that can be read: it is none of {formats}; remove it') from error
+  except decode.UNREADABLE as error:
+    reason = getattr(error, 'strerror', None) or error
+    raise InputError(f'{path}: is no picture that can be read: {reason}; remove it') from error
+  return picture.reduce(math.ceil(math.sqrt(picture.width * picture.height / MOST_PIXELS)))
 
 
 def to_pillow(image: np.ndarray) -> Image.Image:

@@ -190,8 +190,9 @@ def said_if_not_written(path: Path) -> Iterator[None]:
   """Says in one line that something cannot be written, and goes on."""
   try:
     yield
-  except OSError as error:
-    print(f'{path}: cannot be written: {error.strerror or error}', file=sys.stderr, flush=True)
+  except (OSError, InputError) as error:
+    reason = getattr(error, 'strerror', None) or error
+    print(f'{path}: cannot be written: {reason}', file=sys.stderr, flush=True)
 
 
 def read_settings(workdir: Path) -> Settings:

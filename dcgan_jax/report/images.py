@@ -1,20 +1,17 @@
 """Pictures as a page holds them: in itself, recompressed as WebP, and no larger than there is room for."""
 
 import base64
-import functools
 import io
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from dcgan_jax import files
-from dcgan_jax.data import decode
 from dcgan_jax.errors import InputError
+from dcgan_jax.journal import pictures
 from dcgan_jax.report import curves
 
 GAP = 2  # pixels between the images of a grid before it is enlarged, see `journal.pictures.grid`
@@ -41,19 +38,6 @@ class Grid(NamedTuple):
   rows: int
   columns: int
   factor: int
-
-
-def read(path: Path) -> Image.Image:
-  """Reads a picture as gray or RGB.
-
-  Raises:
-    InputError: it is none, or is damaged.
-  """
-  try:
-    with files.opened(path) as file, Image.open(file, formats=decode.FORMATS) as picture:
-      return picture.convert('L' if picture.mode == 'L' else 'RGB')
-  except decode.UNREADABLE as error:
-    raise InputError(f'{path}: is no picture that can be read') from error
 
 
 def find_grid(picture: Image.Image, image_size: tuple[int, int]) -> Grid | None:
@@ -140,25 +124,18 @@ def frames(
   chosen = curves.evenly(list(enumerate(paths)), MOST_FRAMES)
   made: list[tuple[int, bytes]] = []
   notes: list[str] = []
-  with ThreadPoolExecutor() as pool:
-    for (i, _), result in zip(
-      chosen, pool.map(functools.partial(_frame, image_size=image_size), (p for _, p in chosen))
-    ):
-      if isinstance(result, str):
-        notes.append(result)
-      else:
-        made.append((i, result))
+  for i, path in chosen:  # one after the other, because they may be large
+    try:
+      made.append((i, _frame(pictures.read(path), image_size)))
+    except InputError as error:
+      notes.append(str(error))
   while sum(len(data) for _, data in made) > most and len(made) > 1:
     made = made[::-2][::-1]  # The last one stays.
   return [(i, address(data)) for i, data in made], notes
 
 
-def _frame(path: Path, image_size: tuple[int, int] | None) -> bytes | str:
-  """Returns a picture as WebP, or a note if it is damaged."""
-  try:
-    picture = read(path)
-  except InputError as error:
-    return str(error)
+def _frame(picture: Image.Image, image_size: tuple[int, int] | None) -> bytes:
+  """Returns a picture over training as WebP."""
   grid = find_grid(picture, image_size) if image_size else None
   if grid and image_size:
     picture = without_ground(picture, grid, image_size)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from dcgan_jax import settings
 from dcgan_jax.errors import InputError
+from dcgan_jax.journal import pictures
 from dcgan_jax.report import charts, configs, images, scales, versions
 from dcgan_jax.report.charts import Chart
 from dcgan_jax.report.configs import Difference
@@ -244,7 +245,7 @@ def _embed(run: Run, path: Path, room: int) -> Picture | None:
   """
   if not path.exists():
     return None
-  return images.embed(images.read(path), run.settings.data.size if run.settings else None, room)
+  return images.embed(pictures.read(path), run.settings.data.size if run.settings else None, room)
 
 
 def _frames(run: Run, attempt: _Attempts) -> list[tuple[int, str]]:

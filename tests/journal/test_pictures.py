@@ -1,10 +1,14 @@
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks import fuzz_inputs
 from dcgan_jax import pixels
+from dcgan_jax.errors import InputError
 from dcgan_jax.journal import pictures
 
 
@@ -133,6 +137,44 @@ def test_png_and_gif(tmp_path, channels):
       picture.seek(picture.n_frames - 1)
       np.testing.assert_allclose(np.asarray(picture.convert('L')), value, atol=2)
   assert not list(tmp_path.glob('*.part'))
+
+
+def test_only_pictures_are_read_and_what_else_there_is_is_one_line(tmp_path):
+  """Refuses at once what Pillow would give to Ghostscript, a pipe, and what takes gigabytes."""
+  Image.new('RGB', (9, 9)).save(tmp_path / 'eps.png', 'EPS')
+  os.mkfifo(tmp_path / 'pipe.png')
+  (tmp_path / 'bomb.png').write_bytes(fuzz_inputs.bomb(10_000, 9_999))
+  (tmp_path / 'zero.png').symlink_to('/dev/zero')
+  for name, reason in (
+    ('eps', 'it is none of PNG, JPEG, WEBP, BMP, GIF'),
+    ('pipe', 'is no ordinary file'),
+    ('zero', 'is no ordinary file'),
+    ('bomb', 'Image size .* exceeds limit'),
+    ('none', 'No such file or directory'),
+  ):
+    path = tmp_path / f'{name}.png'
+    with pytest.raises(InputError, match=f'^{path}: is no picture that can be read: {reason}.*; remove it$'):
+      pictures.read(path)
+
+
+def test_a_large_picture_is_made_smaller_as_it_is_read(tmp_path, monkeypatch):
+  pictures.save_png(tmp_path / 'x.png', np.full((20, 30, 3), 90, np.uint8))
+  assert pictures.read(tmp_path / 'x.png').size == (30, 20)
+  monkeypatch.setattr(pictures, 'MOST_PIXELS', 600)
+  assert pictures.read(tmp_path / 'x.png').size == (30, 20)
+  monkeypatch.setattr(pictures, 'MOST_PIXELS', 599)
+  smaller = pictures.read(tmp_path / 'x.png')
+  assert smaller.size == (15, 10) and (np.asarray(smaller) == 90).all()
+
+
+def test_large_frames_of_a_gif_are_made_smaller(tmp_path, monkeypatch):
+  monkeypatch.setattr(pictures, 'MOST_PIXELS_OF_A_GIF', 4 * 60)
+  frames = [tmp_path / f'{i}.png' for i in range(4)]
+  for i, path in enumerate(frames):
+    pictures.save_png(path, np.full((20, 30, 3), 60 * i, np.uint8))
+  pictures.save_gif(tmp_path / 'x.gif', frames)
+  with Image.open(tmp_path / 'x.gif') as gif:
+    assert (gif.size, gif.n_frames) == ((9, 6), 4)
 
 
 @given(
