@@ -3,6 +3,7 @@
 GANs of this kind usually collapse sooner or later. Losses do not tell it, but scores of samples do.
 """
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,7 +37,10 @@ def of_outputs(rows: Sequence[Row]) -> Signs:
   Returns:
     The sign 'saturated', or none.
   """
-  outputs = [row for row in rows[-2 * WINDOW :] if {'d_real', 'd_fake'} <= row.keys()][-WINDOW:]
+  latest = (row for row in reversed(rows) if {'d_real', 'd_fake'} <= row.keys())
+  outputs = list(itertools.islice(latest, WINDOW))[
+    ::-1
+  ]  # Rows of scores may be many more than those of losses.
   if len(outputs) < WINDOW:
     return {}
   gap = float(np.mean([row['d_real'] - row['d_fake'] for row in outputs]))

@@ -180,8 +180,8 @@ class Journal:
       save()
 
   def _heed_collapse(self) -> None:
-    """Looks for a sign of collapse for which the run is to end, if it is to."""
-    if self.plan.heeds_collapse:
+    """Looks for a sign of collapse for which the run is to end, if it is to and no row has had one yet."""
+    if self.plan.heeds_collapse and not self.collapse:  # Rows of programs in flight may have none any more.
       sign = ''
       if self._writer:
         self._writer.background.drain()

@@ -40,6 +40,8 @@ def test_d_has_won(gaps, saturated):
 def test_rows_of_scores_between_those_of_losses_do_not_count():
   rows = _outputs([0.99] * 10)
   assert collapse.of_outputs([*rows, *_scores([5.0], [0.5], [0])]) == collapse.of_outputs(rows) != {}
+  many = [row for each in rows for row in (*_scores([5.0] * 3, [0.5] * 3, [0] * 3), each)]
+  assert collapse.of_outputs(many) == collapse.of_outputs(rows)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import threading
 
 import jax
@@ -36,9 +37,9 @@ def state(tiny):
   return jax.jit(lambda: train_state.create(gan, 0))()
 
 
-def _open(folder):
+def _open(folder, plan=PLAN):
   draw = lambda state: lambda: np.zeros((8, 8, 1), np.uint8)  # noqa: E731
-  return contextlib.closing(Journal(folder, PLAN, draw, None))
+  return contextlib.closing(Journal(folder, plan, draw, None))
 
 
 def _record(log, state, steps):
@@ -89,3 +90,19 @@ def test_errors_of_the_writer_reach_the_loop(state, tmp_path, monkeypatch):
   with pytest.raises(ZeroDivisionError, match='in the thread'), _open(tmp_path) as log:
     _record(log, state, range(1, 5))
     log.finish(state)
+
+
+def test_a_collapse_that_was_seen_is_not_forgotten(state, tmp_path):
+  """D wins for ten rows, and the programs that were in flight by then have rows in which it has not."""
+  won = VALUES | {'d_real': jnp.float32(1.0), 'd_fake': jnp.float32(0.0)}
+  with _open(tmp_path, dataclasses.replace(PLAN, draw_every=0, save_every=0, heeds_collapse=True)) as log:
+    for step in range(1, 15):
+      values = won if step <= 10 else VALUES
+      log.record(state, step, values, values)
+    log.wait(5)
+    assert log.collapse == ''  # There are nine rows.
+    log.wait(4)
+    seen = log.collapse
+    log.finish(state.replace(step=jnp.int32(14)))
+  assert 'D has won' in seen and log.collapse == seen
+  assert [row['step'] for row in metrics.read(tmp_path / 'metrics.jsonl')] == [*range(1, 15)]
