@@ -1,7 +1,8 @@
 """Penalties on the gradient of the discriminator in its images, which keep it smooth where it judges.
 
-A penalty is of each image by itself: with batch norm in D a logit would depend on the other images. Its own
-gradient is a second derivative of the network, which `conv` computes by convolutions again.
+A penalty is of each input of D by itself, which is an image or, with packing, a pack of images: with batch
+norm in D a logit would depend on the other inputs. Its own gradient is a second derivative of the network,
+which `conv` computes by convolutions again.
 """
 
 from collections.abc import Callable
@@ -18,19 +19,20 @@ def judge(critic: Critic, images: Array, penalized: bool = True) -> tuple[Array,
   """Runs the critic, and computes the gradient of its logits from the same forward pass.
 
   Args:
-    critic: the discriminator; its logits are [B], or fewer if it judges packs of images.
+    critic: the discriminator; its logits are [B / packing], one for each `packing` images after one another.
     images: float [B, H, W, C].
     penalized: whether the gradient is wanted.
 
   Returns:
-    The logits; what else the critic returns; and the squared gradient norm of each image, float32 [B], of the
-    logits' sum in the images, or zero if it is not wanted.
+    The logits; what else the critic returns; and the squared norm of each logit's gradient in its images,
+    float32 [B / packing], or zero if it is not wanted.
   """
   if not penalized:
     return *critic(images), jnp.zeros(())
   logits, pull_back, other = jax.vjp(critic, images, has_aux=True)
   (gradient,) = pull_back(jnp.ones_like(logits))
-  return logits, other, jnp.square(gradient.astype(jnp.float32)).sum((1, 2, 3))
+  of_images = jnp.square(gradient.astype(jnp.float32)).sum((1, 2, 3))
+  return logits, other, of_images.reshape(len(logits), -1).sum(1)
 
 
 def zero_centred(squared_norms: Array) -> Array:
@@ -49,12 +51,13 @@ def one_centred(squared_norms: Array) -> Array:
 
 
 def between(real: Array, fake: Array, keys: Array) -> Array:
-  """Draws a point on the line between each real image and a fake one, uniformly.
+  """Draws a point on the line between each real input of D and a fake one, uniformly.
 
   Args:
     real: float [B, H, W, C].
     fake: likewise.
-    keys: random keys [B].
+    keys: a random key for each input, [B / packing].
   """
-  shares = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
+  shares = jax.vmap(jax.random.uniform)(keys)
+  shares = jnp.repeat(shares, len(real) // len(keys))[:, None, None, None]
   return shares * real + (1.0 - shares) * fake

@@ -213,7 +213,7 @@ def discriminator_update(
         penalty = recipe.r1 * regularizers.zero_centred(r1) + recipe.r2 * regularizers.zero_centred(r2)
         if recipe.gradient_penalty:
           key = jax.random.fold_in(part.discriminator_key, 2)
-          keys = _global_keys(key, len(part.real), gan.generator.axis_name)
+          keys = _global_keys(key, len(real), gan.generator.axis_name)
           between = regularizers.between(part.real, fakes.images, keys)
           _, _, norms = regularizers.judge(critic, between)
           penalty += recipe.gradient_penalty * regularizers.one_centred(norms)

@@ -15,7 +15,7 @@ from dcgan_jax import experiment, settings, train_state
 from dcgan_jax.errors import InputError
 from dcgan_jax.losses import LOSSES
 from dcgan_jax.models import Discriminator, Generator, pack
-from dcgan_jax.train_step import Recipe, make_train_step
+from dcgan_jax.train_step import Keys, Recipe, make_train_step
 
 GENERATOR = Generator(
   widths=(8, 6),
@@ -34,6 +34,7 @@ ADDITIONS = {
   'spectral norm': ({'spectral_norm': True}, {'loss': LOSSES['hinge']}),
   'packing': ({'packing': 2}, {}),
   'augmentation': ({}, {'augment': ('color', 'translation', 'cutout')}),
+  'packing, gradient penalty': ({'packing': 2}, {'loss': LOSSES['wasserstein'], 'gradient_penalty': 10.0}),
   'all': (
     {'packing': 2, 'spectral_norm': True},
     {'loss': LOSSES['relativistic'], 'r1': 1.0, 'r2': 1.0, 'augment': ('color', 'cutout')},
@@ -68,7 +69,7 @@ def test_four_devices_equal_one(name):
   _assert_close(four.discriminator, one.discriminator, 1e-4, 1e-5)
   _assert_close(four.generator, one.generator, 1e-4, 1e-5)
   _assert_close(many_metrics, metrics, 1e-4, 1e-5)
-  assert ('penalty' in metrics) == (name in ('r1 and r2', 'gradient penalty', 'all'))
+  assert ('penalty' in metrics) == any(x in ADDITIONS[name][1] for x in ('r1', 'gradient_penalty'))
 
 
 @pytest.mark.slow
@@ -128,6 +129,32 @@ def test_relativistic_step_is_the_textbooks():
   _assert_close(got_g, want_g, 1e-3, 1e-6)
   penalty = squares(state.discriminator.params, real) + 0.25 * squares(state.discriminator.params, fake)
   np.testing.assert_allclose(metrics['penalty'], penalty, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('packing', [1, 2])
+@pytest.mark.parametrize('kind', ['r1', 'r2', 'gradient_penalty'])
+def test_penalties_are_of_the_gradient_of_each_logit_in_all_that_it_judges(kind, packing):
+  """Compares with gradients that are taken of one logit at a time, in the images of its pack."""
+  gan = gan_of((GENERATOR, PLAIN.clone(packing=packing)), lenient(optax.sgd(1e-2)), 5)
+  state = jax.jit(functools.partial(train_state.create, gan, 0))()
+  recipe = Recipe(order='simultaneous', **{kind: 3.0})
+  _, metrics = jax.jit(make_train_step(gan, recipe))(state, _images(8))
+
+  real = jnp.asarray(_images(8), jnp.float32) / 127.5 - 1
+  key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+  keys = Keys(*jax.random.split(key, 6)).of_pass(0)
+  z = gan.latents.sample(keys.z, jnp.arange(8))
+  fake = gan.generator.apply(state.generator.variables, z, train=True, mutable=['batch_stats'])[0]
+  key = jax.random.fold_in(keys.discriminator_dropout, 2)
+  shares = [jax.random.uniform(jax.random.fold_in(key, i // packing)) for i in range(8)]
+  between = jnp.stack([a * x + (1 - a) * y for a, x, y in zip(shares, real, fake)])
+
+  slope = jax.jit(jax.grad(lambda x: gan.discriminator.apply(state.discriminator.variables, x)[0][0]))
+  judged = {'r1': real, 'r2': fake, 'gradient_penalty': between}[kind]
+  norms = np.array([np.linalg.norm(slope(judged[i : i + packing])) for i in range(0, 8, packing)])
+  want = 3 * np.mean((norms - 1) ** 2) if kind == 'gradient_penalty' else 1.5 * np.mean(norms**2)
+  np.testing.assert_allclose(metrics['penalty'], want, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -70,3 +70,14 @@ def test_points_between_lie_on_the_line():
   shares = np.asarray(regularizers.between(real, fake, keys))
   np.testing.assert_array_equal(shares, np.broadcast_to(shares[:, :1, :1], shares.shape))
   assert 0 <= shares.min() < 0.02 and 0.98 < shares.max() <= 1 and abs(shares.mean() - 0.5) < 0.04
+
+
+def test_the_images_of_a_pack_have_one_point_on_the_line():
+  """It is the pack that D judges, so that the line is one between two packs (PacGAN with WGAN-GP)."""
+  real, fake = jnp.zeros((6, 2, 2, 1)), jnp.ones((6, 2, 2, 1))
+  keys = jax.random.split(jax.random.key(0), 3)
+  shares = np.asarray(regularizers.between(real, fake, keys)).reshape(3, 2, 4)
+  np.testing.assert_array_equal(shares, np.broadcast_to(shares[:, :1, :1], shares.shape))
+  assert len(np.unique(shares)) == 3
+  alone = np.asarray(regularizers.between(real[:3], fake[:3], keys))
+  np.testing.assert_array_equal(alone[:, 0, 0, 0], shares[:, 0, 0])

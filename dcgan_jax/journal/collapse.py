@@ -37,6 +37,7 @@ def of_outputs(rows: Sequence[Row]) -> Signs:
   Returns:
     The sign 'saturated', or none.
   """
+  # There may be many more rows of scores.
   latest = (row for row in reversed(rows) if {'d_real', 'd_fake'} <= row.keys())
   outputs = list(itertools.islice(latest, WINDOW))[
     ::-1
