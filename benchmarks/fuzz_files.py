@@ -39,9 +39,10 @@ def class_files(random: Random, folder: Path) -> Act:
   from dcgan_jax.journal import workdir
 
   content = {'names': pick(random, [['a', 'b'], inputs.value(random), [text(random)] * 3])}
+  content |= pick(random, [{}, {'counts': [3, 5]}, {'counts': inputs.value(random)}])
   encoded = json.dumps(content if random.random() < 0.8 else inputs.value(random)).encode()
   write(folder / 'classes.json', spoil(random, encoded) if random.random() < 0.5 else encoded)
-  return lambda: workdir.read_classes(folder)
+  return lambda: workdir.read_class_counts(folder)
 
 
 def metrics_files(random: Random, folder: Path) -> Act:

@@ -67,6 +67,15 @@ class Experiment:
       )
     return numbers, names
 
+  @property
+  def latents(self) -> Latents:
+    """The latents of G, with the number of training images of each class, for which those are opened."""
+    if self.classes is None:
+      return self.gan.latents
+    numbers, names = self.classes
+    counts = np.bincount(numbers, minlength=len(names)).tolist()
+    return dataclasses.replace(self.gan.latents, counts=tuple(counts))
+
   def initial_state(self) -> GanState:
     """Makes the state before the first step; to be compiled, or asked for its shapes by `jax.eval_shape`."""
     return train_state.create(self.gan, self.settings.seed, ema=self.recipe.ema_decay > 0)
@@ -98,8 +107,8 @@ class Experiment:
     )
 
 
-def build(settings: Settings) -> Experiment:
-  """Returns the parts of a run with these settings."""
+def build(settings: Settings, counts: tuple[int, ...] = ()) -> Experiment:
+  """Returns the parts of a run with these settings and, if known, so many training images of each class."""
   shared = {key: getattr(settings.train, key) for key in ('dtype', 'fast_conv', 'sync_norm')}
   shared['classes'] = settings.data.classes
   numbers = pixels.of(settings.data.dtype, settings.data.value_range, settings.data.transparent)
@@ -110,7 +119,7 @@ def build(settings: Settings) -> Experiment:
     Discriminator(**vars(settings.discriminator), **shared),
     train_state.make_optimizer(**vars(settings.generator_optimizer)),
     train_state.make_optimizer(**vars(settings.discriminator_optimizer)),
-    Latents(**vars(settings.latent), classes=settings.data.classes),
+    Latents(**vars(settings.latent), classes=settings.data.classes, counts=counts),
     numbers,
   )
   chosen = {key: value for key, value in vars(settings.train).items() if key in _RECIPE_KEYS}
@@ -154,9 +163,15 @@ def open_run(folder: Path, checkpoint: str) -> TrainedRun:
     checkpoint: 'last', 'best' by score, or the number of a step.
 
   Raises:
-    InputError: there is no run, or no such checkpoint, in the folder.
+    InputError: there is no run, or no such checkpoint, in the folder, or its classes are of another run.
   """
-  experiment = build(workdir.read_settings(folder))
+  settings, names = workdir.read_settings(folder), workdir.read_classes(folder)
+  if names and len(names) != settings.data.classes:
+    raise InputError(
+      f'{folder / "classes.json"}: has {len(names)} names, and data.classes={settings.data.classes} in '
+      'config.json; the two are not of the same run'
+    )
+  experiment = build(settings, workdir.read_class_counts(folder))
   shapes = jax.eval_shape(experiment.initial_state)
   sharding = parallel.replicated(parallel.all_devices())
   step, state = checkpoints.restore_any(folder / 'checkpoints', checkpoint, shapes, sharding)

@@ -44,11 +44,13 @@ class Latents:
     size: how many numbers each z has.
     prior: the distribution that z is drawn from, 'normal' | 'uniform'.
     classes: how many classes the generator is told apart; 0 for none. A one-hot vector then follows each z.
+    counts: images of each class that it learns from; () where they are not known, and taken to be equal.
   """
 
   size: int = 100
   prior: str = 'normal'
   classes: int = 0
+  counts: tuple[int, ...] = ()
 
   @property
   def width(self) -> int:
@@ -59,12 +61,24 @@ class Latents:
     """Draws z alone, float32 [N, size]; see the function `sample`."""
     return sample(key, indices, self.size, self.prior)
 
-  def sample(self, key: Array, indices: Array) -> Array:
-    """Draws z and a class for each, uniformly, float32 [N, width]; each is a function of its index alone."""
+  def sample(self, key: Array, indices: Array, as_trained: bool = False) -> Array:
+    """Draws z and a class for each; each is a function of the key and of its index alone.
+
+    Args:
+      key: a JAX random key.
+      indices: integers [N].
+      as_trained: draw classes as often as training does, rather than each equally often.
+
+    Returns:
+      The latents, float32 [N, width].
+    """
     z = self.noise(key, indices)
     if not self.classes:
       return z
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 2**32 - 1), jnp.asarray(indices))
+    if as_trained and len(set(self.counts)) > 1:
+      shares = jnp.asarray(np.array(self.counts) / sum(self.counts), jnp.float32)
+      return self.of_classes(z, jax.vmap(lambda k: jax.random.choice(k, self.classes, p=shares))(keys))
     return self.of_classes(z, jax.vmap(lambda k: jax.random.randint(k, (), 0, self.classes))(keys))
 
   def of_classes(self, z: Array, classes: Array) -> Array:

@@ -26,14 +26,17 @@ def of_latents(
 
 
 def population(latents: Latents, seed: int, num: int | None = None) -> tuple[Array, ...]:
-  """Returns `num` latents of a seed, a multiple of 100 and by default 10,000, in batches."""
+  """Returns `num` latents of a seed, a multiple of 100 and by default 10,000, in batches.
+
+  Their classes are as frequent as in training, whose population it is that G learns to make images of.
+  """
   return _drawn(latents, seed, num or SAMPLES)
 
 
 @functools.lru_cache(1)  # They are wanted for each layer, and in training again and again.
 def _drawn(latents: Latents, seed: int, num: int) -> tuple[Array, ...]:
   groups = jnp.arange(num).reshape(-1, BATCH_SIZE)
-  return tuple(latents.sample(jax.random.key(seed), indices) for indices in groups)
+  return tuple(latents.sample(jax.random.key(seed), indices, as_trained=True) for indices in groups)
 
 
 def estimate(

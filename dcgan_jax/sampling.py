@@ -146,9 +146,11 @@ class Sampler:
       measured = with_population(self._generator, self.latents, self._variables)['batch_stats']
       return {f'{norm}/{key}': np.asarray(x) for norm, both in measured.items() for key, x in both.items()}
 
-    # Another generator has another file, also if it is of the same step of a run that was begun anew.
-    parameters = b''.join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(self._variables['params']))
-    name = f'{self.step}-{hashlib.sha256(parameters).hexdigest()[:16]}.npz'
+    # Another generator has another file, also if it is of the same step of a run that was begun anew, and so
+    # has another population.
+    measured_on = [*jax.tree.leaves(self._variables['params']), np.array(self.latents.counts, np.int64)]
+    content = b''.join(np.asarray(array).tobytes() for array in measured_on)
+    name = f'{self.step}-{hashlib.sha256(content).hexdigest()[:16]}.npz'
     shapes = {
       f'{norm}/{key}': x.shape
       for norm, both in self._variables['batch_stats'].items()
@@ -228,18 +230,8 @@ def of_run(run: experiment.TrainedRun, folder: Path) -> Sampler:
   Args:
     run: a run and one of its checkpoints.
     folder: its workdir.
-
-  Raises:
-    InputError: the names of its classes are not those of the run.
   """
-  gan = run.experiment.gan
-  names = workdir.read_classes(folder)
-  if names and len(names) != gan.latents.classes:
-    raise InputError(
-      f'{folder / "classes.json"}: has {len(names)} names, and data.classes={gan.latents.classes} in '
-      'config.json; the two are not of the same run'
-    )
-  variables = run.state.sampling_variables
+  gan, variables, names = run.experiment.gan, run.state.sampling_variables, workdir.read_classes(folder)
   sampler = Sampler(gan.generator, variables, gan.latents, run.step, names, folder, gan.pixels)
   sampler.statistics = run.experiment.settings.sample.statistics
   return sampler

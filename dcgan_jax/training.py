@@ -60,9 +60,10 @@ def run(
     with parallel.main_first():  # What is downloaded or written at the start is done by process 0 alone.
       source = parts.source
       names = parts.classes[1] if parts.classes else ()
+      counts = parts.latents.counts
       if parallel.is_main():
         until_the_end.enter_context(lock.held(folder))
-      workdir.write_settings(folder, chosen, names)
+      workdir.write_settings(folder, chosen, names, counts)
     while not _run(with_halved_rates(parts, folder), folder, len(source), profile, init_from):
       pass
     if chosen.log.report and parallel.is_main():
@@ -244,7 +245,7 @@ def _draw(parts: Experiment) -> journal.Draw:
   make_images: Any = jax.jit(
     sampling.make_images(parts.gan.generator, 'stored', pixels), compiler_options=conv.compiler_options()
   )
-  latents = parts.gan.latents
+  latents = parts.latents
   z, columns = latents.draw_grid(parts.settings.seed, parts.settings.sample.num)
 
   def draw(state: GanState) -> Picture:

@@ -229,6 +229,8 @@ def told(digits_classifier, tmp_path_factory):
 
 @pytest.mark.slow
 def test_images_of_a_class_on_request(told, tmp_path, call_main):
+  classes = json.loads((told / 'classes.json').read_text())
+  assert classes['names'] == list('0123456789') and sum(classes['counts']) == 1797
   rows = (told / 'metrics.jsonl').read_text().splitlines()
   assert any(0 <= json.loads(row).get('agreement', -1) <= 1 for row in rows)
   run = dcgan_jax.load(told)

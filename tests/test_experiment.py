@@ -1,10 +1,12 @@
 import jax
 import numpy as np
 import pytest
+from conftest import untrained_run
 
 from configs import celeba, digits, mnist, svhn
 from dcgan_jax import experiment, settings
 from dcgan_jax.errors import InputError
+from dcgan_jax.journal import workdir
 from dcgan_jax.latents import Latents
 from dcgan_jax.losses import LOSSES
 from dcgan_jax.train_step import Recipe
@@ -46,6 +48,18 @@ def test_the_train_step_takes_the_initial_state(config):
   assert jax.tree.structure(after) == jax.tree.structure(before)
   assert jax.tree.leaves(after) == jax.tree.leaves(before)
   assert {leaf.shape for leaf in jax.tree.leaves(metrics)} == {()}
+
+
+def test_latents_know_how_often_the_data_has_each_class(tmp_path):
+  parts = experiment.build(settings.check(digits.get_config()))
+  assert parts.latents == parts.gan.latents and parts.latents.counts == ()
+  folder = untrained_run(tmp_path / 'run', {'data.classes': 10})
+  parts = experiment.build(workdir.read_settings(folder))
+  counts = parts.latents.counts
+  assert counts == (178, 182, 177, 183, 181, 182, 181, 179, 174, 180) and parts.gan.latents.counts == ()
+  assert experiment.open_run(folder, 'last').experiment.gan.latents == Latents(10, classes=10)  # an old run
+  workdir.write_settings(folder, parts.settings, 'abcdefghij', counts)
+  assert experiment.open_run(folder, 'last').experiment.gan.latents == parts.latents
 
 
 def test_a_run_is_opened(untrained, tmp_path):

@@ -134,3 +134,17 @@ def test_turn_moves_the_one_mean_to_the_other():
   b = latents.sample(jax.random.key(1), jnp.arange(5), 10)
   np.testing.assert_allclose(a.mean(0) + latents.turn(a, b), b.mean(0), atol=1e-6)
   np.testing.assert_array_equal(latents.turn(a, b), -latents.turn(b, a))
+
+
+def test_classes_as_in_training_have_the_shares_of_the_data():
+  key, index = jax.random.key(3), jnp.arange(3000)
+  known = latents.Latents(5, classes=4, counts=(900, 0, 90, 10))
+  drawn = np.asarray(known.sample(key, index, as_trained=True))
+  np.testing.assert_allclose(drawn[:, 5:].mean(0), [0.9, 0, 0.09, 0.01], atol=0.015)
+  assert drawn[:, 6].max() == 0 and (drawn[:, 5:].sum(1) == 1).all()
+  uniform = np.asarray(known.sample(key, index))
+  np.testing.assert_array_equal(drawn[:, :5], uniform[:, :5])
+  np.testing.assert_array_equal(drawn[[7, 42]], known.sample(key, jnp.array([7, 42]), as_trained=True))
+  for counts in ((), (7, 7, 7, 7)):  # Where all are the same, the classes are those of samples.
+    same = latents.Latents(5, classes=4, counts=counts)
+    np.testing.assert_array_equal(same.sample(key, index, as_trained=True), uniform)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from dcgan_jax import norm_statistics
+from dcgan_jax.latents import Latents
 from dcgan_jax.models import Discriminator, Generator
 
 
@@ -38,3 +39,18 @@ def test_a_network_without_batch_norm_has_none():
   discriminator = Discriminator((4,), (2,), (False,))
   params = jax.jit(discriminator.init)(jax.random.key(0), images)['params']
   assert norm_statistics.estimate(discriminator, params, {}, lambda: [images]) == {}
+
+
+def test_a_population_has_the_classes_of_the_data():
+  """Compares the mean of the first layer, in which each class has an input of its own, with the shares."""
+  generator = Generator(
+    (5, 4), (2, 2), (True, True), image_size=(8, 8), channels=1, classes=2, condition='concat'
+  )
+  params = jax.jit(generator.init)(jax.random.key(0), np.zeros((1, 5)))['params']
+  of_classes = np.zeros((5, 20), np.float32)
+  of_classes[4] = 1.0  # The layer's output is whether it is told the second class.
+  params = params | {'dense': {'kernel': of_classes}}
+  for counts, share in (((150, 50), 0.25), ((), 0.5)):
+    latents = Latents(3, classes=2, counts=counts)
+    stats = norm_statistics.of_latents(generator, params, latents, num=2000)
+    np.testing.assert_allclose(stats['norm0']['mean'], share, atol=0.03)

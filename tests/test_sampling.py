@@ -151,6 +151,27 @@ def test_a_run_can_be_one_of_population_statistics(tmp_path):
   assert np.abs(shown - pictures.zoom(pictures.grid(made))[..., 0]).max() <= 1
 
 
+@pytest.mark.slow
+def test_population_statistics_are_those_of_the_shares_of_the_classes(tmp_path, monkeypatch):
+  """They are measured again where they are of other shares."""
+  monkeypatch.setattr(norm_statistics, 'SAMPLES', 400)
+  folder = untrained_run(tmp_path, {'data.classes': 10})
+  chosen = workdir.read_settings(folder)
+  made = []
+  for counts in ((), (910, *[10] * 9), (*[10] * 9, 910), (910, *[10] * 9)):
+    workdir.write_settings(folder, chosen, 'abcdefghij', counts)
+    made.append(dcgan_jax.load(folder).sample(5, 3, 'population'))
+    opened = experiment.open_run(folder, 'last')
+    generator, variables = opened.experiment.gan.generator, opened.state.sampling_variables
+    want = sampling.with_population(generator, Latents(10, classes=10, counts=counts), variables)
+    z = dcgan_jax.load(folder).latents.draw(3, 5)
+    want = jax.jit(generator.apply)(want, z)
+    assert np.abs(made[-1] - (np.asarray(want) + 1) * 127.5).max() < 0.6
+  np.testing.assert_array_equal(made[1], made[3])
+  assert (made[0] != made[1]).any() and (made[1] != made[2]).any()
+  assert len(list((folder / 'statistics').iterdir())) == 3
+
+
 def test_names_of_classes_of_another_run_are_refused(tmp_path):
   folder = untrained_run(tmp_path)
   (folder / 'classes.json').write_text('{"names": ["a", "b"]}')

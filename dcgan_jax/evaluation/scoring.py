@@ -86,7 +86,7 @@ def make(experiment: Experiment, mesh: Mesh, folder: Path | None = None) -> Scor
 
   make_images = sampling.make_images(experiment.gan.generator, 'stored', experiment.gan.pixels)
   generate = parallel.map_rows(make_images, mesh)
-  seed, latents = experiment.settings.seed, experiment.gan.latents
+  seed, latents = experiment.settings.seed, experiment.latents
   asked = classes_like_data(experiment, num, seed)
   z = latents.draw(seed, num)
   if asked is not None:

@@ -15,6 +15,7 @@ from flax import traverse_util
 from dcgan_jax import experiment, files, sampling, settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import safetensors
+from dcgan_jax.journal import workdir
 from dcgan_jax.settings import Settings
 
 CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
@@ -31,12 +32,14 @@ class Model(NamedTuple):
     step: of training.
     classes: names of those that it is told; () if it is told none.
     statistics: of batch norm that the file has: 'stored' | 'population'.
+    counts: training images of each class; () where they are not known.
   """
 
   settings: Settings
   step: int
   classes: tuple[str, ...]
   statistics: str
+  counts: tuple[int, ...] = ()
 
   def to_json(self) -> dict[str, Any]:
     """Returns the content of config.json."""
@@ -45,6 +48,7 @@ class Model(NamedTuple):
       'format': FORMAT,
       'step': self.step,
       'classes': list(self.classes),
+      'counts': list(self.counts),
       'statistics': self.statistics,
       'settings': dataclasses.asdict(self.settings),
     }
@@ -82,7 +86,7 @@ def is_ours(folder: Path) -> bool:
 def _open(folder: Path) -> sampling.Sampler:
   """Returns the generator of a folder for the Hub."""
   model = _read_config(folder / CONFIG)
-  parts = experiment.build(model.settings)
+  parts = experiment.build(model.settings, model.counts)
   shapes = jax.eval_shape(parts.initial_state).generator.variables
   variables = _read_weights(folder / WEIGHTS, shapes)
   gan = parts.gan
@@ -117,7 +121,8 @@ def _read_config(path: Path) -> Model:
     raise InputError(f'{path}: has no list "classes" of names; copy it from where it was made')
   if names and len(names) != chosen.data.classes:
     raise InputError(f'{path}: has the names of {len(names)} classes, and data.classes={chosen.data.classes}')
-  return Model(chosen, step, tuple(names), str(content.get('statistics')))
+  counts = workdir.checked_counts(path, content, names)
+  return Model(chosen, step, tuple(names), str(content.get('statistics')), counts)
 
 
 def _read_weights(path: Path, shapes: Any) -> Any:

@@ -55,9 +55,8 @@ def run(folder: Path, checkpoint: str, asked: Asked) -> None:
   generator = exporting.network_of(trained, folder, 'generator', asked.statistics)
   discriminator = exporting.network_of(trained, folder, 'discriminator')
   statistics = generator.about['statistics']
-  model = loading.Model(
-    without_paths(trained.experiment.settings), trained.step, workdir.read_classes(folder), statistics
-  )
+  chosen, counts = without_paths(trained.experiment.settings), trained.experiment.gan.latents.counts
+  model = loading.Model(chosen, trained.step, workdir.read_classes(folder), statistics, counts)
   variables = {'generator': generator.variables, 'discriminator': discriminator.variables}
   picture = _grid(sampling.of_run(trained, folder), trained.experiment.settings, statistics)
   average = generator.about['moving_average']

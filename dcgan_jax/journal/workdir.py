@@ -2,7 +2,7 @@
 
 config.json           the settings
 classifier.npz        the classifier that its scores are by, see `evaluation.learned`
-classes.json          names of the classes, if the networks are told them
+classes.json          names of the classes and the number of images of each, if the networks are told them
 init_from.json        the run that it took its networks from at its beginning, if any, and what it took
 metrics.jsonl         a row of metrics a line
 tensorboard/          the same as events
@@ -29,7 +29,7 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,8 +102,16 @@ def _numbered(folder: Path) -> bool:
   )
 
 
-def write_settings(workdir: Path, chosen: Settings, classes: Sequence[str] = ()) -> None:
-  """Makes the folder and writes config.json, and classes.json if there are classes, whole or not at all.
+def write_settings(
+  workdir: Path, chosen: Settings, classes: Sequence[str] = (), counts: Sequence[int] = ()
+) -> None:
+  """Makes the folder and writes config.json, and classes.json if there are classes, each whole or not at all.
+
+  Args:
+    workdir: of the run.
+    chosen: the settings.
+    classes: names of those that the networks are told.
+    counts: training images of each; () where they are not known.
 
   Raises:
     InputError: the folder cannot be written.
@@ -112,7 +120,9 @@ def write_settings(workdir: Path, chosen: Settings, classes: Sequence[str] = ())
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / 'config.json', dataclasses.asdict(chosen))
     if classes:
-      write_json(workdir / 'classes.json', {'names': list(classes)})
+      write_json(
+        workdir / 'classes.json', {'names': list(classes)} | ({'counts': list(counts)} if counts else {})
+      )
   except OSError as error:
     raise InputError(
       f'workdir={workdir}: cannot be written: {error.strerror}; choose another --workdir'
@@ -128,15 +138,48 @@ def read_classes(workdir: Path) -> tuple[str, ...]:
   path = workdir / 'classes.json'
   if not path.exists():
     return ()
-  try:
-    names = files.read_json(path)['names']
-  except (KeyError, TypeError):
-    names = None
+  content = files.read_json(path)
+  names = content.get('names') if isinstance(content, dict) else None
   if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
     raise InputError(
       f'{path}: has no list "names" of the names of the classes; copy it from where it was made'
     )
   return tuple(names)
+
+
+def read_class_counts(workdir: Path) -> tuple[int, ...]:
+  """Returns how many training images a run has of each class; () if it has no classes, or is an old one.
+
+  Raises:
+    InputError: the file with the numbers is broken.
+  """
+  names = read_classes(workdir)
+  return (
+    checked_counts(workdir / 'classes.json', files.read_json(workdir / 'classes.json'), names)
+    if names
+    else ()
+  )
+
+
+def checked_counts(path: Path, content: Mapping[str, Any], names: Sequence[str]) -> tuple[int, ...]:
+  """Returns the entry 'counts' of a file, the images of each class; () if it has none.
+
+  Args:
+    path: of the file.
+    content: of it.
+    names: of the classes.
+
+  Raises:
+    InputError: they are no such numbers.
+  """
+  counts = content.get('counts', [])
+  known = isinstance(counts, list) and all(type(count) is int and 0 <= count < 2**31 for count in counts)
+  if not known or (counts and (len(counts) != len(names) or not any(counts))):
+    raise InputError(
+      f'{path}: "counts" must be how many images there are of each of the {len(names)} classes; copy it from '
+      'where it was made'
+    )
+  return tuple(counts)
 
 
 def write_origin(workdir: Path, origin: Origin, content: dict[str, Any]) -> None:

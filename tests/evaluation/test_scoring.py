@@ -3,9 +3,10 @@
 import jax
 import numpy as np
 import pytest
+from conftest import narrow
 
 from configs import digits
-from dcgan_jax import experiment, parallel, settings
+from dcgan_jax import experiment, parallel, sampling, settings, training
 from dcgan_jax.evaluation import extractors, scoring
 from dcgan_jax.evaluation.extractors import Extractor
 
@@ -46,3 +47,19 @@ def test_a_scorer_says_how_it_scores(by_pixels, num, statistics, split, said):
 def test_the_protocol_of_inception_has_its_file_and_the_resizer():
   protocol = extractors.of_inception({}, 'pytorch').protocol
   assert protocol == 'features=inception weights=6726825d resizer=pytorch'
+
+
+def test_scores_and_pictures_take_the_population_of_the_data(by_pixels, monkeypatch):
+  """Both measure the statistics of G with classes that are as frequent as in the data."""
+  parts = experiment.build(narrow('digits', {'data.classes': 10, 'sample.statistics': 'population'}))
+  seen = []
+
+  def with_population(generator, latents, variables):
+    seen.append(latents.counts)
+    return variables
+
+  monkeypatch.setattr(sampling, 'with_population', with_population)
+  state = parts.first_state(parallel.replicated(parallel.all_devices()))
+  scoring.make(parts, parallel.all_devices())(state)
+  training._draw(parts)(state)
+  assert seen == [(178, 182, 177, 183, 181, 182, 181, 179, 174, 180)] * 2

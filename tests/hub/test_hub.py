@@ -37,7 +37,7 @@ def written(tmp_path_factory):
   keys = {'data.classes': 10, 'sample.statistics': 'population', 'train.ema_decay': 0.9}
   untrained_run(folder, keys)
   names = ['zero', HOSTILE, *'23456789']
-  workdir.write_json(folder / 'classes.json', {'names': names})
+  workdir.write_json(folder / 'classes.json', {'names': names, 'counts': [910, *[10] * 9]})
   report = {
     'images': f'step 0 of {folder}, seed 0',
     'num': 50,
@@ -60,6 +60,9 @@ def test_the_folder_gives_the_pixels_of_the_run(written):
   np.testing.assert_array_equal(ours.sample(2, label='zero'), theirs.sample(2, label='zero'))
   stored = theirs.sample(5, seed=3, statistics='stored')
   assert (stored != ours.sample(5, seed=3)).any()  # The statistics of the population are in the file.
+  assert ours.latents == theirs.latents and ours.latents.counts[0] == 910
+  again = ours.sample(5, seed=3, statistics='population')  # measured once more, with the same shares
+  np.testing.assert_array_equal(again, theirs.sample(5, seed=3, statistics='population'))
 
 
 def test_the_folder_has_both_networks(written):
@@ -201,6 +204,10 @@ DAMAGE = [
   (_config(step='1'), "step='1': must be a whole number"),
   (_config(classes=['a']), 'has the names of 1 classes, and data.classes=10'),
   (_config(classes='abc'), 'has no list "classes"'),
+  (
+    _config(counts=[1, 2]),
+    'config.json: "counts" must be how many images there are of each of the 10 classes',
+  ),
   (_cut, 'model.safetensors: is damaged or no file of safetensors'),
   (_write('model.safetensors', b''), 'model.safetensors: is damaged or no file of safetensors'),
   (lambda folder: (folder / 'model.safetensors').unlink(), 'model.safetensors: cannot be read: No such file'),

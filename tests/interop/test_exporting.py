@@ -118,6 +118,6 @@ def test_files_describe_themselves(files, untrained):
   with safetensors.safe_open(files / 'generator.safetensors', 'np') as file:
     assert file.metadata() == {prop.key: prop.value for prop in props}
     about = {name: json.loads(text) for name, text in file.metadata().items()}
-  assert about['latents'] == {'size': 10, 'prior': 'normal', 'classes': 0}
+  assert about['latents'] == {'size': 10, 'prior': 'normal', 'classes': 0, 'counts': []}
   assert (about['network'], about['run'], about['step']) == ('generator', untrained.name, 0)
   assert about['image_shape'] == [8, 8, 1] and about['classes'] == []

@@ -13,6 +13,8 @@ def test_settings_are_written_and_read(tmp_path):
   workdir.write_settings(tmp_path / 'new' / 'run', chosen)
   assert workdir.read_settings(tmp_path / 'new' / 'run') == chosen
   assert [path.name for path in (tmp_path / 'new' / 'run').iterdir()] == ['config.json']
+  workdir.write_settings(tmp_path, chosen, ['a', 'b'], [3, 0])
+  assert workdir.read_classes(tmp_path) == ('a', 'b') and workdir.read_class_counts(tmp_path) == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +99,19 @@ def test_broken_names_of_classes_are_one_line(tmp_path, content):
     workdir.read_classes(tmp_path)
   (tmp_path / 'classes.json').write_text('{"names": ["a", "b"]}')
   assert workdir.read_classes(tmp_path) == ('a', 'b')
+
+
+@pytest.mark.parametrize(
+  'counts', ['3', '[1]', '[1, -1]', '[1, 0.5]', '[0, 0]', '[true, 1]', 'null', '{"a": 1}']
+)
+def test_broken_counts_of_classes_are_one_line(tmp_path, counts):
+  assert workdir.read_class_counts(tmp_path) == ()
+  (tmp_path / 'classes.json').write_text(f'{{"names": ["a", "b"], "counts": {counts}}}')
+  with pytest.raises(InputError, match=r'classes\.json: "counts" must be .* each of the 2 classes') as error:
+    workdir.read_class_counts(tmp_path)
+  assert '\n' not in str(error.value)
+  (tmp_path / 'classes.json').write_text('{"names": ["a", "b"]}')  # of an old run
+  assert workdir.read_class_counts(tmp_path) == ()
 
 
 def test_a_config_that_is_a_folder_is_one_line(tmp_path):
