@@ -81,9 +81,7 @@ class Sampler:
     Raises:
       InputError: the generator is not told classes, or not this one.
     """
-    # Whole batches are drawn, so that the last images are not normalised with copies of themselves ('batch').
-    whole_batches = -(-num // BATCH_SIZE) * BATCH_SIZE
-    z = self.latents.draw(seed, whole_batches)
+    z = draw_batches(self.latents, seed, num)
     if label is not None:
       numbers = self.find_classes(label) if isinstance(label, str) else np.atleast_1d(label)
       if not all(0 <= number < len(self.classes) for number in numbers):
@@ -167,6 +165,14 @@ class Sampler:
     return self._variables | {
       'batch_stats': jax.device_put(stats, parallel.replicated(parallel.all_devices()))
     }
+
+
+def draw_batches(latents: Latents, seed: int, num: int) -> np.ndarray:
+  """Draws the first `num` latents of a seed, and those after them that fill up the last batch.
+
+  So the last images are not normalised with copies of themselves, if statistics are the batch's.
+  """
+  return latents.draw(seed, -(-num // BATCH_SIZE) * BATCH_SIZE)
 
 
 def with_population(generator: Generator, latents: Latents, variables: Any, num: int | None = None) -> Any:

@@ -3,7 +3,8 @@
 The networks need no changes for this, because flax can intercept their activations.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -12,8 +13,11 @@ import numpy as np
 from flax import linen as nn
 from jax import Array
 
-from dcgan_jax.models import Discriminator, Generator, alone, normalize
+from dcgan_jax.models import Discriminator, alone, normalize
 from dcgan_jax.pixels import BYTES, Pixels
+
+# A generator at work, (variables, z float [B, z_size]) -> an array [B, ...], as `sampling.make_images` makes it.
+Generate = Callable[[Any, Array], Array]
 
 
 @jax.custom_vjp
@@ -106,51 +110,63 @@ def maximal(responses: np.ndarray, maps: int, images: int) -> tuple[np.ndarray, 
   return chosen, np.argsort(-responses[:, chosen], axis=0, kind='stable')[:images].T
 
 
-def make_hidden(generator: Generator, layer: int) -> Callable[[Any, Array], Array]:
+def make_hidden(generate: Generate, layer: int) -> Generate:
   """Makes the function from latents to the activations of a hidden layer of G, averaged over positions.
 
   Args:
-    generator: the network.
-    layer: number of the hidden layer; 0 is the dense one.
+    generate: the generator at work, see `Generate`.
+    layer: number of the hidden layer; 0 is the dense one that makes the first maps.
 
   Returns:
     The function (variables, z float [B, z_size]) -> float32 [B, C], to be jitted.
   """
 
   def hidden(variables: Any, z: Array) -> Array:
-    _, kept = generator.apply(
-      variables, z, capture_intermediates=lambda _, method: method == 'activate', mutable=['intermediates']
-    )
-    return kept['intermediates']['activate'][layer].mean((1, 2)).astype(jnp.float32)
+    found: list[Array] = []
+
+    def look(maps: Array) -> Array:
+      found.append(maps)
+      return maps
+
+    with _changed_maps(layer, look):
+      generate(variables, z)
+    (maps,) = found
+    return maps.mean((1, 2)).astype(jnp.float32)
 
   return hidden
 
 
-def make_without(generator: Generator, layer: int) -> Callable[[Any, Array, Array], Array]:
+def make_without(generate: Generate, layer: int) -> Callable[[Any, Array, Array], Array]:
   """Makes a generator without some maps of a hidden layer (section 6.3.1 of the paper).
 
   Args:
-    generator: the network.
-    layer: number of the hidden layer; 0 is the dense one.
+    generate: the generator at work, see `Generate`.
+    layer: number of the hidden layer; 0 is the dense one that makes the first maps.
 
   Returns:
-    The function (variables, z float [B, z_size], kept [C]) -> images, float32 [B, H, W, channels] in [-1, 1],
-    to be jitted. A map is 0 at all positions where `kept` is 0, and unchanged where it is 1.
+    The function (variables, z float [B, z_size], kept [C]) -> what `generate` returns, to be jitted. A map is
+    0 at all positions where `kept` is 0, and unchanged where it is 1.
   """
 
   def without(variables: Any, z: Array, kept: Array) -> Array:
-    def intercept(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
-      y = next_fun(*args, **kwargs)
-      # The name of its dropout is the only argument that tells which layer this is.
-      if context.method_name == 'activate' and args[2] == f'dropout{layer}':
-        y = y * kept.astype(y.dtype)
-      return y
-
-    with nn.intercept_methods(intercept):
-      made: Any = generator.apply(variables, z)
-    return made
+    with _changed_maps(layer, lambda maps: maps * kept.astype(maps.dtype)):
+      return generate(variables, z)
 
   return without
+
+
+@contextlib.contextmanager
+def _changed_maps(layer: int, change: Callable[[Array], Array]) -> Iterator[None]:
+  """Changes the activations of a hidden layer of G, [B, h, w, C], in what is called within the block."""
+
+  def intercept(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    y = next_fun(*args, **kwargs)
+    # The name of its dropout tells the layer. Their order does not: `dense_widths` come before layer 0.
+    is_asked = context.method_name == 'activate' and args[2] == f'dropout{layer}'
+    return change(y) if is_asked else y
+
+  with nn.intercept_methods(intercept):
+    yield
 
 
 def responsible(features: np.ndarray, of_class: np.ndarray) -> np.ndarray:

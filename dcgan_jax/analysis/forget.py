@@ -17,9 +17,7 @@ from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors
 from dcgan_jax.journal import pictures, plots, workdir
-from dcgan_jax.models import Generator, to_pixels
 from dcgan_jax.parallel import all_devices, map_rows
-from dcgan_jax.pixels import Pixels
 
 LEAST = 10  # samples of the class, and of the others, for a regression
 SHOWN = 12  # images in a row of the picture
@@ -33,7 +31,14 @@ class Samples(NamedTuple):
 
 
 def run(
-  folder: Path, num: int, seed: int, checkpoint: str, name: str | None, layer: int | None, drop: int | None
+  folder: Path,
+  num: int,
+  seed: int,
+  checkpoint: str,
+  name: str | None,
+  layer: int | None,
+  drop: int | None,
+  statistics: str | None = None,
 ) -> None:
   """Drops maps, makes the same samples again, and writes to the workdir what became of them.
 
@@ -48,13 +53,14 @@ def run(
     layer: hidden layer of the generator whose maps are dropped, 0 the dense one; None for the last but one,
       as in the paper.
     drop: how many maps, those of the largest weights first; None for all of positive weight, as in the paper.
+    statistics: of batch norm, see `sampling.Sampler.from_latents`.
 
   Raises:
     InputError: in one line.
   """
-  parts, step, state = experiment.open_run(folder, checkpoint)
-  generator, variables = parts.gan.generator, state.sampling_variables
-  layer = _check_layer(layer, drop, generator.widths)
+  trained = experiment.open_run(folder, checkpoint)
+  parts, widths = trained.experiment, trained.experiment.gan.generator.widths
+  layer = _check_layer(layer, drop, widths)
   labels = extractors.Labels(*parts.source.labels())
   if name is None:
     raise InputError(f'--class is missing: give one of {", ".join(labels.names)}')
@@ -63,16 +69,19 @@ def run(
   real = cache.load(parts.source, parts.settings.data.source)
   look = extractors.of_run(parts.source, real, labels, folder).look
 
-  z = parts.gan.latents.draw(seed, num)
-  make = _maker(generator, layer, variables, z, look, parts.gan.pixels)
+  sampler = sampling.of_run(trained, folder)
+  used = statistics or sampler.statistics
+  generate = sampling.make_images(parts.gan.generator, used, parts.gan.pixels)
+  variables, z = sampler.variables(used), sampling.draw_batches(sampler.latents, seed, num)
+  make = _maker(attribution.make_without(generate, layer), variables, z, num, widths[layer], look)
   before = make(np.array([], int))
-  weights = _weights(generator, layer, variables, z, before.classes == index, name)
+  weights = _weights(attribution.make_hidden(generate, layer), variables, z, before.classes == index, name)
   count = int((weights > 0).sum()) if drop is None else drop
   after = make(np.argsort(-weights, kind='stable')[:count])
   control = make(np.random.default_rng(0).permutation(len(weights))[:count])
 
   report = {
-    'checkpoint': f'step {step} of {folder}, seed {seed}, {num} samples',
+    'checkpoint': f'step {trained.step} of {folder}, seed {seed}, {num} samples, {used} statistics',
     'class': name,
     'layer': layer,
     'maps': len(weights),
@@ -105,62 +114,61 @@ def _check_layer(layer: int | None, drop: int | None, widths: tuple[int, ...]) -
 
 
 def _maker(
-  generator: Generator,
-  layer: int,
+  without: Callable[[Any, Array, Array], Array],
   variables: Any,
   z: np.ndarray,
+  num: int,
+  width: int,
   look: Callable[[np.ndarray], extractors.Features],
-  pixels: Pixels,
 ) -> Callable[[np.ndarray], Samples]:
   """Returns the function from the indices of maps to the samples without these maps.
 
   Args:
-    generator: the network.
-    layer: whose maps are dropped.
+    without: see `attribution.make_without`.
     variables: of the generator.
-    z: latents of the samples, float32 [N, Z].
+    z: latents in whole batches, float32 [M, Z].
+    num: how many of the first make samples.
+    width: maps of the layer.
     look: of the classifier.
-    pixels: what the numbers of the samples are.
   """
-  without = attribution.make_without(generator, layer)
 
   def generate(variables: Any, z: Array) -> Array:
-    return to_pixels(without(variables['generator'], z, variables['kept']), pixels)
+    return without(variables['generator'], z, variables['kept'])
 
   mapped = map_rows(generate, all_devices())
 
   def make(dropped: np.ndarray) -> Samples:
-    kept = np.ones(generator.widths[layer], np.float32)
+    kept = np.ones(width, np.float32)
     kept[dropped] = 0.0
-    made = mapped({'generator': variables, 'kept': kept}, z, sampling.BATCH_SIZE)
+    made = mapped({'generator': variables, 'kept': kept}, z, sampling.BATCH_SIZE)[:num]
     return Samples(made, look(made)['probabilities'].argmax(1))
 
   return make
 
 
 def _weights(
-  generator: Generator, layer: int, variables: Any, z: np.ndarray, of_class: np.ndarray, name: str
+  hidden: attribution.Generate, variables: Any, z: np.ndarray, of_class: np.ndarray, name: str
 ) -> np.ndarray:
   """Returns how much each map of a layer is responsible for a class, [C], see `attribution.responsible`.
 
   Args:
-    generator: the network.
-    layer: whose maps are weighed.
+    hidden: see `attribution.make_hidden`.
     variables: of the generator.
-    z: latents of the samples, float32 [N, Z].
-    of_class: whether each sample is of the class, bool [N].
+    z: latents in whole batches, float32 [M, Z].
+    of_class: whether each sample is of the class, bool [num].
     name: of the class.
 
   Raises:
     InputError: too few samples are of the class, or of the others.
   """
+  num = len(of_class)
   if min(of_class.sum(), (~of_class).sum()) < LEAST:
     raise InputError(
-      f'class={name}: {of_class.sum()} of {len(z)} samples look like it; forgetting takes {LEAST} of it, and '
+      f'class={name}: {of_class.sum()} of {num} samples look like it; forgetting takes {LEAST} of it, and '
       'of others; try a larger --num'
     )
-  averages = map_rows(attribution.make_hidden(generator, layer), all_devices())
-  return attribution.responsible(averages(variables, z, sampling.BATCH_SIZE), of_class)
+  averages = map_rows(hidden, all_devices())(variables, z, sampling.BATCH_SIZE)[:num]
+  return attribution.responsible(averages, of_class)
 
 
 def _shares(names: tuple[str, ...], before: Samples, changed: dict[str, Samples]) -> dict[str, Any]:

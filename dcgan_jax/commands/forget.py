@@ -28,6 +28,7 @@ def define_flags(into: flags.FlagValues) -> None:
     "Hidden layer of G, 0 the dense one; by default the last but one, the paper's.",
     flag_values=into,
   )
+  shared.define_statistics(into)
 
 
 def run(values: flags.FlagValues) -> None:
@@ -36,4 +37,5 @@ def run(values: flags.FlagValues) -> None:
   shared.check_run(folder)
   from dcgan_jax.analysis import forget
 
-  forget.run(folder, values.num, values.seed, values.checkpoint, name, values.layer, values.drop)
+  maps = (values.layer, values.drop)
+  forget.run(folder, values.num, values.seed, values.checkpoint, name, *maps, values.statistics)

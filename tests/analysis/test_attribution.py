@@ -72,7 +72,7 @@ def test_dropped_maps_are_those_that_the_next_layer_does_not_see(generator, laye
   module, variables, z = generator
   kept = np.ones(module.widths[layer], np.float32)
   kept[dropped] = 0
-  got = jax.jit(attribution.make_without(module, layer))(variables, z, kept)
+  got = jax.jit(attribution.make_without(module.apply, layer))(variables, z, kept)
   kernel = np.array(variables['params'][f'conv{layer + 1}']['kernel'])  # [k, k, out, in]
   kernel[..., dropped] = 0
   blind = variables['params'] | {f'conv{layer + 1}': {'kernel': kernel}}
@@ -84,11 +84,11 @@ def test_dropped_maps_are_those_that_the_next_layer_does_not_see(generator, laye
 def test_hidden_activations_are_averaged(generator):
   module, variables, z = generator
   module = module.clone(norm=(False, False))
-  got = jax.jit(attribution.make_hidden(module, 0))(variables, z)
+  got = jax.jit(attribution.make_hidden(module.apply, 0))(variables, z)
   x = z @ np.asarray(variables['params']['dense']['kernel'])
   want = np.where(x > 0, x, 0.2 * x).reshape(6, 4, 5).mean(1)
   np.testing.assert_allclose(got, want, atol=1e-5)
-  assert jax.jit(attribution.make_hidden(module, 1))(variables, z).shape == (6, 4)
+  assert jax.jit(attribution.make_hidden(module.apply, 1))(variables, z).shape == (6, 4)
 
 
 def test_responsible_maps():
