@@ -16,7 +16,8 @@ from jax import Array
 from dcgan_jax.models import Discriminator, alone, normalize
 from dcgan_jax.pixels import BYTES, Pixels
 
-# A generator at work, (variables, z float [B, z_size]) -> an array [B, ...], as `sampling.make_images` makes it.
+# A generator at work, as `sampling.make_images` makes it: (variables, z float [B, z_size]) -> images, or other
+# arrays [B, ...].
 Generate = Callable[[Any, Array], Array]
 
 

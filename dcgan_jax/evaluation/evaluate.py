@@ -4,6 +4,7 @@ It prints a table, and writes evaluation.json and evaluation.png: a chart of the
 the real ones nearest to them.
 """
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,7 +156,7 @@ def _compare(
   }
   if fake.asked is not None and 'classes' in report and labels is not None:
     moments = extractors.class_moments(source, real, extractor, labels)
-    report['asked'] = scoring.by_class(found, fake.asked, moments, labels.names)
+    report['asked'] = scoring.by_class(found, fake.asked, moments, labels)
   return _Compared(report, found, reference)
 
 
@@ -206,7 +207,8 @@ def _table(report: dict[str, Any]) -> str:
   lines += [f'{name.replace("_", " "):32}{value:12.4f}' for name, value in report['scores'].items()]
   if 'classes' in report:
     classes = report['classes']
-    lines += [f'{"divergence of classes, nats":32}{classes["divergence"]:12.4f}', '']
+    divergence = math.inf if classes['divergence'] is None else classes['divergence']
+    lines += [f'{"divergence of classes, nats":32}{divergence:12.4f}', '']
     width = max(12, *(len(name) + 2 for name in classes['names']))
     lines.append(f'{"class":{width}}{"generated":>10}{"data":>10}')
     for name, made, real in zip(classes['names'], classes['generated'], classes['data']):
@@ -217,8 +219,13 @@ def _table(report: dict[str, Any]) -> str:
     lines += ['', f'{"of the class that was asked for":32}{asked["agreement"]:12.1%}', '']
     lines.append(f'{"asked for":{width}}{"of it":>10}{"distance within":>18}')
     for name, agreement, distance in zip(asked['names'], asked['agreements'], asked['distances']):
-      if agreement is not None:
-        lines.append(f'{name:{width}}{agreement:10.1%}{distance:18.1f}')
+      share = '-' if agreement is None else f'{agreement:.1%}'
+      within = '-' if distance is None else f'{distance:.1f}'
+      lines.append(f'{name:{width}}{share:>10}{within:>18}')
+    few = [f'{name} ({n["made"]} made, {n["real"]} real)' for name, n in asked['left_out'].items()]
+    if few:
+      shown = ', '.join(few[:20]) + (' ...' if len(few) > 20 else '')
+      lines.append(f'no distance within a class of fewer than {scores.LEAST_OF_MOMENTS} images: {shown}')
   return '\n'.join(lines)
 
 

@@ -70,9 +70,14 @@ class Labels(NamedTuple):
   names: tuple[str, ...]
 
   @property
+  def counts(self) -> np.ndarray:
+    """Returns how many images of each class the data has, [K]."""
+    return np.bincount(self.classes, minlength=len(self.names))
+
+  @property
   def shares(self) -> np.ndarray:
     """Returns the share of each class in the data, [K]."""
-    return np.bincount(self.classes, minlength=len(self.names)) / len(self.classes)
+    return self.counts / len(self.classes)
 
 
 # The classes of real images, if they are needed, and the function that makes the extractor from all of them.
@@ -257,13 +262,17 @@ def class_moments(
 ) -> dict[str, np.ndarray]:
   """Returns 'mean' [K, D] and 'covariance' [K, D, D] of the features of each class of real images.
 
-  It takes the same arguments as `reference`, and the classes of the images.
+  Those of a class of too few images are NaN. It takes the same arguments as `reference`, and the classes of
+  the images.
   """
 
   def make() -> dict[str, np.ndarray]:
     features = extractor.look(real)['features']
-    found = [scores.moments(features[labels.classes == number]) for number in range(len(labels.names))]
-    return {'mean': np.stack([m.mean for m in found]), 'covariance': np.stack([m.covariance for m in found])}
+    shape = (len(labels.names), features.shape[1])
+    mean, covariance = np.full(shape, np.nan), np.full((*shape, shape[1]), np.nan)
+    for number in np.flatnonzero(labels.counts >= scores.LEAST_OF_MOMENTS):
+      mean[number], covariance[number] = scores.moments(features[labels.classes == number])
+    return {'mean': mean, 'covariance': covariance}
 
   if jax.process_count() > 1:
     return make()

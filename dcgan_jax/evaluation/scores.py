@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+LEAST_OF_MOMENTS = 2  # images: one has no covariance
 SUBSET_SEED = 2020  # the seed of torch-fidelity, so that figures can be compared to the last digit
 
 
@@ -19,7 +20,7 @@ class Moments(NamedTuple):
 
 
 def moments(features: np.ndarray) -> Moments:
-  """Returns the mean and the covariance of features [N, D], where N is 2 or more."""
+  """Returns the mean and the covariance of features [N, D], where N is `LEAST_OF_MOMENTS` or more."""
   features = np.asarray(features, np.float64)
   return Moments(features.mean(0), np.atleast_2d(np.cov(features, rowvar=False)))
 
@@ -199,7 +200,7 @@ class Coverage(NamedTuple):
   Attributes:
     histogram: share of generated images in each class, [K].
     missing: classes whose share of the generated images is less than a tenth of their share of the data.
-    divergence: KL(generated || data), in nats.
+    divergence: KL(generated || data), in nats; infinite if images are of a class that the data has none of.
   """
 
   histogram: np.ndarray

@@ -4,7 +4,8 @@ Scores taken during training decide which checkpoint is the best, and show wheth
 collapsed.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def classes_like_data(experiment: Experiment, num: int, seed: int) -> np.ndarray
 
 
 def by_class(
-  found: extractors.Features, asked: np.ndarray, real: dict[str, np.ndarray], names: Sequence[str]
+  found: extractors.Features, asked: np.ndarray, real: dict[str, np.ndarray], labels: extractors.Labels
 ) -> dict[str, Any]:
   """Returns how well images are of the classes that G was asked for.
 
@@ -140,27 +141,35 @@ def by_class(
     found: features and probabilities of the images.
     asked: their classes, integers [N].
     real: of the real images, see `extractors.class_moments`.
-    names: of the classes.
+    labels: of the real images.
 
   Returns:
     'names'; 'agreement', the share of the images that the classifier puts in the asked class; 'agreements',
-    the same for each class; and 'distances', for each class, the Frechet distance between its images and the
-    real ones of it. A class of fewer than two images has None.
+    the same for each class, None for one without images; 'distances', for each class, the Frechet distance
+    between its images and the real ones of it, None where either are too few for a covariance; and
+    'left_out', the names of the latter, with how many images are 'made' and 'real'.
   """
   right = found['probabilities'].argmax(1) == asked
-  agreements, distances = [], []
-  for number in range(len(names)):
+  agreements: list[float | None] = []
+  distances: list[float | None] = []
+  left_out = {}
+  for number, (name, count) in enumerate(zip(labels.names, labels.counts)):
     of_class = asked == number
-    enough = of_class.sum() >= 2
-    agreements.append(float(right[of_class].mean()) if enough else None)
-    ours = scores.moments(found['features'][of_class]) if enough else None
-    theirs = scores.Moments(real['mean'][number], real['covariance'][number])
-    distances.append(None if ours is None else scores.frechet_distance(ours, theirs))
+    made = int(of_class.sum())
+    agreements.append(float(right[of_class].mean()) if made else None)
+    if min(made, count) < scores.LEAST_OF_MOMENTS:
+      distances.append(None)
+      left_out[name] = {'made': made, 'real': int(count)}
+    else:
+      ours = scores.moments(found['features'][of_class])
+      theirs = scores.Moments(real['mean'][number], real['covariance'][number])
+      distances.append(scores.frechet_distance(ours, theirs))
   return {
-    'names': list(names),
+    'names': list(labels.names),
     'agreement': float(right.mean()),
     'agreements': agreements,
     'distances': distances,
+    'left_out': left_out,
   }
 
 
@@ -216,7 +225,7 @@ def classes(probabilities: np.ndarray, labels: extractors.Labels) -> dict[str, A
 
   Returns:
     'names' of the classes; 'generated' and 'data', the share of each; 'missing', the names of those that have
-    less than a tenth of their share; and 'divergence', KL(generated || data) in nats.
+    less than a tenth of their share; and 'divergence', KL(generated || data) in nats, None if it is infinite.
   """
   names, shares = labels.names, labels.shares
   found = scores.class_coverage(probabilities.argmax(1), shares)
@@ -225,5 +234,5 @@ def classes(probabilities: np.ndarray, labels: extractors.Labels) -> dict[str, A
     'generated': [float(x) for x in found.histogram],
     'data': [float(x) for x in shares],
     'missing': [names[i] for i in found.missing],
-    'divergence': found.divergence,
+    'divergence': found.divergence if math.isfinite(found.divergence) else None,  # JSON has no infinity.
   }

@@ -127,6 +127,8 @@ def test_class_coverage():
   np.testing.assert_allclose(found.divergence, 0.5 * np.log(2))
   balanced = scores.class_coverage(np.array([0, 1, 0, 2]), shares)
   assert balanced.missing == [] and balanced.divergence == 0
+  without = scores.class_coverage(np.array([0, 1, 0, 2]), np.array([0.5, 0.5, 0]))
+  assert without.missing == [] and without.divergence == np.inf
 
 
 def test_modes_and_their_divergence_have_closed_forms():
