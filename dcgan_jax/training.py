@@ -61,6 +61,7 @@ def run(
       source = parts.source
       names = parts.classes[1] if parts.classes else ()
       counts = parts.latents.counts
+      scoring.check(parts)
       if parallel.is_main():
         until_the_end.enter_context(lock.held(folder))
       workdir.write_settings(folder, chosen, names, counts)

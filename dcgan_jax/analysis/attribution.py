@@ -16,8 +16,7 @@ from jax import Array
 from dcgan_jax.models import Discriminator, alone, normalize
 from dcgan_jax.pixels import BYTES, Pixels
 
-# A generator at work, as `sampling.make_images` makes it: (variables, z float [B, z_size]) -> images, or other
-# arrays [B, ...].
+# A generator at work, as of `sampling.make_images`: (variables, z float [B, z_size]) -> an array [B, ...].
 Generate = Callable[[Any, Array], Array]
 
 

@@ -53,10 +53,10 @@ class Source(Protocol):
     ...
 
   def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Returns the class of each image, int32 [N], and the names of the classes.
+    """Returns the class of each image, int32 [N] in [0, K), and the names of the K classes.
 
     Raises:
-      InputError: the images have no classes.
+      InputError: the images have no classes, or some of them have none.
     """
     ...
 

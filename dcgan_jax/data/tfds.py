@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dcgan_jax import files
+from dcgan_jax import files, threads
 from dcgan_jax.data import decode, download
 from dcgan_jax.data.decode import Fit
 from dcgan_jax.errors import InputError
@@ -57,11 +57,28 @@ class Tfds:
     return f'tfds {self.origin} {self.image_key} {len(self)}'
 
   def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Takes the feature "label" as the class.
+
+    Raises:
+      InputError: there is none, or some images have no class, as in splits whose labels are kept secret.
+    """
     if not self.label_names:
       raise InputError('data.source: this tfds data set has no feature "label" of classes')
+    wrong = np.flatnonzero((self._numbers < 0) | (self._numbers >= len(self.label_names)))
+    if len(wrong):
+      raise InputError(
+        f'data.source: {len(wrong)} of the {len(self)} images of {self.origin} have no class, because their '
+        f'labels are not from 0 to {len(self.label_names) - 1}, e.g. {self._numbers[wrong[0]]} of '
+        f'{self.name(wrong[0])}; choose another split or data set'
+      )
+    return self._numbers, self.label_names
+
+  @threads.cached_property
+  def _numbers(self) -> np.ndarray:
+    """The labels as they are in the records, int32 [N]; read once, which takes seconds."""
     chunks = np.array_split(np.arange(len(self)), max(1, len(self) // 1024))
     records = (record for chunk in chunks for record in self.records.__getitems__([int(i) for i in chunk]))
-    return np.fromiter((record['label'] for record in records), np.int32, len(self)), self.label_names
+    return np.fromiter((record['label'] for record in records), np.int32, len(self))
 
 
 def open_tfds(name: str, split: str, fit: Fit) -> Tfds:

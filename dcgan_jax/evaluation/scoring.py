@@ -4,8 +4,9 @@ Scores taken during training decide which checkpoint is the best, and show wheth
 collapsed.
 """
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,27 @@ def protocol(
   return f'{extractor.protocol} {how}'
 
 
+def check(experiment: Experiment) -> None:
+  """Refuses data without the classes that scores in training take, before anything is compiled.
+
+  Raises:
+    InputError: in one line; the data has no classes, or some of its images have none.
+  """
+  chosen = experiment.settings.eval
+  if chosen.happens and chosen.features == 'classifier':
+    with _or_without_scores():
+      experiment.source.labels()
+
+
+@contextlib.contextmanager
+def _or_without_scores() -> Iterator[None]:
+  """Says beside what is wrong that a run can do without scores."""
+  try:
+    yield
+  except InputError as error:
+    raise InputError(f'{error}; or train without scores: --config.eval.every_steps=0') from error
+
+
 def make(experiment: Experiment, mesh: Mesh, folder: Path | None = None) -> Scorer:
   """Makes the function from a state to the scores of its generator.
 
@@ -78,10 +100,8 @@ def make(experiment: Experiment, mesh: Mesh, folder: Path | None = None) -> Scor
     InputError: in one line; the data has no classes, or Inception's weights are not there.
   """
   num, statistics = experiment.settings.eval.num, experiment.settings.sample.statistics
-  try:
+  with _or_without_scores():
     extractor, labels, reference = _prepare(experiment, folder)
-  except InputError as error:
-    raise InputError(f'{error}; or train without scores: --config.eval.every_steps=0') from error
   kept = reference['features']
   reference['features'] = kept[np.linspace(0, len(kept) - 1, min(num, len(kept))).astype(int)]
 

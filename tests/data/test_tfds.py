@@ -1,9 +1,12 @@
+import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
+from conftest import TINY
 
-from dcgan_jax import data
+from dcgan_jax import data, experiment
 from dcgan_jax.data import tfds
 from dcgan_jax.errors import InputError
 
@@ -42,3 +45,63 @@ def test_labels_of_tfds(tfds_data):
   labels, names = source.labels()
   assert len(labels) == 10_000 and names == tuple('0123456789')
   assert np.bincount(labels)[:2].tolist() == [980, 1135]  # of MNIST's test set
+
+
+class _Records(list):
+  """Records of a prepared data set."""
+
+  def __getitems__(self, indices):
+    return [self[i] for i in indices]
+
+
+def _labelled(*labels):
+  records = _Records({'image': b'', 'label': label} for label in labels)
+  return tfds.Tfds(records, 'image', '/data/pets/1.0.0 unsupervised', data.Fit((8, 8), 1), ('cat', 'dog'))
+
+
+def test_labels_that_are_no_classes_are_refused():
+  labels, names = _labelled(0, 1, 1).labels()
+  assert labels.tolist() == [0, 1, 1] and names == ('cat', 'dog')
+  for labels, said in (
+    (
+      (0, -1, -1),
+      '2 of the 3 images of /data/pets/1.0.0 unsupervised have no class, .*0 to 1, e.g. -1 of record 1',
+    ),
+    ((0, 2), '1 of the 2 images .* e.g. 2 of record 1; choose another split or data set'),
+  ):
+    with pytest.raises(InputError, match=said):
+      _labelled(*labels).labels()
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'said'),
+  [
+    (['--config.data.classes=2'], '; or set data.classes=2 to 0'),
+    (['--config.eval.every_epochs=1'], '; or train without scores: --config.eval.every_steps=0'),
+    (['--mode=evaluate'], ''),
+    (['--mode=probe'], ''),
+    (['--mode=probe', '--data=tfds:pets'], ''),
+    (['--mode=forget', '--class=cat'], ''),
+  ],
+)
+def test_data_of_which_some_has_no_class_is_refused_by_whatever_reads_labels(
+  monkeypatch, refused, untrained, tmp_path, arguments, said
+):
+  """Before anything is compiled: the state before the first step is not made."""
+  monkeypatch.setattr(tfds, 'open_tfds', lambda *_: _labelled(0, -1, *[0, 1] * 600))
+  monkeypatch.setattr(experiment.Experiment, 'first_state', lambda *_: pytest.fail('it has begun'))
+  folder = shutil.copytree(untrained, tmp_path / 'run')
+  if arguments[0].startswith('--config'):
+    arguments = [*TINY, '--config.data.source=tfds:pets', *arguments]
+    folder = tmp_path / 'new'
+  else:
+    config = json.loads((folder / 'config.json').read_text())
+    config['data']['source'] = 'tfds:pets'
+    (folder / 'config.json').write_text(json.dumps(config))
+  error = refused(f'--workdir={folder}', *arguments)
+  field = 'data' if '--data=tfds:pets' in arguments else 'data.source'
+  assert error.startswith(
+    f'error: {field}: 1 of the 1202 images of /data/pets/1.0.0 unsupervised have no class'
+  )
+  assert error.endswith(f'e.g. -1 of record 1; choose another split or data set{said}\n')
+  assert not (tmp_path / 'new' / 'config.json').exists()
