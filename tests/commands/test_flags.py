@@ -59,11 +59,24 @@ CALLS = [
     'analysis.probe',
     (W, 9, 'best', 'tfds:mnist'),
   ),
-  (['--mode=forget', '--workdir=w', '--class=0'], 'analysis.forget', (W, 2000, 0, 'last', '0', None, None)),
   (
-    ['--mode=forget', '--workdir=w', '--class=a b', '--layer=1', '--drop=2', '--num=3', '--seed=4'],
+    ['--mode=forget', '--workdir=w', '--class=0'],
     'analysis.forget',
-    (W, 3, 4, 'last', 'a b', 1, 2),
+    (W, 2000, 0, 'last', '0', None, None, None),
+  ),
+  (
+    [
+      '--mode=forget',
+      '--workdir=w',
+      '--class=a b',
+      '--layer=1',
+      '--drop=2',
+      '--num=3',
+      '--seed=4',
+      '--statistics=batch',
+    ],
+    'analysis.forget',
+    (W, 3, 4, 'last', 'a b', 1, 2, 'batch'),
   ),
   (
     ['--mode=evaluate', '--workdir=w'],
