@@ -1,5 +1,6 @@
 """Replays a part of a run and compares every bit, to see whether this machine repeats it."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import numpy as np
 from dcgan_jax import dispatch, experiment, parallel, training
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
-from dcgan_jax.journal import checkpoints, workdir
+from dcgan_jax.journal import checkpoints, lock, workdir
+from dcgan_jax.train_state import GanState
+
+DELETION = 5.0  # seconds, within which a checkpoint is deleted that another process has begun to delete
 
 
 def run(folder: Path, checkpoint: str | None) -> None:
@@ -30,9 +34,7 @@ def run(folder: Path, checkpoint: str | None) -> None:
   cache.keep_compiled_programs()
   mesh = parallel.all_devices()
   shapes, sharding = jax.eval_shape(parts.initial_state), parallel.replicated(mesh)
-  state, wanted = (
-    checkpoints.restore(folder / 'checkpoints', step, shapes, sharding) for step in (begin, end)
-  )
+  state, wanted = (_restore(folder, step, shapes, sharding) for step in (begin, end))
   parts = training.with_halved_rates(parts, folder)
   plan = training.make_plan(parts, len(parts.source), begin, end, profile=False)
   loop = dispatch.steps_of_loop(plan, dispatch.steps_per_dispatch(parts.settings))
@@ -71,6 +73,27 @@ def _choose(known: list[int], folder: Path, checkpoint: str | None) -> tuple[int
     raise InputError(f'checkpoint={checkpoint}: choose one that another follows: {known[:-1]}')
   index = known.index(int(checkpoint))
   return known[index], known[index + 1]
+
+
+def _restore(folder: Path, step: int, like: GanState, sharding: jax.sharding.Sharding) -> GanState:
+  """Restores a checkpoint, which a training in the same workdir may delete while it is read.
+
+  Raises:
+    InputError: it has been deleted, is damaged or is of other networks.
+  """
+  kept = folder / 'checkpoints'
+  try:
+    return checkpoints.restore(kept, step, like, sharding)
+  except checkpoints.DamagedError as error:
+    until = time.monotonic() + DELETION
+    while (kept / str(step)).exists() and lock.is_elsewhere(folder) and time.monotonic() < until:
+      time.sleep(0.05)  # Its files go one by one, and the folder last.
+    if (kept / str(step)).exists():
+      raise
+    raise InputError(
+      f'checkpoint={step}: the training in {folder} has deleted it meanwhile, as one of too many; choose '
+      f'another of {checkpoints.steps(kept)[:-1]}, or wait for the training to end'
+    ) from error
 
 
 def differences(a: Any, b: Any) -> dict[str, float]:

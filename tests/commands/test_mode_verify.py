@@ -9,7 +9,7 @@ import pytest
 from conftest import start, state_of, succeed
 
 from dcgan_jax import verification
-from dcgan_jax.journal import checkpoints
+from dcgan_jax.journal import checkpoints, lock
 
 
 @pytest.mark.slow
@@ -37,6 +37,43 @@ def test_a_run_repeats_itself_and_another_does_not(trained, tmp_path):
 def test_what_cannot_be_verified_is_one_line(trained):
   done = start('--mode=verify', f'--workdir={trained[0]}', '--checkpoint=24')
   assert done.returncode == 2 and 'checkpoint=24: choose one that another follows: [8, 16]' in done.stderr
+
+
+@pytest.mark.parametrize('at_once', [True, False])
+@pytest.mark.parametrize('deleted', [0, 3])
+def test_a_checkpoint_that_the_training_deletes_meanwhile_is_not_called_damaged(
+  monkeypatch, refused, untrained, tmp_path, deleted, at_once
+):
+  """Deletes one when it is about to be read; or only its arrays, and the rest while the damage is told."""
+  folder = shutil.copytree(untrained, tmp_path / 'run')
+  for step in (3, 5, 7):
+    shutil.copytree(folder / 'checkpoints' / '0', folder / 'checkpoints' / str(step))
+  gone, restore = folder / 'checkpoints' / str(deleted), checkpoints.restore
+
+  def restore_late(kept, step, *others):
+    if step == deleted:
+      shutil.rmtree(gone if at_once else next(gone.glob('*/d')))
+    return restore(kept, step, *others)
+
+  def is_elsewhere(workdir):
+    shutil.rmtree(gone)
+    return True
+
+  monkeypatch.setattr(checkpoints, 'restore', restore_late)
+  monkeypatch.setattr(lock, 'is_elsewhere', is_elsewhere)
+  error = refused('--mode=verify', f'--workdir={folder}', '--checkpoint=0')
+  others = [step for step in (0, 3, 5) if step != deleted]
+  assert f'checkpoint={deleted}: the training in {folder} has deleted it meanwhile' in error
+  assert f'choose another of {others}, or wait' in error and 'damaged' not in error
+
+
+def test_a_damaged_checkpoint_beside_a_training_is_called_so(monkeypatch, refused, untrained, tmp_path):
+  folder = shutil.copytree(untrained, tmp_path / 'run')
+  shutil.copytree(folder / 'checkpoints' / '0', folder / 'checkpoints' / '3')
+  shutil.rmtree(next((folder / 'checkpoints' / '0').glob('*/d')))
+  monkeypatch.setattr(verification, 'DELETION', 0.1)
+  monkeypatch.setattr(lock, 'is_elsewhere', lambda workdir: True)
+  assert 'checkpoints/0: is damaged' in refused('--mode=verify', f'--workdir={folder}')
 
 
 def test_differences_are_of_bits():
