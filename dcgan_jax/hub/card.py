@@ -1,5 +1,6 @@
 """The model card of a generator: README.md as the Hugging Face Hub shows it."""
 
+import hashlib
 import html
 import re
 from collections.abc import Sequence
@@ -62,7 +63,18 @@ class About(NamedTuple):
 
 def text(about: About) -> str:
   """Returns the content of README.md."""
-  return '\n'.join([_front_matter(about.license), *_lines(about)]) + '\n'
+  return _signed('\n'.join([_front_matter(about.license), *_lines(about)]) + '\n')
+
+
+def is_own(content: str) -> bool:
+  """Returns whether the content of a README.md is what `text` once returned, and was not edited since."""
+  return content == _signed(''.join(content.splitlines(keepends=True)[:-1]))
+
+
+def _signed(words: str) -> str:
+  """Returns lines with one below them that tells whether they are edited, and that no page shows."""
+  digest = hashlib.sha256(words.encode()).hexdigest()
+  return f'{words}<!-- Written by dcgan_jax. SHA-256 of all above: {digest} -->\n'
 
 
 def escaped(words: str) -> str:

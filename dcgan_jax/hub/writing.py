@@ -17,6 +17,7 @@ from dcgan_jax.interop import exporting, safetensors
 from dcgan_jax.journal import pictures, workdir
 from dcgan_jax.settings import Settings
 
+CARD = 'README.md'
 NUM = 64  # images in the picture
 
 
@@ -36,6 +37,8 @@ class Asked(NamedTuple):
 
 def run(folder: Path, checkpoint: str, asked: Asked) -> None:
   """Writes config.json, model.safetensors, grid.png and README.md; other files in the folder stay.
+
+  So does a README.md that is not a card of this mode, or that was edited.
 
   Args:
     folder: the workdir of a run.
@@ -66,8 +69,13 @@ def run(folder: Path, checkpoint: str, asked: Asked) -> None:
     loading.WEIGHTS: safetensors.to_bytes(variables, {'format': loading.LIBRARY}),
     loading.CONFIG: (json.dumps(model.to_json(), indent=2) + '\n').encode(),
     'grid.png': picture.png,
-    'README.md': card.text(about).encode(),
   }
+  if _is_free(target / CARD):
+    contents[CARD] = card.text(about).encode()
+  else:
+    print(
+      f'{target / CARD}: is kept, because it was edited or is of something else; remove it to get a new card'
+    )
   _write(target, contents)
   size = sum(map(len, contents.values()))
   scored = f'{len(found)} tables of scores' if found else 'no scores; --mode=evaluate takes some'
@@ -122,6 +130,17 @@ def _target(out: str) -> Path:
   if (target / loading.CONFIG).exists() and not loading.is_ours(target):
     raise InputError(f'out={out}: has a {loading.CONFIG} of something else; choose another folder')
   return target
+
+
+def _is_free(path: Path) -> bool:
+  """Returns whether a card may be written: there is none yet, or one that was not edited."""
+  try:
+    files.size(path)
+    return card.is_own(path.read_text(encoding='utf-8'))
+  except FileNotFoundError:
+    return True
+  except (OSError, UnicodeDecodeError):
+    return False
 
 
 def _write(target: Path, contents: dict[str, bytes]) -> None:

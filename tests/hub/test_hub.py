@@ -240,6 +240,31 @@ def test_reports_that_are_no_reports(tmp_path):
   assert card.find_scores(tmp_path / 'none', 3) == []
 
 
+@pytest.mark.parametrize(
+  ('content', 'free'),
+  [
+    (lambda own: own, True),
+    (lambda own: own.replace(b'\n', b'\r\n'), True),  # as git may check it out
+    (lambda own: own + b'\n', False),
+    (lambda own: own.replace(b'seed', b'Seed'), False),
+    (lambda own: b'more\n' + own, False),
+    (lambda own: own.rpartition(b'<!--')[0], False),
+    (lambda own: b'', False),
+    (lambda own: b'# of something else\n', False),
+    (lambda own: b'\xff' + own, False),
+  ],
+)
+def test_only_a_card_that_was_not_edited_is_written_anew(written, tmp_path, content, free):
+  own = (written[1] / 'README.md').read_bytes()
+  (tmp_path / 'README.md').write_bytes(content(own))
+  assert writing._is_free(tmp_path / 'README.md') == free
+
+
+def test_a_card_is_not_written_over_what_is_no_file(tmp_path):
+  (tmp_path / 'README.md').mkdir()
+  assert writing._is_free(tmp_path / 'none.md') and not writing._is_free(tmp_path / 'README.md')
+
+
 def test_from_the_command_line(call_main, refused, untrained, tmp_path):
   out = tmp_path / 'folder'
   out.mkdir()
@@ -253,6 +278,15 @@ def test_from_the_command_line(call_main, refused, untrained, tmp_path):
   assert 'None were taken of this step.' in card_text and 'has not stated it' in card_text
   assert call_main(*flags, f'--out={out}', '--license=mit')[0] == 0  # It is written anew.
   assert 'license: mit\n' in (out / 'README.md').read_text()
+
+  (out / 'README.md').write_text(card_text.replace('None were', 'All were'))
+  edited = (out / 'README.md').read_text()
+  status, printed, error = call_main(*flags, f'--out={out}')
+  assert (status, error) == (0, '') and (out / 'README.md').read_text() == edited
+  assert printed.startswith(
+    f'{out}/README.md: is kept, because it was edited or is of something else; remove'
+  )
+  assert printed.count('\n') == 2
 
   assert '--out is missing' in refused(*flags)
   assert 'network=generator: format=hub writes both' in refused(*flags, '--out=x', '--network=generator')
