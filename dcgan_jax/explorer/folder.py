@@ -82,7 +82,7 @@ def run(folder: Path, checkpoint: str, out: str | None, statistics: str | None =
   print(
     f'{target}: a page with the generator of step {network.step}, {size / 1e6:.1f} MB; its weights are '
     f'{about["model"]["weights"]}, for float16 is {kept}\n'
-    f'python -m http.server --directory {target} shows it on http://localhost:8000'
+    f'python -m http.server --bind 127.0.0.1 --directory {target} shows it on http://localhost:8000'
   )
 
 

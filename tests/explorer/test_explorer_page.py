@@ -418,7 +418,7 @@ def test_a_generator_that_is_told_classes(browser, serve, tmp_path):
 def test_a_page_that_cannot_run_says_why(browser, exported, serve):
   opened = Page(browser, Path(exported[1], 'index.html').as_uri(), ready=False)
   assert 'was opened as a file' in opened.page.inner_text('#notice')
-  assert '“python -m http.server”' in opened.page.inner_text('#notice')
+  assert '“python -m http.server --bind 127.0.0.1”' in opened.page.inner_text('#notice')
   assert not opened.page.is_visible('main')
   opened.page.context.close()
   context = browser.new_context()

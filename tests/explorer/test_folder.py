@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from dcgan_jax import norm_statistics, sampling
 from dcgan_jax.explorer import folder, precision
@@ -62,6 +63,18 @@ def test_it_has_all_files_that_they_name_and_nothing_names_another_server(export
   assert {'app.js', 'style.css', 'plane.js', 'vendor/gifenc.esm.js'} <= named <= files.keys()
   size = sum(path.stat().st_size for path in files.values())
   assert f'{size / 1e6:.1f} MB' in printed and size < 11e6
+
+
+def test_the_server_that_is_advised_is_of_this_machine_alone():
+  """Finds no advice to show a folder to the whole network, which is what http.server does by itself."""
+  pages = [
+    *ROOT.glob('*.md'),
+    *ROOT.glob('docs/*.md'),
+    *ROOT.glob('dcgan_jax/**/*.py'),
+    *folder.STATIC.glob('*.js'),
+  ]
+  advice = [line for page in pages for line in page.read_text().splitlines() if '-m http.server' in line]
+  assert len(advice) >= 3 and all('-m http.server --bind 127.0.0.1' in line for line in advice), advice
 
 
 def test_the_runtimes_are_those_of_the_notice():

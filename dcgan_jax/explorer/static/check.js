@@ -9,7 +9,7 @@
   if (location.protocol === 'file:') {
     problem =
       'This page was opened as a file. Browsers let a page load its generator only from a server. In the folder of ' +
-      'this page, run “python -m http.server” and open http://localhost:8000.';
+      'this page, run “python -m http.server --bind 127.0.0.1” and open http://localhost:8000.';
   } else if (typeof WebAssembly !== 'object' || !WebAssembly.validate(vectors)) {
     problem =
       'This browser has no WebAssembly with vector instructions, which the generator needs. Any current Chrome, ' +
