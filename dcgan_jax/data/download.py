@@ -3,6 +3,7 @@
 HTTPS_PROXY and HTTP_PROXY name the proxy, ALL_PROXY one for both, and NO_PROXY the hosts that need none.
 """
 
+import errno
 import socket
 import threading
 import urllib.error
@@ -21,6 +22,24 @@ def opener() -> urllib.request.OpenerDirector:
   if 'all' in proxies:
     proxies = {'http': proxies['all'], 'https': proxies['all']} | proxies
   return urllib.request.build_opener(urllib.request.ProxyHandler(proxies))
+
+
+def read(url: str, most: int) -> bytes:
+  """Downloads a file into memory, so that nothing of it is on the disk if it fails or is stopped on the way.
+
+  Args:
+    url: its address.
+    most: its largest size in bytes; no more are read.
+
+  Raises:
+    OSError: it cannot be downloaded, or is larger.
+    http.client.HTTPException: the server breaks off, or answers with something else.
+  """
+  with opener().open(url, timeout=60) as response:
+    content = response.read(most + 1)
+  if len(content) > most:
+    raise OSError(errno.EFBIG, f'it has more than {most:,} bytes, the most that are taken')
+  return content
 
 
 def why_unreachable(urls: Iterable[str]) -> str | None:

@@ -7,7 +7,6 @@ last block has a maximum pooling, and there are 1008 classes. Batch norm is fold
 
 import hashlib
 import http.client
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from dcgan_jax.interop import torch_files
 WEIGHTS = 'pt_inception-2015-12-05-6726825d.pth'
 URL = f'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS}'
 SHA256 = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
-MOST_BYTES = 2**27  # It has 96 MB.
+MOST_BYTES = 2**27  # that are downloaded or read; it has 96 MB
 SIZE = 299  # pixels, of the images that it takes
 FEATURES, CLASSES = 2048, 1008
 RESIZERS = ('tf1', 'pytorch')
@@ -249,10 +248,12 @@ def download(path: Path) -> None:
   try:
     if reason is None:
       print(f'downloading {URL} to {path}', flush=True)
-      with files.whole(path) as part:
-        with fetch.opener().open(URL, timeout=60) as response, part.open('wb') as file:
-          shutil.copyfileobj(response, file)
-        check_published(part)
+      content = fetch.read(URL, MOST_BYTES)
+      if hashlib.sha256(content).hexdigest() == SHA256:
+        with files.whole(path) as part:
+          part.write_bytes(content)
+      else:
+        reason = f'what it gives, {len(content):,} bytes, has another SHA-256'
   except (OSError, http.client.HTTPException) as error:
     reason = fetch.reason_of(error)
   if reason:

@@ -134,11 +134,10 @@ def _target(out: str) -> Path:
 
 def _is_free(path: Path) -> bool:
   """Returns whether a card may be written: there is none yet, or one that was not edited."""
-  try:
-    files.size(path)
-    return card.is_own(path.read_text(encoding='utf-8'))
-  except FileNotFoundError:
+  if not path.exists():
     return True
+  try:
+    return path.is_file() and card.is_own(path.read_text(encoding='utf-8'))
   except (OSError, UnicodeDecodeError):
     return False
 

@@ -1,7 +1,9 @@
 """Downloads without a network, and through proxies: real ones, on this machine."""
 
+import contextlib
 import http.server
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -96,6 +98,66 @@ def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch, tmp_path, c
     inception.download(tmp_path / 'cache' / 'weights.pth')
   assert f'put it at {tmp_path}/cache/weights.pth' in str(error.value)
   assert not list(tmp_path.iterdir()) and capsys.readouterr().out == ''
+
+
+@pytest.fixture
+def server():
+  """A server of a file without an end: (address, whether some of it was sent, whether to send more)."""
+  sent, more = threading.Event(), threading.Event()
+
+  class Handler(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+      self.send_response(200)
+      self.end_headers()
+
+    def do_GET(self):
+      self.do_HEAD()
+      with contextlib.suppress(OSError):
+        self.wfile.write(b'x' * 2**16)
+        sent.set()
+        while more.wait():
+          self.wfile.write(b'x' * 2**16)
+
+    def log_message(self, *_):
+      pass
+
+  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+  thread = threading.Thread(target=server.serve_forever)
+  thread.start()
+  yield f'http://127.0.0.1:{server.server_port}/weights.pth', sent, more
+  more.set()
+  server.shutdown()
+  thread.join()
+  server.server_close()
+
+
+def test_a_file_without_an_end_is_given_up(monkeypatch, tmp_path, server):
+  address, _, more = server
+  more.set()
+  assert download.read('data:,12', 2) == b'12'
+  with pytest.raises(OSError, match='more than 100,000 bytes'):
+    download.read(address, 100_000)
+  monkeypatch.setattr(inception, 'URL', address)
+  monkeypatch.setattr(inception, 'MOST_BYTES', 100_000)
+  with pytest.raises(InputError, match='cannot be downloaded: it has more than 100,000 bytes'):
+    inception.download(tmp_path / 'weights' / 'weights.pth')
+  assert not list((tmp_path / 'weights').iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_download_that_is_stopped_leaves_nothing_behind(tmp_path, server, number):
+  address, sent, _ = server
+  code = (
+    'import pathlib, sys; from dcgan_jax.evaluation import inception; inception.URL = sys.argv[1]; '
+    'inception.download(pathlib.Path(sys.argv[2]))'
+  )
+  command = [sys.executable, '-c', code, address, str(tmp_path / 'weights' / 'weights.pth')]
+  process = subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
+  assert sent.wait(60)
+  process.send_signal(number)
+  assert process.wait(60) != 0
+  assert not list((tmp_path / 'weights').iterdir())
 
 
 @pytest.mark.slow

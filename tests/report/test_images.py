@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dcgan_jax.errors import InputError
 from dcgan_jax.journal import pictures
 from dcgan_jax.report import images
 
