@@ -4,12 +4,13 @@ python main.py --config=configs/digits.py
 python main.py --mode=sample --workdir=runs/digits --num=64 --out=digits.png
 """
 
+import errno
 import os
 import sys
 import threading
 from typing import NoReturn
 
-from dcgan_jax.command_line import parsing
+from dcgan_jax.command_line import output, parsing
 from dcgan_jax.errors import InputError
 
 SMALLER = (
@@ -27,6 +28,8 @@ def main() -> int:
       print(parsing.help_of(mode) if mode else f'{__doc__}\n{parsing.help_of_all()}')
       return 0
     mode = mode or 'train'
+    if mode == 'train' and __name__ == '__main__':
+      output.protect('stdout')  # A run of days needs no reader; that of other modes is what they print.
     values = parsing.parse(mode, argv)
     parsing.find_command(mode).run(values)
   except InputError as error:
@@ -39,6 +42,12 @@ def main() -> int:
     return 2
   except BrokenPipeError:  # as in `python main.py ... | head -1`
     return BROKEN_PIPE
+  except OSError as error:
+    if error.errno != errno.ENOSPC:
+      raise
+    what = error.filename or 'standard output, or another file'
+    print(f'error: {what}: cannot be written: {error.strerror}; free some room', file=sys.stderr)
+    return 2
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return 130
@@ -51,11 +60,15 @@ def _leave(status: int) -> NoReturn:
   """Ends the process, also if threads of Orbax wait, maybe for an hour, for a save that has failed."""
   try:
     sys.stdout.flush()
-  except BrokenPipeError:
+  except OSError as error:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python still has to write
-    status = BROKEN_PIPE
+    if isinstance(error, BrokenPipeError):
+      status = BROKEN_PIPE
+    elif status == 0:
+      print(f'error: standard output: cannot be written: {error.strerror}', file=sys.stderr)
+      status = 2
   if any(type(thread).__module__.startswith('orbax') for thread in threading.enumerate()):
-    sys.stderr.flush()
+    output.drain()
     os._exit(status)
   sys.exit(status)
 
@@ -73,7 +86,9 @@ def _ask_for_huge_pages() -> None:
 
 
 if __name__ == '__main__':
+  output.open_missing()
   _ask_for_huge_pages()
   sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]  # Names of files may be any bytes.
+  output.protect('stderr')
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   _leave(main())

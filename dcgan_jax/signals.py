@@ -1,53 +1,63 @@
-"""Requests to stop: Ctrl-C and SIGTERM, noted so that a run can save first."""
+"""Requests to stop: Ctrl-C, SIGTERM, SIGHUP and SIGUSR1, noted so that a run can save first."""
 
 import contextlib
 import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
+STOPS = (signal.SIGINT, signal.SIGTERM)
+# A lost connection, and what SLURM and others send ahead of the end; Windows has neither.
+NOTICES = [getattr(signal, name) for name in ('SIGHUP', 'SIGUSR1') if hasattr(signal, name)]
+
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], signal.Signals | None]]:
-  """Yields a function that tells whether Ctrl-C or SIGTERM has come; a second signal then acts as usual.
+  """Yields a function that tells whether one of the signals has come.
+
+  A second Ctrl-C or SIGTERM then acts as usual. SIGHUP and SIGUSR1, which come in pairs or ahead of SIGTERM,
+  never do; where the process was told to ignore one of them, as by nohup, it goes on ignoring it.
 
   In a run of several processes a request counts when it has reached any of them, and all are told at the same
   call of the function. So each process must call it equally often.
   """
   if jax.process_count() > 1:
     # JAX's runtime has its own handler for SIGTERM, by which the processes agree.
-    previous = signal.signal(signal.SIGINT, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    calls = itertools.count(1)
-    reached = multihost_utils.reached_preemption_sync_point
-    try:
+    with _handled((signal.SIGINT, *_heeded()), lambda *_: os.kill(os.getpid(), signal.SIGTERM)):
+      calls = itertools.count(1)
+      reached = multihost_utils.reached_preemption_sync_point
       yield lambda: signal.SIGTERM if reached(next(calls)) else None
-    finally:
-      signal.signal(signal.SIGINT, previous)
   elif threading.current_thread() is not threading.main_thread():
     yield lambda: None  # Python delivers signals to the main thread only.
   else:
-    with _noted_signals() as caught:
+    caught: list[signal.Signals] = []
+
+    def note(number: int, _: Any) -> None:
+      caught.append(signal.Signals(number))
+      if number in STOPS:
+        again.close()
+
+    with _handled(_heeded(), note), contextlib.ExitStack() as again:
+      again.enter_context(_handled(STOPS, note))
       yield lambda: caught[0] if caught else None
 
 
+def _heeded() -> list[signal.Signals]:
+  """Returns the notices that this process was not told to ignore."""
+  return [number for number in NOTICES if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 @contextlib.contextmanager
-def _noted_signals() -> Iterator[list[signal.Signals]]:
-  """Yields a list to which the first Ctrl-C or SIGTERM is added, instead of ending the process."""
-  caught: list[signal.Signals] = []
-
-  def note(number: int, _: Any) -> None:
-    caught.append(signal.Signals(number))
-    for name, handler in previous.items():
-      signal.signal(name, handler)
-
-  previous = {name: signal.signal(name, note) for name in (signal.SIGINT, signal.SIGTERM)}
+def _handled(numbers: Iterable[signal.Signals], handler: Callable[[int, Any], None]) -> Iterator[None]:
+  """Handles signals, and puts the handlers back that were there before."""
+  previous = {number: signal.signal(number, handler) for number in numbers}
   try:
-    yield caught
+    yield
   finally:
-    for name, handler in previous.items():
-      signal.signal(name, handler)
+    for number, before in previous.items():
+      signal.signal(number, before)

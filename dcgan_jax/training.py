@@ -36,7 +36,7 @@ def run(
   profile: bool = False,
   init_from: Origin | None = None,
 ) -> None:
-  """Trains to the end, or until Ctrl-C or SIGTERM; the same call then goes on, bit for bit.
+  """Trains to the end, or until a signal, see `signals`; the same call then goes on, bit for bit.
 
   Each process of a run that is several calls this, with the same arguments.
 
@@ -49,7 +49,7 @@ def run(
 
   Raises:
     InputError: in one line, before anything is compiled.
-    SystemExit: 130 or 143, stopped by a signal, after everything was saved.
+    SystemExit: 128 and the number of the signal that stopped it, after everything was saved.
   """
   settings.check_devices(chosen, jax.device_count())
   workdir.check_unchanged(folder, chosen, allow_config_change)
