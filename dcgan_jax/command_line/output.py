@@ -1,4 +1,4 @@
-"""The standard streams of a process that has more to do than to print: nobody who reads them can hold it up."""
+"""Standard output and errors of a process that has more to do than to print: no reader holds it up."""
 
 import atexit
 import collections
@@ -18,7 +18,7 @@ MOST = 1000  # lines that wait for such a reader; of more the oldest are dropped
 def open_missing() -> None:
   """Gives a process that was started without some of its standard streams, as by `>&-`, ones to nowhere.
 
-  Otherwise the next file that is opened, maybe a checkpoint, would be what libraries take for standard output.
+  Otherwise libraries would take the next file that is opened, maybe a checkpoint, for standard output.
   """
   for number, (name, mode) in enumerate({'stdin': 'r', 'stdout': 'w', 'stderr': 'w'}.items()):
     try:
@@ -26,7 +26,7 @@ def open_missing() -> None:
     except OSError:
       os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # It has the lowest number that is free: this.
     if getattr(sys, name) is None:
-      setattr(sys, name, open(os.devnull, mode))
+      setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  It stays open as long as the process lives.
 
 
 def protect(name: str) -> None:

@@ -31,7 +31,21 @@ def define_config(into: flags.FlagValues) -> None:
 
 def define_workdir(into: flags.FlagValues, help: str = 'Folder of the run.') -> None:
   """Declares --workdir."""
-  flags.DEFINE_string('workdir', None, help, flag_values=into)
+  flags.DEFINE(_Folder(), 'workdir', None, help, flag_values=into)
+
+
+class _Folder(flags.ArgumentParser):
+  """The parser of --workdir."""
+
+  def parse(self, argument: str) -> str:
+    """Returns the value as it is.
+
+    Raises:
+      ValueError: it is blank, as of a variable that is not set.
+    """
+    if not argument.strip():
+      raise ValueError('is empty; give a folder, e.g. --workdir=runs/digits')
+    return argument
 
 
 def define_checkpoint(into: flags.FlagValues) -> None:
@@ -150,7 +164,7 @@ def folder(values: flags.FlagValues) -> Path:
   Raises:
     InputError: neither is given.
   """
-  if values.workdir:
+  if values.workdir is not None:
     return files.named('workdir', values.workdir)
   if 'config' not in values or values.config is None:
     raise InputError('--workdir is missing: give the folder of a run, e.g. --workdir=runs/digits')

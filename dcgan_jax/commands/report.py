@@ -10,6 +10,7 @@ from absl import flags
 
 from dcgan_jax import files
 from dcgan_jax.command_line import shared
+from dcgan_jax.errors import InputError
 
 
 def define_flags(into: flags.FlagValues) -> None:
@@ -27,7 +28,9 @@ def run(values: flags.FlagValues) -> None:
   """Writes."""
   text = shared.required(values, 'report', 'workdir')
   # The name of a folder may itself have a comma.
-  parts = [text] if Path(text).is_dir() else [part for part in text.split(',') if part]
+  parts = [text] if Path(text).is_dir() else [part for part in text.split(',') if part.strip()]
+  if not parts:
+    raise InputError(f'--workdir={text}: names no folder; give some, e.g. --workdir=runs/digits')
   folders = [files.named('workdir', part) for part in parts]
   from dcgan_jax.report import page
 

@@ -1,6 +1,8 @@
 """The lock of a workdir: one process trains there at a time.
 
 The operating system releases it when its process ends, however that ends. Those who only read take none.
+It is the lock of a file, and one of the folder itself, because somebody may remove that file. Windows, where
+a locked file cannot be removed, and NFS have none of folders.
 """
 
 import contextlib
@@ -14,6 +16,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dcgan_jax.errors import InputError
+
+try:
+  import fcntl
+except ImportError:  # Windows
+  fcntl = None  # type: ignore[assignment]
 
 LOCK, OWNER = '.lock', '.owner.json'
 
@@ -36,10 +43,11 @@ def held(workdir: Path) -> Iterator[None]:
     with _lock(workdir):
       since = f'{datetime.datetime.now():%Y-%m-%d %H:%M:%S}'
       owner = {'process': os.getpid(), 'host': platform.node(), 'since': since}
-      with contextlib.suppress(
-        OSError
-      ):  # On a full disk there is no note, and the lock is held all the same.
-        (workdir / OWNER).write_text(json.dumps(owner) + '\n')
+      # On a full disk there is no note, and the lock is held all the same.
+      with contextlib.suppress(OSError):
+        (workdir / OWNER).unlink(missing_ok=True)  # It may be a link, to anything.
+        with (workdir / OWNER).open('x') as note:
+          note.write(json.dumps(owner) + '\n')
       yield
   except Timeout:
     raise InputError(
@@ -50,7 +58,7 @@ def held(workdir: Path) -> Iterator[None]:
 def is_elsewhere(workdir: Path) -> bool:
   """Returns whether a process other than this one trains in a workdir."""
   try:
-    with FileLock(workdir / LOCK, blocking=False):
+    with FileLock(workdir / LOCK, blocking=False), _locked_folder(workdir):
       return False
   except Timeout:
     return _owner(workdir).get('process') != os.getpid()
@@ -64,8 +72,10 @@ def _lock(workdir: Path) -> Iterator[None]:
 
   Raises:
     Timeout: another process has it.
-    InputError: the folder cannot be written.
+    InputError: the folder cannot be written, or its file is a link.
   """
+  if (workdir / LOCK).is_symlink():
+    raise InputError(f'{workdir / LOCK}: is a link, maybe to a file that is of use; remove it')
   lock = FileLock(workdir / LOCK, blocking=False)
   try:
     lock.acquire()
@@ -76,9 +86,33 @@ def _lock(workdir: Path) -> Iterator[None]:
   except (OSError, NotImplementedError) as error:
     print(f'{workdir}: cannot be locked ({error}); see to it that nothing else trains here', flush=True)
   try:
-    yield
+    with _locked_folder(workdir):
+      yield
   finally:
     lock.release()
+
+
+@contextlib.contextmanager
+def _locked_folder(workdir: Path) -> Iterator[None]:
+  """Locks the folder itself, where that can be done.
+
+  Raises:
+    Timeout: another process has locked it.
+  """
+  if fcntl is None:
+    yield
+    return
+  handle = os.open(workdir, os.O_RDONLY)
+  try:
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise Timeout(str(workdir)) from None
+    except OSError:  # as on NFS, which has the lock of the file
+      pass
+    yield
+  finally:
+    os.close(handle)
 
 
 def _owner(workdir: Path) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """The metrics of a run, in `metrics.jsonl`, as TensorBoard events and at a tracker."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # slow to import, and nothing that only reads needs it
   from jax import Array
 
 Values = Mapping[str, 'Array']  # float32 [] each, by name
+MOST_EVENTS = 2**24  # bytes of TensorBoard's that wait for a full disk; the rows of metrics wait without limit
 
 
 def row(last: Values, sums: Sequence[Values], steps: int) -> dict[str, float]:
@@ -91,12 +93,19 @@ class Appender:
     problem: what keeps the last bytes from disk; '' if nothing does.
   """
 
-  def __init__(self, path: Path, size: int = 0):
-    """Keeps the first `size` bytes of a file and drops the rest of it."""
+  def __init__(self, path: Path, size: int = 0, most: float = math.inf):
+    """Opens a file.
+
+    Args:
+      path: of the file.
+      size: the bytes of it that are kept; the rest is dropped.
+      most: the bytes that may wait for the disk; what is more, from one `flush` to the next, is dropped.
+    """
     self.problem = ''
-    self._path, self._size = path, size
+    self._path, self._size, self._most = path, size, most
     self._file: BinaryIO | None = None
     self._waiting = bytearray()  # Bytes would be copied whole by each `write`.
+    self._kept, self._dropped = 0, False  # bytes of it that are kept whatever comes; whether some were not
     self.flush()
 
   def write(self, data: bytes) -> None:
@@ -116,9 +125,15 @@ class Appender:
           done += self._file.write(waiting[done:])
       self._size += done
       self._waiting.clear()
-      self.problem = ''
+      self.problem, self._dropped = '', False
     except OSError as error:
       self.problem = error.strerror or str(error)
+      if len(self._waiting) > self._most:
+        del self._waiting[self._kept :]
+        self._dropped = True
+      if self._dropped:
+        self.problem += f', and after {self._most / 2**20:.0f} MiB that wait the rest is dropped'
+    self._kept = len(self._waiting)
 
   def close(self) -> None:
     """Writes what is still to be written, and closes the file."""
@@ -128,16 +143,22 @@ class Appender:
 
 
 class _EventFiles:
-  """How tensorboardX opens files: its thread would die of a full disk, and training would wait for it."""
+  """How tensorboardX opens files: its thread would die of a full disk, and training would wait for it.
+
+  Attributes:
+    last: the file that was opened last.
+  """
 
   PREFIX = 'appender'
+  last: Appender
 
   def directory_check(self, path: str) -> None:
     """Does nothing, because `Appender` makes the folder."""
 
   def open(self, path: str) -> Appender:
     """Opens a file whose path follows the prefix and a colon."""
-    return Appender(Path(path.partition(':')[2]))
+    self.last = Appender(Path(path.partition(':')[2]), most=MOST_EVENTS)
+    return self.last
 
 
 def comparable(rows: Sequence[Mapping[str, Any]], score: str) -> list[Mapping[str, Any]]:
@@ -165,19 +186,22 @@ class MetricsWriter:
     path = folder / 'metrics.jsonl'
     self.rows, size = _read(path, step)
     self._file = Appender(path, size)
+    self._files = {path.name: self._file}
     self._events = None
     if tensorboard:
       from tensorboardX import SummaryWriter, record_writer  # slow to import
 
-      record_writer.register_writer_factory(_EventFiles.PREFIX, _EventFiles())
+      opened = _EventFiles()
+      record_writer.register_writer_factory(_EventFiles.PREFIX, opened)
       events = f'{_EventFiles.PREFIX}:{folder / "tensorboard"}'
       self._events = SummaryWriter(events, purge_step=step + 1)
+      self._files['tensorboard'] = opened.last
     self._tracker = tracking.Tracker(folder, tracker) if tracker != 'none' else None
 
   @property
-  def problem(self) -> str:
-    """What keeps rows from `metrics.jsonl`; '' if nothing does."""
-    return self._file.problem
+  def problems(self) -> dict[str, str]:
+    """What keeps `metrics.jsonl` and TensorBoard's events from disk, by their names; {} if nothing does."""
+    return {name: file.problem for name, file in self._files.items() if file.problem}
 
   def write(self, step: int, values: dict[str, Any]) -> None:
     """Writes one row of metrics: numbers and strings."""

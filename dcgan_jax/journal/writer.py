@@ -31,7 +31,7 @@ class Writer:
     self.background = Background('writer', MOST_WAITING)
     self.signs: collapse.Signs = {}
     self._of_scores = collapse.of_scores(self._metrics.rows, plan.distance)
-    self._unwritten = ''  # what could not be written the last time, and why
+    self._unwritten: dict[str, str] = {}  # what could not be written the last time, and why
     # shown on a terminal only
     self._bar = tqdm(total=plan.num_steps, initial=plan.start, unit='step', disable=None)
 
@@ -97,15 +97,19 @@ class Writer:
     """Waits until all is written, and closes the files and the progress bar."""
     self.background.close()
     self._metrics.close()
+    for name, reason in self._metrics.problems.items():
+      self._say(f'{name} is not complete: {reason}')
     self._bar.close()
     self.background.check()
 
   def _write(self, step: int, row: dict[str, float]) -> None:
     """Writes a row, and says if the rows of late are not on disk."""
     self._metrics.write(step, row)
-    if self._metrics.problem and not self._unwritten:
-      self._say(f'step {step}: metrics.jsonl cannot be written: {self._metrics.problem}; it is tried again')
-    self._unwritten = self._metrics.problem
+    problems = self._metrics.problems
+    for name, reason in problems.items():
+      if reason != self._unwritten.get(name):
+        self._say(f'step {step}: {name} cannot be written: {reason}; it is tried again')
+    self._unwritten = problems
 
   def _warn(self, step: int) -> None:
     """Says which signs of collapse are new."""

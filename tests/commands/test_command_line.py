@@ -84,12 +84,19 @@ BAD = [
   (['--config=configs/digits.py', '--config.seed=' + '9' * 5000], 'must be a whole number'),
   (['--coordinator=a:²', '--num_processes=2', '--process_id=0', '--config=configs/digits.py'], 'HOST:PORT'),
   (['--mode=import', '--format=newmu', '--workdir=x'], '--source is missing'),
+  (['--mode=report', '--workdir= ,'], '--workdir= ,: names no folder'),
 ]
 
 
 @pytest.mark.parametrize(('arguments', 'text'), BAD, ids=lambda x: x if isinstance(x, str) else None)
 def test_bad_input_is_one_line(refused, arguments, text):
   assert text in refused(*arguments)
+
+
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.parametrize('empty', ['', ' '])
+def test_an_empty_workdir_is_refused(refused, mode, empty):
+  assert refused(f'--mode={mode}', f'--workdir={empty}').startswith(f'error: flag --workdir={empty}: is empty')
 
 
 def test_a_broken_config_file_is_one_line(refused, tmp_path):

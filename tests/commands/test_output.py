@@ -90,7 +90,8 @@ def test_nobody_waits_for_a_reader_who_takes_nothing(pipe, monkeypatch):
   thread.join()
   lines = taken.decode().splitlines()
   (at,) = (i for i, line in enumerate(lines) if line.startswith('['))
-  assert lines[at] == f'[{1000 - (len(lines) - 2)} lines of output are missing here: they could not be written]'
+  missing = 1000 - (len(lines) - 2)
+  assert lines[at] == f'[{missing} lines of output are missing here: they could not be written]'
   numbers = [int(line.split()[1]) for line in lines[:at] + lines[at + 1 : -1]]
   assert numbers == [*range(at), *range(950, 1000)]
 
@@ -167,7 +168,7 @@ def test_a_full_pipe_holds_neither_checkpoints_nor_signals(tmp_path, signalled):
   deadline = time.monotonic() + 120
   if signalled:
     folder = tmp_path / 'run' / 'checkpoints'
-    while (not folder.exists() or max(checkpoints.steps(folder), default=0) < 200) and process.returncode is None:
+    while process.returncode is None and max(checkpoints.steps(folder), default=0) < 200:
       assert time.monotonic() < deadline
       time.sleep(0.05)
     process.send_signal(signal.SIGTERM)

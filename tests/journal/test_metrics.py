@@ -1,11 +1,15 @@
 import json
+import struct
+import time
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import digits_plan
 
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import metrics
+from dcgan_jax.journal.writer import Writer
 
 
 def test_rows_after_the_step_that_a_run_continues_from_are_dropped(tmp_path):
@@ -62,12 +66,12 @@ def test_rows_that_the_disk_does_not_take_are_written_later(tmp_path):
   try:
     writer.write(2, {'loss_d': 0.25})
     writer.write(3, {'loss_d': 0.125})
-    assert writer.problem == 'File too large'
+    assert writer.problems == {'metrics.jsonl': 'File too large'}
   finally:
     undo()
   assert [row['step'] for row in metrics.read(path)] == [1]
   writer.write(4, {'loss_d': 0.0625})
-  assert not writer.problem and [row['step'] for row in metrics.read(path)] == [1, 2, 3, 4]
+  assert not writer.problems and [row['step'] for row in metrics.read(path)] == [1, 2, 3, 4]
   writer.close()
 
 
@@ -84,6 +88,51 @@ def test_tensorboard_survives_a_disk_that_takes_nothing(tmp_path):
   (events,) = (tmp_path / 'tensorboard').iterdir()
   assert events.read_bytes().count(b'loss_d') == 50
   assert [row['step'] for row in metrics.read(tmp_path / 'metrics.jsonl')] == list(range(50))
+
+
+def test_events_that_wait_for_a_disk_are_bounded_and_whole(tmp_path, monkeypatch):
+  """Writes pictures to a disk that takes nothing; the first of them are on it in the end, and the last."""
+  monkeypatch.setattr(metrics, 'MOST_EVENTS', 300_000)
+  image = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+  writer = metrics.MetricsWriter(tmp_path, 0, tensorboard=True)
+  undo = _limit(0)
+  try:
+    for step in range(30):
+      writer.add_image(step, image)
+      writer._events.flush()
+      time.sleep(0.01)  # Its thread may not have seen it yet.
+    writer._events.flush()
+    waiting = len(writer._files['tensorboard']._waiting)
+    assert 200_000 < waiting <= 300_000
+    reason = 'File too large, and after 0 MiB that wait the rest is dropped'
+    assert writer.problems == {'tensorboard': reason}
+  finally:
+    undo()
+  writer.write(99, {'loss_d': 0.5})
+  writer.close()
+  assert writer.problems == {}
+  (events,) = (tmp_path / 'tensorboard').iterdir()
+  content, records = events.read_bytes(), []
+  while content:
+    (size,) = struct.unpack('Q', content[:8])
+    records.append(content[12 : 12 + size])
+    content = content[16 + size :]
+  assert b'brain.Event:2' in records[0] and b'loss_d' in records[-1]
+  assert 5 < sum(b'samples' in record for record in records) < 30
+
+
+def test_an_events_folder_that_cannot_be_made_is_said_once(tmp_path, capsys):
+  (tmp_path / 'tensorboard').touch()
+  plan = digits_plan(**{'train.num_steps': 3})
+  writer = Writer(tmp_path, plan)
+  for step in range(3):
+    writer.background.do(writer._write, step, {'loss_d': 0.5})
+  writer.close()
+  reason = 'File exists'
+  assert capsys.readouterr().out.splitlines() == [
+    f'step 0: tensorboard cannot be written: {reason}; it is tried again',
+    f'tensorboard is not complete: {reason}',
+  ]
 
 
 @pytest.mark.parametrize(
