@@ -38,7 +38,7 @@ def protect(name: str) -> None:
     logging.get_absl_handler().python_handler.setStream(stream)  # It was made with the other one.
 
   def restore() -> None:
-    if stream.drain():  # What interpreters say on their way out needs no thread.
+    if stream.drain() and getattr(sys, name) is stream:  # Python has no threads on its way out.
       setattr(sys, name, own)
 
   atexit.register(restore)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # slow to import, and nothing that only reads needs it
   from jax import Array
 
 Values = Mapping[str, 'Array']  # float32 [] each, by name
-MOST_EVENTS = 2**24  # bytes of TensorBoard's that wait for a full disk; the rows of metrics wait without limit
+MOST_EVENTS = 2**24  # bytes of TensorBoard's that wait for a full disk; rows of metrics have no limit
 
 
 def row(last: Values, sums: Sequence[Values], steps: int) -> dict[str, float]:

@@ -96,7 +96,9 @@ def test_bad_input_is_one_line(refused, arguments, text):
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('empty', ['', ' '])
 def test_an_empty_workdir_is_refused(refused, mode, empty):
-  assert refused(f'--mode={mode}', f'--workdir={empty}').startswith(f'error: flag --workdir={empty}: is empty')
+  assert refused(f'--mode={mode}', f'--workdir={empty}').startswith(
+    f'error: flag --workdir={empty}: is empty'
+  )
 
 
 def test_a_broken_config_file_is_one_line(refused, tmp_path):

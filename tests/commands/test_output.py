@@ -20,7 +20,12 @@ from dcgan_jax.journal import checkpoints, metrics
 
 fcntl = pytest.importorskip('fcntl')
 
-CHATTY = [*TINY, '--config.train.num_steps=120', '--config.log.every_steps=1', '--config.sample.every_steps=0']
+CHATTY = [
+  *TINY,
+  '--config.train.num_steps=120',
+  '--config.log.every_steps=1',
+  '--config.sample.every_steps=0',
+]
 SAVED = [104, 112, 120]
 
 

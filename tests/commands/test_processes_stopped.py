@@ -29,13 +29,14 @@ def _assert_goes_on_as_if_never_stopped(folder, fresh):
   assert_same_state(fresh, folder, checkpoints.steps(fresh / 'checkpoints')[-1])
 
 
-def test_sigterm_to_one_saves_all_at_one_step(tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_one_saves_all_at_one_step(tmp_path, number):
   folder = tmp_path / 'stopped'
   first, second = start_together(
     [*ENDLESS, f'--workdir={folder}', '--config.checkpoint.every_steps=10000'], devices=2
   )
   _wait_for(first, 'step 8/')
-  second.send_signal(signal.SIGTERM)
+  second.send_signal(number)
   printed = [process.communicate(timeout=120)[0] for process in (first, second)]
   assert (first.returncode, second.returncode) == (143, 143), printed
   (step,) = checkpoints.steps(folder / 'checkpoints')
