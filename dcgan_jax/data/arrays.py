@@ -240,7 +240,7 @@ def _open_array(file: IO[bytes], size: int) -> Array:
     raise InputError('has no header of .npy; numpy.save writes one, and numpy.savez an .npz') from error
   if dtype.kind not in 'biuf' or dtype.subdtype:
     raise InputError(f'holds {str(dtype)[:80]}, which are no real numbers')
-  if min(shape, default=0) < 0:
+  if any(type(size) is not int or size < 0 for size in shape):  # To NumPy's reader True is a number, too.
     raise InputError(f'has an impossible shape, {_short(shape)}')
   if math.prod(shape) * dtype.itemsize > size - file.tell():
     raise InputError(f'is cut short: its header says {dtype} {_short(shape)}, and it has {size:,} bytes')

@@ -54,6 +54,8 @@ def test_any_bytes_are_an_array_or_refused(tmp_path_factory, content):
     (_header('(1000000000000,)'), 'is cut short: its header says float32 '),
     (_header('(3,)') + bytes(11), 'is cut short'),
     (_header('(-1,)') + bytes(12), 'impossible shape'),
+    (_header('(True,)') + bytes(12), 'impossible shape'),
+    (_header('(2, False)') + bytes(12), 'impossible shape'),
     (_header('(0, 10000000000000000000000)'), 'impossible shape'),
     (_header('(1,)', "'|O'") + bytes(8), 'no real numbers'),
     (_header('(1,)', "[('a', '<f4')]") + bytes(8), 'no real numbers'),
