@@ -305,12 +305,7 @@ def call_main(monkeypatch, capsys):
   def call(*arguments):
     monkeypatch.setattr(sys, 'argv', ['main.py', *map(str, arguments)])
     capsys.readouterr()
-    with warnings.catch_warnings():
-      warnings.filterwarnings(
-        'ignore', r'the load_module\(\) method', DeprecationWarning
-      )  # in ml_collections
-      status = main.main()
-    return status, *capsys.readouterr()
+    return main.main(), *capsys.readouterr()
 
   return call
 

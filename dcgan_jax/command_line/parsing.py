@@ -2,6 +2,8 @@
 
 import difflib
 import importlib
+import itertools
+import os
 import pkgutil
 import re
 import textwrap
@@ -10,8 +12,8 @@ from types import ModuleType
 from absl import flags
 
 from dcgan_jax import commands, files, settings
+from dcgan_jax.command_line import configs
 from dcgan_jax.errors import InputError
-from dcgan_jax.settings.presets import CONFIGS
 
 HELP = re.compile('--?(help|helpshort|helpfull)')
 WIDTH = 110
@@ -75,40 +77,35 @@ def parse(mode: str, argv: list[str]) -> flags.FlagValues:
   Raises:
     InputError: in one line; a flag that the mode does not have, a value or a key that cannot be.
   """
-  for argument in argv[1:]:
-    _check_readable(argument)
+  try:
+    os.getcwd()
+  except OSError as error:
+    raise InputError(f'the current folder is not there ({error.strerror}); cd to another one') from error
+  for argument, following in itertools.pairwise([*argv[1:], '']):
+    if flagfile := re.fullmatch('--?flagfile(=.*)?', argument, re.DOTALL):
+      _check_readable(flagfile[1][1:] if flagfile[1] else following)
     if override := re.match(r'--?(?:no)?config\.([^=]+)', argument):
       settings.check_key(override[1])
-  values = define_flags(mode)
   try:
+    values = define_flags(mode)  # reads a file of flags
     rest = values(argv)
   except flags.UnrecognizedFlagError as error:
     raise InputError(_unknown_flag(mode, error)) from error
   except Exception as error:  # absl's, or what ml_collections and the value's type make of it
     if wrong := re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL):
       settings.refuse(wrong[1], wrong[2])
+    if isinstance(error.__context__, InputError):  # of a parser of ours
+      raise error.__context__ from error
     raise InputError(one_line(error)) from error
   if len(rest) > 1:
     raise InputError(f'{rest[1]}: unexpected; every argument is a --flag=value')
   return values
 
 
-def _check_readable(argument: str) -> None:
-  """Refuses a config, or a file of flags, that is a folder or a pipe, before it is read to its end."""
-  match = re.match(r'--?(config|flagfile)=([^:]+)', argument, re.DOTALL)
-  if match is None:
-    return
-  path = files.named(f'--{match[1]}', match[2])
-  if not path.exists():
-    raise InputError(f'{argument}: no such file' + (f'; {known_configs()}' if match[1] == 'config' else ''))
-  if not path.is_file():
-    raise InputError(f'{argument}: is no ordinary file; give one')
-
-
-def known_configs() -> str:
-  """Returns which values of --config there are, for an error."""
-  names = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem not in ('base', '__init__'))
-  return f'choose --config=configs/NAME.py, NAME one of {", ".join(names)}'
+def _check_readable(flagfile: str) -> None:
+  """Refuses a file of flags that is a folder or a pipe, before it is read to its end."""
+  if not files.named('--flagfile', flagfile).is_file():
+    raise InputError(f'--flagfile={flagfile}: is no ordinary file; give one')
 
 
 def _unknown_flag(mode: str, error: flags.UnrecognizedFlagError) -> str:
@@ -118,7 +115,7 @@ def _unknown_flag(mode: str, error: flags.UnrecognizedFlagError) -> str:
   if not takers:
     return f'{one_line(error)}; python main.py --mode={mode} --help lists the flags'
   if name == 'config' and mode in takers:
-    return f'--{error.flagname}: needs a config to change; {known_configs()}'
+    return f'--{error.flagname}: needs a config to change; {configs.known()}'
   if mode in takers:
     return f'--{name}: --{name.removeprefix("no")} takes a value, as --{name.removeprefix("no")}=VALUE'
   given = error.flagvalue or f'--{error.flagname}'

@@ -1,20 +1,20 @@
 """The flags that several modes share, and what they say: a config and a workdir."""
 
-import importlib
 import re
 from pathlib import Path
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import config_flags
 
 from dcgan_jax import files, settings
-from dcgan_jax.command_line.parsing import known_configs, one_line
+from dcgan_jax.command_line import configs
 from dcgan_jax.errors import InputError
 from dcgan_jax.films import pace
 from dcgan_jax.films.pace import Pace
 from dcgan_jax.journal import workdir
 from dcgan_jax.journal.workdir import Origin
 from dcgan_jax.settings import Settings
+from dcgan_jax.settings.presets import CONFIGS
 
 MOST_IMAGES = 10_000_000  # that are made at a time, all in memory
 
@@ -27,6 +27,7 @@ def define_config(into: flags.FlagValues) -> None:
     'A file of configs/; --config.KEY=VALUE changes one of its keys.',
     flag_values=into,
   )
+  into['config'].parser = configs.ConfigFile()
 
 
 def define_workdir(into: flags.FlagValues, help: str = 'Folder of the run.') -> None:
@@ -216,20 +217,13 @@ def chosen_settings(values: flags.FlagValues) -> Settings:
   if values.config is None and values.workdir is not None:
     return workdir.read_settings(folder(values))
   if values.config is None:
-    raise InputError(f'--config is missing: {known_configs()}')
-  if not Path(_config_path(values)).is_file():
-    raise InputError(f'--config={_config_path(values)}: no such file; {known_configs()}')
-  try:
-    values.config.lock()  # An error in the file comes up when its config is first touched.
-  except Exception as error:
-    raise InputError(f'--config={_config_path(values)}: {one_line(error)}') from error
+    raise InputError(f'--config is missing: {configs.known()}')
   return settings.check(values.config)
 
 
 def preset(name: str) -> Settings:
   """Returns the settings of configs/NAME.py."""
-  config: ConfigDict = importlib.import_module(f'configs.{name}').get_config()
-  return settings.check(config)
+  return settings.check(configs.load(str(CONFIGS / f'{name}.py')))
 
 
 def _config_path(values: flags.FlagValues) -> str:

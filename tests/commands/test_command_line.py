@@ -1,6 +1,7 @@
 """The command line: its help, and what it refuses, each in one line and before anything is compiled."""
 
 import importlib
+import json
 import os
 import pkgutil
 import re
@@ -66,7 +67,10 @@ BAD = [
   (['--config=configs/nope.py', '--config.seed=1'], 'no such file; choose --config=configs/NAME.py'),
   (['--config=configs'], 'is no ordinary file'),
   (['--config=/dev/zero', '--config.seed=1'], 'is no ordinary file'),
+  (['--config', '/dev/zero'], 'is no ordinary file'),
   (['--flagfile=/dev/zero'], 'is no ordinary file'),
+  (['--flagfile', '/dev/zero'], 'is no ordinary file'),
+  (['--flagfile'], 'is no ordinary file'),
   (['--mode=summary', '--config.seed=1'], '--config.seed: needs a config to change; choose --config='),
   (['--mode=sample', '--noworkdir'], '--workdir takes a value'),
   (['--mode=sample', '--seed=x'], 'flag --seed=x: must be a whole number'),
@@ -101,10 +105,35 @@ def test_an_empty_workdir_is_refused(refused, mode, empty):
   )
 
 
-def test_a_broken_config_file_is_one_line(refused, tmp_path):
-  for content in ('def get_config(:', 'def get_config(): return undefined', ''):
-    (tmp_path / 'x.py').write_text(content)
-    assert 'Traceback' not in refused(f'--config={tmp_path}/x.py')
+@pytest.mark.parametrize('override', [[], ['--config.seed=1']])
+@pytest.mark.parametrize(
+  ('content', 'text'),
+  [
+    ('X = 1\ndef get_config(:', 'line 2: SyntaxError: invalid syntax'),
+    ('def get_config():\n  return undefined', "line 2: NameError: name 'undefined' is not defined"),
+    ('\n\nimport nothing_here', "line 3: ModuleNotFoundError: No module named 'nothing_here'"),
+    ('def get_config():\n  f()\ndef f():\n  raise ValueError("a\\nb")', 'line 4: ValueError: a b'),
+    ('int("x")', "line 1: ValueError: invalid literal for int() with base 10: 'x'"),
+    ('open("/nonexistent")', 'line 1: FileNotFoundError: [Errno 2] No such file or directory'),
+    ('from configs import digits\ndigits.get_config().seed = "x"', 'line 2: TypeError: Could not override'),
+    ('assert False', 'line 1: AssertionError\n'),
+    ('exit("no")', 'line 1: SystemExit: no'),
+    ('', "has no attribute 'get_config'"),
+    ('def get_config():\n  pass', 'get_config() returns NoneType; let it return a ConfigDict'),
+  ],
+)
+def test_an_error_in_a_config_names_its_file_and_line(refused, tmp_path, content, text, override):
+  (tmp_path / 'mine.py').write_text(content)
+  line = refused(f'--config={tmp_path}/mine.py', *override)
+  assert line.startswith(f'error: --config={tmp_path}/mine.py: ') and text in line
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_a_current_folder_that_was_deleted_is_one_line(refused, tmp_path, monkeypatch, mode):
+  (tmp_path / 'gone').mkdir()
+  monkeypatch.chdir(tmp_path / 'gone')
+  (tmp_path / 'gone').rmdir()
+  assert 'the current folder is not there (No such file or directory)' in refused(f'--mode={mode}')
 
 
 def test_help_lists_every_mode_with_a_line_and_an_example(call_main):
@@ -193,6 +222,31 @@ OF_A_RUN = [
   ['--mode=verify'],
   ['--mode=walk'],
 ]
+
+
+@pytest.mark.skipif(not hasattr(os, 'getuid'), reason='folders are closed to other users in another way')
+def test_a_workdir_of_another_user_is_one_line_in_every_mode(tmp_path):
+  """Opens no folder that this user may not look into; root becomes nobody for it."""
+  for path in (tmp_path, *tmp_path.parents[:-1]):
+    if os.getuid() == 0 and not path.stat().st_mode & 1:
+      path.chmod(0o755)
+  (tmp_path / 'closed').mkdir(mode=0)
+  closed = tmp_path / 'closed'
+  commands = [[*mode, f'--workdir={closed}'] for mode in ([], ['--mode=summary'], *OF_A_RUN)]
+  commands += [['--mode=report', f'--workdir={closed}/x'], ['--flagfile', f'{closed}/x']]
+  code = (
+    'import json, os, sys, main; from dcgan_jax.command_line import parsing; parsing.help_of_all(); '
+    'os.getuid() or os.setuid(65534)\n'
+    'for sys.argv in json.loads(sys.argv[1]): print(main.main())'
+  )
+  given = json.dumps([['main.py', *command] for command in commands])
+  done = subprocess.run(
+    [sys.executable, '-c', code, given], cwd=ROOT, capture_output=True, text=True, check=True
+  )
+  assert done.stdout == '2\n' * len(commands)
+  lines = done.stderr.splitlines()
+  assert len(lines) == len(commands) and all(f'{closed}' in line for line in lines)
+  assert all(line.startswith('error: ') and 'Permission denied' in line for line in lines)
 
 
 @pytest.mark.slow

@@ -1,0 +1,68 @@
+"""Loads a config from a file of Python; an error in it is one line, with the number of the line it is in."""
+
+import importlib.machinery
+import importlib.util
+import sys
+import traceback
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from dcgan_jax import files
+from dcgan_jax.errors import InputError
+from dcgan_jax.settings.presets import CONFIGS
+
+
+class ConfigFile(flags.ArgumentParser):
+  """The parser of --config."""
+
+  def parse(self, argument: str) -> ConfigDict:
+    """Returns the config of a file, see `load`."""
+    return load(argument)
+
+  def flag_type(self) -> str:
+    """Returns the key of `parsing.KINDS`."""
+    return 'config_file'
+
+
+def load(path: str) -> ConfigDict:
+  """Returns the config that `get_config()` of a file returns, to which no key can be added.
+
+  Raises:
+    InputError: there is no such file, something in it fails, or it returns no config.
+  """
+  file = files.named('--config', path)
+  if not file.exists():
+    raise InputError(f'--config={path}: no such file; {known()}')
+  if not file.is_file():
+    raise InputError(f'--config={path}: is no ordinary file; give one')
+  loader = importlib.machinery.SourceFileLoader('config_file', str(file))
+  spec = importlib.util.spec_from_loader(loader.name, loader)
+  assert spec is not None
+  module = sys.modules[loader.name] = importlib.util.module_from_spec(spec)
+  try:
+    loader.exec_module(module)
+    config = module.get_config()
+  except (Exception, SystemExit) as error:  # whatever there is in a file of a user
+    text = ' '.join(f'{type(error).__name__}: {error}'.split())
+    raise InputError(f'--config={path}: {_line(error, str(file))}{text.removesuffix(":")}') from error
+  if not isinstance(config, ConfigDict):
+    raise InputError(
+      f'--config={path}: get_config() returns {type(config).__name__}; let it return a ConfigDict, as in '
+      'configs/digits.py'
+    )
+  return config.lock()
+
+
+def _line(error: BaseException, path: str) -> str:
+  """Returns 'line N: ' for the line of a file that an error comes from; '' if it comes from none."""
+  lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+  if isinstance(error, SyntaxError) and error.filename == path:
+    lines.append(error.lineno)
+  return f'line {lines[-1]}: ' if lines else ''
+
+
+def known() -> str:
+  """Returns which values of --config there are, for an error."""
+  names = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem not in ('base', '__init__'))
+  return f'choose --config=configs/NAME.py, NAME one of {", ".join(names)}'
