@@ -163,7 +163,8 @@ def open_run(folder: Path, checkpoint: str) -> TrainedRun:
     checkpoint: 'last', 'best' by score, or the number of a step.
 
   Raises:
-    InputError: there is no run, or no such checkpoint, in the folder, or its classes are of another run.
+    InputError: there is no run, or no such checkpoint, in the folder, or its classes are of
+      another run, or there are no devices.
   """
   settings, names = workdir.read_settings(folder), workdir.read_classes(folder)
   if names and len(names) != settings.data.classes:
@@ -172,7 +173,7 @@ def open_run(folder: Path, checkpoint: str) -> TrainedRun:
       'config.json; the two are not of the same run'
     )
   experiment = build(settings, workdir.read_class_counts(folder))
-  shapes = jax.eval_shape(experiment.initial_state)
   sharding = parallel.replicated(parallel.all_devices())
+  shapes = jax.eval_shape(experiment.initial_state)
   step, state = checkpoints.restore_any(folder / 'checkpoints', checkpoint, shapes, sharding)
   return TrainedRun(experiment, step, state)

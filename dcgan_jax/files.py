@@ -31,7 +31,8 @@ def named(field: str, text: str) -> Path:
   """
   try:
     path = Path(text).expanduser()
-    path.stat()
+    if stat.S_ISDIR(path.stat().st_mode) and not os.access(path, os.X_OK):
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
   except (FileNotFoundError, NotADirectoryError):
     pass
   except OSError as error:
@@ -54,6 +55,20 @@ def to_be_written(field: str, text: str) -> Path:
   if above is None or not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
     raise InputError(f'{field}={text}: cannot be written, because {above} is no folder that you may write to')
   return path
+
+
+def entries(folder: Path) -> list[Path]:
+  """Returns the files and folders in a folder; [] if it is not there.
+
+  Raises:
+    InputError: this user may not look into it.
+  """
+  try:
+    return list(folder.iterdir())
+  except (FileNotFoundError, NotADirectoryError):
+    return []
+  except OSError as error:
+    raise InputError(f'{folder}: cannot be read: {error.strerror}') from error
 
 
 def opened(path: Path) -> BufferedReader:

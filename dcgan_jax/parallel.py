@@ -46,7 +46,7 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
     process_id: the number of this one, from 0; None asks the cluster.
 
   Raises:
-    InputError: there is no cluster, or the others did not come within five minutes.
+    InputError: there is no cluster, the others did not come within five minutes, or there are no devices.
   """
   try:
     jax.distributed.initialize(coordinator, num_processes, process_id)
@@ -56,6 +56,7 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
     else:
       what = f'--coordinator={coordinator}: the {num_processes} processes did not find each other'
     raise InputError(f'{what} ({str(error).splitlines()[0]})') from error
+  devices()  # If there are none, this says so in one line.
   if not is_main():
     sys.stdout = open(os.devnull, 'w')  # noqa: SIM115  It stays open as long as the process lives.
 
@@ -123,10 +124,26 @@ def leave(message: str, status: int) -> NoReturn:
   os._exit(status)
 
 
+def devices() -> list[jax.Device]:
+  """Returns every device of every process, in which the devices of a process are neighbours.
+
+  Raises:
+    InputError: there are none of the kind that JAX_PLATFORMS names.
+  """
+  try:
+    found = jax.devices()
+  except Exception as error:  # RuntimeError or, without a GPU, whatever an empty list of devices leads to
+    asked, reason = jax.config.jax_platforms, ' '.join(str(error).split())  # type: ignore[attr-defined]
+    raise InputError(
+      f'JAX_PLATFORMS={asked or ""}: JAX finds no such device here{reason and f" ({reason[:200]})"}; choose '
+      'cpu, or leave it out for the best that there is: cuda and tpu take a device and the extra of that name'
+    ) from error
+  return sorted(found, key=lambda device: (device.process_index, device.id))
+
+
 def all_devices() -> Mesh:
-  """Returns a mesh of every device of every process, in which the devices of a process are neighbours."""
-  devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-  return Mesh(np.array(devices), (AXIS,))
+  """Returns a mesh of `devices()`."""
+  return Mesh(np.array(devices()), (AXIS,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

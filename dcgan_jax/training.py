@@ -51,7 +51,7 @@ def run(
     InputError: in one line, before anything is compiled.
     SystemExit: 128 and the number of the signal that stopped it, after everything was saved.
   """
-  settings.check_devices(chosen, jax.device_count())
+  settings.check_devices(chosen, len(parallel.devices()), workdir.is_trained(folder))
   workdir.check_unchanged(folder, chosen, allow_config_change)
   tracking.check(chosen.log.tracker)
   parts = experiment.build(chosen)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import sys
@@ -29,6 +30,19 @@ def test_loops_are_refused_and_what_is_not_there_is_no_error(tmp_path):
   (tmp_path / 'file').touch()
   assert files.named('out', f'{tmp_path}/file/x') == tmp_path / 'file' / 'x'
   assert files.named('out', '~') == files.Path.home()
+
+
+def test_entries_of_a_folder(tmp_path, monkeypatch):
+  (tmp_path / 'file').touch()
+  assert files.entries(tmp_path) == [tmp_path / 'file']
+  assert files.entries(tmp_path / 'missing') == files.entries(tmp_path / 'file') == []
+
+  def refuse(_):
+    raise PermissionError(errno.EACCES, 'Permission denied')
+
+  monkeypatch.setattr(files.Path, 'iterdir', refuse)
+  with pytest.raises(InputError, match='cannot be read: Permission denied'):
+    files.entries(tmp_path)
 
 
 def test_where_nothing_can_be_written(tmp_path):

@@ -10,9 +10,38 @@ from jax.sharding import Mesh
 
 from dcgan_jax import parallel, train_state
 from dcgan_jax.accumulation import Examples
+from dcgan_jax.errors import InputError
 from dcgan_jax.losses import LOSSES
 from dcgan_jax.targets import programs
 from dcgan_jax.train_step import TURNS, Recipe, make_train_step
+
+
+@pytest.mark.parametrize(
+  ('platforms', 'error', 'text'),
+  [
+    ('cuda', AssertionError(), 'JAX_PLATFORMS=cuda: JAX finds no such device here; choose cpu'),
+    (
+      'x',
+      RuntimeError("Backend 'x'\nis not known"),
+      "JAX_PLATFORMS=x: JAX finds no such device here (Backend 'x'",
+    ),
+    (
+      None,
+      RuntimeError('no driver'),
+      'JAX_PLATFORMS=: JAX finds no such device here (no driver); choose cpu',
+    ),
+  ],
+)
+def test_devices_that_are_not_there_are_one_line(monkeypatch, platforms, error, text):
+  def fail():
+    raise error
+
+  monkeypatch.setattr(
+    parallel, 'jax', SimpleNamespace(devices=fail, config=SimpleNamespace(jax_platforms=platforms))
+  )
+  with pytest.raises(InputError) as raised:
+    parallel.all_devices()
+  assert str(raised.value).startswith(text) and '\n' not in str(raised.value)
 
 
 @pytest.mark.slow

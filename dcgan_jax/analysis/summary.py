@@ -41,7 +41,7 @@ def run(settings: Settings) -> None:
   Raises:
     InputError: in one line; the batch cannot be divided among the devices.
   """
-  check_devices(settings, jax.device_count())
+  check_devices(settings, len(parallel.devices()))
   parts = experiment.build(settings)
   z = jax.ShapeDtypeStruct((1, parts.gan.latents.width), jnp.float32)
   packing = parts.gan.discriminator.packing

@@ -4,7 +4,7 @@ python main.py --mode=report --workdir=runs/mnist
 python main.py --mode=report --workdir=runs/a,runs/b,runs/c --out=compared.html
 """
 
-from pathlib import Path
+import os
 
 from absl import flags
 
@@ -28,7 +28,7 @@ def run(values: flags.FlagValues) -> None:
   """Writes."""
   text = shared.required(values, 'report', 'workdir')
   # The name of a folder may itself have a comma.
-  parts = [text] if Path(text).is_dir() else [part for part in text.split(',') if part.strip()]
+  parts = [text] if os.path.isdir(text) else [part for part in text.split(',') if part.strip()]
   if not parts:
     raise InputError(f'--workdir={text}: names no folder; give some, e.g. --workdir=runs/digits')
   folders = [files.named('workdir', part) for part in parts]

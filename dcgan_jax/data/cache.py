@@ -1,7 +1,7 @@
 """The cache: decoded images, arrays computed from them, and compiled programs, kept from one run to the next.
 
 It is the folder $DCGAN_JAX_CACHE or, without that variable, dcgan_jax in $XDG_CACHE_HOME or ~/.cache. It may
-be deleted at any time. A cache that is broken, or on a disk without room, costs only the time to do the work
+be deleted at any time. A cache that is broken, or that cannot be written, costs only the time to do the work
 again. Importing this module does not import JAX.
 """
 
@@ -31,10 +31,13 @@ VERSION = 1  # of the decoding; raise it when the same source and fit come to gi
 
 
 def folder() -> Path:
-  """Returns the folder of the cache, which may not exist yet."""
+  """Returns the folder of the cache, which may not exist yet; without a home folder one that cannot."""
   chosen = os.environ.get('DCGAN_JAX_CACHE')
-  base = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-  return Path(chosen).expanduser() if chosen else base / 'dcgan_jax'
+  base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+  try:
+    return Path(chosen or f'{base}/dcgan_jax').expanduser()
+  except RuntimeError:  # as in a container, whose user has no name and no HOME
+    return Path(os.devnull, 'no home folder')
 
 
 def load(source: sources.Source, title: str) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from dcgan_jax import conv, experiment, files, norm_statistics, transfer
+from dcgan_jax import conv, experiment, files, norm_statistics, parallel, transfer
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import newmu, pytorch, torch_files
@@ -37,6 +37,7 @@ def run(settings: Settings, folder: Path, file_format: str, source: str) -> None
     InputError: in one line, before anything is compiled.
   """
   _check_free(folder)
+  parallel.devices()  # If there are none, this says so in one line.
   networks = {'pytorch': _read_pytorch, 'newmu': _read_newmu}[file_format](source)
   settings = _adopt(settings, networks, source)
   try:

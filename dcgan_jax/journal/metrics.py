@@ -50,18 +50,18 @@ def read(path: Path, last_step: int | None = None) -> list[dict[str, Any]]:
   return _read(path, last_step)[0]
 
 
-def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int]:
-  """Returns the rows up to a step, and at which byte of the file the last of them ends."""
+def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int, int]:
+  """Returns the rows up to a step, where the last of them ends, and how many lines before that are none."""
   rows: list[dict[str, Any]] = []
-  size = end = 0
+  size = end = spoilt = 0
   try:
     with files.opened(path) as file:
       lines = file.read().splitlines(keepends=True)
   except FileNotFoundError:
-    return rows, 0
+    return rows, 0, 0
   except OSError as error:
     raise InputError(f'{path}: cannot be read: {error.strerror}') from error
-  for line in lines:
+  for number, line in enumerate(lines, 1):
     end += len(line)
     row = _parse(line)
     if row is None:
@@ -69,8 +69,8 @@ def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int]
     if last_step is not None and row['step'] > last_step:
       break
     rows.append(row)
-    size = end
-  return rows, size
+    size, spoilt = end, number - len(rows)
+  return rows, size, spoilt
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -184,7 +184,9 @@ class MetricsWriter:
       tracker: service that is told too, see `tracking`, or 'none'.
     """
     path = folder / 'metrics.jsonl'
-    self.rows, size = _read(path, step)
+    self.rows, size, spoilt = _read(path, step)
+    if spoilt:
+      print(f'{path}: {spoilt} of its lines are no rows and are left out', flush=True)
     self._file = Appender(path, size)
     self._files = {path.name: self._file}
     self._events = None

@@ -97,9 +97,7 @@ def is_trained(workdir: Path) -> bool:
 
 def _numbered(folder: Path) -> bool:
   """Returns whether a folder has checkpoints in it."""
-  return folder.is_dir() and any(
-    path.name.isascii() and path.name.partition('-')[0].isdigit() for path in folder.iterdir()
-  )
+  return any(path.name.isascii() and path.name.partition('-')[0].isdigit() for path in files.entries(folder))
 
 
 def write_settings(

@@ -250,8 +250,13 @@ def _check_combinations(settings: Settings) -> None:
     )
 
 
-def check_devices(settings: Settings, devices: int) -> None:
+def check_devices(settings: Settings, devices: int, trained: bool = False) -> None:
   """Refuses a batch that cannot be divided evenly among devices, parts of accumulation and packs of images.
+
+  Args:
+    settings: of the run.
+    devices: how many there are.
+    trained: whether the run has checkpoints, so that another batch is one more change to be allowed.
 
   Raises:
     InputError: in one line.
@@ -263,8 +268,12 @@ def check_devices(settings: Settings, devices: int) -> None:
     fitting = max(1, round(batch_size / unit)) * unit
     each = f' times train.accumulate={parts}' if parts > 1 else ''
     each += f' times discriminator.packing={packing}' if packing > 1 else ''
+    allowed = ' with --allow_config_change' if trained else ''
+    fewer = ' or '.join(str(n) for n in range(1, devices) if batch_size % (n * parts * packing) == 0)
+    instead = f', or run on {fewer} of them (CUDA_VISIBLE_DEVICES chooses among GPUs)' if fewer else ''
     raise InputError(
-      f'train.batch_size={batch_size}: not divisible by the {devices} devices{each}; choose e.g. {fitting}'
+      f'train.batch_size={batch_size}: not divisible by the {devices} devices{each}; choose e.g. '
+      f'{fitting}{allowed}{instead}'
     )
 
 

@@ -108,6 +108,18 @@ def test_without_room_or_permission_nothing_is_kept(source, monkeypatch, capsys)
   assert 'belongs to another user' in capsys.readouterr().out
 
 
+def test_without_a_home_folder_nothing_is_kept(source, monkeypatch, capsys):
+  """Runs as in a container, whose user has no name and no HOME."""
+  for name in ('DCGAN_JAX_CACHE', 'XDG_CACHE_HOME', 'HOME'):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(os, 'getuid', lambda: 2**32 - 2)
+  assert len(cache.load(source, 'folder')) == 2
+  assert cache.arrays('some', 'x', lambda: {'a': np.ones(1)})['a'] == 1
+  assert capsys.readouterr().out.count('not kept for the next start') == 2
+  monkeypatch.setenv('DCGAN_JAX_CACHE', '~nobody_here/x')
+  assert not cache.folder().parent.is_dir()
+
+
 def test_a_disk_that_runs_full_keeps_nothing(source, monkeypatch, capsys):
   """Runs into the largest size that a file may have, and into a disk that is full when all is written."""
 

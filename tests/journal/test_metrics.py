@@ -28,6 +28,18 @@ def test_rows_after_the_step_that_a_run_continues_from_are_dropped(tmp_path):
   assert rows == [{'step': 10, 'loss_d': 1.0}, {'step': 20, 'loss_d': 2.0}, {'step': 30, 'loss_d': 9.0}]
 
 
+def test_a_run_that_goes_on_says_how_many_lines_are_spoilt(tmp_path, capsys):
+  path, rows = tmp_path / 'metrics.jsonl', [f'{{"step": {step}}}\n' for step in range(4)]
+  path.write_text(rows[0] + 'spoilt\n\n' + rows[1] + '{"step": 2, "lo\n' + rows[2] + rows[3] + 'cut')
+  for step, spoilt in ((2, 3), (1, 2)):
+    writer = metrics.MetricsWriter(tmp_path, step, tensorboard=False)
+    writer.close()
+    assert [row['step'] for row in writer.rows] == [*range(step + 1)]
+    assert capsys.readouterr().out == f'{path}: {spoilt} of its lines are no rows and are left out\n'
+  metrics.MetricsWriter(tmp_path, 0, tensorboard=False).close()
+  assert capsys.readouterr().out == '' and path.read_text() == rows[0]
+
+
 def test_tensorboard_events_are_written(tmp_path):
   writer = metrics.MetricsWriter(tmp_path, 0, tensorboard=True)
   writer.write(1, {'loss_d': 0.5})

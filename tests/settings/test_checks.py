@@ -204,6 +204,10 @@ def test_devices_must_share_the_batch():
   settings.check_devices(settings.check(config), 8)
   with pytest.raises(InputError, match=r'not divisible by the 6 devices; choose e\.g\. 66'):
     settings.check_devices(settings.check(config), 6)
+  with pytest.raises(
+    InputError, match=r'66 with --allow_config_change, or run on 1 or 2 or 4 of them \(CUDA_'
+  ):
+    settings.check_devices(settings.check(config), 6, trained=True)
   config.train.accumulate = 4
   settings.check_devices(settings.check(config), 8)
   with pytest.raises(InputError, match=r'by the 32 devices times train\.accumulate=4; choose e\.g\. 128'):

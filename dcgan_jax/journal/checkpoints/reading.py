@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from dcgan_jax import parallel
+from dcgan_jax import files, parallel
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import lock
 from dcgan_jax.journal.checkpoints import quiet, stamp
@@ -34,9 +34,7 @@ class DamagedError(InputError):
 
 def steps(folder: Path) -> list[int]:
   """Returns the steps of the finished checkpoints in ascending order."""
-  if not folder.is_dir():
-    return []
-  return sorted(int(p.name) for p in folder.iterdir() if p.name.isascii() and p.name.isdigit())
+  return sorted(int(p.name) for p in files.entries(folder) if p.name.isascii() and p.name.isdigit())
 
 
 def best(folder: Path, protocol: str | None = None) -> list[tuple[int, Score]]:
