@@ -76,7 +76,7 @@ def plan(
 
   def of(network: str) -> Plan:
     old, new = (
-      Side(getattr(run.gan, network), getattr(state, network).variables, classes)
+      Side(getattr(run.gan, network), getattr(state, network).variables, run.fit.image_size, classes)
       for run, state, classes in zip((other, parts), shapes, names)
     )
     return transfer.plan(old, new)
@@ -101,6 +101,7 @@ def first_state(origin: Origin, folder: Path, parts: Experiment, sharding: Any) 
   try:
     other = experiment.open_run(origin.folder, origin.checkpoint)
     names = (workdir.read_classes(origin.folder), parts.classes[1] if parts.classes else ())
+    age = other.step + workdir.read_average_steps(origin.folder)
   except InputError as error:
     raise InputError(f'init_from={origin}: {error}') from error
   plans = plan(other.experiment, parts, names)
@@ -109,14 +110,17 @@ def first_state(origin: Origin, folder: Path, parts: Experiment, sharding: Any) 
     return transfer.begin(parts.initial_state(), old, *plans)
 
   state = jax.jit(begin, out_shardings=sharding)(other.state)
+  # An average that is new in parts must soon forget those, like that of a run from chance.
+  keeps_average = state.ema is not None and other.state.ema is not None and plans.generator.whole
   if parallel.is_main():
     took = {
       network: {'taken': each.taken, 'new': each.new, 'left_out': each.left_out}
       for network, each in plans._asdict().items()
     }
-    workdir.write_origin(folder, origin, {'step': other.step} | took)
+    about = {'step': other.step, 'average_steps': age if keeps_average else 0}
+    workdir.write_origin(folder, origin, about | took)
   lines = [f'init_from={origin}: step {other.step}', *_described(plans)]
-  lines.append(_average(parts, other.state))
+  lines.append(_average(parts, other.state, keeps_average))
   changed = [
     text
     for text in settings.differences(other.experiment.settings, parts.settings)
@@ -141,9 +145,12 @@ def _reasons(plans: Plans) -> list[str]:
   return [f'{name}: {", ".join(each.new)}' for name, each in zip('GD', plans)]
 
 
-def _average(parts: Experiment, old: GanState) -> str:
+def _average(parts: Experiment, old: GanState, kept: bool) -> str:
   """Returns what becomes of the moving average, and of Adam's."""
   adam = "Adam's averages start anew"
   if not parts.recipe.ema_decay:
     return f'{adam}; the moving average is left out' if old.ema is not None else adam
-  return f'{adam}; the moving average {"begins as a copy of G" if old.ema is None else "is taken like G"}'
+  if old.ema is None:
+    return f'{adam}; the moving average begins as a copy of G'
+  how = 'goes on as it was' if kept else 'begins anew, since some of G is new'
+  return f'{adam}; the moving average is taken like G and {how}'

@@ -149,9 +149,16 @@ def _create_network(
   return NetState(params, variables.get('batch_stats', {}), optimizer.init(params))
 
 
-def moving_average(ema: PyTree, variables: PyTree, step: Array, decay: float) -> PyTree:
-  """Returns the exponential moving average of G's variables after a step."""
+def moving_average(ema: PyTree, variables: PyTree, age: Array, decay: float) -> PyTree:
+  """Returns the exponential moving average of G's variables after a step.
+
+  Args:
+    ema: the average before it.
+    variables: of G after it.
+    age: steps that `ema` is of, int32 [].
+    decay: of an old average.
+  """
   # A younger average forgets faster, or its first thousands of pictures would be those of the untrained G.
-  step = step.astype(jnp.float32)
-  share = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+  age = age.astype(jnp.float32)
+  share = jnp.minimum(decay, (1.0 + age) / (10.0 + age))
   return jax.tree.map(lambda old, new: share * old + (1.0 - share) * new, ema, variables)

@@ -36,6 +36,7 @@ class Recipe:
     flip: mirror each real image left to right with probability 1/2.
     ema_decay: of the moving average of G's variables, when the state has one; less in the first steps,
       (1 + step) / (10 + step).
+    ema_steps: age of that average before the first step, if it is another run's; it counts as so many steps.
     accumulate: parts of the batch that both networks go through one after the other before each update, so
       that only one part's activations are in memory. Gradients are the mean over the parts; batch norm sees
       each part as a batch of its own. More than 1 not with 'one_per_batch'.
@@ -52,6 +53,7 @@ class Recipe:
   real_label: float = 1.0
   flip: bool = False
   ema_decay: float = 0.0
+  ema_steps: int = 0
   accumulate: int = 1
   r1: float = 0.0
   r2: float = 0.0
@@ -139,7 +141,7 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None, turn
     g, d, metrics = train(gan, recipe, state, Examples(real, y), keys)
     ema = state.ema
     if ema is not None:
-      ema = train_state.moving_average(ema, g.variables, state.step, recipe.ema_decay)
+      ema = train_state.moving_average(ema, g.variables, state.step + recipe.ema_steps, recipe.ema_decay)
     return GanState(state.step + 1, g, d, ema, state.key), _average(metrics, axis_name)
 
   return train_step

@@ -65,7 +65,7 @@ def run(
       if parallel.is_main():
         until_the_end.enter_context(lock.held(folder))
       workdir.write_settings(folder, chosen, names, counts)
-    while not _run(with_halved_rates(parts, folder), folder, len(source), profile, init_from):
+    while not _run(parts, folder, len(source), profile, init_from):
       pass
     if chosen.log.report and parallel.is_main():
       # Several processes would all have to take part in making images.
@@ -94,7 +94,7 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool, init_f
     # Whatever is wrong with the images is said before anything is compiled or written.
     first = next(blocks)
     with journal.opened(folder, plan, _draw(parts), score) as log:
-      state, step, stopped = _train(Steps(parts, mesh, loop), state, first, blocks, log)
+      state, step, stopped = _train(Steps(continued(parts, folder), mesh, loop), state, first, blocks, log)
   if not log.healthy:
     raise InputError(log.divergence(state))
   if log.unsaved:
@@ -111,17 +111,21 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool, init_f
   return True
 
 
-def with_halved_rates(parts: Experiment, folder: Path) -> Experiment:
-  """Returns the run with learning rates halved as often as it has gone back to its best checkpoint."""
+def continued(parts: Experiment, folder: Path) -> Experiment:
+  """Returns the run as its steps are to be, by what its workdir says of the steps before.
+
+  Learning rates are halved as often as it has gone back to its best checkpoint. The moving average that it
+  has taken from another run is as old as it was there.
+  """
   times = len(collapse.rollbacks(folder))
-  if not times:
-    return parts
   g, d = (
     dataclasses.replace(optimizer, learning_rate=optimizer.learning_rate / 2**times)
     for optimizer in (parts.settings.generator_optimizer, parts.settings.discriminator_optimizer)
   )
   halved = dataclasses.replace(parts.settings, generator_optimizer=g, discriminator_optimizer=d)
-  return experiment.build(halved)
+  built = experiment.build(halved)
+  ema_steps = int(parallel.agreed(workdir.read_average_steps(folder)))
+  return dataclasses.replace(built, recipe=dataclasses.replace(built.recipe, ema_steps=ema_steps))
 
 
 def _go_back(parts: Experiment, folder: Path, step: int, sign: str) -> None:

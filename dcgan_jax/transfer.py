@@ -3,12 +3,15 @@
 Layers are matched by what they do. The generator's are counted from z and the discriminator's from the logit,
 so that in networks of a larger image the layers that are added are beside the image. The layer that makes or
 sees the image itself answers to the one that did so. A layer fits if its kernel has the same shape, apart
-from the inputs that tell it a class: of those, each is taken from the same class. What belongs to a layer
-(bias, batch norm and its statistics) comes with it, and is new where the layer is. A batch norm of classes
-takes each class from the same class, or all of them from one without classes.
+from the inputs that tell it a class: of those, each is taken from the same class. A dense layer beside the
+base, which is the smallest of the networks' feature maps, fits only a base of the same height, width and
+channels, because its units are those of the base one by one. What belongs to a layer (bias, batch norm and
+its statistics) comes with it, and is new where the layer is. A batch norm of classes takes each class from
+the same class, or all of them from one without classes.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from dcgan_jax.models import Discriminator, Generator
+from dcgan_jax.models import Discriminator, Generator, Pair
 from dcgan_jax.train_state import GanState, NetState, PyTree
 
 Key = tuple[str, ...]  # the path of an array in the variables of a network
@@ -30,11 +33,13 @@ class Side(NamedTuple):
   Attributes:
     module: the network.
     variables: 'params' and 'batch_stats', arrays or their shapes (`jax.eval_shape`).
+    image_size: height and width of the images that it makes or judges.
     classes: names of the classes that it is told; () for numbers as names.
   """
 
   module: Generator | Discriminator
   variables: PyTree
+  image_size: Pair
   classes: tuple[str, ...] = ()
 
 
@@ -63,12 +68,14 @@ class Plan:
     taken: the layers of the new network that are taken, in words.
     new: what is initialised, in words.
     left_out: what of the old network is not used, in words.
+    whole: whether nothing at all of the new network is initialised.
   """
 
   pieces: dict[Key, Piece]
   taken: tuple[str, ...]
   new: tuple[str, ...]
   left_out: tuple[str, ...]
+  whole: bool
 
   def apply(self, variables: PyTree, old: PyTree) -> PyTree:
     """Returns the new network's variables with what they take from the old ones; both stay as they are."""
@@ -99,9 +106,10 @@ def plan(old: Side, new: Side) -> Plan:
     if shape is None or old_shape is None:
       fresh.append(layer)
       continue
-    kernel = _fit(Kernel(old, was, old_shape), Kernel(new, layer, shape))
+    kernels = Kernel(old, was, old_shape), Kernel(new, layer, shape)
+    kernel = _fit(*kernels)
     if kernel is None:
-      fresh.append(f'{layer} ({_text(shape)}, was {_text(old_shape)})')
+      fresh.append(_unlike(*kernels))
       continue
     all_of_it = _belonging(shapes, new.module, layer)
     own: dict[Key, Piece] = {('params', layer, 'kernel'): kernel}
@@ -117,7 +125,8 @@ def plan(old: Side, new: Side) -> Plan:
     pieces |= own
     used.add(was)
   left_out += [layer for layer in _layers(old_shapes, old.module) if layer not in used]
-  return Plan(pieces, tuple(taken), tuple(fresh), tuple(left_out))
+  whole = pieces.keys() == shapes.keys() and all(piece.new is None for piece in pieces.values())
+  return Plan(pieces, tuple(taken), tuple(fresh), tuple(left_out), whole)
 
 
 def begin(state: GanState, old: GanState, generator: Plan, discriminator: Plan) -> GanState:
@@ -217,6 +226,18 @@ class Kernel(NamedTuple):
     return module.packing if isinstance(module, Discriminator) else 1
 
   @property
+  def base(self) -> Shape:
+    """Returns the height, width and channels of the base, if the layer makes or sees it; () if not."""
+    module = self.side.module
+    if isinstance(module, Generator):
+      beside, channels = ['dense'], module.widths[0]
+    else:
+      beside = ['hidden1'] if module.dense_widths else ['dense', 'projection']
+      channels = module.widths[-1]
+    height, width = (size // math.prod(module.strides) for size in self.side.image_size)
+    return (height, width, channels) if self.layer in beside else ()
+
+  @property
   def parts(self) -> tuple[int, int, str]:
     """Returns an axis, how many numbers along it are the layer's own, and what the rest is for.
 
@@ -242,7 +263,7 @@ def _fit(old: Kernel, new: Kernel) -> Piece | None:
   if len(new.shape) == 4 and getattr(modules[0], 'upsample', '') != getattr(modules[1], 'upsample', ''):
     return None  # One is transposed and the other is not.
   others = (new.shape[:axis] + new.shape[axis + 1 :], old.shape[:old_axis] + old.shape[old_axis + 1 :])
-  if (axis, own) != (old_axis, old_own) or others[0] != others[1]:
+  if (axis, own) != (old_axis, old_own) or others[0] != others[1] or old.base != new.base:
     return None
   pairs = [(i, i) for i in range(own)]
   if rest == old_rest == 'embedding':
@@ -315,6 +336,13 @@ def _described(layer: str, was: str, piece: Piece, shape: Shape, old_shape: Shap
   return f'{text} ({", ".join(notes)})' if notes else text
 
 
+def _unlike(old: Kernel, new: Kernel) -> str:
+  """Returns a layer that does not fit in words, with both shapes or, if those are the same, both bases."""
+  if old.shape == new.shape and old.base != new.base:
+    return f'{new.layer} (base {_text(new.base)}, was {_text(old.base)})'
+  return f'{new.layer} ({_text(new.shape)}, was {_text(old.shape)})'
+
+
 def _parameters(keys: set[Key]) -> list[str]:
   """Returns the names of parameters; statistics go with the parameters of their layer."""
   return sorted(f'{key[1]}.{key[2]}' for key in keys if key[0] == 'params')
@@ -330,4 +358,4 @@ def _new_classes(pieces: dict[Key, Piece], shapes: dict[Key, Shape]) -> list[str
 
 
 def _text(shape: Shape) -> str:
-  return 'x'.join(map(str, shape))
+  return 'x'.join(map(str, shape)) or 'none'

@@ -35,10 +35,9 @@ def run(folder: Path, checkpoint: str | None) -> None:
   mesh = parallel.all_devices()
   shapes, sharding = jax.eval_shape(parts.initial_state), parallel.replicated(mesh)
   state, wanted = (_restore(folder, step, shapes, sharding) for step in (begin, end))
-  parts = training.with_halved_rates(parts, folder)
   plan = training.make_plan(parts, len(parts.source), begin, end, profile=False)
   loop = dispatch.steps_of_loop(plan, dispatch.steps_per_dispatch(parts.settings))
-  take_steps = dispatch.Steps(parts, mesh, loop)
+  take_steps = dispatch.Steps(training.continued(parts, folder), mesh, loop)
   step = begin
   for block in training.blocks_of_steps(parts, plan, mesh, loop):
     state = take_steps(state, block.batches)[0]

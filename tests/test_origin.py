@@ -5,6 +5,7 @@ import re
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import TINY, state_of, untrained_run
@@ -12,7 +13,7 @@ from conftest import TINY, state_of, untrained_run
 from configs import digits
 from dcgan_jax import experiment, origin, parallel, settings, training
 from dcgan_jax.errors import InputError
-from dcgan_jax.journal import workdir
+from dcgan_jax.journal import checkpoints, workdir
 from dcgan_jax.journal.workdir import Origin
 
 
@@ -70,10 +71,12 @@ def test_a_larger_run_begins_with_a_smaller_one(untrained, tmp_path, capsys):
   assert said[0] == f'init_from={untrained.resolve()}:last: step 0'
   assert said[1].startswith('  G: taken: dense, conv1; new: conv2, conv3 (4x4x1x4, was 4x4x1x6); ')
   assert said[2].startswith('  D: taken: conv2 as conv3, dense; new: conv1 (')
-  assert said[3] == "  Adam's averages start anew; the moving average is taken like G"
+  average = 'the moving average is taken like G and begins anew, since some of G is new'
+  assert said[3] == f"  Adam's averages start anew; {average}"
   assert 'generator.leak was 0.0 and is 0.1' in said[4] and 'widths' not in said[4] and len(said) == 5
   record = json.loads((tmp_path / 'run' / 'init_from.json').read_text())
-  assert record['step'] == 0 and record['generator']['taken'] == ['dense', 'conv1']
+  assert record['step'] == record['average_steps'] == 0
+  assert record['generator']['taken'] == ['dense', 'conv1']
   assert record['discriminator'].keys() == {'taken', 'new', 'left_out'}
   assert workdir.read_origin(tmp_path / 'run') == Origin(untrained.resolve(), 'last')
 
@@ -87,6 +90,48 @@ def test_the_same_on_any_number_of_devices(untrained, tmp_path):
     assert leaf.sharding.is_fully_replicated and len(leaf.sharding.device_set) == 4
   jax.tree.map(np.testing.assert_array_equal, state.generator.variables, old.generator.variables)
   jax.tree.map(np.testing.assert_array_equal, state.discriminator.variables, old.discriminator.variables)
+
+
+def _aged(untrained, folder, step, age):
+  """Copies a run, and says that it has taken so many steps after those of the average that it began with."""
+  shutil.copytree(untrained, folder)
+  workdir.write_origin(folder, Origin(folder, 'last'), {'average_steps': age})
+  state = state_of(untrained, 0)
+  saver = checkpoints.Saver(folder / 'checkpoints', 1)
+  saver.save(state.replace(step=jnp.int32(step)))
+  saver.close()
+  return folder
+
+
+@pytest.mark.parametrize(
+  ('changes', 'age', 'said'),
+  [
+    ({}, 730, 'is taken like G and goes on as it was'),
+    ({'discriminator.widths': (6, 7)}, 730, 'is taken like G and goes on as it was'),
+    ({'generator.widths': (8, 7)}, 0, 'is taken like G and begins anew, since some of G is new'),
+    ({'generator.use_bias': True}, 0, 'is taken like G and begins anew, since some of G is new'),
+    ({'train.ema_decay': 0.0}, 0, 'is left out'),
+  ],
+)
+def test_an_average_goes_on_where_all_of_g_is_taken(untrained, tmp_path, capsys, changes, age, said):
+  """Also if it was taken over once before; a run knows it when it is resumed, unless it began from chance."""
+  other, parts = _aged(untrained, tmp_path / 'other', 700, 30), _parts(**changes)
+  state = _begin(other, tmp_path / 'run', parts)
+  assert f'; the moving average {said}' in capsys.readouterr().out and int(state.step) == 0
+  assert training.continued(parts, tmp_path / 'run').recipe.ema_steps == age
+  assert training.continued(parts, tmp_path / 'none').recipe == parts.recipe
+  workdir.forget_origin(tmp_path / 'run')
+  assert training.continued(parts, tmp_path / 'run').recipe == parts.recipe
+
+
+def test_runs_that_began_before_the_age_was_kept_go_on_as_they_did(tmp_path):
+  workdir.write_origin(tmp_path, Origin(tmp_path / 'other', 'last'), {'step': 700})
+  assert workdir.read_average_steps(tmp_path) == 0
+  for broken in ('{"average_steps": -1}', '{"average_steps": "3"}', '[]', 'no'):
+    (tmp_path / 'init_from.json').write_text(broken)
+    with pytest.raises(InputError, match=r'init_from\.json') as error:
+      workdir.read_average_steps(tmp_path)
+    assert '\n' not in str(error.value)
 
 
 def test_a_run_that_goes_on_says_that_its_beginning_is_past(untrained, tmp_path, capsys):

@@ -95,3 +95,10 @@ def test_ema_starts_as_a_copy_in_buffers_of_its_own(created):
     assert average.unsafe_buffer_pointer() != now.unsafe_buffer_pointer()
   assert created.sampling_variables is created.ema
   assert created.replace(ema=None).sampling_variables == created.generator.variables
+
+
+def test_a_young_average_forgets_fast():
+  """It is of at most (1 + n) / (10 + n) of itself after n steps, and of `decay` of itself then."""
+  for age, share in ((0, 0.1), (8, 0.5), (980, 0.99), (10**6, 0.99)):
+    made = train_state.moving_average({'x': jnp.float32(1)}, {'x': jnp.float32(0)}, jnp.int32(age), 0.99)
+    np.testing.assert_allclose(made['x'], share, rtol=1e-3)

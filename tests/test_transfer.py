@@ -20,12 +20,12 @@ LARGER_G = G.clone(widths=(8, 6, 4), strides=(2, 2, 2), norm=(True, True, True),
 LARGER_D = D.clone(widths=(4, 6, 8), strides=(2, 2, 2), norm=(False, True, True))
 
 
-def variables_of(module, seed=0, z_size=Z, size=8):
+def variables_of(module, seed=0, z_size=Z, size=(8, 8)):
   """Returns variables of a network in which no two numbers are alike; of images of one channel, or G's."""
   if isinstance(module, Generator):
     x = jnp.zeros((2, z_size + module.classes))
   else:
-    x = jnp.zeros((2 * module.packing, size, size, 1))
+    x = jnp.zeros((2 * module.packing, *size, 1))
   shapes = jax.eval_shape(module.init, jax.random.key(0), x)
   generator = np.random.default_rng(seed)
   return {'batch_stats': {}} | jax.tree.map(
@@ -33,10 +33,16 @@ def variables_of(module, seed=0, z_size=Z, size=8):
   )
 
 
-def taken(old, new, names=((), ()), sizes=(8, 8)):
+def side(module, variables, size=(8, 8), classes=()):
+  """Returns a side of a transfer; G knows itself of what size its images are."""
+  return Side(module, variables, getattr(module, 'image_size', size), classes)
+
+
+def taken(old, new, names=((), ()), sizes=((8, 8), (8, 8))):
   """Returns the plan for two modules, and flat variables: of the old, of the new, and of what is made."""
   before, after = variables_of(old, 1, size=sizes[0]), variables_of(new, 2, size=sizes[1])
-  plan = transfer.plan(Side(old, before, names[0]), Side(new, after, names[1]))
+  sides = zip((old, new), (before, after), sizes, names)
+  plan = transfer.plan(*(side(*each) for each in sides))
   made = plan.apply(after, before)
   assert jax.tree.structure(made) == jax.tree.structure(after)
   return plan, *(
@@ -74,7 +80,7 @@ def same(names):
 def test_the_same_networks_are_taken_whole(module):
   plan, old, _, made = taken(module, module)
   assert_taken(made, old, same(made))
-  assert not plan.new and not plan.left_out
+  assert not plan.new and not plan.left_out and plan.whole
   assert set(plan.taken) == {'dense', 'conv1', 'conv2'}
 
 
@@ -96,9 +102,9 @@ def test_a_larger_image_adds_layers_beside_it():
   names = arrays('dense', 'conv1', norms=('norm0', 'norm1'))
   assert_taken(made, old, same(names))
   assert_rest(made, fresh, names)
-  assert plan.taken == ('dense', 'conv1') and plan.left_out == ('conv2',)
+  assert plan.taken == ('dense', 'conv1') and plan.left_out == ('conv2',) and not plan.whole
   assert plan.new == ('conv2', 'conv3 (4x4x1x4, was 4x4x1x6)')
-  plan, old, fresh, made = taken(D, LARGER_D, sizes=(8, 16))
+  plan, old, fresh, made = taken(D, LARGER_D, sizes=((8, 8), (16, 16)))
   names = {name: name.replace('3', '2') for name in arrays('conv3', 'dense', norms=('norm3',))}
   assert_taken(made, old, names)
   assert_rest(made, fresh, names)
@@ -115,16 +121,16 @@ def test_grown_networks_do_up_to_the_old_resolution_what_the_old_ones_did():
     return seen['intermediates']['norm1']['__call__'][0]
 
   before, after = variables_of(G, 1), variables_of(LARGER_G, 2)
-  made = transfer.plan(Side(G, before), Side(LARGER_G, after)).apply(after, before)
+  made = transfer.plan(side(G, before), side(LARGER_G, after)).apply(after, before)
   np.testing.assert_array_equal(inside(G, before), inside(LARGER_G, made))
 
 
 def test_two_layers_more_and_as_much_smaller_again():
   huge = D.clone(widths=(2, 4, 6, 8), strides=(2,) * 4, norm=(False, True, True, True))
-  plan, old, _, made = taken(D, huge, sizes=(8, 32))
+  plan, old, _, made = taken(D, huge, sizes=((8, 8), (32, 32)))
   assert plan.taken == ('conv2 as conv4', 'dense')
   assert_taken(made, old, {'params.conv4.kernel': 'params.conv2.kernel'})
-  plan, *_ = taken(huge, D, sizes=(32, 8))
+  plan, *_ = taken(huge, D, sizes=((32, 32), (8, 8)))
   assert plan.taken == ('conv4 as conv2', 'dense')
   assert plan.left_out == ('conv1', 'conv2', 'conv3')
   plan, *_ = taken(LARGER_G, G)
@@ -136,7 +142,7 @@ def test_the_layer_beside_the_image_is_taken_if_it_fits():
   plan, old, _, made = taken(G, wide)
   assert plan.taken == ('dense', 'conv1', 'conv2 as conv3') and plan.new == ('conv2',)
   assert_taken(made, old, {'params.conv3.kernel': 'params.conv2.kernel'})
-  plan, old, _, made = taken(D, LARGER_D.clone(widths=(6, 6, 8)), sizes=(8, 16))
+  plan, old, _, made = taken(D, LARGER_D.clone(widths=(6, 6, 8)), sizes=((8, 8), (16, 16)))
   assert plan.taken == ('conv1', 'conv2 as conv3', 'dense') and plan.new == ('conv2',)
   assert not plan.left_out
 
@@ -144,8 +150,27 @@ def test_the_layer_beside_the_image_is_taken_if_it_fits():
 def test_another_size_of_the_same_depth_has_other_dense_layers():
   plan, *_ = taken(G, G.clone(image_size=(12, 8)))
   assert plan.new == ('dense (5x48, was 5x32)',) and plan.taken == ('conv1', 'conv2')
-  plan, *_ = taken(D, D, sizes=(8, 12))
+  plan, *_ = taken(D, D, sizes=((8, 8), (12, 12)))
   assert plan.new == ('dense (72x1, was 32x1)',) and plan.taken == ('conv1', 'conv2')
+
+
+def test_dense_layers_of_as_many_units_fit_only_the_same_base():
+  """Each unit is one of the base's pixels and channels: 2x2x8 and 4x4x2 have as many, and 1x4x8 too."""
+  wide = G.clone(widths=(2, 6), image_size=(16, 16))
+  plan, _, fresh, made = taken(G, wide)
+  assert plan.new[0] == 'dense (base 4x4x2, was 2x2x8)' and 'dense' in plan.left_out
+  assert_rest(made, fresh, arrays('conv2'))
+  plan, *_ = taken(G, G.clone(image_size=(4, 16)))
+  assert plan.new == ('dense (base 1x4x8, was 2x2x8)',) and plan.taken == ('conv1', 'conv2')
+  small = D.clone(widths=(6, 2))
+  for more in ({}, {'dense_widths': (7,)}, {'classes': 3}):
+    plan, _, fresh, made = taken(D.clone(**more), small.clone(**more), sizes=((8, 8), (16, 16)))
+    beside = ['hidden1'] if 'dense_widths' in more else ['dense', 'projection'][: 1 + len(more)]
+    assert [f'{name} (base 4x4x2, was 2x2x8)' for name in beside] == list(plan.new[-len(beside) :])
+    assert_rest(made, fresh, arrays('conv1', *['dense'] * ('dense_widths' in more)))
+    plan, *_ = taken(D.clone(**more), D.clone(**more), sizes=((8, 8), (4, 16)))
+    assert plan.new == tuple(f'{name} (base 1x4x8, was 2x2x8)' for name in beside)
+    assert plan.taken[:2] == ('conv1', 'conv2')
 
 
 def test_the_batch_norm_of_a_new_layer_is_new():
@@ -181,7 +206,7 @@ def test_biases_and_norms_that_one_of_them_lacks():
 def test_hidden_layers_and_spectral_norm_keep_their_names():
   module = D.clone(dense_widths=(7,), spectral_norm=True)
   larger = LARGER_D.clone(dense_widths=(7,), spectral_norm=True)
-  plan, old, _, made = taken(module, larger, sizes=(8, 16))
+  plan, old, _, made = taken(module, larger, sizes=((8, 8), (16, 16)))
   assert plan.taken == ('conv2 as conv3', 'hidden1', 'dense')
   assert_taken(
     made,
@@ -210,21 +235,21 @@ def test_networks_that_are_now_told_a_class_do_the_same_without_one(upsample, de
   old = G.clone(upsample=upsample, dense_widths=dense_widths)
   new = old.clone(classes=3, condition='concat')
   before, after = variables_of(old, 1), variables_of(new, 2)
-  plan = transfer.plan(Side(old, before), Side(new, after))
+  plan = transfer.plan(side(old, before), side(new, after))
   made = plan.apply(after, before)
   first = f'hidden1 ({Z} of {Z + 3} inputs)' if dense_widths else f'dense ({Z} of {Z + 3} inputs)'
-  assert plan.taken[0] == first and not plan.new and not plan.left_out
+  assert plan.taken[0] == first and not plan.new and not plan.left_out and not plan.whole
   told_nothing = jnp.concatenate([z, jnp.zeros((4, 3))], 1)
   np.testing.assert_allclose(new.apply(made, told_nothing), old.apply(before, z), rtol=1e-5, atol=1e-6)
   images = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
   old_d = D.clone(dense_widths=dense_widths)
   new_d = old_d.clone(classes=3, condition='concat')
   before, after = variables_of(old_d, 1), variables_of(new_d, 2)
-  made = transfer.plan(Side(old_d, before), Side(new_d, after)).apply(after, before)
+  made = transfer.plan(side(old_d, before), side(new_d, after)).apply(after, before)
   wanted, got = old_d.apply(before, images)[0], new_d.apply(made, images)[0]
   np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
   # And back again, where nothing tells a class any more.
-  plan = transfer.plan(Side(new_d, after), Side(old_d, before))
+  plan = transfer.plan(side(new_d, after), side(old_d, before))
   assert 'conv2 (3 of its 9 inputs left out)' in plan.taken
   images_of_none = new_d.apply(after, images)[0]
   got = old_d.apply(plan.apply(before, after), images)[0]
@@ -247,7 +272,7 @@ def test_each_class_of_batch_norms_begins_as_the_batch_norm_without_classes():
     np.testing.assert_array_equal(made[name], np.broadcast_to(old[name], fresh[name].shape), err_msg=name)
   z = np.random.default_rng(0).standard_normal((3, Z)).astype(np.float32)
   before, after = variables_of(G, 1), variables_of(new, 2)
-  variables = transfer.plan(Side(G, before), Side(new, after)).apply(after, before)
+  variables = transfer.plan(side(G, before), side(new, after)).apply(after, before)
   images = new.apply(variables, np.concatenate([z, np.eye(3, dtype=np.float32)], 1))
   np.testing.assert_allclose(images, G.apply(before, z), atol=1e-6)
   plan, *_ = taken(new, G)  # There is no class whose batch norm it could take.
@@ -307,8 +332,8 @@ def test_a_run_begins_with_networks_and_nothing_else(ema, old_ema):
   old, new = _state(1, old_ema), _state(0, ema)
   if old_ema:
     old = dataclasses.replace(old, ema=jax.tree.map(lambda x: x + 1, old.ema))
-  whole = transfer.plan(*[Side(G, old.generator.variables)] * 2)
-  d_plan = transfer.plan(*[Side(D, old.discriminator.variables)] * 2)
+  whole = transfer.plan(*[side(G, old.generator.variables)] * 2)
+  d_plan = transfer.plan(*[side(D, old.discriminator.variables)] * 2)
   made = jax.jit(lambda a, b: transfer.begin(a, b, whole, d_plan))(new, old)
   jax.tree.map(np.testing.assert_array_equal, made.generator.variables, old.generator.variables)
   jax.tree.map(np.testing.assert_array_equal, made.discriminator.variables, old.discriminator.variables)

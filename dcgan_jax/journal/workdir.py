@@ -214,6 +214,24 @@ def read_origin(workdir: Path) -> Origin | None:
     raise InputError(f'{path}: has no "workdir" and "checkpoint"; remove it') from error
 
 
+def read_average_steps(workdir: Path) -> int:
+  """Returns the age, in steps, of the moving average that a run began with; 0 if that was a new one.
+
+  Raises:
+    InputError: the file that says so is broken.
+  """
+  path = workdir / 'init_from.json'
+  if not path.exists():
+    return 0
+  content = files.read_json(path)
+  steps = content.get('average_steps', 0) if isinstance(content, dict) else None
+  if type(steps) is not int or not 0 <= steps < 2**31:
+    raise InputError(
+      f'{path}: average_steps={steps!r}: must be a whole number; copy it from where it was made'
+    )
+  return steps
+
+
 def forget_origin(workdir: Path) -> None:
   """Removes the record of a beginning that came to nothing, from a workdir in which a run begins anew."""
   with contextlib.suppress(OSError):
