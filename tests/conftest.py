@@ -8,7 +8,6 @@ import importlib.metadata
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -285,16 +284,6 @@ def browser():
 def keep_no_programs(monkeypatch):
   """Keeps JAX from storing what tests compile, which would also change the configuration of later tests."""
   monkeypatch.setattr(cache, 'keep_compiled_programs', lambda: None)
-
-
-@pytest.fixture
-def unignored():
-  """Makes signals act as ever, here and in processes that are started, if the tests run under nohup."""
-  numbers = (signal.SIGHUP, signal.SIGUSR1)
-  before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
-  yield
-  for number, handler in zip(numbers, before):
-    signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -10,8 +10,12 @@ ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_ignored(unignored):
-  """Lets the tests run under nohup, too."""
+def nothing_is_ignored():
+  """Lets signals act as ever, if the tests run under nohup."""
+  before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGUSR1)}
+  yield
+  for number, handler in before.items():
+    signal.signal(number, handler)
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
