@@ -1,153 +1,224 @@
-"""Reads pickles as data, with a machine that knows the instructions for data and no others.
+"""Reads what PyTorch pickles of tensors, by Python's own unpickler in a process that may take little.
 
-Python's own unpickler calls what a pickle names, and a crafted pickle can make it take all memory, run
-without end, or crash, even if it may name nothing. Here names go through a function of the caller's, keys are
-text or numbers, and the number of instructions is limited.
+A pickle is a program. Here it may call what stands in for a few names of PyTorch and Python, and nothing
+else. But even a pickle without names can take all memory, run without end, or crash the unpickler. Therefore
+this file is also a script, which `read` runs: it has limits, imports nothing but the standard library, and
+tells as JSON what it has found.
 """
 
-import pickletools
-from collections.abc import Callable
-from typing import IO, Any
+import io
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-MOST = 1_000_000  # instructions; a pickle of the largest networks has a few tens of thousands
-CONSTANTS = {'NONE': None, 'NEWTRUE': True, 'NEWFALSE': False}
-VALUES = (
-  'INT',
-  'LONG',
-  'FLOAT',
-  'STRING',
-  'UNICODE',
-  'BINSTRING',
-  'BINUNICODE',
-  'BINBYTES',
-  'BININT',
-  'BINFLOAT',
-)
-IGNORED = ('PROTO', 'FRAME')
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first object in files from before PyTorch 1.6
+MOST, DEEPEST = 100_000, 50  # tensors and other entries of a file, and dictionaries inside each other
+MOST_BYTES = 2**26  # of all pickles of a file
+MOST_CHARACTERS = 2**24  # of the names of all tensors
+MOST_AXES = 16
+MEMORY, SECONDS = 2**29, 2  # that the process may take; of which 100,000 tensors take a half
+PATIENCE = 60  # seconds until it is ended, on a machine that has other things to do
 
 
 class PickleError(ValueError):
   """What is wrong with a file, in words for its user."""
 
 
-def load(file: IO[bytes], find: Callable[[str, str], Callable[..., Any]], refer: Callable[[Any], Any]) -> Any:
-  """Reads one pickle, and leaves the file behind it.
+class Storage(NamedTuple):
+  """A reference to the numbers that tensors are views of, which the file has outside the pickle.
+
+  Attributes:
+    kind: what PyTorch calls those of this dtype, like FloatStorage.
+    key: the name of this one.
+  """
+
+  kind: str
+  key: str
+
+
+class Tensor(NamedTuple):
+  """A view of a storage; all in elements."""
+
+  storage: Storage
+  offset: int
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
+
+
+class Found(NamedTuple):
+  """What pickles have in them.
+
+  Attributes:
+    tensors: name and tensor, in the order of the file; those in nested dictionaries have names with dots.
+    keys: of the storages, in the order in which they follow; [] in the format since PyTorch 1.6.
+    end: where the last pickle ends.
+  """
+
+  tensors: list[tuple[str, Tensor]]
+  keys: list[str]
+  end: int
+
+
+def read(content: bytes, legacy: bool) -> Found:
+  """Reads the tensors of a file.
 
   Args:
-    file: at the beginning of the pickle.
-    find: takes the module and the name of a function, and returns what is called in its place; it raises what
-      it does not know.
-    refer: returns what a reference out of the pickle stands for.
-
-  Returns:
-    Dictionaries, lists, tuples, text, numbers, and what `find` and `refer` made. A set is a list, and the
-    state that an object would be given is left out.
+    content: its pickle or, in the format before PyTorch 1.6, its beginning, with the five that it has.
+    legacy: whether it is of that format.
 
   Raises:
-    Exception: any, if it is broken; PickleError if it has an instruction that is not for data.
+    PickleError: it has none, names anything else, is damaged, or takes too much.
   """
-  machine = _Machine(find, refer)
-  for count, (code, argument, _) in enumerate(pickletools.genops(file)):
-    if code.name == 'STOP':
-      return machine.stack.pop()
-    if count == MOST:
-      raise PickleError(f'it has more than {MOST:,} instructions')
-    machine.run(code.name, argument)
-  raise PickleError('it has no end')
+  command = [sys.executable, '-I', '-S', __file__, *(['legacy'] if legacy else [])]
+  try:
+    done = subprocess.run(command, input=content, capture_output=True, timeout=PATIENCE)
+    made = json.loads(done.stdout)
+  except (subprocess.TimeoutExpired, ValueError) as error:  # It was ended before it could say anything.
+    raise PickleError('it takes more memory or time than tensors do') from error
+  if isinstance(made, str):
+    raise PickleError(made)
+  tensors = [
+    (name, Tensor(Storage(*storage), offset, tuple(shape), tuple(strides)))
+    for name, (storage, offset, shape, strides) in made[0]
+  ]
+  return Found(tensors, *made[1:])
 
 
-class _Machine:
-  """The stack, the marks in it, and the values that are numbered to be used again."""
+class _Table(dict):
+  """Stands in for an OrderedDict."""
 
-  def __init__(self, find: Callable[[str, str], Callable[..., Any]], refer: Callable[[Any], Any]):
-    self.stack: list[Any] = []
-    self.marks: list[int] = []
-    self.known: dict[int, Any] = {}
-    self.find, self.refer = find, refer
-
-  def run(self, name: str, argument: Any) -> None:
-    """Runs one instruction."""
-    kind = name.removeprefix('SHORT_').removeprefix('LONG_').rstrip('12348')
-    if name in CONSTANTS:
-      self.stack.append(CONSTANTS[name])
-    elif kind in VALUES:
-      self.stack.append(argument)
-    elif kind in ('PUT', 'BINPUT', 'MEMOIZE'):
-      self.known[len(self.known) if argument is None else argument] = self.stack[-1]
-    elif kind in ('GET', 'BINGET'):
-      self.stack.append(self.known[argument])
-    elif name not in IGNORED:
-      self._act(name, argument)
-
-  def _act(self, name: str, argument: Any) -> None:
-    """Runs an instruction that does more than to push a value."""
-    stack = self.stack
-    match name:
-      case 'MARK':
-        self.marks.append(len(stack))
-      case 'POP':
-        stack.pop()
-      case 'POP_MARK':
-        self._since_mark()
-      case 'EMPTY_DICT':
-        stack.append({})
-      case 'EMPTY_LIST' | 'EMPTY_SET':
-        stack.append([])
-      case 'EMPTY_TUPLE':
-        stack.append(())
-      case 'TUPLE1' | 'TUPLE2' | 'TUPLE3':
-        stack.append(tuple(self._last(int(name[-1]))))
-      case 'TUPLE' | 'FROZENSET':
-        stack.append(tuple(self._since_mark()))
-      case 'LIST':
-        stack.append(self._since_mark())
-      case 'DICT':
-        stack.append(_filled({}, self._since_mark()))
-      case 'APPEND':
-        stack[-2].append(stack.pop())
-      case 'APPENDS' | 'ADDITEMS':
-        items = self._since_mark()
-        stack[-1].extend(items)
-      case 'SETITEM':
-        pair = self._last(2)
-        _filled(stack[-1], pair)
-      case 'SETITEMS':
-        items = self._since_mark()
-        _filled(stack[-1], items)
-      case 'GLOBAL':
-        stack.append(self.find(*argument.split(' ', 1)))
-      case 'STACK_GLOBAL':
-        stack.append(self.find(*self._last(2)))
-      case 'REDUCE':
-        function, arguments = self._last(2)
-        stack.append(function(*arguments))
-      case 'BINPERSID':
-        stack.append(self.refer(stack.pop()))
-      case 'BUILD':
-        stack.pop()
-      case _:
-        raise PickleError(f'it has the instruction {name}, which is not for data')
-
-  def _last(self, count: int) -> list[Any]:
-    """Takes the last values off the stack."""
-    if count > len(self.stack):
-      raise PickleError('it takes more values than it has')
-    taken = self.stack[-count:]
-    del self.stack[-count:]
-    return taken
-
-  def _since_mark(self) -> list[Any]:
-    """Takes the values since the last mark off the stack."""
-    start = self.marks.pop()
-    taken = self.stack[start:]
-    del self.stack[start:]
-    return taken
+  def __setstate__(self, state: Any) -> None:
+    """Leaves out what a state dict says of its modules' versions."""
 
 
-def _filled(content: dict[Any, Any], pairs: list[Any]) -> dict[Any, Any]:
-  """Puts keys and values, which take turns, into a dictionary, and returns it."""
-  for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-    if not isinstance(key, str | int | float):  # A tuple of tuples could take forever to be looked up.
-      raise PickleError(f'it has a key of type {type(key).__name__}')
-    content[key] = value
-  return content
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
+  """Stands in for PyTorch's function that rebuilds a tensor."""
+  return Tensor(storage, offset, shape, strides)
+
+
+def _parameter(tensor: Any, *_: Any) -> Any:
+  """Stands in for PyTorch's function that rebuilds a parameter."""
+  return tensor
+
+
+NAMES = {
+  ('collections', 'OrderedDict'): _Table,
+  ('torch._utils', '_rebuild_tensor_v2'): _tensor,
+  ('torch._utils', '_rebuild_parameter'): _parameter,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+  """Python's unpickler, for tensors and dictionaries."""
+
+  def find_class(self, module: str, name: str) -> Any:
+    """Returns what stands in for a name."""
+    if (module, name) in NAMES:
+      return NAMES[module, name]
+    if module == 'torch' and name.endswith('Storage'):
+      return name
+    raise PickleError(f'it names {module}.{name}, which is no tensor; nothing of it was run')
+
+  def persistent_load(self, pid: Any) -> Storage:
+    """Returns the storage that a pickle refers to."""
+    what, kind, key = pid[:3]
+    if what != 'storage' or not isinstance(kind, str) or not _is_name(key):
+      raise PickleError('it refers to what is no storage of numbers')
+    return Storage(kind, str(key))
+
+
+def _load(file: io.BytesIO) -> Any:
+  """Reads the next pickle of a file; text of Python 2 may be any bytes."""
+  return _Unpickler(file, encoding='latin1').load()
+
+
+def _is_name(value: Any) -> bool:
+  """Returns whether a value is text, or a number that is no work to write out."""
+  return type(value) is str or (type(value) is int and abs(value) < 2**63)
+
+
+def _find(content: bytes, legacy: bool) -> Found:
+  """Does in the process what `read` does."""
+  file = io.BytesIO(content)
+  if not legacy:
+    return Found(list(_tensors(_load(file))), [], file.tell())
+  try:
+    is_ours = _load(file) == LEGACY_MAGIC
+  except Exception:  # It is no pickle, which is no news.
+    is_ours = False
+  if not is_ours:
+    raise PickleError('it is no file of torch.save')
+  _load(file)  # the version of the protocol
+  _load(file)  # the sizes of types on the machine that wrote the file
+  tensors, keys = list(_tensors(_load(file))), _load(file)
+  return Found(tensors, [str(key) for key in keys[:MOST] if _is_name(key)], file.tell())
+
+
+def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
+  """Yields the name of each tensor and the tensor, in the order of the file."""
+  left, seen, characters = [('', 0, content)], 0, 0
+  while left:
+    name, depth, value = left.pop()
+    if isinstance(value, Tensor):
+      yield name, _checked(value)
+    elif isinstance(value, dict):
+      # A dictionary may be in others many times, and even in itself.
+      seen += 1 + len(value)
+      if seen > MOST or depth > DEEPEST:
+        raise PickleError(f'it has more than {MOST:,} entries, or {DEEPEST} dictionaries inside each other')
+      inside = []
+      for key, item in value.items():
+        if not _is_name(key):
+          raise PickleError(f'it has a key of type {type(key).__name__}')
+        if isinstance(item, Tensor | dict):
+          characters += len(name) + len(str(key)) + 1
+          if characters > MOST_CHARACTERS:
+            raise PickleError(f'its names have more than {MOST_CHARACTERS:,} characters')
+          inside.append((f'{name}.{key}' if depth else str(key), depth + 1, item))
+      left += reversed(inside)
+
+
+def _checked(tensor: Tensor) -> Tensor:
+  """Returns a tensor whose parts are what they should be.
+
+  Raises:
+    PickleError: they are not.
+  """
+  storage, offset, shape, strides = tensor
+  if not isinstance(storage, Storage):
+    raise PickleError('it refers to what is no storage of numbers')
+  if max(len(shape), len(strides)) > MOST_AXES:
+    raise PickleError(f'it has a tensor of more than {MOST_AXES} axes')
+  if not all(type(number) is int and abs(number) < 2**63 for number in (offset, *shape, *strides)):
+    raise PickleError('it has a tensor whose shape is no whole numbers below 2**63')
+  return tensor
+
+
+def _main() -> None:
+  """Reads a pickle from the standard input, and prints what was found or a text that says what is wrong."""
+  import resource
+
+  for kind, most in (
+    (resource.RLIMIT_AS, MEMORY),
+    (resource.RLIMIT_CPU, SECONDS),
+    (resource.RLIMIT_CORE, 0),
+  ):
+    resource.setrlimit(kind, (most, most))
+  content = sys.stdin.buffer.read()
+  made: Any
+  try:
+    made = _find(content, sys.argv[1:] == ['legacy'])
+  except PickleError as error:
+    made = str(error)
+  except MemoryError:
+    made = 'it takes more memory or time than tensors do'
+  except Exception as error:  # A broken file may raise anything.
+    made = f'it is damaged ({str(error)[:200] or type(error).__name__})'
+  print(json.dumps(made))
+
+
+if __name__ == '__main__':
+  _main()

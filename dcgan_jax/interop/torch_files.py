@@ -9,18 +9,17 @@ import io
 import os
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, NoReturn
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError
 from dcgan_jax.interop import pickles
+from dcgan_jax.interop.pickles import Found, Tensor
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the first object in files from before PyTorch 1.6
-MOST, DEEPEST = 100_000, 50  # tensors and other entries of a file, and dictionaries inside each other
 DTYPES = {
   'DoubleStorage': '<f8',
   'FloatStorage': '<f4',
@@ -32,57 +31,6 @@ DTYPES = {
   'CharStorage': '<i1',
   'BoolStorage': '?',
 }
-
-
-class _Storage(NamedTuple):
-  """A reference to the numbers that tensors are views of, which the file has outside the pickle."""
-
-  dtype: np.dtype
-  key: str
-
-
-class _Tensor(NamedTuple):
-  """A view of a storage."""
-
-  storage: _Storage
-  offset: int  # in elements
-  shape: tuple[int, ...]
-  strides: tuple[int, ...]  # in elements
-
-
-def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-  """Stands in for PyTorch's function that rebuilds a tensor."""
-  if not isinstance(storage, _Storage):
-    raise pickles.PickleError('it refers to what is no storage of numbers')
-  return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
-
-
-def _find(module: str, name: str) -> Any:
-  """Returns what stands in for a name in the pickle, if it is one of the few that are allowed."""
-  if (module, name) == ('collections', 'OrderedDict'):
-    return lambda pairs=(): dict(pairs)
-  if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
-    return _tensor
-  if (module, name) == ('torch._utils', '_rebuild_parameter'):
-    return lambda tensor, *_: tensor
-  if module == 'torch' and name in DTYPES:
-    return np.dtype(DTYPES[name])
-  if module == 'torch' and name.endswith('Storage'):
-    raise pickles.PickleError(f'it has tensors of {name}; save it with .float()')
-  raise pickles.PickleError(f'it names {module}.{name}, which is no tensor; nothing of it was run')
-
-
-def _refer(pid: Any) -> _Storage:
-  """Returns the storage that the pickle refers to."""
-  kind, dtype, key = pid[:3]
-  if kind != 'storage' or not isinstance(dtype, np.dtype):
-    raise pickles.PickleError('it refers to what is no storage of numbers')
-  return _Storage(dtype, str(key))
-
-
-def _load(file: IO[bytes]) -> Any:
-  """Reads the next pickle of a file."""
-  return pickles.load(file, _find, _refer)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -100,8 +48,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
     _refuse(path, error.strerror or str(error))
   try:
     with file:
-      content, data = (_read_zip if zipfile.is_zipfile(file) else _read_legacy)(file, files.size(file))
-    tensors = {name: _view(name, tensor, data) for name, tensor in _tensors(content)}
+      found, data = (_read_zip if zipfile.is_zipfile(file) else _read_legacy)(file, files.size(file))
+    tensors = {name: _view(name, tensor, data) for name, tensor in found.tensors}
   except pickles.PickleError as error:
     _refuse(path, f'cannot be read as PyTorch tensors: {error}')
   except Exception as error:  # A broken file may raise anything.
@@ -116,8 +64,8 @@ def _refuse(path: Path, reason: str) -> NoReturn:
   raise InputError(f'{path}: {" ".join(reason.split())[:300]}')
 
 
-def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Mapping[str, bytes]]:
-  """Reads the format since PyTorch 1.6; returns the content and the bytes of each storage by its key."""
+def _read_zip(file: BinaryIO, size: int) -> tuple[Found, Mapping[str, bytes]]:
+  """Reads the format since PyTorch 1.6; returns the tensors and the bytes of each storage by its key."""
   with zipfile.ZipFile(file) as archive:
     members = archive.infolist()
     if sum(member.file_size for member in members) > size:
@@ -129,65 +77,53 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Any, Mapping[str, bytes]]:
     root = pickled[0].removesuffix('data.pkl')
     if f'{root}byteorder' in names and archive.read(f'{root}byteorder') != b'little':
       raise pickles.PickleError('its numbers are big-endian')
-    with archive.open(pickled[0]) as member:
-      content = _load(member)
+    if archive.getinfo(pickled[0]).file_size > pickles.MOST_BYTES:
+      raise pickles.PickleError(f'its data.pkl has more than {pickles.MOST_BYTES:,} bytes')
+    found = pickles.read(archive.read(pickled[0]), legacy=False)
     start = f'{root}data/'
-    return content, {name.removeprefix(start): archive.read(name) for name in names if name.startswith(start)}
+    return found, {name.removeprefix(start): archive.read(name) for name in names if name.startswith(start)}
 
 
-def _read_legacy(file: BinaryIO, size: int) -> tuple[Any, Mapping[str, bytes]]:
+def _read_legacy(file: BinaryIO, size: int) -> tuple[Found, Mapping[str, bytes]]:
   """Reads the format before PyTorch 1.6; returns what `_read_zip` does."""
   file.seek(0, os.SEEK_SET)
   if file.read(2) == b'PK':
     raise pickles.PickleError('it is a zip file that is cut short')
   file.seek(0, os.SEEK_SET)
-  try:
-    is_ours = _load(file) == LEGACY_MAGIC
-  except Exception:  # It is no pickle, which is no news.
-    is_ours = False
-  if not is_ours:
-    raise pickles.PickleError('it is no file of torch.save')
-  _load(file)  # the version of the protocol
-  _load(file)  # the sizes of types on the machine that wrote the file
-  content = _load(file)
-  sizes = {tensor.storage.key: tensor.storage.dtype.itemsize for _, tensor in _tensors(content)}
+  found = pickles.read(file.read(min(size, pickles.MOST_BYTES)), legacy=True)
+  sizes = {tensor.storage.key: _dtype(tensor).itemsize for _, tensor in found.tensors}
+  file.seek(found.end)
   data = {}
-  for key in _load(file):
+  for key in found.keys:
     (count,) = struct.unpack('<q', file.read(8))
-    if not 0 <= count <= size:
+    if not 0 <= count * sizes[key] <= size:
       raise pickles.PickleError(f'its storage {key} is cut short')
     data[key] = file.read(count * sizes[key])
-  return content, data
+  return found, data
 
 
-def _tensors(content: Any) -> Iterator[tuple[str, _Tensor]]:
-  """Yields the name and the reference of each tensor, in the order of the file."""
-  left, seen = [('', 0, content)], 0
-  while left:
-    name, depth, value = left.pop()
-    if isinstance(value, _Tensor):
-      yield name, value
-    elif isinstance(value, dict):
-      # A dictionary may be in others many times, and even in itself.
-      seen += 1 + len(value)
-      if seen > MOST or depth > DEEPEST:
-        raise pickles.PickleError(
-          f'it has more than {MOST:,} entries, or {DEEPEST} dictionaries inside each other'
-        )
-      inside = [(f'{name}.{key}' if depth else str(key), depth + 1, item) for key, item in value.items()]
-      left += [one for one in reversed(inside) if isinstance(one[2], _Tensor | dict)]
+def _dtype(tensor: Tensor) -> np.dtype:
+  """Returns the dtype of a tensor's numbers.
+
+  Raises:
+    PickleError: NumPy has none like it.
+  """
+  kind = tensor.storage.kind
+  if kind not in DTYPES:
+    raise pickles.PickleError(f'it has tensors of {kind}; save it with .float()')
+  return np.dtype(DTYPES[kind])
 
 
-def _view(name: str, tensor: _Tensor, data: Mapping[str, bytes]) -> np.ndarray:
+def _view(name: str, tensor: Tensor, data: Mapping[str, bytes]) -> np.ndarray:
   """Returns the array of a tensor, to be read only."""
-  numbers = np.frombuffer(data[tensor.storage.key], tensor.storage.dtype)
+  numbers = np.frombuffer(data[tensor.storage.key], _dtype(tensor))
   offset, shape, strides = tensor.offset, tensor.shape, tensor.strides
   if len(shape) != len(strides) or min(offset, *shape, *strides, 0) < 0:
     raise pickles.PickleError(
       f'{name} has the shape {shape}, strides {strides} and offset {offset}, which cannot be'
     )
   if 0 in shape:
-    return np.zeros(shape, tensor.storage.dtype)
+    return np.zeros(shape, numbers.dtype)
   last, count = offset, 1
   for length, stride in zip(shape, strides):
     last, count = last + (length - 1) * stride, count * length

@@ -1,64 +1,115 @@
-import io
 import pickle
+import resource
 import struct
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from benchmarks import fuzz_inputs
 from dcgan_jax.interop import pickles
 
-KEYS = st.text() | st.integers() | st.floats(allow_nan=False)
-LEAVES = KEYS | st.none() | st.booleans() | st.binary()
-CONTENT = st.recursive(
-  LEAVES, lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner) | st.tuples(inner, inner)
-)
+TABLE = b'ccollections\nOrderedDict\n'
+TENSOR = ('0', 0, (2, 3), (3, 1), 'FloatStorage')
 
 
-def _load(content):
-  def find(module, name):
-    raise pickles.PickleError(f'{module}.{name}')
-
-  return pickles.load(io.BytesIO(content), find, lambda pid: pid)
+def _text(length):
+  return b'X' + struct.pack('<I', length) + b'a' * length
 
 
-@given(CONTENT, st.integers(0, 5))
-def test_data_is_read_as_python_reads_it(content, protocol):
-  """Reads what has no name in it; bytes have one in the first protocols."""
-  try:
-    assert _load(pickle.dumps(content, protocol)) == content
-  except pickles.PickleError as error:
-    assert (protocol < 3 and '_codecs.encode' in str(error)) or '__builtin__' in str(error)
+def _number(length):
+  """Returns the instruction of a number of so many bytes."""
+  return b'\x8b' + struct.pack('<i', length) + b'\x7f' * length
 
 
+def _pairs(count):
+  """Returns the instructions of a list of pairs, which is put at 0, and of a table's name at 1."""
+  pairs = b''.join(b'(M' + struct.pack('<H', i) + b'Nt' for i in range(count))
+  return b'\x80\x02' + TABLE + b'q\x01](' + pairs + b'eq\x00'
+
+
+def _in_the_state(key):
+  """Returns a state dict of a tensor that has this key, as instructions, in another with the same."""
+  tensor = fuzz_inputs.torch_pickle([('w', *TENSOR)])
+  begin = tensor.index(b'ctorch._utils')
+  return b'\x80\x02}(' + key + b'q\x00}(h\x00' + tensor[begin:-2] + b'uu.'
+
+
+TOO_MUCH = 'takes more memory or time than tensors do'
+CRAFTED = {
+  'a huge place': (b'Nr' + struct.pack('<I', 2**30) + b'.', TOO_MUCH),
+  'a long text': (b'\x80\x04\x8d' + struct.pack('<Q', 2**40) + b'a.', 'damaged'),
+  'many bytes': (b'\x80\x05\x96' + struct.pack('<Q', 2**36) + b'a.', TOO_MUCH),
+  'a deep key': (b'\x80\x02}(' + b')' + b'\x85' * 100_000 + b'Nu.', 'key of type tuple'),
+  'a name of tuples': (b'\x80\x04)' + b'2\x86' * 60 + b'\x8c\x01a\x93.', 'requires str'),
+  'a huge number as a key': (_in_the_state(_number(10**5)), 'key of type int'),
+  'a huge shape': (
+    _in_the_state(_text(1)).replace(b'K\x02K\x03\x86', b'K\x02' + _number(10**6) + b'\x86'),
+    'no whole numbers below',
+  ),
+  'a shape of many axes': (
+    _in_the_state(_text(1)).replace(b'K\x02K\x03\x86', b'(' + b'K\x01' * 99 + b't'),
+    'axes',
+  ),
+  'long names': (_in_the_state(_text(2**23)), 'names have more than'),
+  'digits': (b'I' + b'9' * 10**6 + b'\n.', 'damaged'),
+  'code': (b'cos\nsystem\nX\x04\0\0\0exit\x85R.', 'names os.system, which is no tensor'),
+  'a builtin': (b'c__builtin__\neval\nX\x01\0\0\x001\x85R.', 'names __builtin__.eval'),
+  'an attribute': (b'\x80\x04\x8c\x0bcollections\x8c\x11OrderedDict.clear\x93.', 'OrderedDict.clear, which'),
+  'nothing': (b'', 'damaged'),
+  'no end': (b'(N', 'damaged'),
+}  # fmt: skip
+SLOW = {
+  'a key of tuples': (b'\x80\x02}(' + b')' + b'2\x86' * 60 + b'Nu.', TOO_MUCH),  # It is looked up for years.
+  'copies': (_pairs(60_000) + b'](' + b'h\x01h\x00\x85R' * 5_000 + b'e.', TOO_MUCH),
+  'copies one after the other': (_pairs(60_000) + b'h\x01h\x00\x85R0' * 50_000 + b'N.', TOO_MUCH),
+  'sets': (b'\x80\x04(' + b'\x8f' * 10**7 + b'l.', TOO_MUCH),
+}
+
+
+def _assert_refused(content, reason):
+  before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+  with pytest.raises(pickles.PickleError, match=reason) as error:
+    pickles.read(content, legacy=False)
+  assert len(str(error.value)) < 300
+  assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < pickles.SECONDS + 1
+
+
+@pytest.mark.parametrize('name', CRAFTED)
+def test_crafted_pickles_end_at_once(name):
+  _assert_refused(*CRAFTED[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', SLOW)
+def test_crafted_pickles_are_ended(name):
+  assert pickles.MEMORY < 2**30
+  _assert_refused(*SLOW[name])
+
+
+def test_tensors_are_found():
+  content = fuzz_inputs.torch_pickle([('w', *TENSOR), ('v', *TENSOR)])
+  tensor = pickles.Tensor(pickles.Storage('FloatStorage', '0'), 0, (2, 3), (3, 1))
+  assert pickles.read(content + b'rest', legacy=False) == ([('w', tensor), ('v', tensor)], [], len(content))
+
+
+@hypothesis_settings(max_examples=8)  # Each is a process.
 @given(st.binary(max_size=200))
 def test_any_bytes_are_data_or_an_error(content):
   try:
-    _load(content)
-  except Exception as error:
-    assert not isinstance(error, MemoryError | SystemError)
+    assert pickles.read(content, legacy=True).tensors
+  except pickles.PickleError as error:
+    assert 'no file of torch.save' in str(error)
 
 
-def test_several_pickles_of_a_file_are_read_one_after_the_other():
-  file = io.BytesIO(b''.join(pickle.dumps(n) for n in (1, 'a', [2])) + b'rest')
-  assert [pickles.load(file, print, print) for _ in range(3)] == [1, 'a', [2]] and file.read() == b'rest'
-
-
-@pytest.mark.parametrize(
-  'content',
-  [
-    b'Nr' + struct.pack('<I', 2**30) + b'.',  # 16 GiB for the numbers of its values, in Python's own reader
-    b'\x80\x02)' + b'2\x86' * 60 + b'}(' + b'.',
-    b'\x80\x02}(' + b')' + b'2\x86' * 60 + b'Nu.',  # a key that is looked up for years
-    b'\x80\x02}(' + b')' + b'\x85' * 100_000 + b'Nu.',  # a key that overflows the stack
-    b'N' * (pickles.MOST + 1) + b'.',
-    b'\x80\x02N(NNu.',
-    b'(N',
-    b'',
-  ],
+@given(
+  st.recursive(
+    st.text() | st.integers() | st.none(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(-9, 9), inner),
+  ),
+  st.integers(0, 5),
 )
-def test_crafted_pickles_end_at_once(content):
-  try:
-    assert _load(content) is None
-  except Exception as error:
-    assert isinstance(error, pickles.PickleError | ValueError | IndexError | AttributeError | TypeError)
+def test_what_is_no_tensor_is_left_out(content, protocol):
+  found = pickles._find(pickle.dumps(content, protocol), legacy=False)
+  assert not found.tensors
