@@ -1,9 +1,7 @@
 """Loads a config from a file of Python; an error in it is one line, with the number of the line it is in."""
 
-import importlib.machinery
-import importlib.util
-import sys
 import traceback
+import types
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -11,6 +9,8 @@ from ml_collections import ConfigDict
 from dcgan_jax import files
 from dcgan_jax.errors import InputError
 from dcgan_jax.settings.presets import CONFIGS
+
+MOST_BYTES = 2**20  # of a config, or of a file of flags
 
 
 class ConfigFile(flags.ArgumentParser):
@@ -32,16 +32,16 @@ def load(path: str) -> ConfigDict:
     InputError: there is no such file, something in it fails, or it returns no config.
   """
   file = files.named('--config', path)
-  if not file.exists():
-    raise InputError(f'--config={path}: no such file; {known()}')
-  if not file.is_file():
-    raise InputError(f'--config={path}: is no ordinary file; give one')
-  loader = importlib.machinery.SourceFileLoader('config_file', str(file))
-  spec = importlib.util.spec_from_loader(loader.name, loader)
-  assert spec is not None
-  module = sys.modules[loader.name] = importlib.util.module_from_spec(spec)
   try:
-    loader.exec_module(module)
+    content = files.read_bytes(file, MOST_BYTES)
+  except FileNotFoundError as error:
+    raise InputError(f'--config={path}: no such file; {known()}') from error
+  except OSError as error:
+    raise InputError(f'--config={path}: {error.strerror}; give an ordinary file') from error
+  module = types.ModuleType('config_file')
+  module.__file__ = str(file)
+  try:
+    exec(compile(content, str(file), 'exec'), module.__dict__)
     config = module.get_config()
   except (Exception, SystemExit) as error:  # whatever there is in a file of a user
     text = ' '.join(f'{type(error).__name__}: {error}'.split())

@@ -17,6 +17,7 @@ from dcgan_jax.errors import InputError
 
 HELP = re.compile('--?(help|helpshort|helpfull)')
 WIDTH = 110
+MOST_FLAGFILES = 100  # in each other
 REWORDED = (  # what libraries say of a value, and what we say instead
   (r'invalid literal for int\(\) with base .*|Exceeds the limit .* for integer .*', 'must be a whole number'),
   (r"\('Non-boolean argument to boolean flag', .*\)", 'choose true or false'),
@@ -81,9 +82,10 @@ def parse(mode: str, argv: list[str]) -> flags.FlagValues:
     os.getcwd()
   except OSError as error:
     raise InputError(f'the current folder is not there ({error.strerror}); cd to another one') from error
+  seen: list[str] = []
   for argument, following in itertools.pairwise([*argv[1:], '']):
     if flagfile := re.fullmatch('--?flagfile(=.*)?', argument, re.DOTALL):
-      _check_readable(flagfile[1][1:] if flagfile[1] else following)
+      _check_flagfile(flagfile[1][1:] if flagfile[1] else following, seen)
     if override := re.match(r'--?(?:no)?config\.([^=]+)', argument):
       settings.check_key(override[1])
   try:
@@ -102,10 +104,26 @@ def parse(mode: str, argv: list[str]) -> flags.FlagValues:
   return values
 
 
-def _check_readable(flagfile: str) -> None:
-  """Refuses a file of flags that is a folder or a pipe, before it is read to its end."""
-  if not files.named('--flagfile', flagfile).is_file():
-    raise InputError(f'--flagfile={flagfile}: is no ordinary file; give one')
+def _check_flagfile(name: str, seen: list[str]) -> None:
+  """Refuses a file of flags that is a folder, a pipe or huge, before it is read to its end.
+
+  Args:
+    name: path of the file.
+    seen: files of flags so far, to which this one is added.
+
+  Raises:
+    InputError: it is such a file, or leads to one, or to itself.
+  """
+  seen.append(name)
+  if len(seen) > MOST_FLAGFILES:
+    raise InputError(f'--flagfile={name}: leads to itself, or to more than {MOST_FLAGFILES} files of flags')
+  try:
+    content = files.read_bytes(files.named('--flagfile', name), configs.MOST_BYTES)
+  except OSError as error:
+    raise InputError(f'--flagfile={name}: {error.strerror}; give an ordinary file') from error
+  for line in content.decode(errors='replace').splitlines():
+    if inner := re.fullmatch(r'\s*--?flagfile[= ](.*)', line):
+      _check_flagfile(inner[1].strip(), seen)
 
 
 def _unknown_flag(mode: str, error: flags.UnrecognizedFlagError) -> str:

@@ -4,13 +4,13 @@ GANs of this kind usually collapse sooner or later. Losses do not tell it, but s
 """
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dcgan_jax import files
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import metrics, workdir
 
@@ -107,9 +107,12 @@ def rollbacks(folder: Path) -> list[int]:
   if not path.exists():
     return []
   try:
-    return [int(step) for step in json.loads(path.read_text())['from_steps']]
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise InputError(f'{path}: has no list "from_steps" of steps: {error!r}') from error
+    steps = files.read_json(path)['from_steps']
+  except (KeyError, TypeError):
+    steps = None
+  if not isinstance(steps, list) or not all(type(step) is int and 0 <= step < 2**31 for step in steps):
+    raise InputError(f'{path}: has no list "from_steps" of steps; remove it')
+  return steps
 
 
 def note_rollback(folder: Path, step: int) -> None:

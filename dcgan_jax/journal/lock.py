@@ -15,6 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dcgan_jax import files
 from dcgan_jax.errors import InputError
 
 try:
@@ -118,8 +119,8 @@ def _locked_folder(workdir: Path) -> Iterator[None]:
 def _owner(workdir: Path) -> dict[str, object]:
   """Returns the note of who holds the lock, {} if it cannot be read."""
   try:
-    found = json.loads((workdir / OWNER).read_text())
-  except (OSError, ValueError):
+    found = files.read_json(workdir / OWNER)
+  except InputError:
     return {}
   return found if isinstance(found, dict) else {}
 

@@ -65,7 +65,7 @@ BAD = [
   (['--mode=export', '--format=onxx'], 'should be one of'),
   (['--mode=export', '--format=onnx', '--statistics=batch'], 'should be one of <stored|population>'),
   (['--config=configs/nope.py', '--config.seed=1'], 'no such file; choose --config=configs/NAME.py'),
-  (['--config=configs'], 'is no ordinary file'),
+  (['--config=configs'], 'is a folder; give an ordinary file'),
   (['--config=/dev/zero', '--config.seed=1'], 'is no ordinary file'),
   (['--config', '/dev/zero'], 'is no ordinary file'),
   (['--flagfile=/dev/zero'], 'is no ordinary file'),
@@ -134,6 +134,31 @@ def test_a_current_folder_that_was_deleted_is_one_line(refused, tmp_path, monkey
   monkeypatch.chdir(tmp_path / 'gone')
   (tmp_path / 'gone').rmdir()
   assert 'the current folder is not there (No such file or directory)' in refused(f'--mode={mode}')
+
+
+def test_files_of_flags_and_configs_are_ordinary_files(refused, tmp_path):
+  """Refuses pipes, also those that a file of flags leads to, and files of flags without an end."""
+  os.mkfifo(tmp_path / 'pipe')
+  with (tmp_path / 'huge').open('wb') as file:
+    file.truncate(2**40)
+  for name in ('pipe', 'huge'):
+    for flag in ('config', 'flagfile'):
+      (tmp_path / 'leads').write_text(f'# to it\n--{flag}={tmp_path}/{name}\n')
+      given = (
+        (f'--{flag}={tmp_path}/{name}',),
+        (f'--{flag}', f'{tmp_path}/{name}'),
+        (f'--flagfile={tmp_path}/leads',),
+      )
+      for arguments in given:
+        assert f'{tmp_path}/{name}: ' in (said := refused(*arguments)) and 'give an ordinary file' in said
+  (tmp_path / 'itself').write_text(f'--flagfile={tmp_path}/itself\n' * 2)
+  assert 'leads to itself' in refused(f'--flagfile={tmp_path}/itself')
+
+
+def test_a_file_of_flags_may_lead_to_another(refused, tmp_path):
+  (tmp_path / 'a').write_text(f'--flagfile={tmp_path}/b\n')
+  (tmp_path / 'b').write_text('# flags\n--config=configs/digits.py\n--nosuchflag=1\n')
+  assert 'nosuchflag' in refused(f'--flagfile={tmp_path}/a')
 
 
 def test_help_lists_every_mode_with_a_line_and_an_example(call_main):

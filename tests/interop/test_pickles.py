@@ -36,13 +36,14 @@ def _in_the_state(key):
   return b'\x80\x02}(' + key + b'q\x00}(h\x00' + tensor[begin:-2] + b'uu.'
 
 
+NESTED = b')q\x00' + b'h\x00\x86q\x00' * 60  # a tuple of two, each of which is a tuple of two, and so on
 TOO_MUCH = 'takes more memory or time than tensors do'
 CRAFTED = {
   'a huge place': (b'Nr' + struct.pack('<I', 2**30) + b'.', TOO_MUCH),
   'a long text': (b'\x80\x04\x8d' + struct.pack('<Q', 2**40) + b'a.', 'damaged'),
   'many bytes': (b'\x80\x05\x96' + struct.pack('<Q', 2**36) + b'a.', TOO_MUCH),
   'a deep key': (b'\x80\x02}(' + b')' + b'\x85' * 100_000 + b'Nu.', 'key of type tuple'),
-  'a name of tuples': (b'\x80\x04)' + b'2\x86' * 60 + b'\x8c\x01a\x93.', 'requires str'),
+  'a name of tuples': (b'\x80\x04' + NESTED + b'\x8c\x01a\x93.', 'requires str'),
   'a huge number as a key': (_in_the_state(_number(10**5)), 'key of type int'),
   'a huge shape': (
     _in_the_state(_text(1)).replace(b'K\x02K\x03\x86', b'K\x02' + _number(10**6) + b'\x86'),
@@ -61,7 +62,7 @@ CRAFTED = {
   'no end': (b'(N', 'damaged'),
 }  # fmt: skip
 SLOW = {
-  'a key of tuples': (b'\x80\x02}(' + b')' + b'2\x86' * 60 + b'Nu.', TOO_MUCH),  # It is looked up for years.
+  'a key of tuples': (b'\x80\x02}(' + NESTED + b'Nu.', TOO_MUCH),  # It is looked up for years.
   'copies': (_pairs(60_000) + b'](' + b'h\x01h\x00\x85R' * 5_000 + b'e.', TOO_MUCH),
   'copies one after the other': (_pairs(60_000) + b'h\x01h\x00\x85R0' * 50_000 + b'N.', TOO_MUCH),
   'sets': (b'\x80\x04(' + b'\x8f' * 10**7 + b'l.', TOO_MUCH),

@@ -1,5 +1,7 @@
 """Signs of collapse, in rows made up for each."""
 
+import os
+
 import pytest
 
 from dcgan_jax.errors import InputError
@@ -87,8 +89,13 @@ def test_rollbacks_are_kept_in_the_workdir(tmp_path):
   collapse.note_rollback(tmp_path, 30)
   collapse.note_rollback(tmp_path, 20)
   assert collapse.rollbacks(tmp_path) == [30, 20]
-  (tmp_path / 'rollbacks.json').write_text('{"from_steps": 3}')
-  with pytest.raises(InputError, match='has no list "from_steps" of steps'):
+  for steps in ('3', '["3"]', '[1e99]', '[-1]', '[2147483648]', '[true]'):
+    (tmp_path / 'rollbacks.json').write_text(f'{{"from_steps": {steps}}}')
+    with pytest.raises(InputError, match='has no list "from_steps" of steps'):
+      collapse.rollbacks(tmp_path)
+  (tmp_path / 'rollbacks.json').unlink()
+  os.mkfifo(tmp_path / 'rollbacks.json')
+  with pytest.raises(InputError, match='is no ordinary file'):
     collapse.rollbacks(tmp_path)
 
 

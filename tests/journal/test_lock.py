@@ -105,3 +105,10 @@ def test_nothing_is_written_through_links(tmp_path):
     assert not lock.is_elsewhere(workdir)
     (workdir / lock.LOCK).unlink()
   assert (tmp_path / 'diary').read_text() == 'dear diary' and not (tmp_path / 'missing').exists()
+
+
+def test_a_note_that_is_a_pipe_is_not_waited_for(other, tmp_path):
+  (tmp_path / lock.OWNER).unlink()
+  os.mkfifo(tmp_path / lock.OWNER)
+  with pytest.raises(InputError, match='another process trains here'), lock.held(tmp_path):
+    pytest.fail('has the lock')

@@ -1,6 +1,5 @@
 """What is written beside a state: the version of its layout, checksums of its arrays, and its score."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from orbax.checkpoint import v1 as ocp
 
+from dcgan_jax import files
 from dcgan_jax.errors import InputError
 
 SCORES = 'metrics'  # Orbax's folder of them in a checkpoint
@@ -62,9 +62,9 @@ def read(path: Path) -> Stamp:
 def read_score(path: Path) -> Score | None:
   """Returns the score of a checkpoint, None if it has none that can be read."""
   try:
-    content = json.loads((path / SCORES / 'metrics').read_bytes())
+    content = files.read_json(path / SCORES / 'metrics')
     return Score(float(content['score']), str(content.get('protocol', '')))
-  except (OSError, ValueError, KeyError, TypeError, AttributeError):
+  except (InputError, ValueError, KeyError, TypeError, AttributeError):
     return None
 
 
