@@ -133,10 +133,11 @@ def devices() -> list[jax.Device]:
   try:
     found = jax.devices()
   except Exception as error:  # RuntimeError or, without a GPU, whatever an empty list of devices leads to
-    asked, reason = jax.config.jax_platforms, ' '.join(str(error).split())  # type: ignore[attr-defined]
+    asked = jax.config.jax_platforms or ''  # type: ignore[attr-defined]
+    reason = ' '.join(str(error).partition(' (')[0].split())[:200] or 'it does not say why'
     raise InputError(
-      f'JAX_PLATFORMS={asked or ""}: JAX finds no such device here{reason and f" ({reason[:200]})"}; choose '
-      'cpu, or leave it out for the best that there is: cuda and tpu take a device and the extra of that name'
+      f'JAX_PLATFORMS={asked}: JAX finds no such device here ({reason}); choose cpu, or leave it out for the '
+      'best that there is; cuda and tpu take a device and the extra of that name'
     ) from error
   return sorted(found, key=lambda device: (device.process_index, device.id))
 

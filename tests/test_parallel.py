@@ -19,11 +19,15 @@ from dcgan_jax.train_step import TURNS, Recipe, make_train_step
 @pytest.mark.parametrize(
   ('platforms', 'error', 'text'),
   [
-    ('cuda', AssertionError(), 'JAX_PLATFORMS=cuda: JAX finds no such device here; choose cpu'),
+    (
+      'cuda',
+      AssertionError(),
+      'JAX_PLATFORMS=cuda: JAX finds no such device here (it does not say why); choose cpu',
+    ),
     (
       'x',
-      RuntimeError("Backend 'x'\nis not known"),
-      "JAX_PLATFORMS=x: JAX finds no such device here (Backend 'x'",
+      RuntimeError("Backend 'x'\nis not known. (set it)"),
+      "JAX_PLATFORMS=x: JAX finds no such device here (Backend 'x' is not known.); choose cpu",
     ),
     (
       None,

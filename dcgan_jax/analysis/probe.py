@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from dcgan_jax import experiment, norm_statistics
+from dcgan_jax import experiment, files, norm_statistics
 from dcgan_jax.analysis import attribution, features, labelled, svm
 from dcgan_jax.analysis.labelled import Part, Split
 from dcgan_jax.data import cache
@@ -40,6 +40,7 @@ def run(folder: Path, num: int | None, checkpoint: str, data_name: str | None) -
   Raises:
     InputError: in one line.
   """
+  files.to_be_written('DCGAN_JAX_CACHE', str(cache.folder() / 'probe'))  # where features are kept meanwhile
   parts, step, state = experiment.open_run(folder, checkpoint)
   split = labelled.divide(parts, data_name, num, LABELS)
   cache.keep_compiled_programs()

@@ -153,11 +153,15 @@ def _prepare(builder: Any, field: str) -> None:
   Nothing else imports TensorFlow.
 
   Raises:
-    InputError: TensorFlow is not installed, or something fails on the way.
+    InputError: there is no folder for it, TensorFlow is not installed, or something fails on the way.
   """
   missing = _missing_shards(builder) if builder.is_prepared() else None
   if missing is None or missing:
     if not missing:
+      if str(builder.data_path).startswith('~'):
+        raise InputError(
+          f'{field}: TFDS_DATA_DIR is not set, and you have no home folder; set it to a folder'
+        )
       _check_network(builder, field)
     _import_tensorflow(builder, field)
     try:

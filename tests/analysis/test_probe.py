@@ -34,6 +34,15 @@ def test_a_run_is_probed(folder, capsys, monkeypatch):
   assert not list(folder.glob('*.part'))
 
 
+def test_a_cache_that_cannot_be_written_is_one_line_at_once(folder, tmp_path, monkeypatch):
+  (tmp_path / 'file').touch()
+  monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path / 'file'))
+  with pytest.raises(
+    InputError, match=f'^DCGAN_JAX_CACHE=.*: cannot be written, because {tmp_path}/file is no'
+  ):
+    probe.run(folder, 1000, 'last', None)
+
+
 @pytest.mark.slow
 def test_another_source_is_probed(folder, tmp_path, monkeypatch):
   for name, color in (('black', 20), ('white', 230)):

@@ -10,7 +10,7 @@ import sys
 
 import jax
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, environment
 
 import main
 from dcgan_jax import commands, settings
@@ -50,7 +50,7 @@ BAD = [
   ),
   (
     ['--mode=train', '--statistics=batch'],
-    'is not a flag of --mode=train; it belongs to --mode=evaluate, --mode=export, --mode=sample\n',
+    'is not a flag of --mode=train; it belongs to --mode=evaluate, --mode=export, --mode=forget, --mode=sample\n',
   ),
   (['--mode=sample', '--nosheet'], 'is not a flag of --mode=sample; it belongs to --mode=walk\n'),
   (
@@ -247,6 +247,25 @@ OF_A_RUN = [
   ['--mode=verify'],
   ['--mode=walk'],
 ]
+# Modes that take no devices, or in which something else is said to be wrong first.
+NO_DEVICES = ('--mode=film', '--mode=project', '--mode=report', '--mode=verify')
+
+
+@pytest.mark.slow
+def test_devices_that_are_not_there_are_one_line_in_every_mode(untrained):
+  """Finds that no mode asks JAX for anything before it knows that there are devices."""
+  commands = [TINY, ['--mode=summary', '--config=configs/digits.py'], *OF_A_RUN]
+  commands = [[*command, f'--workdir={untrained}'] for command in commands if command[0] not in NO_DEVICES]
+  code = 'import json, sys, main\nfor sys.argv in json.loads(sys.argv[1]): print(main.main())'
+  given = json.dumps([['main.py', *command] for command in commands])
+  env = environment() | {'JAX_PLATFORMS': 'nonsense'}
+  done = subprocess.run(
+    [sys.executable, '-c', code, given], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+  )
+  assert done.stdout == '2\n' * len(commands)
+  assert done.stderr.count('\n') == len(commands)
+  lines = done.stderr.splitlines()
+  assert all(line.startswith('error: JAX_PLATFORMS=nonsense: JAX finds no such device') for line in lines)
 
 
 @pytest.mark.skipif(not hasattr(os, 'getuid'), reason='folders are closed to other users in another way')

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import sys
 
@@ -28,6 +29,15 @@ def test_tfds_without_tensorflow_says_what_to_do(tmp_path, monkeypatch):
   monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
   monkeypatch.setitem(sys.modules, 'tensorflow', None)
   with pytest.raises(InputError, match='pip install tensorflow'):
+    data.open_source('tfds:mnist', 'train', data.Fit((28, 28), 1))
+
+
+def test_tfds_without_a_home_folder_says_what_to_do(monkeypatch):
+  """Runs as in a container, whose user has no name and no HOME; tfds would make a folder of the name ~."""
+  for name in ('TFDS_DATA_DIR', 'HOME'):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(os, 'getuid', lambda: 2**32 - 2)
+  with pytest.raises(InputError, match='TFDS_DATA_DIR is not set, and you have no home folder'):
     data.open_source('tfds:mnist', 'train', data.Fit((28, 28), 1))
 
 

@@ -14,9 +14,11 @@ from dcgan_jax.journal.checkpoints import quiet, stamp
 from dcgan_jax.journal.checkpoints.stamp import Score
 from dcgan_jax.train_state import GanState
 
-CUT = 'a file of it is cut short or changed'
+CUT, DENIED = 'a file of it is cut short or changed', 'you may not read it'
 # What Orbax and TensorStore say, in whole pages, and what it means; the first that is found counts.
 MEANINGS = {
+  'Permission denied': DENIED,
+  'PERMISSION_DENIED': DENIED,
   'No space left on device': 'no space is left on the disk',
   'File too large': 'the disk takes no larger files',
   'NOT_FOUND': 'a file of it is missing',
@@ -174,7 +176,7 @@ def restore(
 
   Raises:
     DamagedError: it cannot be read, or its numbers are not those that were saved.
-    InputError: the checkpoint is of other networks, or of a newer version of this package.
+    InputError: the checkpoint is of other networks, or of a newer version of this package, or of another user.
   """
   path = folder.absolute() / str(step)
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -192,6 +194,8 @@ def restore(
       reason = in_one_line(error)
     if reason:
       quiet.settle()
+  if reason == DENIED:  # It is whole for its owner, so it must neither be set aside nor trained again.
+    raise InputError(f'{path}: {DENIED}; ask its owner, or take another workdir')
   if reason:
     raise DamagedError(f'{path}: is damaged and cannot be restored ({reason})')
   now = stamp.checksums(state) if found.checksums else {}
