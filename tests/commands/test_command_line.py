@@ -50,7 +50,8 @@ BAD = [
   ),
   (
     ['--mode=train', '--statistics=batch'],
-    'is not a flag of --mode=train; it belongs to --mode=evaluate, --mode=export, --mode=forget, --mode=sample\n',
+    'is not a flag of --mode=train; it belongs to --mode=evaluate, --mode=export, --mode=forget, '
+    '--mode=sample\n',
   ),
   (['--mode=sample', '--nosheet'], 'is not a flag of --mode=sample; it belongs to --mode=walk\n'),
   (
@@ -70,7 +71,7 @@ BAD = [
   (['--config', '/dev/zero'], 'is no ordinary file'),
   (['--flagfile=/dev/zero'], 'is no ordinary file'),
   (['--flagfile', '/dev/zero'], 'is no ordinary file'),
-  (['--flagfile'], 'is no ordinary file'),
+  (['--flagfile'], 'is a folder; give an ordinary file'),
   (['--mode=summary', '--config.seed=1'], '--config.seed: needs a config to change; choose --config='),
   (['--mode=sample', '--noworkdir'], '--workdir takes a value'),
   (['--mode=sample', '--seed=x'], 'flag --seed=x: must be a whole number'),

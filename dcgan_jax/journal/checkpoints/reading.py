@@ -176,7 +176,7 @@ def restore(
 
   Raises:
     DamagedError: it cannot be read, or its numbers are not those that were saved.
-    InputError: the checkpoint is of other networks, or of a newer version of this package, or of another user.
+    InputError: the checkpoint is of other networks, of a newer version of this package or of another user.
   """
   path = folder.absolute() / str(step)
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
