@@ -118,9 +118,9 @@ def write_settings(
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / 'config.json', dataclasses.asdict(chosen))
     if classes:
-      write_json(
-        workdir / 'classes.json', {'names': list(classes)} | ({'counts': list(counts)} if counts else {})
-      )
+      write_json(workdir / 'classes.json', {'names': list(classes), 'counts': list(counts)})
+    else:  # Settings that had some may have been replaced before anything was trained.
+      (workdir / 'classes.json').unlink(missing_ok=True)
   except OSError as error:
     raise InputError(
       f'workdir={workdir}: cannot be written: {error.strerror}; choose another --workdir'

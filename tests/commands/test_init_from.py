@@ -75,10 +75,10 @@ def test_the_average_that_is_taken_goes_on_also_after_a_stop(trained, tmp_path):
   """It is of 24 steps already, and so of 25/34 and then of 26/35 of itself in the first two steps."""
   flags = [*TINY, '--config.seed=5', f'--workdir={tmp_path}/run']
   printed = succeed(*flags, '--config.train.num_steps=1', f'--init_from={trained[0]}')
-  assert 'the moving average is taken like G and goes on as it was' in printed
   succeed(*flags, '--config.train.num_steps=2')
   old, *after = state_of(trained[0], 24), state_of(tmp_path / 'run', 1), state_of(tmp_path / 'run', 2)
   average = old.ema
   for state, share in zip(after, (25 / 34, 26 / 35)):
     average = jax.tree.map(lambda x, y, s=share: s * x + (1 - s) * y, average, state.generator.variables)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), state.ema, average)
+  assert 'the moving average is taken like G and goes on as it was' in printed

@@ -15,6 +15,8 @@ def test_settings_are_written_and_read(tmp_path):
   assert [path.name for path in (tmp_path / 'new' / 'run').iterdir()] == ['config.json']
   workdir.write_settings(tmp_path, chosen, ['a', 'b'], [3, 0])
   assert workdir.read_classes(tmp_path) == ('a', 'b') and workdir.read_class_counts(tmp_path) == (3, 0)
+  workdir.write_settings(tmp_path, chosen)  # Now the networks are told none.
+  assert workdir.read_classes(tmp_path) == workdir.read_class_counts(tmp_path) == ()
 
 
 @pytest.mark.parametrize(
