@@ -18,6 +18,8 @@ SMALLER = (
   '--mode=summary says what a step takes'
 )
 BROKEN_PIPE = 141  # the status of a process that SIGPIPE ends
+BUG = 1  # of a traceback
+LONGEST_END = 5.0  # seconds that threads and what they hold may take to end after a traceback
 
 
 def main() -> int:
@@ -57,7 +59,10 @@ def main() -> int:
 
 
 def _leave(status: int) -> NoReturn:
-  """Ends the process, also if threads of Orbax wait, maybe for an hour, for a save that has failed."""
+  """Ends the process, also if threads of Orbax wait, maybe for an hour, for a save that has failed.
+
+  After a bug no other thread holds it up for long, either.
+  """
   try:
     sys.stdout.flush()
   except OSError as error:
@@ -70,6 +75,10 @@ def _leave(status: int) -> NoReturn:
   if any(type(thread).__module__.startswith('orbax') for thread in threading.enumerate()):
     output.drain()
     os._exit(status)
+  if status == BUG:
+    last = threading.Timer(LONGEST_END, os._exit, [status])
+    last.daemon = True
+    last.start()
   sys.exit(status)
 
 
@@ -91,4 +100,9 @@ if __name__ == '__main__':
   sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]  # Names of files may be any bytes.
   output.protect('stderr')
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  _leave(main())
+  try:
+    status = main()
+  except BaseException as bug:
+    sys.excepthook(type(bug), bug, bug.__traceback__)
+    status = BUG
+  _leave(status)

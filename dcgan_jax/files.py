@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -57,18 +58,58 @@ def to_be_written(field: str, text: str) -> Path:
   return path
 
 
-def entries(folder: Path) -> list[Path]:
-  """Returns the files and folders in a folder; [] if it is not there.
+def check_utf8(path: Path) -> None:
+  """Refuses a path below which TensorStore, which writes all names in UTF-8, would not find a checkpoint.
 
   Raises:
-    InputError: this user may not look into it.
+    InputError: its bytes, also those of the folders above it, are no text in UTF-8, or Python takes them for
+      another encoding, that of the locale.
+  """
+  path = path.absolute()
+  try:
+    is_utf8 = os.fsencode(path) == str(path).encode()
+  except UnicodeEncodeError:
+    is_utf8 = False
+  if not is_utf8:
+    remedy = 'choose a path whose bytes are UTF-8'
+    if sys.getfilesystemencoding() != 'utf-8':
+      remedy = f'set PYTHONUTF8=1, since the locale is {sys.getfilesystemencoding()}, or choose an ASCII path'
+    raise InputError(f'{path}: is not UTF-8, and no checkpoint could be saved or read there; {remedy}')
+
+
+def exists(path: Path) -> bool:
+  """Returns whether there is a file or folder.
+
+  Raises:
+    InputError: nobody can tell, because a folder above it may not be searched.
   """
   try:
-    return list(folder.iterdir())
+    path.stat()
+  except (FileNotFoundError, NotADirectoryError):
+    return False
+  except OSError as error:
+    raise InputError(f'{path}: cannot be read: {error.strerror}; try again when it can be') from error
+  return True
+
+
+def identity(path: Path) -> tuple[int, int]:
+  """Returns what tells a folder from another one that has taken its name."""
+  status = path.stat()
+  return status.st_dev, status.st_ino
+
+
+def listed(folder: Path) -> list[str]:
+  """Returns the names in a folder; none if there is no such folder.
+
+  Raises:
+    InputError: it cannot be read.
+  """
+  try:
+    return os.listdir(folder)
   except (FileNotFoundError, NotADirectoryError):
     return []
   except OSError as error:
-    raise InputError(f'{folder}: cannot be read: {error.strerror}') from error
+    raise InputError(f'{folder}: cannot be read: {error.strerror}; try again when it can be') from error
 
 
 def opened(path: Path) -> BufferedReader:

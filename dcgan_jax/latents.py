@@ -13,8 +13,8 @@ from dcgan_jax.errors import InputError
 
 # Most recipes draw z from N(0, 1); the paper draws it from U[-1, 1] (figure 1).
 PRIORS = {
-  'normal': lambda key, size: jax.random.normal(key, (size,)),
-  'uniform': lambda key, size: jax.random.uniform(key, (size,), minval=-1.0, maxval=1.0),
+  'normal': lambda key, size: jax.random.normal(key, (size,), jnp.float32),
+  'uniform': lambda key, size: jax.random.uniform(key, (size,), jnp.float32, -1.0, 1.0),
 }
 
 

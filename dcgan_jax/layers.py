@@ -11,6 +11,11 @@ from jax import Array, lax
 from dcgan_jax import conv
 
 
+def param_dtype(dtype: Any) -> Any:
+  """Returns the dtype of parameters: float32, or wider if that of the computation is; also with JAX's x64."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
 class ConvLayer(nn.Module):
   """The arguments and parameters that the convolutional layers share.
 
@@ -37,13 +42,14 @@ class ConvLayer(nn.Module):
   def kernel(self, *channels: int) -> Array:
     """Returns the kernel [k, k, *channels] in the dtype of the computation."""
     shape = (self.kernel_size, self.kernel_size, *channels)
-    return self.param('kernel', self.kernel_init, shape).astype(self.dtype)
+    return self.param('kernel', self.kernel_init, shape, param_dtype(self.dtype)).astype(self.dtype)
 
   def add_bias(self, x: Array) -> Array:
     """Returns x [..., features] plus the bias, if there is one."""
     if not self.use_bias:
       return x
-    return x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,), param_dtype(self.dtype))
+    return x + bias.astype(self.dtype)
 
 
 class Conv(ConvLayer):
@@ -101,11 +107,12 @@ class Dense(nn.Module):
   @nn.compact
   def __call__(self, x: Array) -> Array:
     output_dtype = self.output_dtype or self.dtype
-    kernel = self.param('kernel', self.kernel_init, (x.shape[-1], self.features)).astype(self.dtype)
+    shape, dtype = (x.shape[-1], self.features), param_dtype(self.dtype)
+    kernel = self.param('kernel', self.kernel_init, shape, dtype).astype(self.dtype)
     x = jnp.matmul(x, kernel, preferred_element_type=output_dtype)
     if not self.biases:
       return x
-    bias = self.param('bias', nn.initializers.zeros, (self.biases,)).astype(output_dtype)
+    bias = self.param('bias', nn.initializers.zeros, (self.biases,), dtype).astype(output_dtype)
     return x + jnp.tile(bias, self.features // self.biases)
 
 
@@ -128,8 +135,8 @@ class ClassBatchNorm(nn.Module):
   @nn.compact
   def __call__(self, x: Array, y: Array) -> Array:  # [B, ..., C] and weights of the classes [B, classes]
     shape = (y.shape[1], x.shape[-1])
-    scales = self.param('scale', self.scale_init, shape)
-    biases = self.param('bias', nn.initializers.zeros, shape)
+    scales = self.param('scale', self.scale_init, shape, self.norm.param_dtype)
+    biases = self.param('bias', nn.initializers.zeros, shape, self.norm.param_dtype)
     pixel = (y.shape[0], *(1,) * (x.ndim - 2), -1)
 
     def of_class(table: Array) -> Array:

@@ -309,7 +309,7 @@ def _own_examples(batches: Batches, step: Array, mesh: Mesh, image_shape: tuple[
   if batches.window is None:
     return batches.examples
   each = batches.window.rows.shape[1] // mesh.size
-  start = 0 if mesh.size == 1 else each * jax.lax.axis_index(AXIS)
+  start = np.int32(0) if mesh.size == 1 else each * jax.lax.axis_index(AXIS)
   rows = jax.lax.dynamic_slice(batches.window.rows, (step - batches.window.first, start), (1, each))[0]
   numbers = math.prod(image_shape)
   count, length = row_shape(mesh, numbers, batches.examples.images.dtype.itemsize)

@@ -59,12 +59,9 @@ def run(
   with contextlib.ExitStack() as until_the_end:
     with parallel.main_first():  # What is downloaded or written at the start is done by process 0 alone.
       source = parts.source
-      names = parts.classes[1] if parts.classes else ()
-      counts = parts.latents.counts
       scoring.check(parts)
       if parallel.is_main():
         until_the_end.enter_context(lock.held(folder))
-      workdir.write_settings(folder, chosen, names, counts)
     while not _run(parts, folder, len(source), profile, init_from):
       pass
     if chosen.log.report and parallel.is_main():
@@ -77,6 +74,10 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool, init_f
   cache.keep_compiled_programs()
   mesh, train = parallel.all_devices(), parts.settings.train
   state = _first_state(parts, folder, mesh, init_from)
+  # Only now it is known that the checkpoint fits: a command that is refused leaves the run as it was.
+  with parallel.main_first():
+    names = parts.classes[1] if parts.classes else ()
+    workdir.write_settings(folder, parts.settings, names, parts.latents.counts)
   start = int(state.step)
   num_steps = train.num_steps or math.ceil(train.num_epochs * num_images / train.images_per_step)
   plan = make_plan(parts, num_images, start, num_steps, profile)
@@ -98,9 +99,7 @@ def _run(parts: Experiment, folder: Path, num_images: int, profile: bool, init_f
   if not log.healthy:
     raise InputError(log.divergence(state))
   if log.unsaved:
-    raise InputError(
-      f'workdir={folder}: {log.unsaved}; free some room, and the same command goes on from there'
-    )
+    raise InputError(f'workdir={folder}: {log.unsaved}')
   if log.collapse:
     _go_back(parts, folder, step, log.collapse)
     return False
@@ -236,7 +235,7 @@ def _first_state(parts: Experiment, folder: Path, mesh: Mesh, init_from: Origin 
       workdir.forget_origin(folder)
     return parts.first_state(sharding)
   shapes = jax.eval_shape(parts.initial_state)
-  _, state = checkpoints.restore_any(folder / 'checkpoints', 'last', shapes, sharding)
+  _, state = checkpoints.restore_any(folder / 'checkpoints', 'last', shapes, sharding, set_aside=True)
   return state
 
 

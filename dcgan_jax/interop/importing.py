@@ -69,6 +69,7 @@ def _check_free(folder: Path) -> None:
   Raises:
     InputError: it does.
   """
+  files.check_utf8(folder)
   if folder.exists() and not folder.is_dir():
     raise InputError(f'workdir={folder}: is a file; choose a folder')
   if (folder / 'config.json').exists() or (folder / 'checkpoints').exists():

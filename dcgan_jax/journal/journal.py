@@ -63,7 +63,8 @@ class Journal:
     self._programs: deque[_Program] = deque()  # that the devices may still be working on
     self._sums: list[metrics.Values] = []  # of the programs since the last row
     self._step = self._logged = plan.start
-    self._writer = Writer(folder, plan) if parallel.is_main() else None
+    self._place = workdir.Place(folder)
+    self._writer = Writer(self._place, plan) if parallel.is_main() else None
     self._saver = checkpoints.Saver(folder / 'checkpoints', plan.keep, self.say)
     self._saves = Background('saver', MOST_SAVES)
     scored = checkpoints.best(folder / 'checkpoints', self._protocol)
@@ -164,7 +165,11 @@ class Journal:
 
     A checkpoint is not begun before all rows and pictures that were given to the writer are on disk, so that
     a run that goes on from it has them.
+
+    Raises:
+      InputError: the folder of the run is gone.
     """
+    self._place.check()
     written = self._writer.background.last if self._writer else None
 
     def save() -> None:
@@ -206,7 +211,11 @@ class Journal:
       self._writer.say(line)
 
   def finish(self, state: GanState) -> None:
-    """Saves the last step, unless it is saved already or not finite, and waits until it is on disk."""
+    """Saves the last step, unless it is saved already or not finite, and waits until it is on disk.
+
+    Raises:
+      InputError: the folder of the run is gone.
+    """
     self.wait(0)
     self._saves.drain()
     self._saver.settle()
@@ -216,11 +225,15 @@ class Journal:
         self._save(state)
         self._saves.drain()
         self._saver.settle()
+    self._place.check()
 
   @property
   def unsaved(self) -> str:
-    """What kept the last state from disk; '' if nothing did."""
-    return self._saver.problem
+    """What kept the last state from disk, and what to do about it; '' if nothing did."""
+    if not self._saver.problem:
+      return ''
+    remedy = 'free some room' if self._saver.lacks_room else 'put that right'
+    return f'{self._saver.problem}; {remedy}, and the same command goes on from there'
 
   def close(self) -> None:
     """Waits until everything is on disk."""

@@ -37,6 +37,11 @@ from dcgan_jax import files, settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.settings import Settings
 
+NO_CONFIG = (
+  'has checkpoints and no config.json; copy it back from a backup, or train there with the --config of the '
+  'run and --allow_config_change, which writes it anew if the checkpoints fit'
+)
+
 
 class Origin(NamedTuple):
   """A checkpoint of another run, with whose networks a run begins.
@@ -67,12 +72,13 @@ def check_unchanged(workdir: Path, chosen: Settings, allow_change: bool) -> None
   """Refuses to go on with a run of other hyper-parameters, unless nothing is trained there yet.
 
   Raises:
-    InputError: the differences, in one line.
+    InputError: the differences, in one line; or nothing could be saved there.
   """
-  if workdir.exists() and not workdir.is_dir():
+  files.check_utf8(workdir)
+  if files.exists(workdir) and not workdir.is_dir():
     raise InputError(f'workdir={workdir}: is a file; choose a folder')
   path = workdir / 'config.json'
-  if path.exists():
+  if files.exists(path):
     differences = settings.differences(_read(path), chosen)
     if differences and not is_trained(workdir):
       print(f'{workdir}: nothing is trained here yet; its settings are replaced: {"; ".join(differences)}')
@@ -81,8 +87,8 @@ def check_unchanged(workdir: Path, chosen: Settings, allow_change: bool) -> None
         f'workdir={workdir}: holds a run with other settings: {"; ".join(differences)}; '
         'choose another --workdir, or go on with the new ones by --allow_config_change'
       )
-  elif _numbered(workdir / 'checkpoints'):
-    raise InputError(f'workdir={workdir}: has checkpoints and no config.json; choose another --workdir')
+  elif _numbered(workdir / 'checkpoints') and not allow_change:
+    raise InputError(f'workdir={workdir}: {NO_CONFIG}; or choose another --workdir')
   if _numbered(workdir / 'damaged') and not _numbered(workdir / 'checkpoints'):
     raise InputError(
       f'workdir={workdir}: all its checkpoints are damaged, see {workdir / "damaged"}; choose another '
@@ -97,7 +103,7 @@ def is_trained(workdir: Path) -> bool:
 
 def _numbered(folder: Path) -> bool:
   """Returns whether a folder has checkpoints in it."""
-  return any(path.name.isascii() and path.name.partition('-')[0].isdigit() for path in files.entries(folder))
+  return any(name.isascii() and name.partition('-')[0].isdigit() for name in files.listed(folder))
 
 
 def write_settings(
@@ -125,6 +131,39 @@ def write_settings(
     raise InputError(
       f'workdir={workdir}: cannot be written: {error.strerror}; choose another --workdir'
     ) from error
+
+
+class Place:
+  """The folder of a run in training, which others may remove or rename.
+
+  Attributes:
+    workdir: where it was when training began.
+  """
+
+  def __init__(self, workdir: Path):
+    self.workdir = workdir
+    self._was = self._look()
+
+  def check(self) -> None:
+    """Refuses to go on without the folder: nothing of it may be made anew where it was.
+
+    Raises:
+      InputError: it was removed or renamed, or another one is there.
+    """
+    try:
+      is_there = self._look() == self._was
+    except (FileNotFoundError, NotADirectoryError):
+      is_there = False
+    except OSError:  # A fault that may pass; the next save tells what it does.
+      is_there = True
+    if not is_there:
+      raise InputError(
+        f'workdir={self.workdir}: was removed or renamed while this run trained in it, and training ends; '
+        'if it was renamed, what was saved is there, and --workdir=ITS_NEW_NAME goes on from it'
+      )
+
+  def _look(self) -> tuple[int, int, bool]:
+    return *files.identity(self.workdir), (self.workdir / 'config.json').exists()
 
 
 def read_classes(workdir: Path) -> tuple[str, ...]:
@@ -261,7 +300,9 @@ def read_settings(workdir: Path) -> Settings:
     InputError: there is no run in the folder, or its config is broken.
   """
   path = workdir / 'config.json'
-  if not path.exists():
+  if not files.exists(path):
+    if _numbered(workdir / 'checkpoints'):
+      raise InputError(f'workdir={workdir}: {NO_CONFIG}')
     raise InputError(f'workdir={workdir}: no run here (no config.json); train one there first')
   return _read(path)
 

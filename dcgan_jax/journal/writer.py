@@ -3,7 +3,6 @@
 import datetime
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +24,9 @@ class Writer:
     signs: of collapse that were there when it was last drained, see `collapse`.
   """
 
-  def __init__(self, folder: Path, plan: Plan):
-    self._folder, self._plan = folder, plan
+  def __init__(self, place: workdir.Place, plan: Plan):
+    folder = place.workdir
+    self._folder, self._place, self._plan = folder, place, plan
     self._metrics = metrics.MetricsWriter(folder, plan.start, plan.tensorboard, plan.tracker)
     self.background = Background('writer', MOST_WAITING)
     self.signs: collapse.Signs = {}
@@ -83,8 +83,10 @@ class Writer:
 
     def write() -> None:
       made = picture()
-      with workdir.said_if_not_written(workdir.sample(self._folder, step)):
-        pictures.save_png(workdir.sample(self._folder, step), pictures.zoom(made))
+      path = workdir.sample(self._folder, step)
+      self._place.check()
+      with workdir.said_if_not_written(path):
+        pictures.save_png(path, pictures.zoom(made))
       self._metrics.add_image(step, made)
 
     self.background.do(write)

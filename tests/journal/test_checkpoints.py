@@ -1,19 +1,25 @@
+import errno
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import gan_of
+from conftest import environment, gan_of
+from orbax.checkpoint import v1 as ocp
 
-from dcgan_jax import parallel, train_state
+from dcgan_jax import files, parallel, train_state
 from dcgan_jax.errors import InputError
-from dcgan_jax.journal import checkpoints, lock
-from dcgan_jax.journal.checkpoints import stamp
+from dcgan_jax.journal import checkpoints
+from dcgan_jax.journal.checkpoints import quiet, stamp
 
 
 def _create(networks, ema=True):
@@ -176,10 +182,11 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tiny, broken
   damage(15, change, name)
   if name == 'manifest.ocdbt':
     (folder / '15' / 'state' / name).unlink(missing_ok=True)
-  step, state = checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)))
+  like = jax.eval_shape(_create(tiny))
+  step, state = checkpoints.restore_any(folder, 'last', like, set_aside=True)
   assert step == state.step == 10 and checkpoints.steps(folder) == [10]
   said = capsys.readouterr().err
-  assert re.search(text, said) and said.count('\n') == 1 and 'the one before is taken' in said
+  assert re.search(text, said) and said.count('\n') == 1 and 'step 10 is taken instead' in said
   assert (folder.parent / 'damaged' / '15').is_dir()
 
 
@@ -188,10 +195,11 @@ def test_none_left_is_one_line(tiny, broken):
   folder, damage = broken
   for step in (10, 15):
     damage(step, None, '_METADATA')
-  with pytest.raises(InputError, match=r'/10: is damaged .*; no other checkpoint of .* answers') as error:
-    checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)))
+  text = r'/10: is damaged .*; no other checkpoint of .* answers checkpoint=last; nothing was moved'
+  with pytest.raises(InputError, match=text) as error:
+    checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)), set_aside=True)
   assert '\n' not in str(error.value)
-  assert sorted(p.name for p in (folder.parent / 'damaged').iterdir()) == ['10', '15']
+  assert checkpoints.steps(folder) == [10, 15] and not (folder.parent / 'damaged').exists()
 
 
 def test_a_step_that_is_asked_for_is_not_replaced_by_another(tiny, broken):
@@ -201,12 +209,132 @@ def test_a_step_that_is_asked_for_is_not_replaced_by_another(tiny, broken):
     checkpoints.restore_any(folder, '15', jax.eval_shape(_create(tiny)))
 
 
-def test_readers_leave_a_damaged_checkpoint_to_the_one_who_trains(tiny, broken, monkeypatch, capsys):
+def test_readers_leave_a_damaged_checkpoint_to_the_one_who_trains(tiny, broken, capsys):
   folder, damage = broken
   damage(15, None, '_METADATA')
-  monkeypatch.setattr(lock, 'is_elsewhere', lambda workdir: True)
   step, _ = checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)))
-  assert step == 10 and checkpoints.steps(folder) == [10, 15] and 'so it stays' in capsys.readouterr().err
+  assert step == 10 and checkpoints.steps(folder) == [10, 15] and not (folder.parent / 'damaged').exists()
+  assert 'it stays where it is; step 10 is taken instead' in capsys.readouterr().err
+
+
+def _of_tensorstore(status, number):
+  """Returns an error as Orbax raises it for what TensorStore reports."""
+  error = Exception('Encountered error while reading array index: ...')
+  error.__cause__ = ValueError(f"{status}: Error reading x [os_error_code='{number}'] DATA_LOSS NOT_FOUND")
+  return error
+
+
+@pytest.mark.parametrize(
+  ('error', 'reason'),
+  [
+    (OSError(errno.EMFILE, 'Too many open files'), 'Too many open files'),
+    (_of_tensorstore('RESOURCE_EXHAUSTED', errno.EMFILE), 'Too many open files'),
+    (_of_tensorstore('PERMISSION_DENIED', errno.EACCES), 'Permission denied'),
+    (OSError(errno.EIO, 'Input/output error'), 'Input/output error'),
+    (MemoryError('bad_alloc'), 'out of memory'),
+    (jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes'), 'out of memory'),
+    (RuntimeError("can't start new thread"), "can't start new thread"),
+  ],
+  ids=str,
+)
+def test_what_keeps_a_sound_checkpoint_from_being_read_is_no_damage(tiny, broken, monkeypatch, error, reason):
+  folder, _ = broken
+  load = ocp.load
+
+  def fail(path, *arguments):
+    if path.name == '15':
+      raise error
+    return load(path, *arguments)
+
+  monkeypatch.setattr(ocp, 'load', fail)
+  monkeypatch.setattr(quiet, 'STRAGGLERS', 0.0)
+  with pytest.raises(InputError, match=re.escape(f'15: cannot be read ({reason})')) as refused:
+    checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)), set_aside=True)
+  assert not isinstance(refused.value, checkpoints.DamagedError) and '\n' not in str(refused.value)
+  assert checkpoints.steps(folder) == [10, 15] and not (folder.parent / 'damaged').exists()
+
+
+def test_too_many_open_files_are_no_damage(tiny, broken):
+  """Lets the operating system refuse all files, as it does when none is left."""
+  resource = pytest.importorskip('resource')
+  folder, _ = broken
+  like, limits = jax.eval_shape(_create(tiny)), resource.getrlimit(resource.RLIMIT_NOFILE)
+  resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+  try:
+    with pytest.raises(
+      InputError, match=r'15: cannot be read \(Too many open files\)|Too many open files'
+    ) as error:
+      checkpoints.restore(folder, 15, like)
+  finally:
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+  assert not isinstance(error.value, checkpoints.DamagedError)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs setpriv')
+@pytest.mark.slow
+@pytest.mark.parametrize('part', ['.', '15', '15/state', '15/state/d', '15/_CHECKPOINT_METADATA'])
+def test_a_folder_that_may_not_be_read_is_no_damage(broken, part):
+  """Reads in a process without root's powers, in which mode 000 counts."""
+  folder, _ = broken
+  if not shutil.which('setpriv'):
+    pytest.skip('needs setpriv')
+  code = """
+import pathlib, sys
+from dcgan_jax.errors import InputError
+from dcgan_jax.journal import checkpoints
+folder = pathlib.Path(sys.argv[1])
+try:
+  checkpoints.restore_any(folder, 'last', {}, set_aside=True)
+except InputError as error:
+  print(type(error).__name__, error)
+"""
+  mode = (folder / part).stat().st_mode
+  (folder / part).chmod(0)
+  command = ['setpriv', '--inh-caps=-all', '--bounding-set=-all', sys.executable, '-c', code, folder]
+  try:
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+  finally:
+    (folder / part).chmod(mode)
+  assert done.stdout.startswith('InputError ') and 'Permission denied' in done.stdout, done
+  assert checkpoints.steps(folder) == [10, 15] and not (folder.parent / 'damaged').exists()
+
+
+def test_a_score_that_may_not_be_read_is_not_lost(tmp_path, monkeypatch):
+  (tmp_path / '1' / 'metrics').mkdir(parents=True)
+  (tmp_path / '1' / 'metrics' / 'metrics').write_text('{"score": 2.0}')
+  assert stamp.read_score(tmp_path / '1') == (2.0, '')
+
+  def fail(path):
+    raise OSError(errno.EMFILE, 'Too many open files')
+
+  monkeypatch.setattr(Path, 'read_bytes', fail)
+  with pytest.raises(InputError, match='metrics: cannot be read: Too many open files'):
+    checkpoints.best(tmp_path)
+
+
+def test_checkpoints_do_not_depend_on_x64(tiny, saved, tmp_path):
+  """Reads with JAX's 64 bits what was saved without them, and the other way around."""
+  folder, last = saved
+  with jax.enable_x64(True):
+    like = jax.eval_shape(_create(tiny))
+    assert stamp.dtypes_of(like) == stamp.dtypes_of(last) and stamp.make(last) == stamp.make(last)
+    assert (
+      stamp.checksums(jax.device_get(last))
+      == stamp.read(folder / '15', ocp.metadata(folder / '15').custom_metadata).checksums
+    )
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(folder, 15, like), last)
+    saver = checkpoints.Saver(tmp_path, keep=1)
+    saver.save(jax.jit(_create(tiny))())
+    saver.close()
+  now = checkpoints.restore(tmp_path, 0, jax.eval_shape(_create(tiny)))
+  jax.tree.map(np.testing.assert_array_equal, now, jax.jit(_create(tiny))())
+
+
+def test_other_dtypes_are_refused_in_one_line(tiny, saved):
+  wider = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, 'float16'), jax.eval_shape(_create(tiny)))
+  text = r'15: is not of these networks: .* has dtype float32 in the checkpoint and float16 by the config'
+  with pytest.raises(InputError, match=text):
+    checkpoints.restore(saved[0], 15, wider)
 
 
 def test_checkpoints_without_a_stamp_are_accepted_and_newer_layouts_are_not(tiny, broken):
@@ -285,6 +413,68 @@ def test_a_save_that_fails_on_its_way_leaves_no_trace(tiny, tmp_path):
   saver.save(now.replace(step=jnp.int32(3)))
   saver.close()
   assert saver.saved == 3 and checkpoints.steps(tmp_path) == [1, 3] and not saver.problem and len(said) == 1
+
+
+def _fail(*_, **__):
+  raise PermissionError(errno.EACCES, 'Permission denied')
+
+
+@pytest.mark.parametrize('owner, name', [(shutil, 'disk_usage'), (os, 'listdir'), (files, 'identity')])
+def test_a_query_that_fails_is_a_failed_save(tiny, tmp_path, monkeypatch, owner, name):
+  now, said = jax.jit(_create(tiny))(), []
+  saver = checkpoints.Saver(tmp_path, keep=3, say=said.append)
+  with monkeypatch.context() as patch:
+    patch.setattr(owner, name, _fail)
+    saver.save(now.replace(step=jnp.int32(1)))
+    saver.settle()
+    assert 'Permission denied' in saver.standing() or name == 'identity'
+  assert 'step 1 could not be saved' in said[0] and 'Permission denied; there is no checkpoint' in said[0]
+  assert saver.problem and not saver.lacks_room
+  saver.save(now.replace(step=jnp.int32(2)))
+  saver.close()
+  assert not saver.problem and checkpoints.steps(tmp_path) == [2] and len(said) == 1
+
+
+def test_a_folder_that_is_away_for_a_while(tiny, tmp_path, monkeypatch):
+  """Renames it in the middle of a save, and back after one that cannot even be begun."""
+  folder, away = tmp_path / 'checkpoints', tmp_path / 'away'
+  now, said = jax.jit(_create(tiny))(), []
+  saver = checkpoints.Saver(folder, keep=9, say=said.append)
+  saver.save(now.replace(step=jnp.int32(1)))
+  saver.settle()
+  saver.save(now.replace(step=jnp.int32(2)))
+  folder.rename(away)
+  saver.settle()
+  assert 'step 2 could not be saved' in said[0] and saver.saved == 1
+  saver.save(now.replace(step=jnp.int32(3)))
+  assert 'step 3 could not be saved' in said[1] and 'No such file or directory' in saver.standing()
+  assert not folder.exists()
+  away.rename(folder)
+  saver.save(now.replace(step=jnp.int32(4)))
+  saver.close()
+  assert not saver.problem and saver.saved == 4 and len(said) == 2
+  assert {1, 4} <= {*checkpoints.steps(folder)} and checkpoints.restore(folder, 4, now).step == 4
+
+
+def test_a_folder_that_cannot_be_opened_again_is_tried_again(tiny, tmp_path, monkeypatch):
+  now, said = jax.jit(_create(tiny))(), []
+  saver = checkpoints.Saver(tmp_path, keep=9, say=said.append)
+  with monkeypatch.context() as patch:
+    patch.setattr(ocp.training.Checkpointer, 'save_async', _fail)
+    patch.setattr(ocp.training, 'Checkpointer', _fail)
+    for step in (1, 2):
+      saver.save(now.replace(step=jnp.int32(step)))
+      saver.settle()
+  assert len(said) == 2 and 'step 2 could not be saved' in said[1]
+  saver.save(now.replace(step=jnp.int32(3)))
+  saver.close()
+  assert checkpoints.steps(tmp_path) == [3] and not saver.problem
+
+
+def test_a_saver_does_not_make_the_folder_of_a_run(tmp_path):
+  with pytest.raises(InputError, match='cannot be written: No such file or directory'):
+    checkpoints.Saver(tmp_path / 'gone' / 'checkpoints', keep=1)
+  assert not (tmp_path / 'gone').exists()
 
 
 def test_how_checkpoints_stand(tiny, tmp_path, monkeypatch):

@@ -29,15 +29,13 @@ def other(tmp_path):
 
 
 def test_a_second_writer_is_told_who_trains(other, tmp_path):
-  assert lock.is_elsewhere(tmp_path)
   text = f'process {other.pid} of .*, since .*, trains here; wait for it'
   with pytest.raises(InputError, match=text), lock.held(tmp_path):
     pytest.fail('has the lock')
   other.kill()
   other.wait()
-  assert not lock.is_elsewhere(tmp_path)
   with lock.held(tmp_path):  # Nothing is stale after SIGKILL.
-    assert not lock.is_elsewhere(tmp_path)
+    pass
 
 
 def test_a_missing_note_does_not_matter(other, tmp_path):

@@ -1,33 +1,41 @@
-"""Finding and restoring checkpoints. One that is damaged is set aside, and the one before is taken."""
+"""Finding and restoring checkpoints. Instead of one that is damaged, the one before is taken.
 
+Damage is a file that is missing, cut short or changed. What else keeps this process from reading a checkpoint
+(a permission, too many open files, no memory) says nothing of it, and ends the command in one line.
+"""
+
+import errno
+import os
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
 
 from dcgan_jax import files, parallel
 from dcgan_jax.errors import InputError
-from dcgan_jax.journal import lock
 from dcgan_jax.journal.checkpoints import quiet, stamp
 from dcgan_jax.journal.checkpoints.stamp import Score
 from dcgan_jax.train_state import GanState
 
-CUT, DENIED = 'a file of it is cut short or changed', 'you may not read it'
-# What Orbax and TensorStore say, in whole pages, and what it means; the first that is found counts.
-MEANINGS = {
-  'Permission denied': DENIED,
-  'PERMISSION_DENIED': DENIED,
-  'No space left on device': 'no space is left on the disk',
-  'File too large': 'the disk takes no larger files',
+CUT = 'a file of it is cut short or changed'
+# What Orbax and TensorStore say, in whole pages, of a file that is missing, cut or changed, and its meaning.
+DAMAGES = {
   'NOT_FOUND': 'a file of it is missing',
   'DATA_LOSS': CUT,
   'OUT_OF_RANGE': CUT,
-  'while reading array': CUT,
+  'FAILED_PRECONDITION': CUT,
   'line 1 column': CUT,
   'AUTO resolution mode': 'its metadata is missing',
 }
+PARSING = (ValueError, LookupError, TypeError, AttributeError, StopIteration)  # of broken metadata
+STATUS = re.compile('[A-Z_]+: ')  # with which TensorStore begins its errors, which are ValueErrors
+MISSING = (errno.ENOENT, errno.ENOTDIR)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+SAID = {errno.ENOSPC: 'no space is left on the disk', errno.EFBIG: 'the disk takes no larger files'}
 
 
 class DamagedError(InputError):
@@ -35,8 +43,13 @@ class DamagedError(InputError):
 
 
 def steps(folder: Path) -> list[int]:
-  """Returns the steps of the finished checkpoints in ascending order."""
-  return sorted(int(p.name) for p in files.entries(folder) if p.name.isascii() and p.name.isdigit())
+  """Returns the steps of the finished checkpoints in ascending order.
+
+  Raises:
+    InputError: the folder cannot be read.
+  """
+  files.check_utf8(folder)
+  return sorted(int(name) for name in files.listed(folder) if name.isascii() and name.isdigit())
 
 
 def best(folder: Path, protocol: str | None = None) -> list[tuple[int, Score]]:
@@ -84,47 +97,58 @@ def candidates(folder: Path, which: str) -> list[int]:
 
 
 def restore_any(
-  folder: Path, which: str, like: GanState, sharding: jax.sharding.Sharding | None = None
+  folder: Path,
+  which: str,
+  like: GanState,
+  sharding: jax.sharding.Sharding | None = None,
+  set_aside: bool = False,
 ) -> tuple[int, GanState]:
   """Restores the first choice among checkpoints that is sound, and says which are damaged.
 
-  Damaged ones are moved to the folder `damaged` beside `folder`, unless that cannot be written. All processes
-  of a run take the same one.
+  All processes of a run take the same one.
 
   Args:
     folder: of the checkpoints.
     which: see `candidates`.
     like: see `restore`.
     sharding: see `restore`.
+    set_aside: whether damaged ones are moved to the folder `damaged` beside `folder`, as only the process
+      that trains there may do. They are not if none is sound, since then something else may be wrong.
 
   Returns:
     The step, and the state.
 
   Raises:
-    InputError: there is none, none is sound, or they are of other networks.
+    InputError: there is none, none is sound, one cannot be read now, or they are of other networks.
   """
-  damaged: list[str] = []
-  tried: set[int] = set()
+  damaged: dict[int, str] = {}  # what is wrong with each, by its step
   while True:
     try:
-      choice = next((step for step in candidates(folder, which) if step not in tried), -1)
+      choice = next((step for step in candidates(folder, which) if step not in damaged), -1)
     except InputError:
       if not damaged:
         raise
       choice = -1
     step = int(parallel.agreed(choice))
     if step < 0:
-      raise InputError(f'{damaged[-1]}; no other checkpoint of {folder} answers checkpoint={which}')
-    tried.add(step)
+      raise InputError(
+        f'{[*damaged.values()][-1]}; no other checkpoint of {folder} answers checkpoint={which}; nothing was '
+        'moved: copy one back from a backup, or train in another --workdir'
+      )
     reason, state = '', None
     try:
       state = restore(folder, step, like, sharding)
     except DamagedError as error:
       reason = str(error)
     if parallel.all_agree(state is not None) and state is not None:
+      for other, why in damaged.items():
+        if not os.path.exists(folder / str(other)):  # It was deleted meanwhile, as one of too many.
+          continue
+        where = _set_aside(folder / str(other)) if set_aside else 'it stays where it is'
+        if parallel.is_main():
+          print(f'{why}; {where}; step {step} is taken instead', file=sys.stderr, flush=True)
       return step, state
-    damaged.append(reason or f'{folder / str(step)}: is damaged for another process')
-    _set_aside(folder / str(step), damaged[-1])
+    damaged[step] = reason or f'{folder / str(step)}: is damaged for another process'
 
 
 def leave_after(folder: Path, step: int, target: Path) -> None:
@@ -135,19 +159,15 @@ def leave_after(folder: Path, step: int, target: Path) -> None:
     (folder / str(later)).rename(target / str(later))
 
 
-def _set_aside(path: Path, reason: str) -> None:
-  """Moves a damaged checkpoint out of the way, where that is possible, and says so; process 0 does."""
+def _set_aside(path: Path) -> str:
+  """Moves a damaged checkpoint out of the way, where process 0 can; returns where it is then, in words."""
   with parallel.main_first():
-    if not parallel.is_main() or not path.exists():  # The last may have been deleted as one of too many.
-      return
-    if lock.is_elsewhere(path.parent.parent):
-      print(f'{reason}; another process trains there, so it stays; the one before is taken', file=sys.stderr)
-      return
+    if not parallel.is_main():
+      return ''
     try:
-      where = f'it is kept as {move_aside(path, path.parent, path.name)}'
+      return f'it is kept as {move_aside(path, path.parent, path.name)}'
     except OSError as error:
-      where = f'it stays where it is ({error.strerror})'
-    print(f'{reason}; {where}; the one before is taken', file=sys.stderr, flush=True)
+      return f'it stays where it is ({error.strerror})'
 
 
 def move_aside(path: Path, folder: Path, name: str) -> Path:
@@ -175,29 +195,33 @@ def restore(
       process.
 
   Raises:
-    DamagedError: it cannot be read, or its numbers are not those that were saved.
-    InputError: the checkpoint is of other networks, of a newer version of this package or of another user.
+    DamagedError: a file of it is missing, cut or changed, or its numbers are not those that were saved.
+    InputError: the checkpoint cannot be read now, or is of other networks or a newer version of this package.
   """
   path = folder.absolute() / str(step)
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
-  reason = ''
+  failed = None
   with quiet.quietly():
     try:
-      found = stamp.read(path)
-      stored = found.shapes or stamp.shapes_of(ocp.metadata(path).metadata)
-      _check_shapes(path, stored, stamp.shapes_of(like))
+      _open_all(path)
+      metadata = ocp.metadata(path)
+      found = stamp.read(path, metadata.custom_metadata)
+      stored = stamp.shapes_of(metadata.metadata)
+      if stored:  # Orbax has none where it meets an error, which `load` raises.
+        if found.shapes and found.shapes != stored:
+          raise DamagedError(f'{path}: is damaged: its files do not agree on its arrays')
+        _check_arrays(path, stored, stamp.shapes_of(like), 'shape')
+        _check_arrays(path, stamp.dtypes_of(metadata.metadata), stamp.dtypes_of(like), 'dtype')
       state = ocp.load(path, wanted)
     except InputError:
       raise
     except Exception as error:  # Orbax and TensorStore have many, and no common class, for broken files.
-      reason = in_one_line(error)
-    if reason:
+      failed = _refusal(path, error)
+    if failed:
       quiet.settle()
-  if reason == DENIED:  # It is whole for its owner, so it must neither be set aside nor trained again.
-    raise InputError(f'{path}: {DENIED}; ask its owner, or take another workdir')
-  if reason:
-    raise DamagedError(f'{path}: is damaged and cannot be restored ({reason})')
+  if failed:
+    raise failed
   now = stamp.checksums(state) if found.checksums else {}
   wrong = [name for name, value in found.checksums.items() if now.get(name) != value]
   if wrong:
@@ -207,13 +231,63 @@ def restore(
 
 def in_one_line(error: BaseException) -> str:
   """Returns what an error of Orbax or TensorStore means, or the beginning of its message."""
-  text = ' '.join(str(error).split())
-  meaning = next((words for sign, words in MEANINGS.items() if sign in text), '')
-  return meaning or text[:160] or type(error).__name__
+  root = _root(error)
+  text = ' '.join(str(root).split())
+  if number := os_error(root):
+    return SAID.get(number) or os.strerror(number)
+  if isinstance(root, MemoryError) or 'RESOURCE_EXHAUSTED' in text:
+    return 'out of memory'
+  meaning = next((words for sign, words in DAMAGES.items() if sign in text), '')
+  return meaning or text[:160] or type(root).__name__
 
 
-def _check_shapes(path: Path, stored: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
-  """Compares names and shapes before any array is read, because Orbax's own error is pages long.
+def os_error(error: BaseException) -> int:
+  """Returns the number of the operating system's error that has caused an error; 0 if none has."""
+  root = _root(error)
+  if isinstance(root, OSError):
+    return root.errno or 0
+  found = re.search(r"(?:os_error_code='|OS error )(\d+)", str(root))  # in TensorStore's words, old and new
+  return int(found[1]) if found else 0
+
+
+def _root(error: BaseException) -> BaseException:
+  """Returns what has caused an error."""
+  while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+    error = cause
+  return error
+
+
+def _open_all(path: Path) -> None:
+  """Opens each file of a checkpoint, because Orbax takes one that it may not open for one that is not there.
+
+  Raises:
+    OSError: one cannot be opened.
+  """
+
+  def refuse(error: OSError) -> None:
+    raise error
+
+  for folder, _, names in os.walk(path, onerror=refuse):
+    for name in names:
+      with open(os.path.join(folder, name), 'rb'):
+        pass
+
+
+def _refusal(path: Path, error: Exception) -> InputError:
+  """Returns what to say of an error in reading a checkpoint: that it is damaged, or cannot be read now."""
+  root = _root(error)
+  number, reason = os_error(root), in_one_line(root)
+  if number in MISSING:
+    reason = DAMAGES['NOT_FOUND']
+  elif not number and isinstance(root, PARSING) and not STATUS.match(str(root)):
+    reason = reason if reason in DAMAGES.values() else f'{CUT}: {type(root).__name__} {reason}'
+  elif number or reason not in DAMAGES.values():
+    return InputError(f'{path}: cannot be read ({reason}); it is left as it is, for when it can be')
+  return DamagedError(f'{path}: is damaged and cannot be restored ({reason})')
+
+
+def _check_arrays(path: Path, stored: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
+  """Compares names and shapes, or dtypes, before any array is read: Orbax's own error is pages long.
 
   Raises:
     InputError: they differ.
@@ -221,6 +295,6 @@ def _check_shapes(path: Path, stored: dict[str, tuple[int, ...]], wanted: dict[s
   for name in sorted(wanted.keys() | stored.keys()):
     if wanted.get(name) != stored.get(name):
       raise InputError(
-        f'{path}: is not of these networks: {name} has shape {stored.get(name, "none")} in the '
+        f'{path}: is not of these networks: {name} has {what} {stored.get(name, "none")} in the '
         f'checkpoint and {wanted.get(name, "none")} by the config'
       )

@@ -1,6 +1,5 @@
 """Saving checkpoints during training. Orbax writes them in the background, whole or not at all."""
 
-import concurrent.futures
 import contextlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -10,7 +9,8 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from dcgan_jax import parallel
+from dcgan_jax import files, parallel
+from dcgan_jax.errors import InputError
 from dcgan_jax.journal.checkpoints import quiet, reading, stamp
 from dcgan_jax.journal.checkpoints.stamp import Score
 from dcgan_jax.train_state import GanState
@@ -19,8 +19,12 @@ UNFINISHED = '*.orbax-checkpoint-tmp*'  # what a save that was interrupted leave
 SLACK = 1 << 20  # bytes of room beyond the size of the last checkpoint
 
 
+class RoomError(OSError):
+  """The disk has too little room for a checkpoint."""
+
+
 class Saver:
-  """Saves the states of a run. A save that fails is reported, and never ends the run.
+  """Saves the states of a run. A save that fails is reported, and the next one tries again.
 
   Call all methods in all processes of a run, at the same time, and `close` at the end, or the last checkpoint
   may be lost.
@@ -28,6 +32,7 @@ class Saver:
   Attributes:
     saved: step of the last state that is known to be on disk; None if none is.
     problem: what kept the last save from disk; '' if nothing did.
+    lacks_room: whether that was a full disk.
   """
 
   def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = print):
@@ -37,14 +42,26 @@ class Saver:
       folder: of the checkpoints; nothing else may write there.
       keep: how many of the last checkpoints are kept, in addition to those with the best score.
       say: tells the user a line; of process 0.
+
+    Raises:
+      InputError: nothing can be saved there.
     """
     self._folder, self._keep = folder.absolute(), keep
     self._say = say if parallel.is_main() else lambda line: None
+    self._checkpointer: Any = None  # Orbax's; None while the folder cannot be opened
     self._pending: Any = None  # the save in the background
-    self.problem = ''
-    self._quiet = contextlib.ExitStack()
-    self._quiet.enter_context(quiet.quietly())
-    self._open()
+    self.problem, self.lacks_room = '', False
+    try:
+      with parallel.main_first():
+        self._folder.mkdir(exist_ok=True)
+      self._identity = files.identity(self._folder)
+    except OSError as error:
+      raise InputError(f'{folder}: cannot be written: {error.strerror}; nothing could be saved') from error
+    with contextlib.ExitStack() as until_closed:
+      until_closed.enter_context(quiet.quietly())
+      if reason := self._open():
+        raise InputError(f'{folder}: cannot be opened ({reason}); nothing could be saved')
+      self._until_closed = until_closed.pop_all()
     done = reading.steps(folder)
     self.saved: int | None = done[-1] if done else None
 
@@ -58,61 +75,107 @@ class Saver:
       score: of its generator; None if it was not scored.
     """
     self.settle()
-    step = int(state.step)
-    needed = self._size(state) + SLACK
-    missing = needed - _free(self._folder)
-    if not parallel.agreed(missing <= 0):
-      self._failed(step, f'{_mebibytes(missing)} are missing of the {_mebibytes(needed)} that it takes')
+    self._step = int(state.step)
+    reason = self._attempt(lambda: self._check_room(state))
+    reason = reason or ('' if self._checkpointer else self._open())
+    if reason:
+      self._failed(reason)
       return
     metrics = None if score is None else {'score': score.distance, 'protocol': score.protocol}
-    self._step, made = step, stamp.make(state)
-    try:
-      self._pending = self._checkpointer.save_async(step, state, metrics=metrics, custom_metadata=made)
-    except (OSError, ValueError) as error:
-      self._pending = concurrent.futures.Future()
-      self._pending.set_exception(error)  # `settle` deals with it, together with the other processes.
+    made = stamp.make(state)
+
+    def begin() -> None:
+      self._pending = self._checkpointer.save_async(self._step, state, metrics=metrics, custom_metadata=made)
+
+    if reason := self._attempt(begin):
+      self._start_anew(reason)
 
   def settle(self) -> None:
     """Waits until the state that is being saved is on disk, or cannot be."""
     if self._pending is None:
       return
-    pending, self._pending = self._pending, None
-    reason = ''
-    try:
-      pending.result()
-    except Exception as error:  # Orbax's threads raise whatever they meet, a full disk as ValueError.
-      reason = reading.in_one_line(error)
-    del pending
-    if parallel.all_agree(not reason):
-      self.saved, self.problem = self._step, ''
-      return
-    # Orbax would raise its error again at each later save, so it is opened anew.
-    self._close()
-    quiet.settle()
-    self._open()
-    self._failed(self._step, reason or 'another process could not write it')
+    if reason := self._attempt(self._pending.result) or self._attempt(self._check_folder):
+      self._start_anew(reason)
+    else:
+      self.saved, self.problem, self.lacks_room = self._step, '', False
+    self._pending = None
 
   def standing(self) -> str:
     """Returns which step is on disk, and how much room there is."""
-    done = reading.steps(self._folder)  # It may be ahead of `saved`, which is what has been waited for.
-    saved = f'saved {done[-1]}' if done else 'not saved yet'
-    return f'{saved}, {_free(self._folder) / 2**30:.1f} GiB free'
+    try:
+      done = reading.steps(self._folder)  # It may be ahead of `saved`, which is what has been waited for.
+      free = _free(self._folder)
+    except (InputError, OSError) as error:
+      return f'{self._folder.name} cannot be read: {reading.in_one_line(error)}'
+    return f'{f"saved {done[-1]}" if done else "not saved yet"}, {free / 2**30:.1f} GiB free'
 
   def close(self) -> None:
     """Waits until everything is on disk."""
     self.settle()
     self._close()
-    self._quiet.close()
+    self._until_closed.close()
 
-  def _open(self) -> None:
-    with parallel.main_first():
+  def _attempt(self, act: Callable[[], Any]) -> str:
+    """Does something in all processes; returns what kept one of them from it, '' if nothing did."""
+    reason = ''
+    try:
+      act()
+    except Exception as error:  # Orbax's threads raise whatever they meet, a full disk as ValueError.
+      reason = reading.in_one_line(error)
+      self.lacks_room = isinstance(error, RoomError) or reading.os_error(error) in reading.NO_ROOM
+    if parallel.all_agree(not reason):
+      return ''
+    return reason or 'another process could not write it'
+
+  def _open(self) -> str:
+    """Opens the folder, where that is possible; returns why it is not, '' if it is."""
+
+    def clear() -> None:
+      self._check_folder()
       if parallel.is_main():
         for path in self._folder.glob(UNFINISHED):
           shutil.rmtree(path, ignore_errors=True)
         self._clear_broken_scores()
-    self._checkpointer = ocp.training.Checkpointer(
-      self._folder, save_decision_policy=_Always(), preservation_policy=_LastAndBest(self._folder, self._keep)
-    )
+
+    def open_it() -> None:
+      self._checkpointer = ocp.training.Checkpointer(
+        self._folder,
+        save_decision_policy=_Always(),
+        preservation_policy=_LastAndBest(self._folder, self._keep),
+      )
+
+    return self._attempt(clear) or self._attempt(open_it)
+
+  def _start_anew(self, reason: str) -> None:
+    """Reports a save that has failed, and opens the folder anew: Orbax would raise it again and again."""
+    self._pending, lacks_room = None, self.lacks_room
+    self._close()
+    quiet.settle()
+    self._remove_stray()
+    self._open()  # If that fails, too, the next save tries again.
+    self.lacks_room = lacks_room
+    self._failed(reason)
+
+  def _check_folder(self) -> None:
+    """Raises OSError if the folder of checkpoints is gone, which Orbax would make anew, or is another one."""
+    if files.identity(self._folder) != self._identity:
+      raise OSError('another folder is in its place')
+
+  def _remove_stray(self) -> None:
+    """Removes the parts that a save has made where the folder was, so that it can come back there."""
+    with contextlib.suppress(OSError):
+      is_other = parallel.is_main() and files.identity(self._folder) != self._identity
+      if is_other and {path.name.partition('.')[0] for path in self._folder.iterdir()} == {str(self._step)}:
+        shutil.rmtree(self._folder)
+        self._folder.parent.rmdir()  # It fails if anything else is there.
+
+  def _check_room(self, state: GanState) -> None:
+    """Raises OSError if there is no room for a state."""
+    self._check_folder()
+    needed = self._size(state) + SLACK
+    missing = needed - _free(self._folder)
+    if missing > 0:
+      raise RoomError(f'{_mebibytes(missing)} are missing of the {_mebibytes(needed)} that it takes')
 
   def _clear_broken_scores(self) -> None:
     """Moves scores that cannot be read out of their checkpoints, because Orbax would not open the folder."""
@@ -123,16 +186,17 @@ class Saver:
         self._say(f'{path}: is damaged, so the score of step {step} is lost; it is kept as {target}')
 
   def _close(self) -> None:
-    with contextlib.suppress(Exception):  # It raises the error of the last save again, which is known.
-      self._checkpointer.close()
-    del self._checkpointer
+    checkpointer, self._checkpointer = self._checkpointer, None
+    if checkpointer:
+      with contextlib.suppress(Exception):  # It raises the error of the last save again, which is known.
+        checkpointer.close()
 
-  def _failed(self, step: int, reason: str) -> None:
+  def _failed(self, reason: str) -> None:
     """Says that a state could not be saved."""
     before = (
       'there is no checkpoint yet' if self.saved is None else f'the last checkpoint is of step {self.saved}'
     )
-    self.problem = f'step {step} could not be saved in {self._folder}: {reason}; {before}'
+    self.problem = f'step {self._step} could not be saved in {self._folder}: {reason}; {before}'
     self._say(f'{self.problem}; training goes on and tries again at the next save')
 
   def _size(self, state: GanState) -> int:

@@ -1,12 +1,13 @@
 """What is written beside a state: the version of its layout, checksums of its arrays, and its score."""
 
+import errno
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from orbax.checkpoint import v1 as ocp
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError
@@ -41,13 +42,16 @@ def make(state: Any) -> dict[str, Any]:
   return {'layout': LAYOUT, 'shapes': shapes, 'checksums': checksums(state)}
 
 
-def read(path: Path) -> Stamp:
+def read(path: Path, found: Any) -> Stamp:
   """Returns the stamp of a checkpoint.
+
+  Args:
+    path: of the checkpoint.
+    found: its `custom_metadata`, as Orbax reads it.
 
   Raises:
     InputError: the checkpoint is of a newer version of this package.
   """
-  found = ocp.metadata(path).custom_metadata
   found = found if isinstance(found, dict) else {}
   layout = found.get('layout', LAYOUT)
   if layout != LAYOUT:
@@ -60,18 +64,31 @@ def read(path: Path) -> Stamp:
 
 
 def read_score(path: Path) -> Score | None:
-  """Returns the score of a checkpoint, None if it has none that can be read."""
+  """Returns the score of a checkpoint, None if it has none or one that is broken.
+
+  Raises:
+    InputError: the file cannot be read now, which says nothing of what is in it.
+  """
   try:
-    content = files.read_json(path / SCORES / 'metrics')
+    content = json.loads(files.read_bytes(path / SCORES / 'metrics', 2**20))
     return Score(float(content['score']), str(content.get('protocol', '')))
-  except (InputError, ValueError, KeyError, TypeError, AttributeError):
+  except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
     return None
+  except OSError as error:
+    if error.errno in (errno.EINVAL, errno.EISDIR, errno.EFBIG):  # It is no file that this project wrote.
+      return None
+    raise InputError(f'{path / SCORES}: cannot be read: {error.strerror}') from error
 
 
 def shapes_of(tree: Any) -> dict[str, tuple[int, ...]]:
   """Returns the shape of each array of a tree, by the array's path."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def dtypes_of(tree: Any) -> dict[str, str]:
+  """Returns the dtype of each array of a tree, by the array's path."""
+  return {path: str(leaf.dtype) for path, leaf in zip(shapes_of(tree), jax.tree.leaves(tree))}
 
 
 def checksums(tree: Any) -> dict[str, int]:
