@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 import sys
@@ -30,19 +29,6 @@ def test_loops_are_refused_and_what_is_not_there_is_no_error(tmp_path):
   (tmp_path / 'file').touch()
   assert files.named('out', f'{tmp_path}/file/x') == tmp_path / 'file' / 'x'
   assert files.named('out', '~') == files.Path.home()
-
-
-def test_entries_of_a_folder(tmp_path, monkeypatch):
-  (tmp_path / 'file').touch()
-  assert files.entries(tmp_path) == [tmp_path / 'file']
-  assert files.entries(tmp_path / 'missing') == files.entries(tmp_path / 'file') == []
-
-  def refuse(_):
-    raise PermissionError(errno.EACCES, 'Permission denied')
-
-  monkeypatch.setattr(files.Path, 'iterdir', refuse)
-  with pytest.raises(InputError, match='cannot be read: Permission denied'):
-    files.entries(tmp_path)
 
 
 def test_where_nothing_can_be_written(tmp_path):
@@ -131,3 +117,28 @@ def test_json_is_read(tmp_path):
 def test_memory_that_is_left_is_known():
   known = files.free_memory()
   assert known > 2**20 if sys.platform == 'linux' else known == 0
+
+
+def test_paths_that_are_not_utf8_are_refused(tmp_path, monkeypatch):
+  files.check_utf8(tmp_path / 'café')
+  with pytest.raises(InputError, match=r'is not UTF-8, .* choose a path whose bytes are UTF-8'):
+    files.check_utf8(tmp_path / os.fsdecode(b'\xff') / 'run')
+  # In the locale C, Python takes the bytes of the accent for two surrogates; in another, for other letters.
+  for encoding, path in (('ascii', 'caf\udcc3\udca9'), ('iso8859-1', 'cafÃ©')):
+    monkeypatch.setattr(os, 'fsencode', lambda path: 'café'.encode())
+    monkeypatch.setattr(sys, 'getfilesystemencoding', lambda encoding=encoding: encoding)
+    with pytest.raises(InputError, match=f'set PYTHONUTF8=1, since the locale is {encoding}'):
+      files.check_utf8(files.Path(path))
+
+
+def test_what_may_not_be_looked_at_is_one_line(tmp_path, monkeypatch):
+  assert files.listed(tmp_path / 'missing') == [] and not files.exists(tmp_path / 'missing')
+
+  def fail(*_):
+    raise PermissionError(13, 'Permission denied')
+
+  monkeypatch.setattr(os, 'listdir', fail)
+  monkeypatch.setattr(files.Path, 'stat', fail)
+  for look in (files.listed, files.exists):
+    with pytest.raises(InputError, match='missing: cannot be read: Permission denied'):
+      look(tmp_path / 'missing')

@@ -5,6 +5,7 @@ import json
 import os
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 
@@ -225,6 +226,39 @@ def test_too_little_memory_is_one_line(refused, monkeypatch, error):
   monkeypatch.setattr(parsing.find_command('sample'), 'run', run)
   line = refused('--mode=sample')
   assert 'out of memory' in line and '7.45 GiB' in line and 'smaller train.batch_size' in line
+
+
+LEAVE = """
+import runpy, sys, threading
+from dcgan_jax.command_line import parsing
+threading.Thread(target=threading.Event().wait).start()
+def fail(*_):
+  raise ZeroDivisionError('a bug')
+parsing.parse = fail
+sys.argv = ['main.py', '--mode=sample']
+runpy.run_path('main.py', run_name='__main__')
+"""
+
+
+@pytest.mark.slow
+def test_a_bug_ends_the_process_whatever_its_threads_do():
+  """Starts one, as Orbax does, that never ends."""
+  done = subprocess.run(
+    [sys.executable, '-c', LEAVE],
+    cwd=ROOT,
+    env=os.environ | {'GLIBC_TUNABLES': ''},
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+  assert done.returncode == 1 and 'Traceback' in done.stderr and 'ZeroDivisionError: a bug' in done.stderr
+
+
+@pytest.mark.parametrize('arguments', [['--config=configs/digits.py'], ['--mode=sample']])
+def test_a_workdir_that_is_not_utf8_is_refused(refused, untrained, tmp_path, arguments):
+  folder = shutil.copytree(untrained, tmp_path / os.fsdecode(b'caf\xe9'))
+  text = refused(*arguments, f'--workdir={folder}')
+  assert 'caf\\udce9' in text and 'is not UTF-8' in text and 'choose a path whose bytes are UTF-8' in text
 
 
 def test_a_bug_keeps_its_traceback(call_main, monkeypatch):

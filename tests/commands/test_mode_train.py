@@ -1,6 +1,7 @@
 """Training as a user starts it, each time in a process of its own."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,6 +108,44 @@ def test_other_hyper_parameters_are_refused_and_nothing_is_lost(trained):
   assert done.returncode == 2 and done.stderr.count('\n') == 1
   assert 'discriminator_optimizer.learning_rate was 0.0001 and is 0.5' in done.stderr
   assert (folder / 'config.json').read_text() == before
+
+
+@pytest.mark.parametrize('change', ['latent.size=12', 'train.ema_decay=0.0'])
+def test_a_change_that_does_not_fit_the_checkpoints_leaves_the_run_as_it_was(trained, tmp_path, change):
+  folder = shutil.copytree(trained[0], tmp_path / 'copy')
+  before = (folder / 'config.json').read_bytes()
+  done = start(*TINY, f'--config.{change}', '--allow_config_change', f'--workdir={folder}')
+  assert done.returncode == 2 and 'is not of these networks' in done.stderr and done.stderr.count('\n') == 1
+  assert (folder / 'config.json').read_bytes() == before
+  assert 'is trained to step 24' in succeed(*TINY, f'--workdir={folder}')
+
+
+def test_a_lost_config_is_written_anew_if_the_checkpoints_fit(trained, tmp_path):
+  folder = shutil.copytree(trained[0], tmp_path / 'copy')
+  path = folder / 'config.json'
+  before = path.read_bytes()
+  path.unlink()
+  again = [*TINY, '--allow_config_change', f'--workdir={folder}']
+  assert 'is not of these networks' in start(*again, '--config.latent.size=12').stderr
+  assert not path.exists()
+  assert 'is trained to step 24' in succeed(*again) and path.read_bytes() == before
+
+
+def test_a_run_with_64_bits_goes_on_without_them(tmp_path):
+  """Trains with JAX_ENABLE_X64, reads and goes on without it, and the other way around."""
+  for name, bits in (('a', ('1', '0')), ('b', ('0', '1'))):
+    for steps, enabled in zip((8, 16), bits):
+      command = [*TINY, f'--workdir={tmp_path / name}', f'--config.train.num_steps={steps}']
+      done = subprocess.run(
+        [sys.executable, 'main.py', *command],
+        cwd=ROOT,
+        env=environment() | {'JAX_ENABLE_X64': enabled},
+        capture_output=True,
+        text=True,
+      )
+      assert done.returncode == 0 and 'damaged' not in done.stderr, done.stderr
+    assert checkpoints.steps(tmp_path / name / 'checkpoints') == [8, 16]
+    assert not (tmp_path / name / 'damaged').exists()
 
 
 def test_longer_and_with_changes_allowed(trained, tmp_path):

@@ -261,9 +261,7 @@ def test_too_many_open_files_are_no_damage(tiny, broken):
   like, limits = jax.eval_shape(_create(tiny)), resource.getrlimit(resource.RLIMIT_NOFILE)
   resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
   try:
-    with pytest.raises(
-      InputError, match=r'15: cannot be read \(Too many open files\)|Too many open files'
-    ) as error:
+    with pytest.raises(InputError, match=r'15: cannot be read \(Too many open files\)') as error:
       checkpoints.restore(folder, 15, like)
   finally:
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
@@ -317,7 +315,7 @@ def test_checkpoints_do_not_depend_on_x64(tiny, saved, tmp_path):
   folder, last = saved
   with jax.enable_x64(True):
     like = jax.eval_shape(_create(tiny))
-    assert stamp.dtypes_of(like) == stamp.dtypes_of(last) and stamp.make(last) == stamp.make(last)
+    assert stamp.dtypes_of(like) == stamp.dtypes_of(last)
     assert (
       stamp.checksums(jax.device_get(last))
       == stamp.read(folder / '15', ocp.metadata(folder / '15').custom_metadata).checksums

@@ -1,5 +1,7 @@
 import contextlib
 import dataclasses
+import errno
+import os
 import threading
 
 import jax
@@ -7,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import gan_of, lenient
+from orbax.checkpoint import v1 as ocp
 
 from dcgan_jax import train_state
+from dcgan_jax.errors import InputError
 from dcgan_jax.journal import checkpoints, metrics, pictures, workdir
 from dcgan_jax.journal.journal import Journal
 from dcgan_jax.journal.plan import Plan
@@ -80,6 +84,46 @@ def test_nothing_is_written_of_a_state_that_is_not_finite(state, tmp_path):
     log.finish(broken)
   assert not log.healthy and [row['step'] for row in metrics.read(tmp_path / 'metrics.jsonl')] == [1]
   assert checkpoints.steps(tmp_path / 'checkpoints') == []
+
+
+def test_a_workdir_that_is_renamed_ends_the_run_and_is_not_made_anew(state, tmp_path):
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  with pytest.raises(InputError, match='was removed or renamed'), _open(folder) as log:
+    _record(log, state, range(1, 7))
+    log.wait(0)
+    log._saves.drain()
+    folder.rename(tmp_path / 'other')
+    _record(log, state, range(7, 11))
+    log.finish(state)
+  assert not folder.exists() and checkpoints.steps(tmp_path / 'other' / 'checkpoints') == [5]
+
+
+def test_a_workdir_that_is_gone_when_all_is_saved_is_noticed(state, tmp_path):
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  with pytest.raises(InputError, match='was removed or renamed'), _open(folder) as log:
+    _record(log, state, range(1, 6))
+    log.wait(0)
+    log._saves.drain()
+    log._writer.background.drain()
+    folder.rename(tmp_path / 'other')
+    log.finish(state)
+  assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+  ('number', 'remedy'), [(errno.ENOSPC, 'free some room'), (errno.EACCES, 'put that right')]
+)
+def test_room_is_asked_for_only_where_it_is_missing(state, tmp_path, monkeypatch, number, remedy):
+  def fail(*_, **__):
+    raise OSError(number, os.strerror(number))
+
+  with _open(tmp_path) as log:
+    monkeypatch.setattr(ocp.training.Checkpointer, 'save_async', fail)
+    _record(log, state, [5])
+    log.finish(state.replace(step=jnp.int32(5)))
+    assert log.unsaved.endswith(f'; {remedy}, and the same command goes on from there'), log.unsaved
 
 
 def test_errors_of_the_writer_reach_the_loop(state, tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
+import errno
 import json
+import shutil
 
 import pytest
 
 from configs import digits
-from dcgan_jax import settings
+from dcgan_jax import files, settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.journal import workdir
 
@@ -42,8 +44,15 @@ def test_no_run_and_a_run_without_a_config_are_refused(tmp_path):
   with pytest.raises(InputError, match='no run here'):
     workdir.read_settings(tmp_path)
   (tmp_path / 'checkpoints' / '10').mkdir(parents=True)
-  with pytest.raises(InputError, match=r'has checkpoints and no config\.json'):
-    workdir.check_unchanged(tmp_path, chosen, allow_change=True)
+  with pytest.raises(
+    InputError, match=r'no config\.json; copy it back .*, or train there .*allow_config_change'
+  ):
+    workdir.check_unchanged(tmp_path, chosen, allow_change=False)
+  with pytest.raises(InputError, match=r'no config\.json; copy it back'):
+    workdir.read_settings(tmp_path)
+  workdir.check_unchanged(
+    tmp_path, chosen, allow_change=True
+  )  # It is written once the checkpoint has been opened.
   (tmp_path / 'file').touch()
   for act in (
     lambda: workdir.check_unchanged(tmp_path / 'file', chosen, allow_change=True),
@@ -114,6 +123,38 @@ def test_broken_counts_of_classes_are_one_line(tmp_path, counts):
   assert '\n' not in str(error.value)
   (tmp_path / 'classes.json').write_text('{"names": ["a", "b"]}')  # of an old run
   assert workdir.read_class_counts(tmp_path) == ()
+
+
+def _lose(folder, how):
+  {
+    'removed': lambda: shutil.rmtree(folder),
+    'renamed': lambda: folder.rename(folder.with_name('other')),
+    'replaced': lambda: (folder.rename(folder.with_name('other')), folder.mkdir()),
+    'emptied': lambda: (folder / 'config.json').unlink(),
+    'a file': lambda: (shutil.rmtree(folder), folder.touch()),
+  }[how]()
+
+
+@pytest.mark.parametrize('how', ['removed', 'renamed', 'replaced', 'emptied', 'a file'])
+def test_a_workdir_that_is_gone_is_noticed(tmp_path, how):
+  folder = tmp_path / 'run'
+  workdir.write_settings(folder, settings.check(digits.get_config()))
+  place = workdir.Place(folder)
+  place.check()
+  _lose(folder, how)
+  with pytest.raises(InputError, match=r'run: was removed or renamed .* what was saved is there') as error:
+    place.check()
+  assert '\n' not in str(error.value)
+
+
+def test_a_workdir_that_cannot_be_looked_at_is_not_gone(tmp_path, monkeypatch):
+  place = workdir.Place(tmp_path)
+
+  def fail(path):
+    raise PermissionError(errno.EACCES, 'Permission denied')
+
+  monkeypatch.setattr(files, 'identity', fail)
+  place.check()
 
 
 def test_a_config_that_is_a_folder_is_one_line(tmp_path):
