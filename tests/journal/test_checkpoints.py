@@ -82,26 +82,6 @@ def test_other_networks_are_refused_in_one_line(tiny, saved):
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize(
-  'error',
-  [
-    PermissionError(13, 'Permission denied', 'x'),
-    ValueError('Error while reading array: PERMISSION_DENIED: x'),
-  ],
-)
-def test_a_checkpoint_of_another_user_is_not_taken_for_a_damaged_one(tiny, saved, monkeypatch, error):
-  """Neither sets it aside nor goes on from the one before, which would train the same steps again."""
-
-  def refuse(*_):
-    raise error
-
-  folder, shapes = saved[0], jax.eval_shape(_create(tiny))
-  monkeypatch.setattr(checkpoints.reading.ocp, 'load', refuse)
-  with pytest.raises(InputError, match=f'^{folder}/15: you may not read it; ask its owner'):
-    checkpoints.restore_any(folder, 'last', shapes)
-  assert checkpoints.steps(folder) == [10, 15] and not folder.with_name('damaged').exists()
-
-
 def test_checkpoints_are_found(saved, tmp_path):
   folder, _ = saved
   assert checkpoints.candidates(folder, 'last')[0] == 15 and checkpoints.candidates(folder, '10')[0] == 10
