@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import types
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -282,10 +281,10 @@ def test_a_score_that_may_not_be_read_is_not_lost(tmp_path, monkeypatch):
   (tmp_path / '1' / 'metrics' / 'metrics').write_text('{"score": 2.0}')
   assert stamp.read_score(tmp_path / '1') == (2.0, '')
 
-  def fail(path):
+  def fail(path, most):
     raise OSError(errno.EMFILE, 'Too many open files')
 
-  monkeypatch.setattr(Path, 'read_bytes', fail)
+  monkeypatch.setattr(files, 'read_bytes', fail)
   with pytest.raises(InputError, match='metrics: cannot be read: Too many open files'):
     checkpoints.best(tmp_path)
 

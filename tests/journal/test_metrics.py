@@ -8,7 +8,7 @@ import pytest
 from conftest import digits_plan
 
 from dcgan_jax.errors import InputError
-from dcgan_jax.journal import metrics
+from dcgan_jax.journal import metrics, workdir
 from dcgan_jax.journal.writer import Writer
 
 
@@ -136,7 +136,7 @@ def test_events_that_wait_for_a_disk_are_bounded_and_whole(tmp_path, monkeypatch
 def test_an_events_folder_that_cannot_be_made_is_said_once(tmp_path, capsys):
   (tmp_path / 'tensorboard').touch()
   plan = digits_plan(**{'train.num_steps': 3})
-  writer = Writer(tmp_path, plan)
+  writer = Writer(workdir.Place(tmp_path), plan)
   for step in range(3):
     writer.background.do(writer._write, step, {'loss_d': 0.5})
   writer.close()
