@@ -71,7 +71,7 @@ def metrics_files(random: Random, folder: Path) -> Act:
 
   def act() -> None:
     found = metrics.read(path)
-    collapse.of_scores(found, 'fid'), collapse.of_outputs(found)
+    collapse.Watch('fid', True, found)
     if random.random() < 0.02:
       journal.draw_run(folder, 'fid')
 

@@ -3,16 +3,16 @@
 GANs of this kind usually collapse sooner or later. Losses do not tell it, but scores of samples do.
 """
 
-import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dcgan_jax import files
 from dcgan_jax.errors import InputError
-from dcgan_jax.journal import metrics, workdir
+from dcgan_jax.journal import workdir
 
 Row = Mapping[str, Any]
 Signs = dict[str, str]  # a sentence for each sign that was found, by a short name
@@ -27,69 +27,99 @@ GRAVE = ('saturated', 'coverage', 'far')  # signs for which a run stops or goes 
 MOST_ROLLBACKS = 3
 
 
-def of_outputs(rows: Sequence[Row]) -> Signs:
-  """Finds out whether D has won, so that G can no longer learn from it.
+@dataclass
+class _Scored:
+  """What there is to compare a score with, by one protocol: rows with a distance and the coverage."""
 
-  Args:
-    rows: of metrics, in the order of their steps; some have `d_real` and `d_fake`, the mean outputs of D as
-      probabilities.
+  widest: Row
+  best: Row
+  last: Row
+  fewest: float = math.inf  # missing classes
+  count: int = 0
 
-  Returns:
-    The sign 'saturated', or none.
+
+class Watch:
+  """Looks out for signs in the rows of a run, in the order of their steps.
+
+  Attributes:
+    signs: those that are there after the last row. 'saturated' tells that D has won, so that G can no longer
+      learn from it; 'coverage', 'classes', and 'distance' or 'far', that samples have become worse than they
+      were.
   """
-  # There may be many more rows of scores.
-  latest = (row for row in reversed(rows) if {'d_real', 'd_fake'} <= row.keys())
-  outputs = list(itertools.islice(latest, WINDOW))[
-    ::-1
-  ]  # Rows of scores may be many more than those of losses.
-  if len(outputs) < WINDOW:
-    return {}
-  gap = float(np.mean([row['d_real'] - row['d_fake'] for row in outputs]))
-  if gap <= SATURATED:
-    return {}
-  return {
-    'saturated': f'D has won: D(x) - D(G(z)) is {gap:.3f} on average since step {outputs[0]["step"]}, and G '
-    'learns little from it; try a lower discriminator_optimizer.learning_rate, train.real_label=0.9 or '
-    'discriminator.dropout=0.3'
-  }
 
+  def __init__(self, distance: str | None, probabilities: bool, rows: Iterable[Row] = ()):
+    """Looks at the first rows.
 
-def of_scores(rows: Sequence[Row], distance: str) -> Signs:
-  """Finds out whether samples have become worse than they were.
+    Args:
+      distance: name of the distance that tells the best checkpoint, lower is better; None if there are no
+        scores. Rows with it may have `coverage` in [0, 1] and, where the data has classes, `missing_classes`;
+        only those by the last one's `protocol` are compared.
+      probabilities: whether `d_real` and `d_fake`, the mean outputs of D, are such.
+      rows: of metrics.
+    """
+    self._distance, self._probabilities = distance, probabilities
+    self._gaps: deque[tuple[int, float]] = deque(maxlen=WINDOW)  # steps, and D(x) - D(G(z))
+    self._scored: dict[Any, _Scored] = {}  # by protocol
+    self._of_scores: Signs = {}
+    self.signs: Signs = {}
+    for row in rows:
+      self.add(row)
 
-  Args:
-    rows: of metrics, in the order of their steps; some have scores: `coverage` in [0, 1], a distance and,
-      where the data has classes, `missing_classes`; only those by the last one's `protocol` are compared.
-    distance: name of the distance that tells the best checkpoint; lower is better.
+  def add(self, row: Row) -> Signs:
+    """Looks at the next row; returns `signs`."""
+    if self._probabilities and 'd_real' in row and 'd_fake' in row:
+      self._gaps.append((row['step'], row['d_real'] - row['d_fake']))
+    if self._distance is not None and self._distance in row:
+      self._compare(row, self._distance)
+    self.signs = self._of_outputs() | self._of_scores
+    return self.signs
 
-  Returns:
-    Those of the signs 'coverage', 'classes', and 'distance' or 'far', that are there.
-  """
-  scored = [row for row in metrics.comparable(rows, distance) if 'coverage' in row]
-  if not scored:
-    return {}
-  found, last = {}, scored[-1]
-  widest = max(scored, key=lambda row: row['coverage'])
-  if widest['coverage'] > LEAST and last['coverage'] < FALL * widest['coverage']:
-    found['coverage'] = (
-      f'mode collapse: coverage has fallen from {widest["coverage"]:.3f} at step {widest["step"]} to '
-      f'{last["coverage"]:.3f}; G makes images like a small part of the data only'
-    )
-  if widest['coverage'] <= LEAST and len(scored) >= PATIENCE:
-    found['coverage'] = (
-      f'G does not learn: in {len(scored)} scores coverage has not been above {widest["coverage"]:.3f}; its '
-      'images are like next to none of the data'
-    )
-  missing = last.get('missing_classes', 0)
-  if missing > min(row.get('missing_classes', 0) for row in scored):
-    found['classes'] = f'mode collapse: G has stopped making {missing:.0f} of the classes of the data'
-  best = min(scored, key=lambda row: row[distance])
-  if last[distance] > RISE * best[distance]:
-    found['far' if last[distance] > FAR * best[distance] else 'distance'] = (
-      f'{distance.replace("_", " ")} has grown to {last[distance]:.1f} from {best[distance]:.1f} at step '
-      f'{best["step"]}, whose checkpoint is kept (--checkpoint=best)'
-    )
-  return found
+  def _compare(self, row: Row, distance: str) -> None:
+    """Compares a row with those before it."""
+    if 'coverage' not in row:
+      return
+    seen = self._scored.setdefault(row.get('protocol'), _Scored(row, row, row))
+    seen.last = row
+    seen.widest = max(seen.widest, row, key=lambda it: it['coverage'])
+    seen.best = min(seen.best, row, key=lambda it: it[distance])
+    seen.fewest = min(seen.fewest, row.get('missing_classes', 0))
+    seen.count += 1
+    self._of_scores = self._worse(seen, distance)
+
+  def _of_outputs(self) -> Signs:
+    """Returns the sign that D has won, or none."""
+    gap = sum(gap for _, gap in self._gaps) / WINDOW
+    if len(self._gaps) < WINDOW or not gap > SATURATED:
+      return {}
+    return {
+      'saturated': f'D has won: D(x) - D(G(z)) is {gap:.3f} on average since step {self._gaps[0][0]}, and G '
+      'learns little from it; try a lower discriminator_optimizer.learning_rate, train.real_label=0.9 or '
+      'discriminator.dropout=0.3'
+    }
+
+  @staticmethod
+  def _worse(seen: _Scored, distance: str) -> Signs:
+    """Returns the signs that samples have become worse."""
+    found, widest, best, last = {}, seen.widest, seen.best, seen.last
+    if widest['coverage'] > LEAST and last['coverage'] < FALL * widest['coverage']:
+      found['coverage'] = (
+        f'mode collapse: coverage has fallen from {widest["coverage"]:.3f} at step {widest["step"]} to '
+        f'{last["coverage"]:.3f}; G makes images like a small part of the data only'
+      )
+    if widest['coverage'] <= LEAST and seen.count >= PATIENCE:
+      found['coverage'] = (
+        f'G does not learn: in {seen.count} scores coverage has not been above {widest["coverage"]:.3f}; its '
+        'images are like next to none of the data'
+      )
+    missing = last.get('missing_classes', 0)
+    if missing > seen.fewest:
+      found['classes'] = f'mode collapse: G has stopped making {missing:.0f} of the classes of the data'
+    if last[distance] > RISE * best[distance]:
+      found['far' if last[distance] > FAR * best[distance] else 'distance'] = (
+        f'{distance.replace("_", " ")} has grown to {last[distance]:.1f} from {best[distance]:.1f} at step '
+        f'{best["step"]}, whose checkpoint is kept (--checkpoint=best)'
+      )
+    return found
 
 
 def grave(signs: Signs) -> str:

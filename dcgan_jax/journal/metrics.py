@@ -14,6 +14,8 @@ from dcgan_jax.errors import InputError
 if TYPE_CHECKING:  # slow to import, and nothing that only reads needs it
   from jax import Array
 
+MOST_BYTES = 2**30  # of a file of metrics, which a million rows fill to a fifth
+LARGEST = 2.0**128  # Metrics are of float32, which ends below; they may be infinite, or no number.
 Values = Mapping[str, 'Array']  # float32 [] each, by name
 MOST_EVENTS = 2**24  # bytes of TensorBoard's that wait for a full disk; rows of metrics have no limit
 
@@ -55,8 +57,7 @@ def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int,
   rows: list[dict[str, Any]] = []
   size = end = spoilt = 0
   try:
-    with files.opened(path) as file:
-      lines = file.read().splitlines(keepends=True)
+    lines = files.read_bytes(path, MOST_BYTES).splitlines(keepends=True)
   except FileNotFoundError:
     return rows, 0, 0
   except OSError as error:
@@ -70,6 +71,7 @@ def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int,
       break
     rows.append(row)
     size, spoilt = end, number - len(rows)
+  rows.sort(key=lambda row: row['step'])  # They are in order if nobody has written to the file but us.
   return rows, size, spoilt
 
 
@@ -79,11 +81,17 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     row = json.loads(line) if line.endswith(b'\n') else None
   except (ValueError, RecursionError):
     return None
-  if not isinstance(row, dict) or type(row.get('step')) is not int or row['step'] < 0:
+  if not isinstance(row, dict) or type(row.get('step')) is not int or not 0 <= row['step'] < 2**31:
     return None
-  numbers = {name: value for name, value in row.items() if not (name == 'protocol' and type(value) is str)}
-  fits = all(type(v) is float or (type(v) is int and abs(v) < 2**63) for v in numbers.values())
-  return row if fits else None
+  for name, value in row.items():
+    kind = type(value)
+    if kind is float:
+      fits = not LARGEST <= abs(value) < math.inf
+    else:
+      fits = -(2**63) < value < 2**63 if kind is int else kind is str and name == 'protocol'
+    if not fits:
+      return None
+  return row
 
 
 class Appender:

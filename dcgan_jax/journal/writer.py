@@ -30,7 +30,7 @@ class Writer:
     self._metrics = metrics.MetricsWriter(folder, plan.start, plan.tensorboard, plan.tracker)
     self.background = Background('writer', MOST_WAITING)
     self.signs: collapse.Signs = {}
-    self._of_scores = collapse.of_scores(self._metrics.rows, plan.distance)
+    self._watch = collapse.Watch(plan.distance, plan.probabilities, self._metrics.rows)
     self._unwritten: dict[str, str] = {}  # what could not be written the last time, and why
     # shown on a terminal only
     self._bar = tqdm(total=plan.num_steps, initial=plan.start, unit='step', disable=None)
@@ -115,10 +115,7 @@ class Writer:
 
   def _warn(self, step: int) -> None:
     """Says which signs of collapse are new."""
-    rows = self._metrics.rows
-    if rows and self._plan.distance in rows[-1]:  # Only a new score changes what scores tell.
-      self._of_scores = collapse.of_scores(rows, self._plan.distance)
-    signs = self._of_scores | (collapse.of_outputs(rows) if self._plan.probabilities else {})
+    signs = self._watch.add(self._metrics.rows[-1])
     for name in sorted(signs.keys() - self.signs.keys()):
       self._say(f'step {step}: {signs[name]}')
     self.signs = signs

@@ -148,7 +148,8 @@ def _draw(
 ) -> Chart | None:
   """Draws a curve for each source; None if there is nothing to draw."""
   whole = [curves.find(it.run.scored if quantity.of_scores else it.run.rows, it.metric) for it in sources]
-  if not any(len(curve.steps) > 1 for curve in whole) or not any(curve.values.any() for curve in whole):
+  spread = any(len(curve.steps) and np.ptp(curve.steps) for curve in whole)
+  if not spread or not any(curve.values.any() for curve in whole):
     return None
   smooth = [curves.smooth(curve) if quantity.noisy else curve for curve in whole]
   steps = np.concatenate([curve.steps for curve in whole])

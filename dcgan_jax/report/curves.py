@@ -8,6 +8,7 @@ import numpy as np
 from dcgan_jax.journal import plots
 
 MOST = 300  # points of a curve; a chart is about so many pixels wide
+LEAST = 1e-60  # what is less is shown as 0
 Item = TypeVar('Item')
 
 
@@ -25,9 +26,11 @@ def find(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
     rows: of metrics; those without it, or where it is not finite, are left out.
     name: of the metric.
   """
-  found = [(row['step'], row.get(f'{name}_mean', row.get(name))) for row in rows if name in row]
+  mean = f'{name}_mean'
+  found = [(row['step'], row.get(mean, row[name])) for row in rows if name in row]
   steps, values = np.array([step for step, _ in found], int), np.array([value for _, value in found], float)
   kept = np.isfinite(values)
+  values[np.abs(values) < LEAST] = 0  # An axis of such numbers would have no ticks.
   return Curve(steps[kept], values[kept])
 
 

@@ -4,8 +4,9 @@ Nothing here imports JAX.
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +17,7 @@ from dcgan_jax.journal import collapse, metrics, workdir
 from dcgan_jax.report import versions
 from dcgan_jax.settings import Settings
 
-Row = dict[str, Any]
+Row = Mapping[str, Any]
 Found = TypeVar('Found')
 
 # The scores that rank checkpoints, see `evaluation.scoring.DISTANCE`; a run has one of them.
@@ -80,7 +81,7 @@ class Run:
 
   folder: Path
   settings: Settings | None
-  rows: list[Row]
+  rows: Sequence[Row]
   pictures: dict[int, Path]
   evaluations: list[Evaluation]
   classes: tuple[str, ...]
@@ -102,14 +103,14 @@ class Run:
     scored = (name for row in reversed(self.rows) for name in DISTANCES if name in row)
     return next(scored, None)
 
-  @property
+  @functools.cached_property
   def scored(self) -> list[Row]:
     """The rows with scores by the protocol of the last of them."""
     distance = self.distance
     found = metrics.comparable(self.rows, distance) if distance else []
-    return [dict(row) for row in found if distance and math.isfinite(row[distance])]
+    return [row for row in found if distance and math.isfinite(row[distance])]
 
-  @property
+  @functools.cached_property
   def best(self) -> Row | None:
     """The row with the best score; None if there is none."""
     distance = self.distance or ''
@@ -127,7 +128,7 @@ class Run:
     """The settings by their dotted names, {} if they are damaged."""
     return settings.flat(dataclasses.asdict(self.settings)) if self.settings else {}
 
-  @property
+  @functools.cached_property
   def events(self) -> list[Event]:
     """Signs of collapse at the steps at which training said them, and steps from which it went back."""
     probabilities = self.settings is None or self.settings.train.loss in PROBABILITIES
@@ -188,17 +189,9 @@ def warnings_of(rows: Sequence[Row], distance: str | None, probabilities: bool) 
     probabilities: whether D's outputs are.
   """
   events: list[Event] = []
-  outputs: list[Row] = []
-  scored: list[Row] = []
-  of_scores: collapse.Signs = {}
-  before: collapse.Signs = {}
+  watch, before = collapse.Watch(distance, probabilities), collapse.Signs()
   for row in rows:
-    if distance in row:
-      scored.append(row)
-      of_scores = collapse.of_scores(scored, distance)
-    if 'd_real' in row:
-      outputs = [*outputs[1 - 2 * collapse.WINDOW :], row]
-    signs = of_scores | (collapse.of_outputs(outputs) if probabilities else {})
+    signs = watch.add(row)
     events += [Event(row['step'], signs[name]) for name in sorted(signs.keys() - before.keys())]
     before = signs
   return events

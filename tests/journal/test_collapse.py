@@ -22,6 +22,23 @@ def _scores(distances, coverages, missing):
   ]
 
 
+def _signs_of_outputs(rows):
+  return collapse.Watch(None, True, rows).signs
+
+
+def _signs_of_scores(rows):
+  return collapse.Watch(DISTANCE, False, rows).signs
+
+
+def test_a_watch_says_the_same_whether_rows_are_there_or_come():
+  rows = [*_scores([60, 50, 90, 400], [0.4, 0.5, 0.1, 0.0], [0, 0, 2, 9]), *_outputs([0.99] * 12)]
+  watch = collapse.Watch(DISTANCE, True)
+  for i, row in enumerate(rows, 1):
+    assert watch.add(row) == watch.signs == collapse.Watch(DISTANCE, True, rows[:i]).signs
+  assert set(watch.signs) == {'saturated', 'coverage', 'classes', 'far'}
+  assert collapse.Watch(None, False, rows).signs == {}
+
+
 @pytest.mark.parametrize(
   ('gaps', 'saturated'),
   [
@@ -33,7 +50,7 @@ def _scores(distances, coverages, missing):
   ],
 )
 def test_d_has_won(gaps, saturated):
-  signs = collapse.of_outputs(_outputs(gaps))
+  signs = _signs_of_outputs(_outputs(gaps))
   assert ('saturated' in signs) == saturated
   if saturated:
     assert f'D(x) - D(G(z)) is 0.990 on average since step {50 * (len(gaps) - 9)}' in signs['saturated']
@@ -41,9 +58,9 @@ def test_d_has_won(gaps, saturated):
 
 def test_rows_of_scores_between_those_of_losses_do_not_count():
   rows = _outputs([0.99] * 10)
-  assert collapse.of_outputs([*rows, *_scores([5.0], [0.5], [0])]) == collapse.of_outputs(rows) != {}
+  assert _signs_of_outputs([*rows, *_scores([5.0], [0.5], [0])]) == _signs_of_outputs(rows) != {}
   many = [row for each in rows for row in (*_scores([5.0] * 3, [0.5] * 3, [0] * 3), each)]
-  assert collapse.of_outputs(many) == collapse.of_outputs(rows)
+  assert _signs_of_outputs(many) == _signs_of_outputs(rows)
 
 
 @pytest.mark.parametrize(
@@ -63,11 +80,11 @@ def test_rows_of_scores_between_those_of_losses_do_not_count():
   ],
 )
 def test_samples_have_become_worse(distances, coverages, missing, names):
-  assert set(collapse.of_scores(_scores(distances, coverages, missing), DISTANCE)) == names
+  assert set(_signs_of_scores(_scores(distances, coverages, missing))) == names
 
 
 def test_signs_are_sentences_with_their_figures():
-  signs = collapse.of_scores(_scores([60, 400], [0.4, 0.0], [0, 9]), DISTANCE)
+  signs = _signs_of_scores(_scores([60, 400], [0.4, 0.0], [0, 9]))
   assert 'fallen from 0.400 at step 1000 to 0.000' in signs['coverage']
   assert 'stopped making 9 of the classes' in signs['classes']
   assert 'fid has grown to 400.0 from 60.0 at step 1000' in signs['far']
@@ -76,12 +93,12 @@ def test_signs_are_sentences_with_their_figures():
 def test_scores_by_another_protocol_are_no_sign():
   rows = _scores([60, 400], [0.4, 0.1], [0, 9])
   said = [rows[0] | {'protocol': 'samples=10'}, rows[1] | {'protocol': 'samples=20'}]
-  assert collapse.of_scores(rows, DISTANCE) and not collapse.of_scores(said, DISTANCE)
+  assert _signs_of_scores(rows) and not _signs_of_scores(said)
 
 
 def test_data_without_classes():
   rows = [{'step': 1, DISTANCE: 5.0, 'coverage': 0.5}, {'step': 2, DISTANCE: 9.0, 'coverage': 0.5}]
-  assert set(collapse.of_scores(rows, DISTANCE)) == {'distance'}
+  assert set(_signs_of_scores(rows)) == {'distance'}
 
 
 def test_rollbacks_are_kept_in_the_workdir(tmp_path):

@@ -184,6 +184,19 @@ def test_metrics_that_cannot_be_read(tmp_path):
   assert metrics.read(tmp_path / 'bytes') == [{'step': 1}]
 
 
+def test_huge_metrics_are_not_read(tmp_path):
+  with (tmp_path / 'metrics.jsonl').open('wb') as file:
+    file.truncate(2**40)
+  with pytest.raises(InputError, match='cannot be read: has 1,099,511,627,776 bytes, which is too large'):
+    metrics.read(tmp_path / 'metrics.jsonl')
+
+
+def test_rows_are_in_the_order_of_their_steps(tmp_path):
+  written = [{'step': step} for step in (3, 1, 2, 1)]
+  (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in written))
+  assert [row['step'] for row in metrics.read(tmp_path / 'metrics.jsonl')] == [1, 1, 2, 3]
+
+
 def test_a_row_has_last_values_and_means():
   """Takes two programs, of 3 steps and of 1."""
   sums = [{'loss': jnp.float32(6.0)}, {'loss': jnp.float32(4.0)}]

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -170,6 +171,39 @@ def test_hundreds_of_large_pictures_stay_below_five_megabytes(untrained, tmp_pat
     workdir.sample(folder, step).symlink_to(workdir.sample(folder, 0))
   html, _ = page.render([runs.read(folder)], with_images=False)
   assert 'Over training' in html and 1e6 < len(html.encode()) < 5e6
+
+
+@pytest.mark.parametrize('number', ['NaN', 'Infinity', '1e308', '-3e38', '1e-320', '0'])
+def test_any_number_in_the_metrics_makes_a_page(tmp_path, number):
+  names = ('loss_d', 'loss_g', 'd_real', 'd_fake', DISTANCE, 'precision', 'coverage', 'images_per_second')
+  odd = json.loads(number)
+  rows = [{'step': step, **dict.fromkeys(names, odd if step else 0.5)} for step in (0, 0, 7, 3, 2**31 - 1)]
+  for written in (rows, rows[:2], rows[2:]):
+    (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in written))
+    html, notes = page.render([runs.read(tmp_path)], with_images=False)
+    assert '</html>' in html and len(notes) == 1  # There is no config.
+
+
+def test_no_link_in_a_workdir_is_written_through(tmp_path):
+  """Leaves alone what links that lie in a workdir from elsewhere point to."""
+  (tmp_path / 'precious').write_text('precious')
+  run = tmp_path / 'run'
+  run.mkdir()
+  (run / 'metrics.jsonl').touch()
+  for name in ('report.html', 'report.html.part'):
+    (run / name).symlink_to(tmp_path / 'precious')
+  page.run([run], None)
+  assert (tmp_path / 'precious').read_text() == 'precious'
+  assert '</html>' in (run / 'report.html').read_text() and not (run / 'report.html').is_symlink()
+
+
+@pytest.mark.slow
+def test_signs_in_very_many_scores_are_found_in_time_that_grows_with_their_number(tmp_path):
+  """Would compare each score with all before it, which took minutes."""
+  rows = [{'step': i, DISTANCE: 2.0, 'coverage': 0.5} for i in range(100_000)]
+  start = time.process_time()
+  assert runs.warnings_of(rows, DISTANCE, True) == []
+  assert time.process_time() - start < 20
 
 
 def test_nothing_fails_a_run_that_is_trained(tmp_path, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """What is read of a workdir, also of a damaged one."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,14 @@ from dcgan_jax.report import runs
 from dcgan_jax.report.runs import Event, Share
 
 DISTANCE = 'classifier_frechet_distance'
+WRITTEN = (
+  'config.json',
+  'evaluation.json',
+  'classes.json',
+  'rollbacks.json',
+  'versions.json',
+  'metrics.jsonl',
+)
 
 
 def _write_metrics(folder, rows, end='\n'):
@@ -59,6 +68,7 @@ def test_a_run_that_was_killed(tmp_path):
     ('versions.json', '[1]'),
     ('versions.json', '{"jax": 1}'),
     ('metrics.jsonl', None),
+    *((name, 'pipe') for name in WRITTEN),
   ],
 )
 def test_what_is_damaged_is_a_note(untrained, tmp_path, name, content):
@@ -67,6 +77,9 @@ def test_what_is_damaged_is_a_note(untrained, tmp_path, name, content):
   if content is None:
     (tmp_path / name).unlink()
     (tmp_path / name).mkdir()
+  elif content == 'pipe':
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
   else:
     (tmp_path / name).write_text(content)
   run = runs.read(tmp_path)
