@@ -1,26 +1,37 @@
 """Does to runs what machines and users do to them, and checks that nothing is lost.
 
-python benchmarks/faults.py                     # all faults, at least 200 of them, an hour or two
+python benchmarks/faults.py                              # each fault alone, as often as COUNTS says
 python benchmarks/faults.py --share=0.05 --faults=killed,damaged
+python benchmarks/faults.py --pairs=1000                 # two drawn faults at once
+python benchmarks/faults.py --pairs=1000 --index=17      # one pair again, with what the processes said
 
 Each fault befalls a small run on the digits, in processes of its own. Then the run is started again, and its
 last state must be bit-equal to that of a run that nothing has befallen; where the fault is one that nothing
-can mend, one line must say what is wrong. A traceback in any output counts as a loss. The faults `full`,
-`slow` and `read_only` mount small disks, for which the user must be root; `slow` throttles its disk by a
-control group (version 1). The status is 1 if anything was lost.
+can mend, one line must say what is wrong. Lost is also: a traceback in any output, a status that says
+nothing, a process that has not ended 20 seconds after it should have, 1 GiB of memory, and a sound checkpoint
+that was taken for a damaged one. Faults that mount a small disk need root, without which they are left out;
+`slow` throttles its disk by a control group (version 1). The status is 1 if anything was lost.
 """
 
 import argparse
 import contextlib
+import ctypes
+import fcntl
+import functools
+import gc
+import itertools
 import os
+import pty
 import re
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,33 +41,65 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
-STEPS = 120
+from benchmarks import forks
+
+STEPS = 40
+LOG_EVERY, DRAW_EVERY, SAVE_EVERY = 2, 10, 5
 KEYS = {
   'data.image_size': 8,
-  'generator.widths': (8, 6),
-  'discriminator.widths': (6, 8),
+  'generator.widths': (8,),
+  'generator.strides': (2,),
+  'generator.norm': (True,),
+  'discriminator.widths': (8,),
+  'discriminator.strides': (2,),
+  'discriminator.norm': (True,),
   'discriminator.dropout': 0.2,
   'latent.size': 10,
   'train.batch_size': 16,
+  'train.augment': '',
   'train.num_steps': STEPS,
-  'log.every_steps': 2,
-  'log.tensorboard': True,
-  'sample.every_steps': 20,
+  'log.every_steps': LOG_EVERY,
+  'log.tensorboard': False,
+  'log.report': False,
+  'sample.every_steps': DRAW_EVERY,
   'sample.num': 16,
-  'checkpoint.every_steps': 10,
+  'checkpoint.every_steps': SAVE_EVERY,
   'checkpoint.keep': 2,
 }
-# Time jumps by an hour, back and forth, every second.
-CLOCK = """
-import time
-_now = time.time
-time.time = lambda: _now() + 3600 * (int(_now()) % 3 - 1)
-"""
+SECONDS = 20.0  # that a process may take beyond what it usually takes
+MIB = 1024.0  # of memory that a process may take
+SIGNS = ('Traceback', 'Fatal Python error', 'Exception ignored', 'terminate called')  # of what nobody foresaw
+DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2  # capabilities by which root reads and writes what its mode forbids
 
 
 class LostError(Exception):
   """Something was lost, or nobody said why."""
+
+
+class Process(forks.Child):
+  """A process of main.py that prints to files, unless it is given other outputs."""
+
+  def __init__(self, run: 'Run', arguments: Sequence[str]):
+    self._run = run
+    self._printed = [run.root / f'{next(run.numbers)}.{name}' for name in ('out', 'err')]
+    files = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for path in self._printed]
+    outputs = {1: files[0], 2: files[1]} | run.outputs
+    environment = run.usual | {'DCGAN_JAX_CACHE': str(run.cache)} | run.environment
+    super().__init__(arguments, environment, (outputs[1], outputs[2]), run.first)
+    for file in files:
+      os.close(file)
+
+  def poll(self) -> int | None:
+    """Returns the status, None while it runs, and reads what it has printed on a terminal."""
+    with contextlib.suppress(OSError):
+      while self._run.terminal is not None and os.read(self._run.terminal, 4096):
+        pass
+    return super().poll()
+
+  def said(self) -> tuple[str, str]:
+    """Returns what it has printed, as far as it could."""
+    out, err = (path.read_text(errors='replace') for path in self._printed)
+    return out, err
 
 
 @dataclass
@@ -64,274 +107,584 @@ class Run:
   """A run that is about to suffer.
 
   Attributes:
-    folder: its workdir.
+    root: folder of all that belongs to it.
     random: draws moments, files and bytes.
-    cache: folder of what is kept between starts.
+    shared: folder with the cache and with runs to begin with, to be read only.
+    usual: the user's variables.
     duration: seconds that a start takes if nothing befalls it.
     keys: of its config, beyond KEYS.
-    environment: variables beyond the user's.
-    said: on standard output, by the process that ended last.
+    arguments: of the start that is disturbed, beyond the config.
+    environment: variables beyond those.
+    first: what its processes do before anything else.
+    outputs: descriptors instead of 1 and 2, None for closed.
+    terminal: descriptor from which is read what its processes print on a terminal.
+    statuses: that its process may end with, beyond 0 and, in a line that says why, 2.
+    excused: what need not be as it was said, since the fault itself took it.
+    alone: whether nothing else befalls it at the same time.
   """
 
-  folder: Path
+  root: Path
   random: np.random.Generator
-  cache: Path
-  duration: float
+  shared: Path
+  usual: dict[str, str]
+  duration: float = 0.0
   keys: dict[str, Any] = field(default_factory=dict)
+  arguments: list[str] = field(default_factory=list)
   environment: dict[str, str] = field(default_factory=dict)
-  said: str = ''
+  first: list[Callable[[], object]] = field(default_factory=list)
+  outputs: dict[int, int | None] = field(default_factory=dict)
+  terminal: int | None = None
+  statuses: set[int] = field(default_factory=set)
+  excused: set[str] = field(default_factory=set)
+  alone: bool = True
 
-  def start(self, *arguments: str) -> subprocess.Popen[str]:
+  def __post_init__(self) -> None:
+    self.folder, self.cache = self.root / 'run', self.root / 'cache'
+    self.root.mkdir(parents=True, exist_ok=True)
+    if not self.cache.exists() and (self.shared / 'cache').exists():
+      shutil.copytree(self.shared / 'cache', self.cache)
+    self.numbers, self.begin = itertools.count(), 0
+    self.processes: list[Process] = []
+    self.status, self.out, self.err, self.peak = 0, '', '', 0.0
+    self.patience = SECONDS + 3 * self.duration
+
+  def start(self, *arguments: str) -> Process:
     """Starts training, or another mode by its arguments."""
-    command = [sys.executable, 'main.py', f'--workdir={self.folder}']
+    command = [f'--workdir={self.folder}']
     if not any(argument.startswith('--mode=') for argument in arguments):
       command += ['--config=configs/digits.py']
       command += [f'--config.{key}={value}' for key, value in (KEYS | self.keys).items()]
-    command += arguments
-    environment = os.environ | {'DCGAN_JAX_CACHE': str(self.cache)} | self.environment
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+    self.processes.append(Process(self, [*command, *arguments]))
+    return self.processes[-1]
 
-  def end(self, process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Waits for the end of a process; returns its status and what it said on standard error."""
-    out, err = process.communicate(timeout=300)
-    self.said = out
-    if 'Traceback' in out + err:
-      raise LostError(f'a traceback: {err[-600:]}')
-    return process.returncode, err
+  def end(self, process: Process) -> None:
+    """Waits for the end of a process, reads what it has said, and looks whether that is how runs may end."""
+    in_time = process.wait(self.patience)
+    if not in_time:
+      process.send_signal(signal.SIGKILL)
+      process.wait(SECONDS)
+    self.status, self.peak = int(process.status or 0), max(self.peak, process.peak)
+    self.out, self.err = process.said()
+    tail = f'status {self.status}: {self.err.strip()[-600:]}'
+    if not in_time:
+      raise LostError(f'no end after {self.patience:.0f} s; {self.out[-200:]} {tail}')
+    if 'traceback' not in self.excused and any(sign in self.out + self.err for sign in SIGNS):
+      raise LostError(f'a traceback: {tail}')
+    if process.peak > MIB:
+      raise LostError(f'{process.peak:.0f} MiB of memory')
+    if self.status not in {0, 2} | self.statuses:
+      raise LostError(tail)
+    if self.status == 2 and not self.outputs:
+      errors = [line for line in self.err.splitlines() if line.startswith('error: ')]
+      if len(errors) != 1 or not self.err.rstrip().endswith(errors[0]):
+        raise LostError(f'not a line at the end: {tail}')
 
-  def finish(self, *arguments: str) -> str:
-    """Runs to the end, which must succeed; returns what was said on standard error."""
-    status, err = self.end(self.start(*arguments))
-    if status:
-      raise LostError(f'status {status}: {err.strip()[-300:]}')
-    return err
+  def finish(self, *arguments: str) -> None:
+    """Runs to the end, which must succeed."""
+    self.end(self.start(*arguments))
+    if self.status:
+      raise LostError(f'status {self.status}: {self.err.strip()[-300:]}')
 
   def refuse(self, *arguments: str, saying: str = '') -> None:
     """Starts what must be refused in one line that has some words in it."""
-    status, err = self.end(self.start(*arguments))
-    if not status or err.strip().count('\n') or saying not in err:
-      raise LostError(f'status {status}, {saying!r} expected: {err.strip()[-300:]}')
+    self.end(self.start(*arguments))
+    self.check_refused(saying)
 
-  def let(self, process: subprocess.Popen[str], seconds: float) -> None:
-    """Lets a process work for some time, or to its end if that comes first."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-      process.wait(seconds)
+  def check_refused(self, saying: str) -> None:
+    """Looks whether the last process was refused, with some words if nothing else befell it."""
+    ended_otherwise = self.status in self.statuses
+    if not ended_otherwise and (self.status != 2 or (self.alone and saying not in self.err)):
+      raise LostError(f'status {self.status}, {saying!r} expected: {self.err.strip()[-300:]}')
 
-  def wait_for(self, process: subprocess.Popen[str], pattern: str) -> bool:
-    """Waits until files of a pattern are in the workdir; returns False if the process ends before."""
-    while process.poll() is None:
-      if any(self.folder.glob(pattern)):
+  def begin_at_half(self) -> None:
+    """Puts there a run that was stopped at half of its steps, unless there is one."""
+    if not self.folder.joinpath('config.json').exists():
+      shutil.copytree(self.shared / 'half', self.folder, dirs_exist_ok=True)
+
+  def rows(self) -> int:
+    """Returns how many rows of metrics are written."""
+    with contextlib.suppress(OSError):
+      return (self.folder / 'metrics.jsonl').read_bytes().count(b'\n')
+    return 0
+
+  def wait_for(self, process: Process, happened: Callable[[], object]) -> bool:
+    """Waits until something has happened; returns False if the process ends before."""
+    end = time.monotonic() + self.patience
+    while process.poll() is None and time.monotonic() < end:
+      if happened():
         return True
       time.sleep(0.001)
     return False
 
-  def kill(self, process: subprocess.Popen[str], number: signal.Signals = signal.SIGKILL) -> None:
-    """Sends a signal, reads what the process has said, and looks whether that is so."""
+  def has_come_to(self, rows: int) -> bool:
+    """Returns whether there are so many rows more than at the start, for -1 always, for 0 if it has begun."""
+    least = min(self.begin + rows, STEPS // LOG_EVERY)
+    return rows < 0 or ((self.folder / 'config.json').exists() and self.rows() >= least)
+
+  def is_saving(self) -> bool:
+    """Returns whether a checkpoint is being written."""
+    return any(self.folder.glob('checkpoints/*.orbax-checkpoint-tmp*'))
+
+  def kill(self, process: Process, number: signal.Signals) -> None:
+    """Sends a signal."""
+    self.expect(number)
     process.send_signal(number)
-    status, _ = self.end(process)
-    if status not in (0, -number, 128 + number):
-      raise LostError(f'status {status} after {number.name}')
-    self.check_what_was_said()
+
+  def expect(self, number: signal.Signals) -> None:
+    """Notes that a process may end by a signal that is about to come; while it trains, it saves first."""
+    trains = self.rows() > self.begin and not self.is_trained()
+    at_once = number == signal.SIGKILL or not trains or not self.alone
+    self.statuses |= {128 + number, *([-number] if at_once else [])}
+
+  def is_trained(self) -> bool:
+    """Returns whether the last checkpoint is there."""
+    return (self.folder / f'checkpoints/{STEPS}').exists()
 
   def check_what_was_said(self) -> None:
     """Looks for what the process has said to be on disk, and for what must be there before a checkpoint."""
-    logged = [int(step) for step in re.findall(r'^step (\d+)/', self.said, re.MULTILINE)]
-    saved = [int(step) for step in re.findall(r'  saved (\d+),', self.said)]
+    logged = [int(step) for step in re.findall(r'^step (\d+)/', self.out, re.MULTILINE)]
+    saved = [int(step) for step in re.findall(r' saved (?:step )?(\d+)[, ]', self.out)]
     checkpoints = [int(path.name) for path in self.folder.glob('checkpoints/*') if path.name.isdigit()]
-    if saved and max(checkpoints, default=0) < saved[-1]:
+    if 'saved' not in self.excused and saved and max(checkpoints, default=0) < saved[-1]:
       raise LostError(f'step {saved[-1]} was said to be saved')
+    least = max([*logged, *checkpoints], default=0)
     rows = self.folder / 'metrics.jsonl'
     found = re.findall(r'^{"step": (\d+),.*}$', rows.read_text(), re.MULTILINE) if rows.exists() else []
-    least = max([*logged, *checkpoints], default=0)
-    if missing := set(range(2, least + 1, 2)) - set(map(int, found)):
+    missing = set(range(LOG_EVERY, least + 1, LOG_EVERY)) - set(map(int, found))
+    if 'rows' not in self.excused and missing:
       raise LostError(f'rows of steps {sorted(missing)}, though step {least} was logged or saved')
-    drawn = [f'step_{step:08d}.png' for step in range(0, max(checkpoints, default=-1) + 1, 20)]
-    if unseen := [name for name in drawn if not (self.folder / 'samples' / name).exists()]:
-      raise LostError(f'{unseen}, though a later step was saved')
+    drawn = range(0, max(checkpoints, default=-1) + 1, DRAW_EVERY)
+    unseen = [n for n in drawn if not (self.folder / f'samples/step_{n:08d}.png').exists()]
+    if 'pictures' not in self.excused and unseen:
+      raise LostError(f'pictures of steps {unseen}, though a later step was saved')
+    if 'damaged' not in self.excused and (self.folder / 'damaged').exists():
+      raise LostError(f'a sound checkpoint was moved: {os.listdir(self.folder / "damaged")}')
 
-  def start_until(self, pattern: str, *arguments: str) -> subprocess.Popen[str]:
-    """Starts training, and returns when files of a pattern are in the workdir."""
-    process = self.start(*arguments)
-    self.wait_for(process, pattern)
-    return process
-
-  def half(self) -> None:
-    """Trains the first half."""
-    self.finish(f'--config.train.num_steps={STEPS // 2}')
-
-
-def killed(run: Run) -> None:
-  """Kills the run three times, at moments drawn from all of its time."""
-  for _ in range(3):
-    process = run.start()
-    run.let(process, run.random.uniform(0.5, run.duration))
-    run.kill(process)
+  def disarm(self) -> None:
+    """Lets the next start be an ordinary one."""
+    self.arguments, self.environment, self.first, self.statuses = [], {}, [], set()
+    self.outputs, self.terminal = {}, None
+    self.excused -= {'traceback'}
 
 
-def killed_in_a_save(run: Run) -> None:
+# A fault is a generator. Up to its first `yield` it prepares the run, which is then started; at a drawn
+# moment it is sent the process, and acts; after the end it goes on behind its second `yield`, and mends.
+Fault = Callable[[Run], Generator[None, Process, None]]
+
+
+def killed(run: Run) -> Generator[None, Process, None]:
+  """Kills the run."""
+  process = yield
+  run.kill(process, signal.SIGKILL)
+  yield
+
+
+def killed_in_a_save(run: Run) -> Generator[None, Process, None]:
   """Kills the run while Orbax writes in the background."""
-  for _ in range(2):
-    process = run.start()
-    if run.wait_for(process, 'checkpoints/*.orbax-checkpoint-tmp*'):
-      time.sleep(run.random.uniform(0, 0.03))
-    run.kill(process)
+  process = yield
+  if run.wait_for(process, run.is_saving):
+    time.sleep(run.random.uniform(0, 0.03))
+  run.kill(process, signal.SIGKILL)
+  yield
 
 
-def killed_at_the_gif(run: Run) -> None:
+def killed_at_the_gif(run: Run) -> Generator[None, Process, None]:
   """Kills the run while the GIF is written; the next start draws it."""
-  process = run.start()
-  run.wait_for(process, 'samples.gif.*.part')
-  run.kill(process)
+  process = yield
+  run.wait_for(process, lambda: any(path.name != 'samples.gif' for path in run.folder.glob('*samples.gif*')))
+  run.kill(process, signal.SIGKILL)
+  yield
+  run.disarm()
   run.finish()
   if not (run.folder / 'samples.gif').exists():
     raise LostError('the GIF')
 
 
-def killed_in_preparation(run: Run) -> None:
+def killed_in_preparation(run: Run) -> Generator[None, Process, None]:
   """Kills the run before its first step, with nothing in the cache."""
-  shutil.rmtree(run.cache, ignore_errors=True)
-  process = run.start()
-  run.let(process, run.random.uniform(0.1, run.duration / 2))
-  run.kill(process)
+  shutil.rmtree(run.cache)
+  process = yield
+  process.wait(run.random.uniform(0.1, run.duration))
+  run.kill(process, signal.SIGKILL)
+  yield
 
 
-def terminated(run: Run) -> None:
-  """Sends SIGTERM at a moment drawn from all of its time."""
-  process = run.start()
-  run.let(process, run.random.uniform(0.5, run.duration))
+def terminated(run: Run) -> Generator[None, Process, None]:
+  """Sends SIGTERM."""
+  process = yield
   run.kill(process, signal.SIGTERM)
+  yield
 
 
-def interrupted_twice(run: Run) -> None:
+def hung_up(run: Run) -> Generator[None, Process, None]:
+  """Sends SIGHUP, as a terminal does when it is closed."""
+  process = yield
+  run.kill(process, signal.SIGHUP)
+  yield
+
+
+def told_by_the_cluster(run: Run) -> Generator[None, Process, None]:
+  """Sends SIGUSR1, as SLURM does before the time is up."""
+  process = yield
+  run.kill(process, signal.SIGUSR1)
+  yield
+
+
+def interrupted_twice(run: Run) -> Generator[None, Process, None]:
   """Presses Ctrl-C twice, the second time while the run is saving, most likely."""
-  process = run.start()
-  run.wait_for(process, 'metrics.jsonl')
-  time.sleep(run.random.uniform(0, 1))
+  process = yield
+  run.excused.add('traceback')  # What Python says of a KeyboardInterrupt is no loss.
+  run.statuses |= {1, 130, -signal.SIGINT}
   process.send_signal(signal.SIGINT)
   time.sleep(run.random.uniform(0, 0.3))
   process.send_signal(signal.SIGINT)
-  process.communicate(timeout=300)  # What Python says of a KeyboardInterrupt is no loss.
+  yield
 
 
-def full(run: Run) -> None:
-  """Fills the disk during the run, which goes on, says so, and ends with a status; then makes room."""
-  with mounted(run.folder, 'size=2m'):
-    process = run.start()
-    run.wait_for(process, 'checkpoints/*')
-    time.sleep(run.random.uniform(0, 1))
+def full(run: Run) -> Generator[None, Process, None]:
+  """Fills the disk during the run, which goes on and says so; then makes room."""
+  with mounted(run, 'size=2m'):
+    run.excused |= {'rows', 'pictures'}
+    yield
     filler = run.folder / 'filler'
     subprocess.run(['dd', 'if=/dev/zero', f'of={filler}', 'bs=4k'], capture_output=True, check=False)
-    status, err = run.end(process)
-    if status and 'could not be saved' not in err:
-      raise LostError(f'status {status}: {err[-300:]}')
+    yield
+    if run.alone and run.status and 'could not be saved' not in run.err and 'No space' not in run.err:
+      raise LostError(f'status {run.status}: {run.err[-300:]}')
     filler.unlink()
-    run.finish()
-    copy = run.folder.with_name(run.folder.name + '-copy')
-    shutil.copytree(run.folder, copy)
-  run.folder.rmdir()
-  copy.rename(run.folder)
 
 
-def slow(run: Run) -> None:
-  """Trains on a disk that takes half a megabyte in a second, and kills the run there, three times."""
-  with throttled(run.folder, 2**20):
-    for _ in range(3):
-      process = run.start()
-      run.let(process, run.random.uniform(2, 2 * run.duration))
-      run.kill(process)
-    run.finish()
-    copy = run.folder.with_name(run.folder.name + '-copy')
-    shutil.copytree(run.folder, copy)
-  run.folder.rmdir()
-  copy.rename(run.folder)
+def slow(run: Run) -> Generator[None, Process, None]:
+  """Trains on a disk that takes half a megabyte in a second, and kills the run there."""
+  run.patience *= 5
+  with throttled(run, 2**19):
+    process = yield
+    run.kill(process, signal.SIGKILL)
+    yield
 
 
-def read_only(run: Run) -> None:
+def read_only(run: Run) -> Generator[None, Process, None]:
   """Reads from a workdir that cannot be written, and trains there, which is refused."""
-  with mounted(run.folder, 'size=20m'):
-    run.half()
+  with mounted(run, 'size=20m'):
+    run.begin_at_half()
     subprocess.run(['mount', '-o', 'remount,ro', run.folder], check=True)
-    out = run.folder.with_name('out.png')
-    run.finish('--mode=sample', f'--out={out}')
-    run.finish('--mode=walk', '--points=0,1', f'--out={out}')
-    run.finish('--mode=sample', f'--out={out}', '--statistics=population')
-    run.refuse(saying='cannot be written')
+    yield
+    yield
+    run.check_refused('cannot be written')
+    out = f'--out={run.root / "out.png"}'
+    run.finish('--mode=sample', out)
+    run.finish('--mode=walk', '--points=0,1', out)
+    run.finish('--mode=sample', out, '--statistics=population')
     subprocess.run(['mount', '-o', 'remount,rw', run.folder], check=True)
-    copy = run.folder.with_name(run.folder.name + '-copy')
-    shutil.copytree(run.folder, copy)
-  run.folder.rmdir()
-  copy.rename(run.folder)
 
 
-def damaged(run: Run) -> None:
-  """Damages one file of the last checkpoint, in one of four ways, and samples before it trains on."""
-  run.half()
+def damaged(run: Run) -> Generator[None, Process, None]:
+  """Damages one file of the last checkpoint, in one of four ways, and maybe samples before it trains on."""
+  run.begin_at_half()
+  run.excused |= {'damaged'}
   files = sorted(p for p in (run.folder / f'checkpoints/{STEPS // 2}').rglob('*') if p.is_file())
   damage(files[run.random.integers(len(files))], run.random)
-  if run.random.integers(2):
-    run.finish('--mode=sample', f'--out={run.folder.with_name("out.png")}')
+  if run.alone and run.random.integers(2):
+    run.finish('--mode=sample', f'--out={run.root / "out.png"}')
+  yield
+  yield
 
 
-def bit_flipped(run: Run) -> None:
+def bit_flipped(run: Run) -> Generator[None, Process, None]:
   """Flips a bit in the numbers of the last checkpoint."""
-  run.half()
+  run.begin_at_half()
+  run.excused |= {'damaged'}
   files = [p for p in (run.folder / f'checkpoints/{STEPS // 2}').rglob('*') if p.is_file()]
   flip(max(files, key=lambda p: p.stat().st_size), run.random)
+  yield
+  yield
 
 
-def half_a_line(run: Run) -> None:
+def half_a_line(run: Run) -> Generator[None, Process, None]:
   """Cuts the last line of the metrics."""
-  run.half()
+  run.begin_at_half()
+  run.excused |= {'rows'}
   path = run.folder / 'metrics.jsonl'
   path.write_bytes(path.read_bytes()[: -int(run.random.integers(1, 200))])
+  yield
+  yield
 
 
-def another_config(run: Run) -> None:
-  """Starts another config there, which is refused; before anything is trained it is not."""
-  run.kill(run.start_until('config.json', '--config.train.batch_size=32'))
-  run.half()
-  run.refuse('--config.train.batch_size=32', saying='train.batch_size was 16 and is 32')
+def another_config(run: Run) -> Generator[None, Process, None]:
+  """Starts another config there, which is refused."""
+  run.begin_at_half()
+  run.keys['train.batch_size'] = 32
+  yield
+  yield
+  del run.keys['train.batch_size']
+  run.check_refused('train.batch_size was 16 and is 32')
 
 
-def two_starters(run: Run) -> None:
+def networks_that_do_not_fit(run: Run) -> Generator[None, Process, None]:
+  """Goes on with other widths, which is refused, and leaves the config as it was."""
+  run.begin_at_half()
+  before = (run.folder / 'config.json').read_bytes()
+  run.keys['generator.widths'] = (9,)
+  run.arguments = ['--allow_config_change']
+  yield
+  yield
+  del run.keys['generator.widths']
+  run.check_refused('generator')
+  if (run.folder / 'config.json').read_bytes() != before:
+    raise LostError('config.json has the widths that were refused')
+
+
+def two_starters(run: Run) -> Generator[None, Process, None]:
   """Starts a second process, which is told of the first."""
-  process = run.start_until('checkpoints/*')
-  if process.poll() is None:
-    run.refuse(saying=f'process {process.pid} of')
-  run.end(process)
+  process = yield
+  start_second(run, process, f'process {process.pid} of')
+  yield
 
 
-def clock_jumps(run: Run) -> None:
+def removed_lock(run: Run) -> Generator[None, Process, None]:
+  """Removes the file of the lock, and starts a second process, which is kept out all the same."""
+  process = yield
+  (run.folder / '.lock').unlink(missing_ok=True)
+  start_second(run, process, '')
+  yield
+
+
+def read_beside(run: Run) -> Generator[None, Process, None]:
+  """Reads the run in another process while it trains."""
+  process = yield
+  mode = ['sample', 'verify', 'report'][run.random.integers(3)]
+  out = {'sample': [f'--out={run.root / "out.png"}'], 'report': [f'--out={run.root / "out.html"}']}
+  with stopped(run, process) as in_training:
+    if in_training:
+      run.end(run.start(f'--mode={mode}', *out.get(mode, [])))
+  yield
+
+
+def clock_jumps(run: Run) -> Generator[None, Process, None]:
   """Lets the clock jump back and forth by an hour, and kills the run."""
-  patch = run.folder.with_name('clock')
-  patch.mkdir(exist_ok=True)
-  (patch / 'sitecustomize.py').write_text(CLOCK)
-  run.environment['PYTHONPATH'] = str(patch)
-  process = run.start_until('checkpoints/*')
-  time.sleep(run.random.uniform(0, 1))
-  run.kill(process)
+  run.first.append(let_the_clock_jump)
+  process = yield
+  run.kill(process, signal.SIGKILL)
+  yield
 
 
-def vanished_data(run: Run) -> None:
+def vanished_data(run: Run) -> Generator[None, Process, None]:
   """Takes the folder of images away for a start, which is refused."""
-  run.half()
-  source = Path(run.keys['data.source'].removeprefix('folder:'))
-  away = source.with_name('away')
-  source.rename(away)
-  run.refuse(saying=str(source))
-  away.rename(source)
+  source = run.root / 'images'
+  shutil.copytree(run.shared / 'images', source)
+  run.keys['data.source'] = f'folder:{source}'
+  run.finish(f'--config.train.num_steps={STEPS // 2}')
+  source.rename(run.root / 'away')
+  yield
+  yield
+  run.check_refused(str(source))
+  (run.root / 'away').rename(source)
 
 
-def corrupt_cache(run: Run) -> None:
+def corrupt_cache(run: Run) -> Generator[None, Process, None]:
   """Damages every file in the cache, or puts a file in its place."""
-  run.half()
   for path in sorted(run.cache.rglob('*')):
     if path.is_file():
       damage(path, run.random)
   if run.random.integers(2):
     shutil.rmtree(run.cache)
     run.cache.touch()
+  yield
+  yield
+
+
+def stalled_output(run: Run) -> Generator[None, Process, None]:
+  """Prints to a pipe of 4096 bytes that nobody reads."""
+  reader, writer = os.pipe()
+  fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+  fill = os.fdopen(os.dup(writer), 'wb', buffering=0)
+  fill.write(b'.' * 3000 + b'\n')  # so that it is full after a few lines
+  fill.close()
+  run.outputs[1] = writer
+  try:
+    yield
+    os.close(writer)
+    yield
+    os.set_blocking(reader, False)
+    run.out = os.read(reader, 4096).decode(errors='replace')
+  finally:
+    os.close(reader)
+
+
+def full_output(run: Run) -> Generator[None, Process, None]:
+  """Prints to a disk that is full: standard output, standard error or both."""
+  with open('/dev/full', 'w') as device:
+    for number in ((1,), (2,), (1, 2))[run.random.integers(3)]:
+      run.outputs[number] = device.fileno()
+    yield
+    yield
+
+
+def closed_output(run: Run) -> Generator[None, Process, None]:
+  """Closes standard output, standard error or both before the start."""
+  for number in ((1,), (2,), (1, 2))[run.random.integers(3)]:
+    run.outputs[number] = None
+  yield
+  yield
+
+
+def vanished_output(run: Run) -> Generator[None, Process, None]:
+  """Closes the terminal on which the run prints, which also sends SIGHUP."""
+  master, slave = pty.openpty()
+  os.set_blocking(master, False)
+  run.outputs |= {1: slave, 2: slave}
+  run.terminal = master
+  run.first += [lambda: os.close(master), take_the_terminal]
+  yield
+  run.terminal = None
+  run.expect(signal.SIGHUP)
+  os.close(slave)
+  os.close(master)
+  yield
+
+
+def unreadable(run: Run) -> Generator[None, Process, None]:
+  """Takes the rights to a folder of the run, or the folder itself, for some of the time that it trains."""
+  run.first.append(heed_modes)
+  run.excused |= {'rows', 'pictures'}
+  process = yield
+  folder = (run.folder / 'checkpoints', run.folder / 'samples', run.cache)[run.random.integers(3)]
+  begin, is_renamed, away = run.rows(), bool(run.random.integers(2)), run.root / 'away'
+  with contextlib.suppress(FileNotFoundError):
+    folder.rename(away) if is_renamed else folder.chmod(0)
+  end = time.monotonic() + run.random.uniform(0.2, 4)
+  run.wait_for(process, lambda: run.rows() >= begin + 2 * SAVE_EVERY or time.monotonic() > end)
+  if away.exists():
+    process.send_signal(signal.SIGSTOP)
+    if folder.exists():  # It was made again, and what is new in it is kept.
+      for path in folder.iterdir():
+        if not (away / path.name).exists():
+          path.rename(away / path.name)
+      shutil.rmtree(folder)
+    away.rename(folder)
+    process.send_signal(signal.SIGCONT)
+  elif folder.exists():
+    folder.chmod(0o755)
+  yield
+
+
+def unreadable_at_the_start(run: Run) -> Generator[None, Process, None]:
+  """Starts with checkpoints that may not be read, which is refused, and moves none."""
+  run.begin_at_half()
+  run.first.append(heed_modes)
+  folder = run.folder / ('checkpoints', f'checkpoints/{STEPS // 2}')[run.random.integers(2)]
+  folder.chmod(0)
+  yield
+  yield
+  folder.chmod(0o755)
+
+
+def wide_numbers(run: Run) -> Generator[None, Process, None]:
+  """Starts with JAX_ENABLE_X64, which is refused or works, and moves no checkpoint."""
+  run.begin_at_half()
+  run.environment['JAX_ENABLE_X64'] = '1'
+  yield
+  yield
+
+
+def few_files(run: Run) -> Generator[None, Process, None]:
+  """Lets the process open few files only."""
+  run.begin_at_half()
+  most = int(run.random.integers(12, 60))
+  run.first.append(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)))
+  yield
+  yield
+
+
+def little_memory(run: Run) -> Generator[None, Process, None]:
+  """Lets the process take little memory beyond that of its libraries."""
+  run.begin_at_half()
+  more = int(2 ** run.random.uniform(24, 30))
+
+  def limit() -> None:
+    size = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize() + more
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+  run.first.append(limit)
+  yield
+  yield
+
+
+def renamed_workdir(run: Run) -> Generator[None, Process, None]:
+  """Renames the workdir in mid-run, which ends the run in a line; then it is renamed back."""
+  process = yield
+  run.excused |= {'rows', 'pictures'}
+  away = run.root / 'elsewhere'
+  with stopped(run, process) as in_training:
+    if in_training and not run.is_trained():
+      run.folder.rename(away)
+  yield
+  if away.exists():
+    check_not_made_again(run)
+    away.rename(run.folder)
+
+
+def removed_workdir(run: Run) -> Generator[None, Process, None]:
+  """Removes the workdir in mid-run, which ends the run in a line."""
+  process = yield
+  with stopped(run, process) as in_training:
+    is_removed = in_training and not run.is_trained()
+    if is_removed:
+      run.excused |= {'rows', 'pictures', 'saved'}
+      shutil.rmtree(run.folder)
+  yield
+  if is_removed:
+    check_not_made_again(run)
+
+
+def check_not_made_again(run: Run) -> None:
+  """Looks whether the run has begun another workdir, or has not said that its own is gone."""
+  if run.folder.exists():
+    raise LostError(f'status {run.status}; a workdir was made again: {sorted(os.listdir(run.folder))}')
+  run.check_refused('workdir')
+
+
+def let_the_clock_jump() -> None:
+  """Lets the clock of this process jump by an hour, back and forth, every second."""
+  now = time.time
+  time.time = lambda: now() + 3600 * (int(now()) % 3 - 1)
+
+
+def heed_modes() -> None:
+  """Gives up what root may do beyond other users, so that the modes of files count for this process too."""
+  header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+  data, libc = (ctypes.c_uint32 * 6)(), ctypes.CDLL(None, use_errno=True)
+  libc.capget(header, data)
+  for i in range(3):  # effective, permitted, inheritable
+    data[i] &= ~(1 << DAC_OVERRIDE | 1 << DAC_READ_SEARCH)
+  if libc.capset(header, data):
+    raise OSError(ctypes.get_errno(), 'capset')
+
+
+def take_the_terminal() -> None:
+  """Begins a session on the terminal that is standard output."""
+  os.setsid()
+  fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+
+
+@contextlib.contextmanager
+def stopped(run: Run, process: Process) -> Iterator[bool]:
+  """Stops a process during the block, for other processes; yields whether it has the workdir's lock."""
+  own = run.outputs, run.first, run.environment
+  process.send_signal(signal.SIGSTOP)
+  run.outputs, run.first, run.environment = {}, [], {}
+  try:
+    yield process.poll() is None and f' {process.pid} ' in Path('/proc/locks').read_text()
+  finally:
+    run.outputs, run.first, run.environment = own
+    process.send_signal(signal.SIGCONT)
+
+
+def start_second(run: Run, process: Process, saying: str) -> None:
+  """Starts a second process while the first trains, which must be refused."""
+  with stopped(run, process) as in_training:
+    if in_training:
+      run.refuse(saying=saying)
 
 
 def damage(path: Path, random: np.random.Generator) -> None:
@@ -354,39 +707,41 @@ def flip(path: Path, random: np.random.Generator) -> None:
 
 
 @contextlib.contextmanager
-def mounted(folder: Path, options: str) -> Iterator[None]:
-  """Mounts a small disk as a folder."""
-  folder.mkdir(parents=True, exist_ok=True)
-  subprocess.run(['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', folder], check=True)
+def mounted(run: Run, options: str, *device: str) -> Iterator[None]:
+  """Mounts a disk as the workdir, and leaves a copy in its place."""
+  run.folder.mkdir()
+  subprocess.run(['mount', *(device or ['-t', 'tmpfs', 'tmpfs']), '-o', options, run.folder], check=True)
   try:
     yield
+    copy = run.root / 'copy'
+    shutil.copytree(run.folder, copy)
   finally:
-    subprocess.run(['umount', folder], check=True)
+    subprocess.run(['umount', run.folder], check=True)
+  run.folder.rmdir()
+  copy.rename(run.folder)
 
 
 @contextlib.contextmanager
-def throttled(folder: Path, bytes_per_second: int) -> Iterator[None]:
-  """Mounts a disk as a folder that this process and its children can write to only so fast."""
-  folder.mkdir(parents=True, exist_ok=True)
-  image, group = folder.with_name('disk'), Path('/sys/fs/cgroup/blkio/dcgan_jax_faults')
+def throttled(run: Run, bytes_per_second: int) -> Iterator[None]:
+  """Mounts a disk as the workdir that this process and its children can write to only so fast."""
+  image, group = run.root / 'disk', Path(f'/sys/fs/cgroup/blkio/dcgan_jax_faults_{os.getpid()}')
   with image.open('wb') as file:
     file.truncate(2**28)
   subprocess.run(['mkfs.ext2', '-q', '-F', image], check=True)
   loop = subprocess.check_output(['losetup', '--find', '--show', image], text=True).strip()
-  # Only what a process writes itself is throttled, so nothing may be left to the kernel's own threads.
-  subprocess.run(['mount', '-o', 'sync', loop, folder], check=True)
   number = Path('/sys/block', Path(loop).name, 'dev').read_text().strip()
   group.mkdir(exist_ok=True)
   (group / 'blkio.throttle.write_bps_device').write_text(f'{number} {bytes_per_second}')
   (group / 'cgroup.procs').write_text(str(os.getpid()))
   try:
-    yield
+    # Only what a process writes itself is throttled, so nothing may be left to the kernel's own threads.
+    with mounted(run, 'sync', loop):
+      yield
+      (group.parent / 'cgroup.procs').write_text(str(os.getpid()))
   finally:
     (group.parent / 'cgroup.procs').write_text(str(os.getpid()))
-    (group / 'blkio.throttle.write_bps_device').write_text(f'{number} 0')
-    subprocess.run(['umount', folder], check=True)
     subprocess.run(['losetup', '-d', loop], check=True)
-    image.unlink()
+    group.rmdir()
 
 
 def make_images(folder: Path) -> None:
@@ -397,27 +752,94 @@ def make_images(folder: Path) -> None:
     Image.fromarray(random.integers(0, 256, (8, 8), np.uint8)).save(folder / f'{i}.png')
 
 
-# How often each befalls in a whole campaign. The first two are several faults in one.
-COUNTS: dict[Callable[[Run], None], int] = {
-  killed: 20,
-  killed_in_a_save: 10,
-  killed_at_the_gif: 6,
-  killed_in_preparation: 10,
-  terminated: 15,
-  interrupted_twice: 8,
-  full: 10,
-  slow: 5,
-  read_only: 4,
-  damaged: 40,
-  bit_flipped: 10,
-  half_a_line: 8,
-  another_config: 3,
-  two_starters: 5,
-  clock_jumps: 5,
-  vanished_data: 3,
-  corrupt_cache: 10,
+# How often each befalls alone in a whole campaign, and what it lays hold of: no two that share a thing befall
+# a run together, nor those that have '*'. They prepare the run in this order.
+FAULTS: dict[Fault, tuple[int, set[str]]] = {
+  full: (10, {'workdir', 'disk'}),
+  slow: (5, {'*'}),
+  read_only: (4, {'*'}),
+  damaged: (40, {'checkpoints'}),
+  bit_flipped: (10, {'checkpoints'}),
+  unreadable_at_the_start: (6, {'checkpoints'}),
+  networks_that_do_not_fit: (4, {'config'}),
+  another_config: (4, {'config'}),
+  half_a_line: (8, {'metrics'}),
+  wide_numbers: (2, set()),
+  few_files: (10, {'limits'}),
+  little_memory: (10, {'limits'}),
+  vanished_data: (3, {'*'}),
+  corrupt_cache: (10, {'cache'}),
+  killed: (60, set()),
+  killed_in_a_save: (20, set()),
+  killed_at_the_gif: (6, {'*'}),
+  killed_in_preparation: (4, {'*'}),
+  terminated: (15, set()),
+  hung_up: (10, set()),
+  told_by_the_cluster: (10, set()),
+  interrupted_twice: (8, set()),
+  two_starters: (5, {'lock'}),
+  removed_lock: (5, {'lock'}),
+  read_beside: (9, set()),
+  clock_jumps: (5, set()),
+  stalled_output: (6, {'output'}),
+  full_output: (9, {'output'}),
+  closed_output: (9, {'output'}),
+  vanished_output: (6, {'output'}),
+  unreadable: (15, {'checkpoints', 'cache', 'workdir'}),
+  renamed_workdir: (6, {'workdir'}),
+  removed_workdir: (6, {'workdir'}),
 }
-FAULTS_IN_ONE: dict[Callable[..., Any], int] = {killed: 3, killed_in_a_save: 2, slow: 3}
+NEED_ROOT = (full, slow, read_only)
+IN_TRAINING = (full, two_starters, removed_lock, read_beside, unreadable, renamed_workdir, removed_workdir)
+
+
+def draw_pair(random: np.random.Generator, choices: Sequence[Fault]) -> list[Fault]:
+  """Returns two faults that can befall a run together."""
+  while True:
+    pair = sorted(random.choice(len(choices), 2, replace=False))
+    first, second = (choices[i] for i in pair)
+    things = FAULTS[first][1], FAULTS[second][1]
+    if not things[0] & things[1] and '*' not in things[0] | things[1]:
+      return [first, second]
+
+
+def draw_moment(run: Run, fault: Fault) -> tuple[int, float]:
+  """Returns a moment: how many rows of metrics are then written, -1 if not even a config, and seconds."""
+  least = 1 if fault in IN_TRAINING else -1
+  return int(run.random.integers(least, STEPS // LOG_EVERY)), float(run.random.uniform(0, 0.1))
+
+
+def suffer(faults: Sequence[Fault], run: Run) -> str:
+  """Lets faults befall a run and then ends it; returns what was lost, '' for nothing."""
+  run.alone = len(faults) == 1
+  suffered = [fault(run) for fault in faults]
+  try:
+    for fault in suffered:
+      next(fault)
+    run.begin = run.rows()
+    process = run.start(*run.arguments)
+    moments = sorted((draw_moment(run, fault), i) for i, fault in enumerate(faults))
+    for (rows, seconds), i in moments:
+      run.wait_for(process, functools.partial(run.has_come_to, rows))
+      process.wait(seconds)
+      suffered[i].send(process)
+    run.end(process)
+    for fault in reversed(suffered):
+      next(fault, None)
+    run.check_what_was_said()
+    run.disarm()
+    run.finish()
+    if run.alone and 'damaged' not in run.excused:
+      run.check_what_was_said()
+  except (LostError, subprocess.SubprocessError, OSError, ValueError) as error:
+    return f'{type(error).__name__}: {error}'
+  finally:
+    for process in run.processes:
+      process.send_signal(signal.SIGKILL)
+      process.wait(SECONDS)
+    for fault in reversed(suffered):
+      fault.close()
+  return ''
 
 
 def last_state(folder: Path) -> Any:
@@ -439,56 +861,121 @@ def is_equal(a: Any, b: Any) -> bool:
   return all(np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in pairs)
 
 
-def suffer(fault: Callable[[Run], None], run: Run, undisturbed: Any) -> str:
-  """Lets a fault befall a run; returns what was lost, '' for nothing."""
+def judge(problem: str, folder: Path, undisturbed: Any) -> str:
+  """Returns what was lost: what was noticed already, or that the last states differ; '' for nothing."""
   try:
-    fault(run)
+    return problem or ('' if is_equal(last_state(folder), undisturbed) else 'the last states differ')
+  except (OSError, ValueError) as error:
+    return f'the last state: {error}'
+
+
+def prepare(shared: Path, usual: dict[str, str]) -> tuple[float, float]:
+  """Trains what the others begin with or are compared with; returns how long a start takes, and its MiB."""
+  make_images(shared / 'images')
+  images = {'data.source': f'folder:{shared / "images"}'}
+  for name, keys in (
+    ('first', {}),
+    ('digits', {}),
+    ('half', {'train.num_steps': STEPS // 2}),
+    ('images', images),
+  ):
+    start = time.monotonic()
+    run = Run(shared / f'of {name}', np.random.default_rng(0), shared, usual, 300, keys)
     run.finish()
-    state = last_state(run.folder)
-  except (LostError, subprocess.SubprocessError, OSError, ValueError) as error:
-    return f'{type(error).__name__}: {error}'
-  return '' if is_equal(state, undisturbed) else 'the last states differ'
+    if name == 'first':  # It has compiled all that the others need.
+      run.cache.rename(shared / 'cache')
+    elif name == 'digits':
+      duration, peak = time.monotonic() - start, run.peak
+    run.folder.rename(shared / f'{name} run')
+  (shared / 'half run').rename(shared / 'half')
+  return duration, peak
+
+
+@dataclass(frozen=True)
+class Task:
+  """What a worker does: it lets some faults, by their places in FAULTS, befall a run."""
+
+  faults: tuple[int, ...]
+  seed: tuple[int, ...]
+  root: Path
+  shared: Path
+  usual: dict[str, str]
+  duration: float
+  shows: bool = False  # what the processes print
+
+
+def do(task: Task) -> tuple[Task, str, float]:
+  """Does it; returns it, what was lost and the MiB that a process took at most."""
+  gc.set_threshold(200_000, 50, 50)  # Libraries are millions of objects, which no child need look at.
+  gc.freeze()
+  random = np.random.default_rng(task.seed)
+  run = Run(task.root, random, task.shared, task.usual, task.duration)
+  problem = suffer([list(FAULTS)[i] for i in task.faults], run)
+  for process in run.processes if task.shows else ():
+    print(f'--- {process.pid} ended with {process.status}', *process.said(), sep='\n', flush=True)
+  return task, problem, run.peak
 
 
 def main() -> int:
   """Runs the campaign and prints its table; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--share', type=float, default=1.0, help='of the counts of a whole campaign')
-  parser.add_argument('--faults', default=','.join(fault.__name__ for fault in COUNTS), help='with commas')
+  parser.add_argument('--faults', default='', help='with commas; all if it is not given')
+  parser.add_argument('--pairs', type=int, default=0, help='how many pairs of faults, instead of each alone')
   parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--index', type=int, help='of the one pair, or the one time of each fault, to be tried')
+  parser.add_argument('--jobs', type=int, default=2, help='how many runs at once')
   arguments = parser.parse_args()
-  chosen = [fault for fault in COUNTS if fault.__name__ in arguments.faults.split(',')]
-  lost = 0
-  with tempfile.TemporaryDirectory(prefix='faults') as top:
-    root, cache = Path(top), Path(top) / 'cache'
-    make_images(root / 'images')
-    folder_keys = {'data.source': f'folder:{root / "images"}'}
-    undisturbed = {}
-    for name, keys in (('digits', {}), ('folder', folder_keys)):
-      start = time.perf_counter()
-      Run(root / name, np.random.default_rng(0), cache, 0, keys).finish()
-      duration = time.perf_counter() - start
-      undisturbed[name] = last_state(root / name)
-    print('| fault | times | bit-equal afterwards |\n|---|---|---|')
-    for fault in chosen:
-      count, failures = max(1, round(COUNTS[fault] * arguments.share)), []
-      for i in range(count):
-        of_folder = fault is vanished_data
-        own = root / 'cache-of-it'
-        shutil.copytree(cache, own)
-        random = np.random.default_rng([arguments.seed, i])
-        run = Run(root / 'run', random, own, duration, folder_keys if of_folder else {})
-        problem = suffer(fault, run, undisturbed['folder' if of_folder else 'digits'])
-        failures += [problem] if problem else []
-        for path in (run.folder, own):
-          shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-      times = count * FAULTS_IN_ONE.get(fault, 1)
-      print(
-        f'| {fault.__name__.replace("_", " ")} | {times} | {count - len(failures)} of {count} |', flush=True
-      )
-      for problem in failures:
-        print(f'LOST: {fault.__name__}: {problem}', file=sys.stderr, flush=True)
-      lost += len(failures)
+  names = arguments.faults.split(',') if arguments.faults else [fault.__name__ for fault in FAULTS]
+  chosen = [f for f in FAULTS if f.__name__ in names and (os.getuid() == 0 or f not in NEED_ROOT)]
+  places = {fault: i for i, fault in enumerate(FAULTS)}
+  times = {fault: max(1, round(count * arguments.share)) for fault, (count, _) in FAULTS.items()}
+  plan: list[tuple[tuple[int, ...], tuple[int, ...], int]] = []  # faults, seed and index
+  for i in range(arguments.pairs):
+    seed = (arguments.seed, i)
+    pair = draw_pair(np.random.default_rng(seed), chosen)
+    plan.append((tuple(places[fault] for fault in pair), seed, i))
+  for fault in [] if arguments.pairs else chosen:
+    plan += [((places[fault],), (arguments.seed, i), i) for i in range(times[fault])]
+  one = arguments.index
+  with tempfile.TemporaryDirectory(prefix='faults') as top, forks.SERVER.Pool(arguments.jobs) as pool:
+    shared, usual = Path(top) / 'shared', dict(os.environ)
+    duration, usual_peak = pool.apply(prepare, (shared, usual))
+    undisturbed = {name: last_state(shared / f'{name} run') for name in ('digits', 'images')}
+    tasks = [
+      Task(faults, seed, Path(top, f'{n}'), shared, usual, duration, one is not None)
+      for n, (faults, seed, i) in enumerate(plan)
+      if one in (None, i)
+    ]
+    print(f'a start takes {duration:.1f} s and {usual_peak:.0f} MiB')
+    print('| fault | times | bit-equal afterwards | at most MiB |\n|---|---|---|---|', flush=True)
+    lost = 0
+    for _, together in itertools.groupby(
+      pool.imap(do, tasks), lambda done: arguments.pairs or done[0].faults
+    ):
+      lines: dict[str, list[tuple[bool, float]]] = {}
+      for task, problem, peak in together:
+        names = [list(FAULTS)[i].__name__ for i in task.faults]
+        state = undisturbed['images' if vanished_data.__name__ in names else 'digits']
+        problem = judge(problem, task.root / 'run', state)
+        shutil.rmtree(task.root)
+        for name in names:
+          lines.setdefault(name, []).append((not problem, peak))
+        if problem:
+          lost += 1
+          print(
+            f'LOST: {" and ".join(names)} --seed={task.seed[0]} --index={task.seed[1]}: {problem}',
+            file=sys.stderr,
+            flush=True,
+          )
+      for name, ends in lines.items():
+        good, peaks = zip(*ends, strict=True)
+        print(
+          f'| {name.replace("_", " ")} | {len(ends)} | {sum(good)} of {len(ends)} | {max(peaks):.0f} |',
+          flush=True,
+        )
+    pool.close()
+    pool.join()
   return int(lost > 0)
 
 

@@ -117,9 +117,9 @@ def pytorch(random: Random, folder: Path) -> Act:
     names = list(tensors)
     if random.random() < 0.1:
       tensors.pop(pick(random, names))
-    crafted = random.random() < 0.1
+    crafted = random.random() < 0.2
     content = inputs.crafted_pickle(random) if crafted else inputs.torch_zip(random, tensors)
-    if crafted and random.random() < 0.5:
+    if crafted and random.random() < 0.8:
       stream = io.BytesIO()
       with inputs.zipfile.ZipFile(stream, 'w') as archive:
         archive.writestr('x/data.pkl', content)

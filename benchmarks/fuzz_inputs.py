@@ -236,11 +236,55 @@ def torch_pickle(entries: list[Any]) -> bytes:
 
 def crafted_pickle(random: Random) -> bytes:
   """Returns a pickle that is made to take all memory or time, or to crash Python's own unpickler."""
-  nested = b'(' + b't' * 1  # an empty tuple
+  # A tuple of the same tuple twice, and so on: who hashes or shows it goes through 2**60 of them.
+  deep = b')' + b''.join(b'q%ch%c\x86' % (i, i) for i in range(100, 160))
+  huge = b'\x8b' + struct.pack('<i', 400_000) + b'\x7f' * 400_000  # a number of a million digits
+  name, number, one = b'X\x01\0\0\0a', b'K\x01', b'K\x01\x85'
+  rebuild = b'ctorch._utils\n_rebuild_tensor_v2\n'
+  ordered, plain = b'ccollections\nOrderedDict\n', b'cbuiltins\ndict\n'
+
+  def storage(kind: bytes = b'ctorch\nFloatStorage\n', key: bytes = b'X\x01\0\0\x000') -> bytes:
+    return b'(X\x07\0\0\0storage' + kind + key + b'X\x03\0\0\0cpuK\x00tQ'
+
+  def tensor(of: bytes, offset: bytes = b'K\x00', shape: bytes = one, strides: bytes = one) -> bytes:
+    arguments = b'(' + of + offset + shape + strides + b'\x89' + ordered + b')Rt'
+    return b'}' + name + rebuild + arguments + b'Rs.'
+
+  def again(what: bytes, function: bytes, arguments: bytes) -> bytes:
+    """Calls a function 2,000 times with what is large."""
+    return what + b'q\x000' + function + b'q\x010' + (b'h\x01' + arguments + b'R0') * 2000 + b'}.'
+
+  pairs = b'](' + b''.join(b'J' + struct.pack('<i', i) + b'N\x86' for i in range(50_000)) + b'e'
   return b'\x80\x02' + pick(random, [
+    b'}' + deep + b'Ns.',  # a key
+    b'}(' + deep + b'Nu.',
+    ordered + b')R' + deep + b'Ns.',
+    ordered + b'](' + deep + b'N\x86e\x85R.',  # one of pairs
+    plain + b'](' + deep + b'N\x86e\x85R.',
+    deep + name + b'\x93.',  # a name
+    b'X\x05\0\0\0torch' + deep + b'\x93.',
+    deep + b'Q.',  # what is referred to, and its parts
+    b'(' + deep + deep + deep + b'tQ.',
+    tensor(storage(kind=deep)),
+    tensor(storage(key=deep)),
+    tensor(storage(key=huge)),
+    tensor(deep),
+    tensor(storage(), offset=deep),
+    tensor(storage(), offset=huge),
+    tensor(storage(), shape=deep),
+    tensor(storage(), shape=huge + b'\x85'),
+    tensor(storage(), strides=huge + b'\x85'),
+    b'}' + name + deep + b's.',  # a value
+    b'}' + name + huge + b's.',
+    b'}' + huge + number + b's.',
+    deep + b'.',
+    again(pairs, ordered, b'h\x00\x85'),
+    again(pairs, plain, b'h\x00\x85'),
+    again(b'(' + number * 50_000 + b't', rebuild, b'(' + storage() + b'K\x00h\x00h\x00\x89t'),
+    b']q\x00(' + b'h\x00' * 900_000 + b'e.',  # a list that holds itself
+    b'(' + b''.join(b']r' + struct.pack('<I', i) for i in range(300_000)) + b't.',  # many numbered values
+    b')' + b'\x85' * 900_000 + b'.',  # a tuple in a tuple in ...
     b'N' + b'r' + b'\xff\xff\xff\x3f' + b'.',  # a value with a huge number
-    nested + b'2\x86' * 60 + b'}q\x00h\x000.',  # tuples of tuples, to be looked up
-    b'}(' + nested + b'2\x86' * 60 + b'Nu.',  # the same as a key
     b']' * 100_000 + b'.',
     b'}q\x00' + b''.join(b'}(X\x01\0\0\0ah%cX\x01\0\0\0bh%cuq%c' % (i, i, i + 1) for i in range(60)) + b'.',
     b'}q\x00X\x01\0\0\0ah\x00s.',  # a dictionary in itself

@@ -1,19 +1,18 @@
 """A short form of the campaign of `benchmarks/faults.py`, and checks of its own judgement."""
 
+import os
+
 import numpy as np
 import pytest
 from conftest import environment
 
 from benchmarks import faults
 
-SHORT = ('killed_in_a_save', 'damaged')
+SHORT = ('damaged', 'killed_in_a_save')
 
 
 @pytest.mark.slow(45)
 def test_a_short_campaign_loses_nothing(monkeypatch, capsys):
-  monkeypatch.setattr(faults, 'STEPS', 40)
-  for key, value in {'train.num_steps': 40, 'log.tensorboard': False, 'log.report': False}.items():
-    monkeypatch.setitem(faults.KEYS, key, value)
   monkeypatch.setattr('sys.argv', ['faults', '--share=0.01', f'--faults={",".join(SHORT)}'])
   for name in ('JAX_NUMPY_DTYPE_PROMOTION', 'XLA_FLAGS'):  # as users have them, but for the time to compile
     monkeypatch.setenv(name, environment()[name])
@@ -22,18 +21,77 @@ def test_a_short_campaign_loses_nothing(monkeypatch, capsys):
   assert printed.out.count('| 1 of 1 |') == len(SHORT)
 
 
+def test_pairs_follow_from_the_seed_and_do_not_contradict_each_other():
+  def draw():
+    return [faults.draw_pair(np.random.default_rng([0, i]), list(faults.FAULTS)) for i in range(300)]
+
+  assert draw() == draw()
+  for first, second in draw():
+    things = faults.FAULTS[first][1], faults.FAULTS[second][1]
+    assert first is not second and '*' not in things[0] | things[1] and not things[0] & things[1]
+  together = {fault for fault, (_, things) in faults.FAULTS.items() if '*' not in things}
+  assert {fault for pair in draw() for fault in pair} == together
+
+
+class Ended:
+  """A process that has ended as it is told to."""
+
+  def __init__(self, status=0, out='', err='', peak=100.0, ends=True):
+    self.status, self.peak, self.wait = status, peak, lambda seconds: ends
+    self.said, self.send_signal = lambda: (out, err), lambda number: None
+
+
+@pytest.fixture
+def run(tmp_path):
+  return faults.Run(tmp_path / 'it', np.random.default_rng(0), tmp_path, dict(os.environ))
+
+
+@pytest.mark.parametrize(
+  ('ended', 'lost'),
+  [
+    (Ended(), ''),
+    (Ended(err='Traceback (most recent call last):'), 'a traceback'),
+    (Ended(1), 'status 1'),
+    (Ended(-11), 'status -11'),
+    (Ended(2, err='error: no room'), ''),
+    (Ended(2, err='no room'), 'not a line'),
+    (Ended(2, err='error: no room\nerror: no room'), 'not a line'),
+    (Ended(-9, ends=False), 'no end after'),
+    (Ended(peak=1100.0), '1100 MiB'),
+  ],
+)
+def test_ends_that_are_a_loss(run, ended, lost):
+  if lost:
+    with pytest.raises(faults.LostError, match=lost):
+      run.end(ended)
+  else:
+    run.end(ended)
+
+
+def test_what_was_said_to_be_saved_must_be_there(run):
+  run.out = 'step 2/40  loss_d 1.0  saved 5, 9.9 GiB free\n'
+  with pytest.raises(faults.LostError, match='step 5 was said to be saved'):
+    run.check_what_was_said()
+  (run.folder / 'checkpoints/5').mkdir(parents=True)
+  with pytest.raises(faults.LostError, match=r'rows of steps \[2, 4\]'):
+    run.check_what_was_said()
+  (run.folder / 'metrics.jsonl').write_text('{"step": 2, "x": 1}\n{"step": 4, "x": 1}\n')
+  with pytest.raises(faults.LostError, match=r'pictures of steps \[0\]'):
+    run.check_what_was_said()
+  (run.folder / 'samples').mkdir()
+  (run.folder / 'samples/step_00000000.png').touch()
+  run.check_what_was_said()
+  (run.folder / 'damaged').mkdir()
+  with pytest.raises(faults.LostError, match='a sound checkpoint was moved'):
+    run.check_what_was_said()
+
+
 def test_what_is_lost_is_noticed(tmp_path, monkeypatch):
-  """Lets runs end as they should not, without training any."""
-  run = faults.Run(tmp_path, np.random.default_rng(0), tmp_path, 1.0)
-  monkeypatch.setattr(faults.Run, 'finish', lambda self: '')
+  """Compares states of runs that were never trained."""
   monkeypatch.setattr(faults, 'last_state', lambda folder: {'w': np.float32([1.0, -0.0])})
-  assert faults.suffer(lambda run: None, run, {'w': np.float32([1.0, -0.0])}) == ''
-  assert faults.suffer(lambda run: None, run, {'w': np.float32([1.0, 0.0])}) == 'the last states differ'
-
-  def refuse(run):
-    raise faults.LostError('status 1')
-
-  assert faults.suffer(refuse, run, {}) == 'LostError: status 1'
+  assert faults.judge('', tmp_path, {'w': np.float32([1.0, -0.0])}) == ''
+  assert faults.judge('', tmp_path, {'w': np.float32([1.0, 0.0])}) == 'the last states differ'
+  assert faults.judge('LostError: status 1', tmp_path, {}) == 'LostError: status 1'
 
 
 def test_damage_damages(tmp_path):

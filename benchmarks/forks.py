@@ -1,0 +1,127 @@
+"""Processes of main.py that are forked from one with the libraries imported, which saves most of a start."""
+
+import ctypes
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).parents[1]
+# Its processes have imported all that a run needs, and have one thread, so that they can be forked.
+SERVER = multiprocessing.get_context('forkserver')
+SERVER.set_forkserver_preload(
+  ['jax', 'matplotlib.figure', 'dcgan_jax.training', 'dcgan_jax.sampling', 'dcgan_jax.evaluation.evaluate']
+)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, signal.SIGPIPE)
+PR_SET_PDEATHSIG = 1  # of prctl(2)
+
+
+class Child:
+  """A process of main.py; it is forked from this one, which must have one thread, and ends with it.
+
+  Attributes:
+    pid: its number.
+    status: as in `subprocess.Popen.returncode`; None while it runs.
+    peak: MiB of memory that it took at most, once it has ended.
+  """
+
+  def __init__(
+    self,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    outputs: tuple[int | None, int | None],
+    first: Sequence[Callable[[], object]] = (),
+  ):
+    """Starts it.
+
+    Args:
+      arguments: of the command line.
+      environment: its variables, of which those that JAX reads when it is imported are this process's own,
+        except for JAX_NUMPY_DTYPE_PROMOTION and JAX_ENABLE_X64.
+      outputs: descriptors of its standard output and standard error; None for closed.
+      first: what it calls before anything else.
+    """
+    self.status: int | None = None
+    self.peak = 0.0
+    self.pid = os.fork()
+    if not self.pid:
+      _become(arguments, environment, outputs, first)
+
+  def poll(self) -> int | None:
+    """Returns the status, None while it runs."""
+    if self.status is None:
+      pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+      if pid:
+        self.status, self.peak = os.waitstatus_to_exitcode(status), usage.ru_maxrss / 1024
+    return self.status
+
+  def wait(self, seconds: float) -> bool:
+    """Waits for its end; returns False if it has not come after so many seconds."""
+    end = time.monotonic() + seconds
+    while self.poll() is None:
+      if time.monotonic() > end:
+        return False
+      time.sleep(0.001)
+    return True
+
+  def send_signal(self, number: int) -> None:
+    """Sends a signal, unless it has ended."""
+    if self.poll() is None:
+      os.kill(self.pid, number)
+
+
+def _become(
+  arguments: Sequence[str],
+  environment: Mapping[str, str],
+  outputs: tuple[int | None, int | None],
+  first: Sequence[Callable[[], object]],
+) -> NoReturn:
+  """Turns this process, a new fork, into one that has been started as `python main.py ARGUMENTS`."""
+  status = 1
+  try:
+    import jax
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    for number in SIGNALS:
+      signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, output in zip((1, 2), outputs, strict=True):
+      os.close(number) if output is None else os.dup2(output, number)
+    # As Python makes them at its start: None for what is closed.
+    sys.stdout = sys.__stdout__ = _stream(1, 'strict', line_buffering=outputs[0] is not None and os.isatty(1))
+    sys.stderr = sys.__stderr__ = _stream(2, 'backslashreplace', line_buffering=True)
+    os.chdir(ROOT)
+    os.environ.clear()
+    os.environ.update(environment, GLIBC_TUNABLES='')  # With them set, main.py does not start itself again.
+    jax.config.update('jax_numpy_dtype_promotion', environment.get('JAX_NUMPY_DTYPE_PROMOTION', 'standard'))
+    jax.config.update('jax_enable_x64', environment.get('JAX_ENABLE_X64') == '1')
+    for act in first:
+      act()
+    sys.argv = ['main.py', *arguments]
+    runpy.run_path('main.py', run_name='__main__')
+    status = 0
+  except SystemExit as end:
+    status = end.code if isinstance(end.code, int) else int(end.code is not None)
+  except BaseException:
+    traceback.print_exc()
+  ctypes.pythonapi.Py_Exit(status)  # as the interpreter ends: it waits for threads and flushes the streams
+  os._exit(status)
+
+
+def _stream(number: int, errors: str, line_buffering: bool):  # type: ignore[no-untyped-def]
+  """Returns a standard stream, None if it is closed."""
+  try:
+    os.fstat(number)
+  except OSError:
+    return None
+  return open(
+    number, 'w', encoding='utf-8', errors=errors, buffering=1 if line_buffering else -1, closefd=False
+  )
