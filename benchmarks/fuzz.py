@@ -105,6 +105,8 @@ def run_target(name: str, indices: range, seed: int, show: bool) -> dict[str, An
       contextlib.redirect_stdout(io.StringIO()),
     ):
       act = target(random, Path(folder).absolute())
+      if random.random() < 0.02:
+        _put_pipe(random, Path(folder))
       faulthandler.dump_traceback_later(seconds * 6, exit=True)
       start = time.monotonic()
       outcome, why = attempt(act, seconds)
@@ -128,6 +130,15 @@ def run_target(name: str, indices: range, seed: int, show: bool) -> dict[str, An
     report['failed'] += 1
     report['failures'].append([-1, f'took {report["memory"]:.0f} MiB'])
   return report
+
+
+def _put_pipe(random: Random, folder: Path) -> None:
+  """Puts a pipe to which nobody writes in the place of one of the files."""
+  found = sorted(path for path in folder.rglob('*') if path.is_file() and path.stat().st_size)
+  if found:
+    path = found[random.integers(len(found))]
+    path.unlink()
+    os.mkfifo(path)
 
 
 def start_target(name: str, count: int, seed: int) -> dict[str, Any]:

@@ -84,7 +84,9 @@ def images(random: Random, folder: Path) -> Act:
 
   for i in range(random.integers(1, 4)):
     encoded = inputs.image(random)
-    encoded = pick(random, [encoded, spoil(random, encoded), spoil(random, encoded), random.bytes(40), b''])
+    encoded = pick(
+      random, [encoded, *(spoil(random, encoded) for _ in range(2)), random.bytes(40), b'', inputs.EPS]
+    )
     name = pick(random, ['x', 'x', 'é', 'a\nb', '\udcff', '.hidden', '\x1b[31m', 'a' * 200])
     write(folder / f'{name}{i}{pick(random, [".png", ".JPG", ".gif", ".webp", ".bmp", ".txt"])}', encoded)
   odd = random.integers(20)

@@ -63,6 +63,8 @@ PLAUSIBLE = [
     'last',
   ),
 ]
+# A picture that is a program without an end.
+EPS = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{ } loop\n%%EOF\n'
 NUMBERS = [0, 1, 2, 3, 7, 8, 64, 255, 256, -1, 2**15, 2**31 - 1, 2**31, 2**32, 2**63, -(2**63), 10**30]
 KEYS = [line.partition('=')[0].removeprefix('--config.') for line in settings.help_lines()]
 

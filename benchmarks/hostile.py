@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +51,6 @@ WRITTEN = (
 )  # fmt: skip
 NOTES = ('.lock', '.owner.json')
 FOLDERS = ('samples', 'checkpoints', 'statistics', 'damaged', 'left', 'tensorboard', 'checkpoints/20')
-EPS = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{ } loop\n%%EOF\n'
 ROW = {'step': 2, 'loss_d': 1.0, 'loss_g': 1.0, 'd_real': 0.5, 'd_fake': 0.5, 'images_per_second': 9.0}
 
 
@@ -121,7 +120,7 @@ def places() -> dict[str, list[tuple[str, Place]]]:
       ('a line of 100 MB', put('metrics.jsonl', b'[' * 10**8)),
     ],
     'pictures': [
-      ('EPS', put('samples/step_00000010.png', EPS)),
+      ('EPS', put('samples/step_00000010.png', fuzz_inputs.EPS)),
       ('8 bombs', put('samples/step_*.png', *[bomb] * 8)),
       ('8 large bombs', put('samples/step_*.png', *[wide] * 8)),
       ('an animation', put('samples/step_00000010.png', b'GIF89a' + bytes(40))),
@@ -205,17 +204,17 @@ def do(task: Task) -> tuple[Task, str, float]:
   return task, problem, run.peak
 
 
-def prepare(shared: Path, usual: dict[str, str]) -> dict[str, float]:
-  """Trains the run and runs each mode there; returns how long each takes."""
+def prepare(shared: Path, usual: dict[str, str], modes: Sequence[str]) -> dict[str, float]:
+  """Trains the run and runs some modes there; returns how long each takes."""
   faults.prepare(shared, usual)
   seconds = {}
-  for mode, arguments in MODES.items():
+  for mode in modes:
     run = faults.Run(shared / f'of {mode}', np.random.default_rng(0), shared, usual, 300)
     run.begin_at_half()
     (run.root / 'out').mkdir()
     (run.root / 'images').symlink_to(shared / 'images')
     start = time.monotonic()
-    command = [f'--mode={mode}', *arguments] if mode != 'train' else []
+    command = [f'--mode={mode}', *MODES[mode]] if mode != 'train' else []
     run.finish(*(argument.format(out=run.root / 'out') for argument in command))
     seconds[mode] = time.monotonic() - start
     shutil.rmtree(shared / 'cache')
@@ -227,12 +226,14 @@ def main() -> int:
   """Runs the campaign and prints its table; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--share', type=float, default=1.0, help='of all')
-  parser.add_argument('--kinds', default='', help='with commas; all if it is not given')
+  parser.add_argument('--kinds', default=','.join([*places(), 'flags']), help='with commas')
   parser.add_argument('--modes', default=','.join(MODES), help='with commas')
   parser.add_argument('--seed', type=int, default=0, help='of the share')
   parser.add_argument('--index', type=int, help='of one to be tried again')
   parser.add_argument('--jobs', type=int, default=2, help='how many processes at once')
   given = parser.parse_args()
+  kinds, modes = given.kinds.split(','), given.modes.split(',')
+  random = np.random.default_rng(given.seed)
   plan = [
     (kind, words, i, mode)
     for kind, all_of_it in places().items()
@@ -240,17 +241,19 @@ def main() -> int:
     for mode in MODES
   ]
   plan += [('flags', ' '.join(flags), i, 'train') for i, flags in enumerate(FLAGS)]
-  random, kinds = np.random.default_rng(given.seed), given.kinds.split(',')
+  # The number of a task stays the same whatever else is chosen.
+  chosen = [
+    (n, one)
+    for n, one in enumerate(plan)
+    if random.random() < given.share and one[0] in kinds and one[3] in modes and given.index in (None, n)
+  ]
   failed = 0
   with tempfile.TemporaryDirectory(prefix='hostile') as top, forks.SERVER.Pool(given.jobs) as pool:
     shared, usual = Path(top) / 'shared', dict(os.environ)
-    seconds = pool.apply(prepare, (shared, usual))
-    lots = random.random(len(plan))
+    seconds = pool.apply(prepare, (shared, usual, modes))
     tasks = [
       Task(*one, Path(top, f'{n}'), shared, usual, seconds[one[3]], n, given.index is not None)
-      for n, one in enumerate(plan)
-      if (given.index in (None, n) and lots[n] < given.share and (not given.kinds or one[0] in kinds))
-      and (one[0] == 'flags' or one[3] in given.modes.split(','))
+      for n, one in chosen
     ]
     print('| hostile | times | good | at most MiB |\n|---|---|---|---|', flush=True)
     for kind, together in itertools.groupby(pool.imap(do, tasks), lambda done: done[0].kind):
