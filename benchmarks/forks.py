@@ -1,5 +1,6 @@
 """Processes of main.py that are forked from one with the libraries imported, which saves most of a start."""
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -111,9 +112,10 @@ def _become(
   except SystemExit as end:
     status = end.code if isinstance(end.code, int) else int(end.code is not None)
   except BaseException:
-    traceback.print_exc()
-  ctypes.pythonapi.Py_Exit(status)  # as the interpreter ends: it waits for threads and flushes the streams
-  os._exit(status)
+    with contextlib.suppress(Exception):  # Standard error may be full, or closed.
+      traceback.print_exc()
+  finally:
+    ctypes.pythonapi.Py_Exit(status)  # as the interpreter ends: it waits for threads and flushes the streams
 
 
 def _stream(number: int, errors: str, line_buffering: bool):  # type: ignore[no-untyped-def]
