@@ -29,6 +29,7 @@ class Child:
   Attributes:
     pid: its number.
     status: as in `subprocess.Popen.returncode`; None while it runs.
+    age: seconds that it has had so far; where others want the cores too, its share of the time.
     peak: MiB of memory that it took at most, once it has ended.
   """
 
@@ -49,13 +50,16 @@ class Child:
       first: what it calls before anything else.
     """
     self.status: int | None = None
-    self.peak = 0.0
+    self.age = self.peak = 0.0
+    self._polled = time.monotonic()
     self.pid = os.fork()
     if not self.pid:
       _become(arguments, environment, outputs, first)
 
   def poll(self) -> int | None:
     """Returns the status, None while it runs."""
+    now = time.monotonic()
+    self.age, self._polled = self.age + (now - self._polled) * _share(), now
     if self.status is None:
       pid, status, usage = os.wait4(self.pid, os.WNOHANG)
       if pid:
@@ -63,10 +67,10 @@ class Child:
     return self.status
 
   def wait(self, seconds: float) -> bool:
-    """Waits for its end; returns False if it has not come after so many seconds."""
-    end = time.monotonic() + seconds
+    """Waits for its end; returns False if it has not come when it is older by so many seconds."""
+    end = self.age + seconds
     while self.poll() is None:
-      if time.monotonic() > end:
+      if self.age > end:
         return False
       time.sleep(0.001)
     return True
@@ -75,6 +79,14 @@ class Child:
     """Sends a signal, unless it has ended."""
     if self.poll() is None:
       os.kill(self.pid, number)
+
+
+def _share() -> float:
+  """Returns which share of a core a process has now, of all that want to run."""
+  with contextlib.suppress(OSError):
+    running = int(Path('/proc/loadavg').read_text().split()[3].partition('/')[0])
+    return min(1.0, (os.cpu_count() or 1) / max(1, running))
+  return 1.0
 
 
 def _become(
@@ -89,16 +101,17 @@ def _become(
     import jax
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    for number in SIGNALS:
-      signal.signal(number, signal.SIG_DFL)
+    for each in SIGNALS:
+      signal.signal(each, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, output in zip((1, 2), outputs, strict=True):
       os.close(number) if output is None else os.dup2(output, number)
-    # As Python makes them at its start: None for what is closed.
-    sys.stdout = sys.__stdout__ = _stream(1, 'strict', line_buffering=outputs[0] is not None and os.isatty(1))
-    sys.stderr = sys.__stderr__ = _stream(2, 'backslashreplace', line_buffering=True)
+    # As Python makes them at its start: None for what is closed. mypy takes two of the names for constants.
+    is_terminal = outputs[0] is not None and os.isatty(1)
+    sys.stdout = sys.__stdout__ = _stream(1, 'strict', is_terminal)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _stream(2, 'backslashreplace', True)  # type: ignore[misc]
     os.chdir(ROOT)
     os.environ.clear()
     os.environ.update(environment, GLIBC_TUNABLES='')  # With them set, main.py does not start itself again.
@@ -116,6 +129,7 @@ def _become(
       traceback.print_exc()
   finally:
     ctypes.pythonapi.Py_Exit(status)  # as the interpreter ends: it waits for threads and flushes the streams
+    os._exit(status)
 
 
 def _stream(number: int, errors: str, line_buffering: bool):  # type: ignore[no-untyped-def]

@@ -15,7 +15,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,10 +212,9 @@ def prepare(shared: Path, usual: dict[str, str], modes: Sequence[str]) -> dict[s
     run.begin_at_half()
     (run.root / 'out').mkdir()
     (run.root / 'images').symlink_to(shared / 'images')
-    start = time.monotonic()
     command = [f'--mode={mode}', *MODES[mode]] if mode != 'train' else []
     run.finish(*(argument.format(out=run.root / 'out') for argument in command))
-    seconds[mode] = time.monotonic() - start
+    seconds[mode] = run.processes[-1].age
     shutil.rmtree(shared / 'cache')
     run.cache.rename(shared / 'cache')
   return seconds
