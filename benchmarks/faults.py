@@ -937,24 +937,29 @@ def main() -> int:
   arguments = parser.parse_args()
   names = arguments.faults.split(',') if arguments.faults else [fault.__name__ for fault in FAULTS]
   chosen = [f for f in FAULTS if f.__name__ in names and (os.getuid() == 0 or f not in NEED_ROOT)]
-  places = {fault: i for i, fault in enumerate(FAULTS)}
-  times = {fault: max(1, round(count * arguments.share)) for fault, (count, _) in FAULTS.items()}
-  plan: list[tuple[tuple[int, ...], tuple[int, ...], int]] = []  # faults, seed and index
-  for i in range(arguments.pairs):
-    seed = (arguments.seed, i)
-    pair = draw_pair(np.random.default_rng(seed), chosen)
-    plan.append((tuple(places[fault] for fault in pair), seed, i))
+  places, one = {fault: i for i, fault in enumerate(FAULTS)}, arguments.index
+  plan: list[tuple[list[Fault], int]] = []  # the faults of each run, and its number among its like
+  if arguments.pairs:
+    numbers = range(arguments.pairs) if one is None else [one]
+    plan = [(draw_pair(np.random.default_rng([arguments.seed, i]), chosen), i) for i in numbers]
   for fault in [] if arguments.pairs else chosen:
-    plan += [((places[fault],), (arguments.seed, i), i) for i in range(times[fault])]
-  one = arguments.index
+    times = range(max(1, round(FAULTS[fault][0] * arguments.share)))
+    plan += [([fault], i) for i in (times if one is None else [one])]
   with tempfile.TemporaryDirectory(prefix='faults') as top, forks.SERVER.Pool(arguments.jobs) as pool:
     shared, usual = Path(top) / 'shared', dict(os.environ)
     duration, usual_peak = pool.apply(prepare, (shared, usual))
     undisturbed = {name: last_state(shared / f'{name} run') for name in ('digits', 'images')}
     tasks = [
-      Task(faults, seed, Path(top, f'{n}'), shared, usual, duration, one is not None)
-      for n, (faults, seed, i) in enumerate(plan)
-      if one in (None, i)
+      Task(
+        tuple(places[fault] for fault in faults),
+        (arguments.seed, i),
+        Path(top, str(n)),
+        shared,
+        usual,
+        duration,
+        one is not None,
+      )
+      for n, (faults, i) in enumerate(plan)
     ]
     print(f'a start takes {duration:.1f} s and {usual_peak:.0f} MiB')
     print('| fault | times | bit-equal afterwards | at most MiB |\n|---|---|---|---|', flush=True)
@@ -972,8 +977,9 @@ def main() -> int:
           lines.setdefault(name, []).append((not problem, peak))
         if problem:
           lost += 1
+          how = f'--pairs={arguments.pairs}' if arguments.pairs else f'--faults={names[0]}'
           print(
-            f'LOST: {" and ".join(names)} --seed={task.seed[0]} --index={task.seed[1]}: {problem}',
+            f'LOST: {how} --seed={task.seed[0]} --index={task.seed[1]}, {" and ".join(names)}: {problem}',
             file=sys.stderr,
             flush=True,
           )
