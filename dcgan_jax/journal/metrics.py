@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -125,7 +126,8 @@ class Appender:
     try:
       if self._file is None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open('ab', buffering=0)
+        # A workdir may be a stranger's, and a link in it lead to a file of the user.
+        self._file = open(self._path, 'ab', buffering=0, opener=_without_links)  # noqa: SIM115
       self._file.truncate(self._size)  # A write that failed may have left a part.
       done = 0
       with memoryview(self._waiting) as waiting:
@@ -148,6 +150,11 @@ class Appender:
     self.flush()
     if self._file is not None:
       self._file.close()
+
+
+def _without_links(path: str, flags: int) -> int:
+  """Opens a file that is no link, where the platform can tell."""
+  return os.open(path, flags | getattr(os, 'O_NOFOLLOW', 0), 0o666)
 
 
 class _EventFiles:

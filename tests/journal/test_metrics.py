@@ -133,6 +133,16 @@ def test_events_that_wait_for_a_disk_are_bounded_and_whole(tmp_path, monkeypatch
   assert 5 < sum(b'samples' in record for record in records) < 30
 
 
+def test_metrics_are_not_written_through_a_link(tmp_path):
+  (tmp_path / 'diary').write_text('dear diary')
+  (tmp_path / 'metrics.jsonl').symlink_to(tmp_path / 'diary')
+  writer = metrics.MetricsWriter(tmp_path, 0, tensorboard=False)
+  writer.write(1, {'loss_d': 0.5})
+  assert 'symbolic links' in writer.problems['metrics.jsonl']
+  writer.close()
+  assert (tmp_path / 'diary').read_text() == 'dear diary'
+
+
 def test_an_events_folder_that_cannot_be_made_is_said_once(tmp_path, capsys):
   (tmp_path / 'tensorboard').touch()
   plan = digits_plan(**{'train.num_steps': 3})
