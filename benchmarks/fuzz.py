@@ -134,7 +134,7 @@ def run_target(name: str, indices: range, seed: int, show: bool) -> dict[str, An
 
 def _put_pipe(random: Random, folder: Path) -> None:
   """Puts a pipe to which nobody writes in the place of one of the files."""
-  found = sorted(path for path in folder.rglob('*') if path.is_file() and path.stat().st_size)
+  found = sorted(path for path in folder.iterdir() if path.is_file() and path.stat().st_size)
   if found:
     path = found[random.integers(len(found))]
     path.unlink()
