@@ -4,11 +4,16 @@ python main.py --config=configs/digits.py
 python main.py --mode=sample --workdir=runs/digits --num=64 --out=digits.png
 """
 
+# Ctrl-C is heard before the slow imports.
+
 import errno
 import os
 import sys
-import threading
-from typing import NoReturn
+
+from dcgan_jax.command_line import exits
+
+if __name__ == '__main__':
+  exits.hear_interrupts()
 
 from dcgan_jax.command_line import output, parsing
 from dcgan_jax.errors import InputError
@@ -17,9 +22,6 @@ SMALLER = (
   'choose a smaller train.batch_size, data.image_size or --num, or a larger train.accumulate; '
   '--mode=summary says what a step takes'
 )
-BROKEN_PIPE = 141  # the status of a process that SIGPIPE ends
-BUG = 1  # of a traceback
-LONGEST_END = 5.0  # seconds that threads and what they hold may take to end after a traceback
 
 
 def main() -> int:
@@ -42,8 +44,16 @@ def main() -> int:
       raise
     print(f'error: out of memory: {parsing.one_line(error)[:300]}; {SMALLER}', file=sys.stderr)
     return 2
+  except ValueError as error:
+    if 'jax' in sys.modules or 'jax._src' not in sys.modules:
+      raise
+    # JAX reads its variables while it is imported, and that has failed.
+    print(
+      f'error: JAX_...: {parsing.one_line(error)}; correct that variable, or leave it out', file=sys.stderr
+    )
+    return 2
   except BrokenPipeError:  # as in `python main.py ... | head -1`
-    return BROKEN_PIPE
+    return exits.BROKEN_PIPE
   except OSError as error:
     if error.errno != errno.ENOSPC:
       raise
@@ -56,30 +66,6 @@ def main() -> int:
   except SystemExit as end:  # after a signal
     return int(end.code or 0)
   return 0
-
-
-def _leave(status: int) -> NoReturn:
-  """Ends the process, also if threads of Orbax wait, maybe for an hour, for a save that has failed.
-
-  After a bug no other thread holds it up for long, either.
-  """
-  try:
-    sys.stdout.flush()
-  except OSError as error:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python still has to write
-    if isinstance(error, BrokenPipeError):
-      status = BROKEN_PIPE
-    elif status == 0:
-      print(f'error: standard output: cannot be written: {error.strerror}', file=sys.stderr)
-      status = 2
-  if any(type(thread).__module__.startswith('orbax') for thread in threading.enumerate()):
-    output.drain()
-    os._exit(status)
-  if status == BUG:
-    last = threading.Timer(LONGEST_END, os._exit, [status])
-    last.daemon = True
-    last.start()
-  sys.exit(status)
 
 
 def _ask_for_huge_pages() -> None:
@@ -100,9 +86,10 @@ if __name__ == '__main__':
   sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]  # Names of files may be any bytes.
   output.protect('stderr')
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ['MPLBACKEND'] = 'agg'  # No window is opened, and one that a user has chosen may not be there.
   try:
     status = main()
   except BaseException as bug:
     sys.excepthook(type(bug), bug, bug.__traceback__)
-    status = BUG
-  _leave(status)
+    status = exits.BUG
+  exits.leave(status)

@@ -40,7 +40,7 @@ WITHOUT_ROOM = [
   sys.executable,
   '-c',
   'import main; from dcgan_jax.data import cache; '
-  'cache.load_large = lambda *_: None; main._leave(main.main())',
+  'cache.load_large = lambda *_: None; main.exits.leave(main.main())',
 ]
 WAYS = {
   'resident': (MAIN, '--config.data.memory_limit=16384'),

@@ -1,5 +1,6 @@
 """The command line: its help, and what it refuses, each in one line and before anything is compiled."""
 
+import gc
 import importlib
 import json
 import os
@@ -15,7 +16,7 @@ from conftest import ROOT, TINY, environment
 
 import main
 from dcgan_jax import commands, settings
-from dcgan_jax.command_line import parsing
+from dcgan_jax.command_line import exits, parsing
 
 MODES = sorted(module.name.rstrip('_') for module in pkgutil.iter_modules(commands.__path__))
 
@@ -212,6 +213,33 @@ def test_ctrl_c_is_one_line(call_main, monkeypatch):
   assert call_main('--mode=sample') == (130, '', 'interrupted\n')
 
 
+def test_ctrl_c_is_heard_where_an_exception_would_be_lost(tmp_path, monkeypatch):
+  """Interrupts an import, of which C extensions make an ImportError, and the garbage collector."""
+  ends, said = [], []
+  monkeypatch.setattr(main.os, '_exit', ends.append)
+  monkeypatch.setattr(main.os, 'write', lambda number, text: said.append((number, text)))
+  (tmp_path / 'interrupted_module.py').write_text(
+    'from dcgan_jax.command_line import exits\nimport sys\nexits.interrupt(2, sys._getframe())'
+  )
+  monkeypatch.syspath_prepend(tmp_path)
+  with pytest.raises(KeyboardInterrupt):  # after the end, which is none here
+    importlib.import_module('interrupted_module')
+  assert ends and set(ends) == {130} and set(said) == {(2, b'interrupted\n')}
+  ends.clear()
+
+  def collect(phase, info):
+    with pytest.raises(KeyboardInterrupt):
+      exits.interrupt(2, sys._getframe())
+
+  monkeypatch.setattr(gc, 'callbacks', [collect])
+  collect('start', {})
+  assert set(ends) == {130}
+  ends.clear()
+  with pytest.raises(KeyboardInterrupt):
+    exits.interrupt(2, sys._getframe())
+  assert not ends
+
+
 @pytest.mark.parametrize(
   'error',
   [
@@ -284,6 +312,23 @@ OF_A_RUN = [
 ]
 # Modes that take no devices, or in which something else is said to be wrong first.
 NO_DEVICES = ('--mode=film', '--mode=project', '--mode=report', '--mode=verify')
+
+
+@pytest.mark.slow
+def test_a_variable_that_jax_cannot_read_is_one_line():
+  for name in ('JAX_ENABLE_X64', 'JAX_NUM_CPU_DEVICES', 'JAX_DEFAULT_MATMUL_PRECISION'):
+    command, env = [sys.executable, 'main.py', '--mode=summary', TINY[0]], environment() | {name: 'maybe'}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith('error: JAX_...: ValueError: ')
+    assert name.lower() in done.stderr.lower() and done.stderr.count('\n') == 1
+
+
+@pytest.mark.slow
+def test_a_window_system_that_is_not_there_does_not_matter(tmp_path):
+  command = [sys.executable, 'main.py', *TINY, '--config.train.num_steps=1', f'--workdir={tmp_path}/run']
+  env = environment() | {'MPLBACKEND': 'nonsense'}
+  done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+  assert (done.returncode, done.stderr) == (0, '') and (tmp_path / 'run' / 'losses.png').is_file()
 
 
 @pytest.mark.slow
