@@ -21,7 +21,7 @@ def hear_interrupts() -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-  """Raises KeyboardInterrupt; ends the process in imports and callbacks of the garbage collector, which lose it."""
+  """Raises KeyboardInterrupt; ends the process in imports and in callbacks of the garbage collector."""
   deaf = {getattr(callback, '__code__', None) for callback in gc.callbacks}
   while frame is not None:
     if frame.f_code in deaf or frame.f_code.co_filename.startswith('<frozen importlib'):
