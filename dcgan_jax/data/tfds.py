@@ -160,7 +160,7 @@ def _prepare(builder: Any, field: str) -> None:
     if not missing:
       if str(builder.data_path).startswith('~'):
         raise InputError(
-          f'{field}: TFDS_DATA_DIR is not set, and you have no home folder; set it to a folder'
+          f'{field}: there is no home folder for {builder.data_path}; set TFDS_DATA_DIR to another'
         )
       _check_network(builder, field)
     _import_tensorflow(builder, field)
