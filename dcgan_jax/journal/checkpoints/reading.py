@@ -141,12 +141,9 @@ def restore_any(
     except DamagedError as error:
       reason = str(error)
     if parallel.all_agree(state is not None) and state is not None:
-      for other, why in damaged.items():
-        if not os.path.exists(folder / str(other)):  # It was deleted meanwhile, as one of too many.
-          continue
-        where = _set_aside(folder / str(other)) if set_aside else 'it stays where it is'
-        if parallel.is_main():
-          print(f'{why}; {where}; step {step} is taken instead', file=sys.stderr, flush=True)
+      with parallel.main_first():
+        for other, why in damaged.items() if parallel.is_main() else ():
+          _tell(folder / str(other), why, step, set_aside)
       return step, state
     damaged[step] = reason or f'{folder / str(step)}: is damaged for another process'
 
@@ -159,15 +156,17 @@ def leave_after(folder: Path, step: int, target: Path) -> None:
     (folder / str(later)).rename(target / str(later))
 
 
-def _set_aside(path: Path) -> str:
-  """Moves a damaged checkpoint out of the way, where process 0 can; returns where it is then, in words."""
-  with parallel.main_first():
-    if not parallel.is_main():
-      return ''
+def _tell(path: Path, why: str, taken: int, set_aside: bool) -> None:
+  """Says that a checkpoint is damaged, after moving it away if that is wanted, and which is taken instead."""
+  where = 'it stays where it is'
+  if not os.path.exists(path):  # It was deleted meanwhile, as one of too many.
+    return
+  if set_aside:
     try:
-      return f'it is kept as {move_aside(path, path.parent, path.name)}'
+      where = f'it is kept as {move_aside(path, path.parent, path.name)}'
     except OSError as error:
-      return f'it stays where it is ({error.strerror})'
+      where += f' ({error.strerror})'
+  print(f'{why}; {where}; step {taken} is taken instead', file=sys.stderr, flush=True)
 
 
 def move_aside(path: Path, folder: Path, name: str) -> Path:
