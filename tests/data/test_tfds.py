@@ -35,7 +35,7 @@ def test_tfds_without_a_home_folder_says_what_to_do(monkeypatch):
   """Asks for a home folder that is not there, as that of a container's user, for whom tfds would make one."""
   monkeypatch.setenv('TFDS_DATA_DIR', '~nobody_here')
   with pytest.raises(
-    InputError, match='no home folder for ~nobody_here/mnist/.*; set TFDS_DATA_DIR to another'
+    InputError, match=r'no home folder for ~nobody_here/mnist/.*; set TFDS_DATA_DIR to another'
   ):
     data.open_source('tfds:mnist', 'train', data.Fit((28, 28), 1))
 
