@@ -91,11 +91,17 @@ class Process(forks.Child):
       os.close(file)
 
   def poll(self) -> int | None:
-    """Returns the status, None while it runs, and reads what it has printed on a terminal."""
+    """Returns the status, None while it runs; reads what it prints on a terminal, ends it if it is large."""
     with contextlib.suppress(OSError):
       while self._run.terminal is not None and os.read(self._run.terminal, 4096):
         pass
-    return super().poll()
+    status = super().poll()
+    if status is None:
+      with contextlib.suppress(OSError, IndexError):
+        pages = int(Path(f'/proc/{self.pid}/statm').read_text().split()[1])
+        if pages * resource.getpagesize() > 2 * MIB * 2**20:  # The machine may have no more.
+          os.kill(self.pid, signal.SIGKILL)
+    return status
 
   def said(self) -> tuple[str, str]:
     """Returns what it has printed, as far as it could."""
@@ -167,12 +173,12 @@ class Run:
     self.status, self.peak = int(process.status or 0), max(self.peak, process.peak)
     self.out, self.err = process.said()
     tail = f'status {self.status}: {self.err.strip()[-600:]}'
+    if process.peak > MIB:
+      raise LostError(f'{process.peak:.0f} MiB of memory')
     if not in_time:
       raise LostError(f'no end after {self.patience:.0f} s; {self.out[-200:]} {tail}')
     if 'traceback' not in self.excused and any(sign in self.out + self.err for sign in SIGNS):
       raise LostError(f'a traceback: {tail}')
-    if process.peak > MIB:
-      raise LostError(f'{process.peak:.0f} MiB of memory')
     if self.status not in {0, 2} | self.statuses:
       raise LostError(tail)
     if self.status == 2 and not self.outputs:
