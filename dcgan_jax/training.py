@@ -58,7 +58,7 @@ def run(
   init_from = origin.check(init_from, folder, parts)
   with contextlib.ExitStack() as until_the_end:
     with parallel.main_first():  # What is downloaded or written at the start is done by process 0 alone.
-      source = parts.source
+      source, _ = parts.source, parts.classes  # Labels that are no classes are refused here.
       scoring.check(parts)
       if parallel.is_main():
         until_the_end.enter_context(lock.held(folder))

@@ -77,8 +77,9 @@ def test_keys_are_the_arguments_of_the_nouns():
   config = base.get_config()
   assert set(config.discriminator) <= set(models.Discriminator.__dataclass_fields__)
   assert set(config.generator) <= set(models.Generator.__dataclass_fields__)
-  assert set(config.latent) | {'classes'} == set(latents.Latents.__dataclass_fields__)  # a key of the data
-  assert set(config.train) >= set(train_step.Recipe.__dataclass_fields__) - {'flip'}
+  of_data = {'classes', 'counts'}
+  assert set(config.latent) | of_data == set(latents.Latents.__dataclass_fields__)
+  assert set(config.train) >= set(train_step.Recipe.__dataclass_fields__) - {'flip', 'ema_steps'}
   for name in ('generator_optimizer', 'discriminator_optimizer'):
     assert set(config[name]) == set(inspect.signature(train_state.make_optimizer).parameters)
   assert {'image_size', 'channels', 'background'} <= set(data.Fit.__dataclass_fields__)
