@@ -81,11 +81,12 @@ def exists(path: Path) -> bool:
   """Returns whether there is a file or folder.
 
   Raises:
-    InputError: nobody can tell, because a folder above it may not be searched.
+    InputError: nobody can tell, because a folder above it may not be searched or it is a link to nothing.
   """
   try:
     path.stat()
   except (FileNotFoundError, NotADirectoryError):
+    _check_no_link(path)
     return False
   except OSError as error:
     raise InputError(f'{path}: cannot be read: {error.strerror}; try again when it can be') from error
@@ -102,14 +103,21 @@ def listed(folder: Path) -> list[str]:
   """Returns the names in a folder; none if there is no such folder.
 
   Raises:
-    InputError: it cannot be read.
+    InputError: it cannot be read, or is a link to nothing.
   """
   try:
     return os.listdir(folder)
   except (FileNotFoundError, NotADirectoryError):
+    _check_no_link(folder)
     return []
   except OSError as error:
     raise InputError(f'{folder}: cannot be read: {error.strerror}; try again when it can be') from error
+
+
+def _check_no_link(path: Path) -> None:
+  """Refuses a link to what is not there: a run would begin anew where its disk is not mounted."""
+  if path.is_symlink():
+    raise InputError(f'{path}: is a link to {path.readlink()}, which is not there; mount that, or remove it')
 
 
 def opened(path: Path) -> BufferedReader:
@@ -126,7 +134,8 @@ def opened(path: Path) -> BufferedReader:
 
 def _open_ordinary(path: str, flags: int) -> int:
   """Returns the descriptor of an ordinary file, as the built-in `open` wants it."""
-  descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+  flags |= getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_NOCTTY', 0)  # Windows has neither.
+  descriptor = os.open(path, flags)
   mode = os.fstat(descriptor).st_mode
   if stat.S_ISREG(mode):
     return descriptor

@@ -22,6 +22,24 @@ def test_what_can_be_no_path_is_refused(text, reason):
   assert str(error.value).startswith('out=') and len(str(error.value)) <= MOST + 5
 
 
+def test_a_link_to_nothing_is_not_taken_for_nothing(tmp_path):
+  """Refuses a folder on a disk that is not mounted: a run would begin anew there."""
+  (tmp_path / 'link').symlink_to(tmp_path / 'away')
+  for look in (files.listed, files.exists):
+    with pytest.raises(InputError, match=r'link: is a link to .*away, which is not there; mount that'):
+      look(tmp_path / 'link')
+  (tmp_path / 'away').mkdir()
+  assert files.listed(tmp_path / 'link') == [] and files.exists(tmp_path / 'link')
+  assert files.listed(tmp_path / 'missing') == [] and not files.exists(tmp_path / 'missing')
+
+
+def test_ordinary_files_are_opened_without_the_flags_that_windows_lacks(tmp_path, monkeypatch):
+  for name in ('O_NONBLOCK', 'O_NOCTTY'):
+    monkeypatch.delattr(files.os, name)
+  (tmp_path / 'file').write_bytes(b'x')
+  assert files.read_bytes(tmp_path / 'file', 1) == b'x'
+
+
 def test_loops_are_refused_and_what_is_not_there_is_no_error(tmp_path):
   (tmp_path / 'loop').symlink_to('loop')
   with pytest.raises(InputError, match='Too many levels'):

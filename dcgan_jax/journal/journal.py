@@ -64,8 +64,10 @@ class Journal:
     self._sums: list[metrics.Values] = []  # of the programs since the last row
     self._step = self._logged = plan.start
     self._place = workdir.Place(folder)
+    self._writer: Writer | None = None
+    # First, because the writer drops the rows after the first step, and a save may turn out to be impossible.
+    self._saver = checkpoints.Saver(folder / 'checkpoints', plan.keep, self.say, plan.start)
     self._writer = Writer(self._place, plan) if parallel.is_main() else None
-    self._saver = checkpoints.Saver(folder / 'checkpoints', plan.keep, self.say)
     self._saves = Background('saver', MOST_SAVES)
     scored = checkpoints.best(folder / 'checkpoints', self._protocol)
     self._least = scored[0][1].distance if scored else math.inf  # the best score so far
@@ -209,6 +211,8 @@ class Journal:
     """Prints a line above the progress bar, if there is one."""
     if self._writer:
       self._writer.say(line)
+    elif parallel.is_main():
+      print(line, flush=True)
 
   def finish(self, state: GanState) -> None:
     """Saves the last step, unless it is saved already or not finite, and waits until it is on disk.

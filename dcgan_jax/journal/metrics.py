@@ -199,6 +199,8 @@ class MetricsWriter:
       tracker: service that is told too, see `tracking`, or 'none'.
     """
     path = folder / 'metrics.jsonl'
+    if path.is_symlink():
+      raise InputError(f'{path}: is a link, and a run writes through none; put the file itself there')
     self.rows, size, spoilt = _read(path, step)
     if spoilt:
       print(f'{path}: {spoilt} of its lines are no rows and are left out', flush=True)

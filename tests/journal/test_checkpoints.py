@@ -247,6 +247,44 @@ def test_too_many_open_files_are_no_damage(tiny, broken):
   assert not isinstance(error.value, checkpoints.DamagedError)
 
 
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(tiny, broken):
+  folder, _ = broken
+  os.mkfifo(folder / '15' / 'notes')
+  with pytest.raises(InputError, match=r'15: cannot be read \(is no ordinary file\)') as error:
+    checkpoints.restore(folder, 15, jax.eval_shape(_create(tiny)))
+  assert not isinstance(error.value, checkpoints.DamagedError)
+
+
+def test_a_damaged_checkpoint_is_moved_to_another_disk(tiny, broken, monkeypatch, capsys):
+  """As where `checkpoints` is a link: renaming is then impossible."""
+  folder, damage = broken
+  damage(15, None)
+
+  def refuse(*_, **__):
+    raise OSError(errno.EXDEV, 'Invalid cross-device link')
+
+  monkeypatch.setattr(os, 'rename', refuse)
+  step, _ = checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)), set_aside=True)
+  assert (
+    step == 10 and checkpoints.steps(folder) == [10] and checkpoints.steps(folder.parent / 'damaged') == [15]
+  )
+  assert 'it is kept as' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_moved_and_linked_is_still_that_of_the_run(tiny, broken):
+  """Saves on where the checkpoints went, also beside a damaged one that could not be moved away."""
+  folder, _ = broken
+  state, said = jax.jit(_create(tiny))(), []
+  saver = checkpoints.Saver(folder, keep=3, say=said.append, start=10)
+  assert saver.saved == 10  # 15 is there, and was not taken.
+  folder.rename(folder.with_name('elsewhere'))
+  folder.symlink_to(folder.with_name('elsewhere'))
+  saver.save(state.replace(step=jnp.int32(20)))
+  saver.close()
+  assert not said and saver.saved == 20 and checkpoints.steps(folder.with_name('elsewhere')) == [10, 15, 20]
+
+
 @pytest.mark.skipif(sys.platform != 'linux', reason='needs setpriv')
 @pytest.mark.slow
 @pytest.mark.parametrize('part', ['.', '15', '15/state', '15/state/d', '15/_CHECKPOINT_METADATA'])

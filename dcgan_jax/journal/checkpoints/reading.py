@@ -153,7 +153,7 @@ def leave_after(folder: Path, step: int, target: Path) -> None:
   target.mkdir(exist_ok=True)
   for later in (s for s in steps(folder) if s > step):
     shutil.rmtree(target / str(later), ignore_errors=True)
-    (folder / str(later)).rename(target / str(later))
+    shutil.move(folder / str(later), target / str(later))  # The folder may be a link to another disk.
 
 
 def _tell(path: Path, why: str, taken: int, set_aside: bool) -> None:
@@ -178,7 +178,8 @@ def move_aside(path: Path, folder: Path, name: str) -> Path:
   aside = folder.with_name('damaged')
   target = next(t for t in (aside / f'{name}{"-again" * n}' for n in range(100)) if not t.exists())
   aside.mkdir(exist_ok=True)
-  return path.rename(target)
+  shutil.move(path, target)  # The folder may be a link to another disk.
+  return target
 
 
 def restore(
@@ -233,7 +234,7 @@ def in_one_line(error: BaseException) -> str:
   root = _root(error)
   text = ' '.join(str(root).split())
   if number := os_error(root):
-    return SAID.get(number) or os.strerror(number)
+    return SAID.get(number) or getattr(root, 'strerror', None) or os.strerror(number)
   if isinstance(root, MemoryError) or 'RESOURCE_EXHAUSTED' in text:
     return 'out of memory'
   meaning = next((words for sign, words in DAMAGES.items() if sign in text), '')
@@ -268,7 +269,7 @@ def _open_all(path: Path) -> None:
 
   for folder, _, names in os.walk(path, onerror=refuse):
     for name in names:
-      with open(os.path.join(folder, name), 'rb'):
+      with files.opened(Path(folder, name)):
         pass
 
 

@@ -35,13 +35,15 @@ class Saver:
     lacks_room: whether that was a full disk.
   """
 
-  def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = print):
+  def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = print, start: int | None = None):
     """Opens a folder of checkpoints, and clears what an interrupted save has left there.
 
     Args:
       folder: of the checkpoints; nothing else may write there.
       keep: how many of the last checkpoints are kept, in addition to those with the best score.
       say: tells the user a line; of process 0.
+      start: step of the checkpoint that the run resumes from, which is not the last if that is damaged; None
+        for the last.
 
     Raises:
       InputError: nothing can be saved there.
@@ -50,6 +52,7 @@ class Saver:
     self._say = say if parallel.is_main() else lambda line: None
     self._checkpointer: Any = None  # Orbax's; None while the folder cannot be opened
     self._pending: Any = None  # the save in the background
+    self.saved: int | None = None
     self.problem, self.lacks_room = '', False
     try:
       with parallel.main_first():
@@ -63,7 +66,7 @@ class Saver:
         raise InputError(f'{folder}: cannot be opened ({reason}); nothing could be saved')
       self._until_closed = until_closed.pop_all()
     done = reading.steps(folder)
-    self.saved: int | None = done[-1] if done else None
+    self.saved = start if start in done else done[-1] if done and start is None else None
 
   def save(self, state: GanState, score: Score | None = None) -> None:
     """Starts to save a state under its step; waits until it is copied off the device, not for the disk.
@@ -158,8 +161,11 @@ class Saver:
 
   def _check_folder(self) -> None:
     """Raises OSError if the folder of checkpoints is gone, which Orbax would make anew, or is another one."""
-    if files.identity(self._folder) != self._identity:
-      raise OSError('another folder is in its place')
+    found = files.identity(self._folder)
+    if found != self._identity:
+      if str(self.saved) not in files.listed(self._folder):
+        raise OSError('another folder is in its place')
+      self._identity = found  # It was moved to another disk, and a link leads there.
 
   def _remove_stray(self) -> None:
     """Removes the parts that a save has made where the folder was, so that it can come back there."""
@@ -204,8 +210,7 @@ class Saver:
     done = reading.steps(self._folder)
     if not done:
       return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    files = [path for path in (self._folder / str(done[-1])).rglob('*') if path.is_file()]
-    return sum(path.stat().st_size for path in files)
+    return sum(path.stat().st_size for path in (self._folder / str(done[-1])).rglob('*') if path.is_file())
 
 
 def _free(folder: Path) -> int:
