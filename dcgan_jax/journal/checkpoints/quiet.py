@@ -53,8 +53,13 @@ def settle() -> None:
 
 
 def _is_known(error: BaseException | None) -> bool:
-  """Returns whether an error is of a task that outlived its event loop, or comes out of Orbax."""
+  """Returns whether an error is of a task that outlived its event loop, or comes out of Orbax.
+
+  An event loop that could not be made, because too many files are open, complains when it is deleted, too.
+  """
   if error is None:
     return False
-  outlived = any(words in str(error) for words in ('Event loop is closed', 'was never awaited'))
+  outlived = any(
+    words in str(error) for words in ('Event loop is closed', 'was never awaited', "no attribute '_ssock'")
+  )
   return outlived or any('orbax' in frame.filename for frame in traceback.extract_tb(error.__traceback__))
