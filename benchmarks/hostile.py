@@ -109,7 +109,8 @@ def places() -> dict[str, list[tuple[str, Place]]]:
     'links': [(f'{name}{end}', link(name + end)) for name in WRITTEN for end in ('', '.part')]
     + [(name, link(name)) for name in NOTES]
     + [(f'{name} to nothing', link(name, 'nothing')) for name in (*NOTES, 'metrics.jsonl', 'config.json')],
-    'pipes': [(name, pipe(name)) for name in (*WRITTEN, *NOTES, *FOLDERS, 'config.json.part', 'checkpoints/20/notes')],
+    'pipes': [(name, pipe(name)) for name in (*WRITTEN, *NOTES, *FOLDERS)]
+    + [(name, pipe(name)) for name in ('config.json.part', 'checkpoints/20/notes')],
     'folders for files': [(name, put_folder(name)) for name in (*WRITTEN, *NOTES, 'report.html.part')],
     'files for folders': [(name, put(name, b'x')) for name in FOLDERS],
     'metrics': [
