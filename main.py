@@ -64,6 +64,9 @@ def main() -> int:
     print('interrupted', file=sys.stderr)
     return 130
   except SystemExit as end:  # after a signal
+    if isinstance(end.code, str):  # as Python itself does with `sys.exit(TEXT)`
+      print(end.code, file=sys.stderr)
+      return exits.BUG
     return int(end.code or 0)
   return 0
 

@@ -52,6 +52,10 @@ class Latents:
   classes: int = 0
   counts: tuple[int, ...] = ()
 
+  def __post_init__(self) -> None:
+    """Makes a tuple of the list that JSON has for one, so that latents can be hashed."""
+    object.__setattr__(self, 'counts', tuple(self.counts))
+
   @property
   def width(self) -> int:
     """Returns how many numbers the generator takes for an image."""

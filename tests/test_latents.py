@@ -148,3 +148,8 @@ def test_classes_as_in_training_have_the_shares_of_the_data():
   for counts in ((), (7, 7, 7, 7)):  # Where all are the same, the classes are those of samples.
     same = latents.Latents(5, classes=4, counts=counts)
     np.testing.assert_array_equal(same.sample(key, index, as_trained=True), uniform)
+
+
+def test_counts_may_be_those_of_json():
+  ours, theirs = latents.Latents(5, classes=2, counts=(3, 1)), latents.Latents(5, classes=2, counts=[3, 1])
+  assert ours == theirs and hash(ours) == hash(theirs)

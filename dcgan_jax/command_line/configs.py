@@ -2,6 +2,7 @@
 
 import traceback
 import types
+from pathlib import Path
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -28,10 +29,13 @@ class ConfigFile(flags.ArgumentParser):
 def load(path: str) -> ConfigDict:
   """Returns the config that `get_config()` of a file returns, to which no key can be added.
 
+  Args:
+    path: FILE; or FILE:ARG, which calls `get_config(ARG)`.
+
   Raises:
     InputError: there is no such file, something in it fails, or it returns no config.
   """
-  file = files.named('--config', path)
+  file, arguments = split(path)
   try:
     content = files.read_bytes(file, MOST_BYTES)
   except FileNotFoundError as error:
@@ -42,7 +46,7 @@ def load(path: str) -> ConfigDict:
   module.__file__ = str(file)
   try:
     exec(compile(content, str(file), 'exec'), module.__dict__)
-    config = module.get_config()
+    config = module.get_config(*arguments)
   except (Exception, SystemExit) as error:  # whatever there is in a file of a user
     text = ' '.join(f'{type(error).__name__}: {error}'.split())
     raise InputError(f'--config={path}: {_line(error, str(file))}{text.removesuffix(":")}') from error
@@ -52,6 +56,17 @@ def load(path: str) -> ConfigDict:
       'configs/digits.py'
     )
   return config.lock()
+
+
+def split(path: str) -> tuple[Path, list[str]]:
+  """Returns the file of a value of --config, and the arguments that its `get_config` is given: one or none.
+
+  Raises:
+    InputError: there can be no such file.
+  """
+  file = files.named('--config', path)
+  name, colon, argument = path.rpartition(':')
+  return (files.named('--config', name), [argument]) if colon and not file.exists() else (file, [])
 
 
 def _line(error: BaseException, path: str) -> str:

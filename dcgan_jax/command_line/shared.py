@@ -24,7 +24,7 @@ def define_config(into: flags.FlagValues) -> None:
   config_flags.DEFINE_config_file(
     'config',
     None,
-    'A file of configs/; --config.KEY=VALUE changes one of its keys.',
+    'A file of configs/; --config.KEY=VALUE changes one of its keys. FILE:ARG calls its get_config(ARG).',
     flag_values=into,
   )
   into['config'].parser = configs.ConfigFile()
@@ -169,7 +169,7 @@ def folder(values: flags.FlagValues) -> Path:
     return files.named('workdir', values.workdir)
   if 'config' not in values or values.config is None:
     raise InputError('--workdir is missing: give the folder of a run, e.g. --workdir=runs/digits')
-  return Path('runs') / Path(_config_path(values)).stem
+  return Path('runs') / configs.split(config_flags.get_config_filename(values['config']))[0].stem
 
 
 def check_run(folder: Path) -> None:
@@ -224,7 +224,3 @@ def chosen_settings(values: flags.FlagValues) -> Settings:
 def preset(name: str) -> Settings:
   """Returns the settings of configs/NAME.py."""
   return settings.check(configs.load(str(CONFIGS / f'{name}.py')))
-
-
-def _config_path(values: flags.FlagValues) -> str:
-  return config_flags.get_config_filename(values['config'])

@@ -22,6 +22,7 @@ CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
 LIBRARY = 'dcgan_jax'  # what config.json says of a folder that is ours
 FORMAT = 1  # of such folders; a later one may have what this version does not know
 HUB = 'hf://'
+SPARE_BYTES = 2**24  # that a file of weights may have beside them: names, and what others have put into it
 
 
 class Model(NamedTuple):
@@ -87,8 +88,10 @@ def _open(folder: Path) -> sampling.Sampler:
   """Returns the generator of a folder for the Hub."""
   model = _read_config(folder / CONFIG)
   parts = experiment.build(model.settings, model.counts)
-  shapes = jax.eval_shape(parts.initial_state).generator.variables
-  variables = _read_weights(folder / WEIGHTS, shapes)
+  shapes = jax.eval_shape(parts.initial_state)
+  networks = shapes.generator.variables, shapes.discriminator.variables
+  numbers = sum(leaf.size for leaf in jax.tree.leaves(networks))
+  variables = _read_weights(folder / WEIGHTS, shapes.generator.variables, numbers)
   gan = parts.gan
   return sampling.Sampler(gan.generator, variables, gan.latents, model.step, model.classes, pixels=gan.pixels)
 
@@ -125,20 +128,20 @@ def _read_config(path: Path) -> Model:
   return Model(chosen, step, tuple(names), str(content.get('statistics')), counts)
 
 
-def _read_weights(path: Path, shapes: Any) -> Any:
+def _read_weights(path: Path, shapes: Any, numbers: int) -> Any:
   """Returns the variables of the generator in a file of safetensors.
 
   Args:
     path: of the file.
     shapes: the variables that the generator takes.
+    numbers: that both networks take, since the file has the discriminator, too.
 
   Raises:
     InputError: the file is damaged, or of another generator.
   """
   library = safetensors.library(f'{path}')
   try:
-    most = 2**24 + 8 * sum(leaf.size for leaf in jax.tree.leaves(shapes))  # twice what is needed
-    arrays = library.load(files.read_bytes(path, most))
+    arrays = library.load(files.read_bytes(path, SPARE_BYTES + 8 * numbers))  # twice what is needed
   except OSError as error:
     raise InputError(f'{path}: cannot be read: {error.strerror or error}') from error
   except Exception as error:  # of the package: its own kind for a damaged header, others for unknown types

@@ -74,7 +74,8 @@ def run(folder: Path, checkpoint: str, asked: Asked) -> None:
     contents[CARD] = card.text(about).encode()
   else:
     print(
-      f'{target / CARD}: is kept, because it was edited or is of something else; remove it to get a new card'
+      f'{target / CARD}: is kept, because it was edited or is of something else or of an older version; '
+      'remove it to get a new card'
     )
   _write(target, contents)
   size = sum(map(len, contents.values()))

@@ -131,7 +131,7 @@ def _adopt(settings: Settings, networks: dict[str, Network], source: str) -> Set
       )
     values[kind] |= network.settings
   values['latent']['size'] = generator.z_size
-  values['data'] |= {'image_size': generator.image_size, 'channels': generator.channels}
+  values['data'] |= {'image_size': generator.image_size, 'channels': generator.channels, 'classes': 0}
   try:
     adopted = from_dict(values)
   except InputError as error:

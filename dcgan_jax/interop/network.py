@@ -115,6 +115,8 @@ def convert(
     'norm': tuple(bool(layer.norm) for layer in layers[:-1]),
     'use_bias': any(layer.bias for layer in layers),
     'leak': 0.0 if is_generator else 0.2,
+    'norm_affine': True,
+    'dense_widths': (),
   }
   if is_generator:
     arguments |= {'dense_norm': 'unit' if norm_by_unit else 'channel', 'upsample': 'transposed'}

@@ -2,10 +2,11 @@
 
 A pickle is a program. Here it may call what stands in for a few names of PyTorch and Python, and nothing
 else. But even a pickle without names can take all memory, run without end, or crash the unpickler. Therefore
-this file is also a script, which `read` runs: it has limits, imports nothing but the standard library, and
-tells as JSON what it has found.
+this file is also a script, which `read` runs: it has limits, where the system knows them, imports nothing but
+the standard library, and tells as JSON what it has found.
 """
 
+import contextlib
 import io
 import json
 import pickle
@@ -19,7 +20,9 @@ MOST, DEEPEST = 100_000, 50  # tensors and other entries of a file, and dictiona
 MOST_BYTES = 2**26  # of all pickles of a file
 MOST_CHARACTERS = 2**24  # of the names of all tensors
 MOST_AXES = 16
+TOO_MUCH = 'it takes more memory or time than tensors do'
 MEMORY, SECONDS = 2**29, 2  # that the process may take; of which 100,000 tensors take a half
+NOT_READ = 'it could not be read in a process of its own'
 PATIENCE = 60  # seconds until it is ended, on a machine that has other things to do
 
 
@@ -70,14 +73,21 @@ def read(content: bytes, legacy: bool) -> Found:
     legacy: whether it is of that format.
 
   Raises:
-    PickleError: it has none, names anything else, is damaged, or takes too much.
+    PickleError: it has none, names anything else, is damaged, or takes too much; or no process can read it.
   """
   command = [sys.executable, '-I', '-S', __file__, *(['legacy'] if legacy else [])]
   try:
     done = subprocess.run(command, input=content, capture_output=True, timeout=PATIENCE)
     made = json.loads(done.stdout)
-  except (subprocess.TimeoutExpired, ValueError) as error:  # It was ended before it could say anything.
-    raise PickleError('it takes more memory or time than tensors do') from error
+  except subprocess.TimeoutExpired as error:
+    raise PickleError(TOO_MUCH) from error
+  except OSError as error:
+    raise PickleError(f'{NOT_READ}: {error.strerror or error}') from error
+  except ValueError as error:  # The process ended before it could say anything.
+    if done.returncode < 0:
+      raise PickleError(TOO_MUCH) from error
+    said = done.stderr.decode(errors='replace').strip().rpartition('\n')[2]
+    raise PickleError(f'{NOT_READ}: {said or f"status {done.returncode}"}') from error
   if isinstance(made, str):
     raise PickleError(made)
   tensors = [
@@ -197,16 +207,23 @@ def _checked(tensor: Tensor) -> Tensor:
   return tensor
 
 
+def _limit() -> None:
+  """Limits the process as far as the system can: Windows has no limits, macOS may refuse that of memory."""
+  with contextlib.suppress(ImportError):
+    import resource
+
+    for kind, most in (
+      (resource.RLIMIT_AS, MEMORY),
+      (resource.RLIMIT_CPU, SECONDS),
+      (resource.RLIMIT_CORE, 0),
+    ):
+      with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(kind, (most, most))
+
+
 def _main() -> None:
   """Reads a pickle from the standard input, and prints what was found or a text that says what is wrong."""
-  import resource
-
-  for kind, most in (
-    (resource.RLIMIT_AS, MEMORY),
-    (resource.RLIMIT_CPU, SECONDS),
-    (resource.RLIMIT_CORE, 0),
-  ):
-    resource.setrlimit(kind, (most, most))
+  _limit()
   content = sys.stdin.buffer.read()
   made: Any
   try:
@@ -214,7 +231,7 @@ def _main() -> None:
   except PickleError as error:
     made = str(error)
   except MemoryError:
-    made = 'it takes more memory or time than tensors do'
+    made = TOO_MUCH
   except Exception as error:  # A broken file may raise anything.
     made = f'it is damaged ({str(error)[:200] or type(error).__name__})'
   print(json.dumps(made))

@@ -134,7 +134,7 @@ def write_settings(
 
 
 class Place:
-  """The folder of a run in training, which others may remove or rename.
+  """The folder of a run in training, which others may remove, rename or empty.
 
   Attributes:
     workdir: where it was when training began.
@@ -148,7 +148,7 @@ class Place:
     """Refuses to go on without the folder: nothing of it may be made anew where it was.
 
     Raises:
-      InputError: it was removed or renamed, or another one is there.
+      InputError: it was removed, renamed or emptied, or another one is there.
     """
     try:
       is_there = self._look() == self._was
@@ -158,12 +158,17 @@ class Place:
       is_there = True
     if not is_there:
       raise InputError(
-        f'workdir={self.workdir}: was removed or renamed while this run trained in it, and training ends; '
-        'if it was renamed, what was saved is there, and --workdir=ITS_NEW_NAME goes on from it'
+        f'workdir={self.workdir}: was removed, renamed or emptied while this run trained in it, and training '
+        'ends; if it was renamed, what was saved is there, and --workdir=ITS_NEW_NAME goes on from it'
       )
 
   def _look(self) -> tuple[int, int, bool]:
-    return *files.identity(self.workdir), (self.workdir / 'config.json').exists()
+    identity = files.identity(self.workdir)
+    try:
+      (self.workdir / 'config.json').stat()  # `exists` takes some faults that may pass for an answer.
+    except FileNotFoundError:
+      return *identity, False
+    return *identity, True
 
 
 def read_classes(workdir: Path) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from ml_collections import ConfigDict
 
 from dcgan_jax.errors import InputError
-from dcgan_jax.settings.rules import DTYPES, Rule
+from dcgan_jax.settings.rules import DTYPES
 from dcgan_jax.settings.table import Data, Settings
 
 MOST_NUMBERS = 2**31  # in a batch of images, or in the kernel of a layer: 8 GiB
@@ -305,11 +305,6 @@ def refuse(path: str, value: str) -> NoReturn:
   inside = [name for name, _ in _keys(Settings) if name.startswith(f'{path}.')]
   choices = rule.choices if rule else f'set one of its keys {", ".join(inside)}'
   raise InputError(f'{path}={value}: {choices}')
-
-
-def rule_of(path: str) -> Rule:
-  """Returns the rule of a dotted key."""
-  return dict(_keys(Settings))[path].metadata['rule']
 
 
 def helps() -> dict[str, str]:

@@ -9,6 +9,8 @@ import re
 import shutil
 import subprocess
 import sys
+import types
+from pathlib import Path
 
 import jax
 import pytest
@@ -16,7 +18,7 @@ from conftest import ROOT, TINY, environment
 
 import main
 from dcgan_jax import commands, settings
-from dcgan_jax.command_line import exits, parsing
+from dcgan_jax.command_line import exits, parsing, shared
 
 MODES = sorted(module.name.rstrip('_') for module in pkgutil.iter_modules(commands.__path__))
 
@@ -129,6 +131,34 @@ def test_an_error_in_a_config_names_its_file_and_line(refused, tmp_path, content
   (tmp_path / 'mine.py').write_text(content)
   line = refused(f'--config={tmp_path}/mine.py', *override)
   assert line.startswith(f'error: --config={tmp_path}/mine.py: ') and text in line
+
+
+def test_a_config_may_take_an_argument(refused, tmp_path, monkeypatch):
+  content = 'from configs import digits\ndef get_config(text):\n  config = digits.get_config()\n'
+  mine = tmp_path / 'mine.py'
+  mine.write_text(content + '  config.train.batch_size = int(text.partition("/")[2])\n  return config')
+  flags = ['main.py', f'--config={mine}:a.b/24', '--config.seed=3']
+  monkeypatch.setattr(sys, 'argv', flags)  # in which ml_collections looks for the keys
+  values = parsing.parse('train', flags)
+  assert (values.config.train.batch_size, values.config.seed) == (24, 3)
+  assert shared.folder(values) == Path('runs/mine')
+  assert "line 4: ValueError: invalid literal for int() with base 10: ''" in refused(f'--config={mine}:24')
+  assert 'TypeError: get_config() missing 1 required' in refused(f'--config={mine}')
+  assert f'--config={mine}x:24: no such file' in refused(f'--config={mine}x:24')
+  assert 'takes 0 positional arguments' in refused('--config=configs/digits.py:24')
+  mine.rename(tmp_path / 'mine.py:a')
+  assert 'TypeError: get_config() missing 1 required' in refused(f'--config={mine}:a')  # a name with a colon
+  values = parsing.parse('train', ['main.py', f'--config={mine}:a:/8'])
+  assert values.config.train.batch_size == 8
+
+
+def test_an_end_with_a_text_is_a_bug(call_main, monkeypatch):
+  def run(values):
+    raise SystemExit('no more')
+
+  monkeypatch.setattr(parsing, 'find_command', lambda mode: types.SimpleNamespace(run=run))
+  monkeypatch.setattr(parsing, 'parse', lambda mode, argv: None)
+  assert call_main('--mode=summary') == (exits.BUG, '', 'no more\n')
 
 
 @pytest.mark.parametrize('mode', MODES)

@@ -6,6 +6,7 @@ import shutil
 import sys
 import types
 
+import jax
 import numpy as np
 import pytest
 import yaml
@@ -13,7 +14,7 @@ from conftest import untrained_run
 from PIL import Image
 
 import dcgan_jax
-from dcgan_jax import norm_statistics, settings
+from dcgan_jax import experiment, norm_statistics, settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.hub import card, loading, writing
 from dcgan_jax.journal import workdir
@@ -63,6 +64,25 @@ def test_the_folder_gives_the_pixels_of_the_run(written):
   assert ours.latents == theirs.latents and ours.latents.counts[0] == 910
   again = ours.sample(5, seed=3, statistics='population')  # measured once more, with the same shares
   np.testing.assert_array_equal(again, theirs.sample(5, seed=3, statistics='population'))
+
+
+def test_a_large_discriminator_is_no_reason_to_refuse_the_folder(tmp_path, monkeypatch):
+  folder, out = tmp_path / 'run', tmp_path / 'out'
+  untrained_run(folder, {'discriminator.widths': (6, 200)})
+  writing.run(folder, 'last', writing.Asked(str(out)))
+  model = loading._read_config(out / 'config.json')
+  state = jax.eval_shape(experiment.build(model.settings).initial_state)
+  judge, made = (
+    sum(leaf.size for leaf in jax.tree.leaves(network.variables))
+    for network in (state.discriminator, state.generator)
+  )
+  assert judge > 2 * made  # The file is larger than one of two generators.
+  monkeypatch.setattr(loading, 'SPARE_BYTES', 2**13)
+  assert (out / 'model.safetensors').stat().st_size > loading.SPARE_BYTES + 8 * made
+  assert dcgan_jax.load(out).step == 0
+  (out / 'model.safetensors').write_bytes(bytes(loading.SPARE_BYTES + 8 * (made + judge) + 1))
+  with pytest.raises(InputError, match='too large'):
+    dcgan_jax.load(out)
 
 
 def test_the_folder_has_both_networks(written):
@@ -284,7 +304,8 @@ def test_from_the_command_line(call_main, refused, untrained, tmp_path):
   status, printed, error = call_main(*flags, f'--out={out}')
   assert (status, error) == (0, '') and (out / 'README.md').read_text() == edited
   assert printed.startswith(
-    f'{out}/README.md: is kept, because it was edited or is of something else; remove'
+    f'{out}/README.md: is kept, because it was edited or is of something else or of an older '
+    'version; remove it'
   )
   assert printed.count('\n') == 2
 

@@ -129,6 +129,13 @@ def test_the_authors_format(tmp_path):
   _assert_same_as_theirs(source, g, state.generator.variables, d, state.discriminator.variables)
 
 
+def test_the_arrays_tell_that_batch_norm_has_a_scale(tmp_path):
+  source = _narrow_authors(tmp_path)
+  arrays = newmu.read_newmu(source)
+  assert newmu.from_newmu(arrays['gen'], 'generator').settings['norm_affine']
+  assert newmu.from_newmu(arrays['discrim'], 'discriminator').settings['norm_affine']
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not AUTHORS.is_dir(), reason="the authors' SVHN weights are not there")
 def test_the_authors_released_model():

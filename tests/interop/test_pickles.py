@@ -1,6 +1,10 @@
+import io
+import json
 import pickle
 import resource
 import struct
+import sys
+import types
 
 import pytest
 from hypothesis import given
@@ -114,3 +118,64 @@ def test_any_bytes_are_data_or_an_error(content):
 def test_what_is_no_tensor_is_left_out(content, protocol):
   found = pickles._find(pickle.dumps(content, protocol), legacy=False)
   assert not found.tensors
+
+
+def _refuse(kind, limits):
+  raise ValueError('current limit exceeds maximum limit')
+
+
+LIMITS = {name: getattr(resource, name) for name in ('RLIMIT_AS', 'RLIMIT_CPU', 'RLIMIT_CORE')}
+
+
+@pytest.mark.parametrize(
+  'module', [None, types.SimpleNamespace(**LIMITS, setrlimit=_refuse)], ids=['Windows', 'macOS']
+)
+def test_a_system_without_limits_reads_tensors(monkeypatch, capsys, module):
+  content = fuzz_inputs.torch_pickle([('w', *TENSOR)])
+  monkeypatch.setitem(sys.modules, 'resource', module)
+  monkeypatch.setattr(sys, 'stdin', types.SimpleNamespace(buffer=io.BytesIO(content)))
+  monkeypatch.setattr(sys, 'argv', ['pickles.py'])
+  pickles._main()
+  assert json.loads(capsys.readouterr().out)[0][0][0] == 'w'
+
+
+def test_each_limit_is_set_by_itself(monkeypatch):
+  told = []
+
+  def limit(kind, limits):
+    told.append((kind, limits))
+    if kind == resource.RLIMIT_AS:
+      raise OSError('not here')
+
+  monkeypatch.setitem(sys.modules, 'resource', types.SimpleNamespace(**LIMITS, setrlimit=limit))
+  pickles._limit()
+  assert dict(told) == {
+    resource.RLIMIT_AS: (pickles.MEMORY,) * 2,
+    resource.RLIMIT_CPU: (pickles.SECONDS,) * 2,
+    resource.RLIMIT_CORE: (0, 0),
+  }
+
+
+@pytest.mark.parametrize(
+  ('script', 'said'),
+  [
+    ('import nothing_here', "process of its own: ModuleNotFoundError: No module named 'nothing_here'"),
+    ('raise SystemExit(3)', 'process of its own: status 3'),
+    ('import os; os.kill(os.getpid(), 9)', TOO_MUCH),
+    ('import time; time.sleep(60)', TOO_MUCH),
+  ],
+)
+def test_why_the_process_said_nothing(monkeypatch, tmp_path, script, said):
+  (tmp_path / 'script.py').write_text(script)
+  monkeypatch.setattr(pickles, '__file__', str(tmp_path / 'script.py'))
+  if 'sleep' in script:
+    monkeypatch.setattr(pickles, 'PATIENCE', 0.1)
+  with pytest.raises(pickles.PickleError) as error:
+    pickles.read(b'N.', legacy=False)
+  assert str(error.value).endswith(said)
+
+
+def test_a_process_that_cannot_be_started_is_told(monkeypatch):
+  monkeypatch.setattr(sys, 'executable', '/nonexistent/python')
+  with pytest.raises(pickles.PickleError, match='not be read in a process of its own: No such file or dir'):
+    pickles.read(b'N.', legacy=False)

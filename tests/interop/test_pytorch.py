@@ -220,6 +220,22 @@ def test_bad_files_are_one_line(files, tmp_path, monkeypatch, source, text):
   assert not (tmp_path / 'run').exists() and not (tmp_path / 'pwned').exists()
 
 
+@pytest.mark.parametrize(
+  'key, value',
+  [
+    ('generator.norm_affine', False),
+    ('discriminator.norm_affine', False),
+    ('generator.dense_widths', (7,)),
+    ('data.classes', 10),
+  ],
+)
+def test_what_the_weights_tell_replaces_what_the_config_says(files, tmp_path, key, value):
+  config = cifar10.get_config()
+  config.update_from_flattened_dict({key: value})
+  importing.run(settings.check(config), tmp_path / 'run', 'pytorch', f'{files / "g"},{files / "d"}')
+  assert sampling.load(tmp_path / 'run').sample(2).shape == (2, 16, 16, 3)
+
+
 def test_a_config_that_does_not_go_with_it(files, tmp_path):
   config = cifar10.get_config()
   config.data.source, config.data.channels = 'digits', 1

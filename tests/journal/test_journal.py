@@ -89,7 +89,7 @@ def test_nothing_is_written_of_a_state_that_is_not_finite(state, tmp_path):
 def test_a_workdir_that_is_renamed_ends_the_run_and_is_not_made_anew(state, tmp_path):
   folder = tmp_path / 'run'
   folder.mkdir()
-  with pytest.raises(InputError, match='was removed or renamed'), _open(folder) as log:
+  with pytest.raises(InputError, match='was removed, renamed or emptied'), _open(folder) as log:
     _record(log, state, range(1, 7))
     log.wait(0)
     log._saves.drain()
@@ -102,7 +102,7 @@ def test_a_workdir_that_is_renamed_ends_the_run_and_is_not_made_anew(state, tmp_
 def test_a_workdir_that_is_gone_when_all_is_saved_is_noticed(state, tmp_path):
   folder = tmp_path / 'run'
   folder.mkdir()
-  with pytest.raises(InputError, match='was removed or renamed'), _open(folder) as log:
+  with pytest.raises(InputError, match='was removed, renamed or emptied'), _open(folder) as log:
     _record(log, state, range(1, 6))
     log.wait(0)
     log._saves.drain()

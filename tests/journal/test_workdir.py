@@ -142,7 +142,9 @@ def test_a_workdir_that_is_gone_is_noticed(tmp_path, how):
   place = workdir.Place(folder)
   place.check()
   _lose(folder, how)
-  with pytest.raises(InputError, match=r'run: was removed or renamed .* what was saved is there') as error:
+  with pytest.raises(
+    InputError, match=r'run: was removed, renamed or emptied .* what was saved is there'
+  ) as error:
     place.check()
   assert '\n' not in str(error.value)
 
@@ -154,6 +156,15 @@ def test_a_workdir_that_cannot_be_looked_at_is_not_gone(tmp_path, monkeypatch):
     raise PermissionError(errno.EACCES, 'Permission denied')
 
   monkeypatch.setattr(files, 'identity', fail)
+  place.check()
+
+
+def test_a_config_that_cannot_be_looked_at_is_not_gone(tmp_path):
+  config = tmp_path / 'config.json'
+  config.touch()
+  place = workdir.Place(tmp_path)
+  config.unlink()
+  config.symlink_to(config)  # a fault that `Path.exists` takes for a file that is not there
   place.check()
 
 
