@@ -17,7 +17,7 @@ CUTOUT = 1 / 2  # side of the square that is set to 0, as a share of the image's
 
 def mirror(images: Array, keys: Array) -> Array:
   """Returns the images [B, H, W, C], each mirrored left to right or not, by its key in `keys` [B]."""
-  mirrored = jax.vmap(jax.random.bernoulli)(keys)[:, None, None, None]
+  mirrored = jax.vmap(lambda key: jax.random.bernoulli(key, jnp.float32(0.5)))(keys)[:, None, None, None]
   return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
@@ -56,7 +56,7 @@ def color(image: Array, key: Array) -> Array:
 def translation(image: Array, key: Array) -> Array:
   """Shifts the image by up to an eighth of its height and width; what comes in from outside is 0 (gray)."""
   shifts = [
-    jax.random.randint(k, (), -_rounded(size * TRANSLATION), _rounded(size * TRANSLATION) + 1)
+    jax.random.randint(k, (), -_rounded(size * TRANSLATION), _rounded(size * TRANSLATION) + 1, jnp.int32)
     for k, size in zip(jax.random.split(key), image.shape)
   ]
   # Shifts as products with 0-1 matrices: a gather's gradient would be a scatter, slow on CPU and TPU.
@@ -66,7 +66,7 @@ def translation(image: Array, key: Array) -> Array:
 
 def _shift_matrix(size: int, shift: Array, dtype: jnp.dtype) -> Array:
   """Returns the matrix [size, size] that moves the entry at i to i + shift, or out."""
-  index = jnp.arange(size)
+  index = jnp.arange(size, dtype=jnp.int32)
   return (index[:, None] - shift == index).astype(dtype)
 
 
@@ -75,8 +75,8 @@ def cutout(image: Array, key: Array) -> Array:
   inside = []
   for k, size in zip(jax.random.split(key), image.shape):
     side = _rounded(size * CUTOUT)
-    centre = jax.random.randint(k, (), 0, size + 1 - side % 2)
-    index = jnp.arange(size)
+    centre = jax.random.randint(k, (), 0, size + 1 - side % 2, jnp.int32)
+    index = jnp.arange(size, dtype=jnp.int32)
     inside.append((index >= centre - side // 2) & (index < centre - side // 2 + side))
   hole = inside[0][:, None] & inside[1]
   return jnp.where(hole[:, :, None], jnp.zeros((), image.dtype), image)

@@ -83,7 +83,7 @@ class Latents:
     if as_trained and len(set(self.counts)) > 1:
       shares = jnp.asarray(np.array(self.counts) / sum(self.counts), jnp.float32)
       return self.of_classes(z, jax.vmap(lambda k: jax.random.choice(k, self.classes, p=shares))(keys))
-    return self.of_classes(z, jax.vmap(lambda k: jax.random.randint(k, (), 0, self.classes))(keys))
+    return self.of_classes(z, jax.vmap(lambda k: jax.random.randint(k, (), 0, self.classes, jnp.int32))(keys))
 
   def of_classes(self, z: Array, classes: Array) -> Array:
     """Puts the class of each, integers [N], after z, float32 [N, size or width]: float32 [N, width]."""

@@ -58,6 +58,6 @@ def between(real: Array, fake: Array, keys: Array) -> Array:
     fake: likewise.
     keys: a random key for each input, [B / packing].
   """
-  shares = jax.vmap(jax.random.uniform)(keys)
+  shares = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys)
   shares = jnp.repeat(shares, len(real) // len(keys))[:, None, None, None]
   return shares * real + (1.0 - shares) * fake

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcgan_jax import augmentation
+from dcgan_jax import augmentation, regularizers
 
 
 def _images(count, height=16, width=12, channels=3):
@@ -13,6 +13,22 @@ def _images(count, height=16, width=12, channels=3):
 def _augment(images, kinds, seed=0):
   keys = jax.random.split(jax.random.key(seed), len(images))
   return np.asarray(jax.jit(lambda x: augmentation.augment(x, keys, kinds))(images))
+
+
+def test_draws_do_not_depend_on_the_width_of_numbers():
+  """Compares with what JAX_ENABLE_X64=1 makes of the same keys."""
+  images, keys = _images(8), jax.random.split(jax.random.key(0), 8)
+
+  def draw():
+    kinds = [augmentation.augment(images, keys, (kind,)) for kind in augmentation.KINDS]
+    return [*kinds, augmentation.mirror(images, keys), regularizers.between(images, -images, keys)]
+
+  narrow = draw()
+  with jax.enable_x64(True):
+    wide = draw()
+  for a, b in zip(narrow, wide):
+    assert b.dtype == np.float32
+    np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_translation_is_a_shift_with_zeros():
