@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -76,10 +77,16 @@ def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int,
   return rows, size, spoilt
 
 
+def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """Returns the dictionary of some pairs, whose names are not kept twice."""
+  return {sys.intern(name): value for name, value in pairs}
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
   """Returns the row of a line; None if it is no row, or not the whole of one."""
   try:
-    row = json.loads(line) if line.endswith(b'\n') else None
+    # All rows share the strings of their names, which would else take more memory than the numbers.
+    row = json.loads(line, object_pairs_hook=_shared) if line.endswith(b'\n') else None
   except (ValueError, RecursionError):
     return None
   if not isinstance(row, dict) or type(row.get('step')) is not int or not 0 <= row['step'] < 2**31:
