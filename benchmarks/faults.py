@@ -120,14 +120,14 @@ class Run:
     usual: the user's variables.
     duration: seconds that a start takes if nothing befalls it.
     keys: of its config, beyond KEYS.
-    arguments: of the start that is disturbed, beyond the config.
+    arguments: Flags of the disturbed start, in addition to the config's.
     environment: variables beyond those.
-    first: what its processes do before anything else.
+    first: Function that its processes call before anything else.
     outputs: descriptors instead of 1 and 2, None for closed.
     terminal: descriptor from which is read what its processes print on a terminal.
-    statuses: that its process may end with, beyond 0 and, in a line that says why, 2.
-    excused: what need not be as it was said, since the fault itself took it.
-    alone: whether nothing else befalls it at the same time.
+    statuses: Exit statuses that are no loss, in addition to 0 and to 2 with a line that says why.
+    excused: Names of the checks that the fault itself makes fail.
+    alone: True if no second fault befalls the run.
   """
 
   root: Path

@@ -28,7 +28,7 @@ class Child:
 
   Attributes:
     pid: its number.
-    status: as in `subprocess.Popen.returncode`; None while it runs.
+    status: Exit status as in `subprocess.Popen.returncode`; None while it runs.
     age: seconds that it has had so far; where others want the cores too, its share of the time.
     peak: MiB of memory that it took at most, once it has ended.
   """
@@ -43,11 +43,11 @@ class Child:
     """Starts it.
 
     Args:
-      arguments: of the command line.
+      arguments: Arguments of the command line.
       environment: its variables, of which those that JAX reads when it is imported are this process's own,
         except for JAX_NUMPY_DTYPE_PROMOTION and JAX_ENABLE_X64.
       outputs: descriptors of its standard output and standard error; None for closed.
-      first: what it calls before anything else.
+      first: Function that it calls before anything else.
     """
     self.status: int | None = None
     self.age = self.peak = 0.0

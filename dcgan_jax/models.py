@@ -40,7 +40,7 @@ class _Network(nn.Module):
     use_bias: whether the layers have a bias, also those whose batch norm absorbs it.
     norm_epsilon: added to the variance; PyTorch takes 1e-5, Keras 1e-3, the paper's authors 1e-8. Below 1e-6
       the variance is computed in two passes, because the rounding of one pass can be larger.
-    norm_affine: whether each batch norm has a scale and a bias.
+    norm_affine: Scale and bias in each batch norm.
     norm_momentum: share of the old running statistics in the new ones; PyTorch takes 0.9 (and calls it 0.1),
       Keras 0.99.
     leak: slope of the leaky ReLU for negative inputs; 0 is the plain ReLU.

@@ -154,9 +154,9 @@ def moving_average(ema: PyTree, variables: PyTree, age: Array, decay: float) -> 
 
   Args:
     ema: the average before it.
-    variables: of G after it.
+    variables: Variables of G after the step.
     age: steps that `ema` is of, int32 [].
-    decay: of an old average.
+    decay: Share of the old average in the new one, at most.
   """
   # A younger average forgets faster, or its first thousands of pictures would be those of the untrained G.
   age = age.astype(jnp.float32)

@@ -68,7 +68,7 @@ class Plan:
     taken: the layers of the new network that are taken, in words.
     new: what is initialised, in words.
     left_out: what of the old network is not used, in words.
-    whole: whether nothing at all of the new network is initialised.
+    whole: True if the whole network is taken and nothing is initialised.
   """
 
   pieces: dict[Key, Piece]

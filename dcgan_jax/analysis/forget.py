@@ -53,7 +53,7 @@ def run(
     layer: hidden layer of the generator whose maps are dropped, 0 the dense one; None for the last but one,
       as in the paper.
     drop: how many maps, those of the largest weights first; None for all of positive weight, as in the paper.
-    statistics: of batch norm, see `sampling.Sampler.from_latents`.
+    statistics: Batch-norm statistics, see `sampling.Sampler.from_latents`.
 
   Raises:
     InputError: in one line.
@@ -155,7 +155,7 @@ def _weights(
     hidden: see `attribution.make_hidden`.
     variables: of the generator.
     z: latents in whole batches, float32 [M, Z].
-    of_class: whether each sample is of the class, bool [num].
+    of_class: Membership of each sample in the class, bool [num].
     name: of the class.
 
   Raises:

@@ -34,7 +34,7 @@ class Storage(NamedTuple):
   """A reference to the numbers that tensors are views of, which the file has outside the pickle.
 
   Attributes:
-    kind: what PyTorch calls those of this dtype, like FloatStorage.
+    kind: PyTorch's name for storages of this dtype, like FloatStorage.
     key: the name of this one.
   """
 
@@ -57,7 +57,7 @@ class Found(NamedTuple):
   Attributes:
     tensors: name and tensor, in the order of the file; those in nested dictionaries have names with dots.
     keys: of the storages, in the order in which they follow; [] in the format since PyTorch 1.6.
-    end: where the last pickle ends.
+    end: Offset of the end of the last pickle, in bytes.
   """
 
   tensors: list[tuple[str, Tensor]]
@@ -70,7 +70,7 @@ def read(content: bytes, legacy: bool) -> Found:
 
   Args:
     content: its pickle or, in the format before PyTorch 1.6, its beginning, with the five that it has.
-    legacy: whether it is of that format.
+    legacy: True for the format before PyTorch 1.6.
 
   Raises:
     PickleError: it has none, names anything else, is damaged, or takes too much; or no process can read it.

@@ -137,7 +137,7 @@ class Place:
   """The folder of a run in training, which others may remove, rename or empty.
 
   Attributes:
-    workdir: where it was when training began.
+    workdir: Path of the folder when training began.
   """
 
   def __init__(self, workdir: Path):

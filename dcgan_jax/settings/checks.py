@@ -256,7 +256,7 @@ def check_devices(settings: Settings, devices: int, trained: bool = False) -> No
   Args:
     settings: of the run.
     devices: how many there are.
-    trained: whether the run has checkpoints, so that another batch is one more change to be allowed.
+    trained: True if the run has checkpoints, so that another batch size is a change to be allowed.
 
   Raises:
     InputError: in one line.

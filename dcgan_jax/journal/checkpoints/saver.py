@@ -32,7 +32,7 @@ class Saver:
   Attributes:
     saved: step of the last state that is known to be on disk; None if none is.
     problem: what kept the last save from disk; '' if nothing did.
-    lacks_room: whether that was a full disk.
+    lacks_room: True if the disk was full.
   """
 
   def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = print, start: int | None = None):
