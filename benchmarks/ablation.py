@@ -122,10 +122,10 @@ def train(workdir: Path, keys: dict[str, Any], seed: int, steps: int, flags: Seq
 
 def score_unaveraged(workdir: Path, statistics: str) -> None:
   """Scores the weights of a run's checkpoints as they are, and keeps that in unaveraged-STATISTICS.json."""
-  from dcgan_jax import experiment
   from dcgan_jax.evaluation import evaluate
-  from dcgan_jax.journal import checkpoints
-  from dcgan_jax.sampling import Sampler
+  from dcgan_jax.records import checkpoints
+  from dcgan_jax.runs import experiment
+  from dcgan_jax.runs.sampling import Sampler
 
   path = workdir / f'unaveraged-{statistics}.json'
   found = json.loads(path.read_text()) if path.exists() else {}
@@ -147,10 +147,11 @@ def score_against_all(workdir: Path, whole: Path) -> None:
     whole: a workdir that has, or will have, no more than the settings of a run on all images.
   """
   from benchmarks import processes
-  from dcgan_jax import sampling, settings
+  from dcgan_jax import settings
   from dcgan_jax.evaluation import evaluate
-  from dcgan_jax.journal import checkpoints
-  from dcgan_jax.journal import workdir as workdirs
+  from dcgan_jax.records import checkpoints
+  from dcgan_jax.records import workdir as workdirs
+  from dcgan_jax.runs import sampling
 
   whole.mkdir(parents=True, exist_ok=True)
   workdirs.write_settings(whole, settings.check(processes.load_config('configs/cifar10_32.py')))

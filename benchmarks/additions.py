@@ -19,8 +19,11 @@ import jax
 import numpy as np
 
 from benchmarks import processes, train_step
-from dcgan_jax import dispatch, experiment, parallel, settings
-from dcgan_jax.accumulation import Examples
+from dcgan_jax import settings
+from dcgan_jax.core.accumulation import Examples
+from dcgan_jax.devices import parallel
+from dcgan_jax.runs import experiment
+from dcgan_jax.training import dispatch
 
 PENALTIES = {'train.r1': 1.0, 'train.r2': 1.0}
 ADDITIONS: dict[str, dict[str, Any]] = {

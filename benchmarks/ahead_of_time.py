@@ -61,8 +61,10 @@ def presets() -> list[str]:
 
 def measure(preset: str, target: str) -> dict:
   """Compiles a preset for a target, in this process; returns the report with what its bounds need."""
-  from dcgan_jax import dispatch, experiment, settings
-  from dcgan_jax.targets import names, report, topology
+  from dcgan_jax import settings
+  from dcgan_jax.runs import experiment
+  from dcgan_jax.trained.targets import names, report, topology
+  from dcgan_jax.training import dispatch
 
   config = importlib.import_module(f'configs.{preset}').get_config()
   if preset.startswith('image_folder'):
@@ -82,7 +84,7 @@ def most_all_reduces(parts: Any) -> int:
   forward and one whenever it is passed back, or two where the variance is computed in two passes. Compilers
   put some of them together, so this is what the program is written with.
   """
-  from dcgan_jax.models import LEAST_EPSILON_OF_FAST_VARIANCE
+  from dcgan_jax.core.models import LEAST_EPSILON_OF_FAST_VARIANCE
 
   train, networks = parts.settings.train, (parts.settings.generator, parts.settings.discriminator)
   if not train.sync_norm:

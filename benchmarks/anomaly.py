@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from dcgan_jax import experiment, sampling
-from dcgan_jax.analysis import project
-from dcgan_jax.analysis.inversion import Search
 from dcgan_jax.evaluation import given
+from dcgan_jax.runs import experiment, sampling
+from dcgan_jax.trained.analysis import project
+from dcgan_jax.trained.analysis.inversion import Search
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from benchmarks import processes
 
 if TYPE_CHECKING:  # The workers import JAX themselves.
-  from dcgan_jax.experiment import Experiment
+  from dcgan_jax.runs.experiment import Experiment
 
 # (processes, devices of each)
 TOPOLOGIES = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2))
@@ -39,7 +39,8 @@ TOPOLOGIES = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2))
 
 def build(config: ConfigDict, dtype: str = 'float32') -> 'Experiment':
   """Returns the parts of a run that computes in a dtype, also in float64, which no config may ask for."""
-  from dcgan_jax import experiment, settings
+  from dcgan_jax import settings
+  from dcgan_jax.runs import experiment
 
   checked = settings.check(config)
   return experiment.build(dataclasses.replace(checked, train=dataclasses.replace(checked.train, dtype=dtype)))
@@ -49,10 +50,11 @@ def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
   """Trains some steps as a worker; process 0 writes parameters and losses to an .npz."""
   import jax
 
-  from dcgan_jax import dispatch, parallel
-  from dcgan_jax.accumulation import Examples
+  from dcgan_jax.core.accumulation import Examples
   from dcgan_jax.data import cache
   from dcgan_jax.data.order import batch_indices
+  from dcgan_jax.devices import parallel
+  from dcgan_jax.training import dispatch
 
   if dtype == 'float64':
     jax.config.update('jax_enable_x64', True)
@@ -147,8 +149,8 @@ def collectives(config: ConfigDict) -> dict[str, Any]:
   """Counts the all-reduces of a compiled step, and their bytes beside those of the parameters."""
   import jax
 
-  from dcgan_jax import parallel
-  from dcgan_jax.accumulation import Examples
+  from dcgan_jax.core.accumulation import Examples
+  from dcgan_jax.devices import parallel
 
   mesh, built = parallel.all_devices(), build(config)
   shape = (config.train.batch_size, *built.settings.data.size, config.data.channels)
@@ -182,8 +184,10 @@ def cost(config: ConfigDict, rounds: int) -> float:
   """
   import jax
 
-  from dcgan_jax import conv, dispatch, parallel
-  from dcgan_jax.accumulation import Examples
+  from dcgan_jax.core import conv
+  from dcgan_jax.core.accumulation import Examples
+  from dcgan_jax.devices import parallel
+  from dcgan_jax.training import dispatch
 
   mesh, built = parallel.all_devices(), build(config)
   shape = (config.train.batch_size, *built.settings.data.size, config.data.channels)
@@ -241,7 +245,7 @@ def main() -> int:
   if arguments.join:
     coordinator, count, number = arguments.join.split(',')
     if int(count) > 1:
-      from dcgan_jax import parallel
+      from dcgan_jax.devices import parallel
 
       parallel.initialize(coordinator, int(count), int(number))
     run_steps(config, arguments.dtype, arguments.steps, arguments.out)

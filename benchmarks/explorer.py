@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from playwright import sync_api
 
-from dcgan_jax import sampling
+from dcgan_jax.runs import sampling
 
 QUIET = ['--disable-background-networking', '--disable-component-update', '--disable-sync']
 # Chromium's own GPU in software, for trying WebGPU where there is none; it is slow.

@@ -29,12 +29,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import jax
 import numpy as np
 
-from dcgan_jax import experiment, sampling, settings
+from dcgan_jax import settings
+from dcgan_jax.core.models import Discriminator, Generator, to_pixels
+from dcgan_jax.core.train_state import Gan
 from dcgan_jax.errors import InputError
-from dcgan_jax.interop import exporting
-from dcgan_jax.models import Discriminator, Generator, to_pixels
+from dcgan_jax.runs import experiment, sampling
 from dcgan_jax.settings import Settings
-from dcgan_jax.train_state import Gan
+from dcgan_jax.trained.interop import exporting
 
 MOST = 1e-4  # difference of an image
 # Runs a program from a file on the arrays of another, and says whether anything of ours was imported.

@@ -854,7 +854,7 @@ def suffer(faults: Sequence[Fault], run: Run) -> str:
 
 def last_state(folder: Path) -> Any:
   """Returns the state of the last step of a run."""
-  from dcgan_jax.journal import checkpoints, workdir
+  from dcgan_jax.records import checkpoints, workdir
 
   return checkpoints.restore(folder / 'checkpoints', STEPS, shapes_of(workdir.read_settings(folder)))
 
@@ -864,7 +864,7 @@ def shapes_of(chosen: Settings) -> Any:
   """Returns what a state of these settings is like."""
   import jax
 
-  from dcgan_jax import experiment
+  from dcgan_jax.runs import experiment
 
   return jax.eval_shape(experiment.build(chosen).initial_state)
 

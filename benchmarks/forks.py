@@ -17,7 +17,13 @@ ROOT = Path(__file__).parents[1]
 # Its processes have imported all that a run needs, and have one thread, so that they can be forked.
 SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(
-  ['jax', 'matplotlib.figure', 'dcgan_jax.training', 'dcgan_jax.sampling', 'dcgan_jax.evaluation.evaluate']
+  [
+    'jax',
+    'matplotlib.figure',
+    'dcgan_jax.training.loop',
+    'dcgan_jax.runs.sampling',
+    'dcgan_jax.evaluation.evaluate',
+  ]
 )
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, signal.SIGPIPE)
 PR_SET_PDEATHSIG = 1  # of prctl(2)

@@ -18,7 +18,7 @@ def config_files(random: Random, folder: Path) -> Act:
 
   from configs import digits
   from dcgan_jax import settings
-  from dcgan_jax.journal import workdir
+  from dcgan_jax.records import workdir
 
   content = dataclasses.asdict(settings.check(digits.get_config()))
   changed = inputs.tree(random, content) if random.random() < 0.9 else inputs.value(random)
@@ -36,7 +36,7 @@ def config_files(random: Random, folder: Path) -> Act:
 
 def class_files(random: Random, folder: Path) -> Act:
   """The classes.json of a run."""
-  from dcgan_jax.journal import workdir
+  from dcgan_jax.records import workdir
 
   content = {'names': pick(random, [['a', 'b'], inputs.value(random), [text(random)] * 3])}
   content |= pick(random, [{}, {'counts': [3, 5]}, {'counts': inputs.value(random)}])
@@ -47,7 +47,7 @@ def class_files(random: Random, folder: Path) -> Act:
 
 def metrics_files(random: Random, folder: Path) -> Act:
   """The metrics.jsonl of a run, what it says about the run, and sometimes its plots."""
-  from dcgan_jax.journal import collapse, journal, metrics
+  from dcgan_jax.records import collapse, journal, metrics
 
   names = [
     'loss_d',
@@ -112,7 +112,7 @@ def pytorch(random: Random, folder: Path) -> Act:
   """PyTorch's weights, as `--mode=import` takes them."""
   from configs import cifar10
   from dcgan_jax import settings
-  from dcgan_jax.interop import importing
+  from dcgan_jax.trained.interop import importing
 
   paths = []
   for i, tensors in enumerate(inputs.networks(random)):
@@ -136,7 +136,7 @@ def newmu(random: Random, folder: Path) -> Act:
   """The arrays of the paper's authors, as `--mode=import` takes them."""
   from configs import svhn
   from dcgan_jax import settings
-  from dcgan_jax.interop import importing
+  from dcgan_jax.trained.interop import importing
 
   def of(*shape: int) -> np.ndarray:
     return random.standard_normal(shape).astype(np.float32)
@@ -156,7 +156,7 @@ def newmu(random: Random, folder: Path) -> Act:
 
 def latents(random: Random, folder: Path) -> Act:
   """Latents for `--mode=sample`, through a generator."""
-  from dcgan_jax import sampling
+  from dcgan_jax.runs import sampling
 
   array = random.standard_normal((int(random.integers(4)), int(pick(random, [10, 10, 10, 3]))))
   array = array.astype(pick(random, [np.float32, np.float64, np.int64, np.uint8, bool]))
@@ -169,9 +169,9 @@ def _sampler() -> Any:
   """Returns an untrained generator at work, always the same."""
   import jax
 
-  from dcgan_jax import sampling
-  from dcgan_jax.latents import Latents
-  from dcgan_jax.models import Generator
+  from dcgan_jax.core.latents import Latents
+  from dcgan_jax.core.models import Generator
+  from dcgan_jax.runs import sampling
 
   if 'sampler' not in _MADE:
     module = Generator(

@@ -351,6 +351,6 @@ def shapes(chosen: Any) -> None:
   """Goes through a train step and all that it needs without computing it, as every run does at first."""
   import jax
 
-  from dcgan_jax import experiment
+  from dcgan_jax.runs import experiment
 
   jax.eval_shape(experiment.build(chosen).initial_state)

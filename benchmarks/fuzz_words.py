@@ -45,8 +45,9 @@ def flags(random: Random, folder: Path) -> Act:
 
 def names(random: Random, folder: Path) -> Act:
   """Names of images, classes, data sets and splits, and paths."""
-  from dcgan_jax import data, files, sampling
-  from dcgan_jax.walks import exemplars
+  from dcgan_jax import data, files
+  from dcgan_jax.runs import sampling
+  from dcgan_jax.trained.walks import exemplars
 
   words = text(random)
   kind = random.integers(5)

@@ -27,7 +27,9 @@ import jax
 import numpy as np
 
 from benchmarks import processes
-from dcgan_jax import dispatch, experiment, settings, training
+from dcgan_jax import settings
+from dcgan_jax.runs import experiment
+from dcgan_jax.training import dispatch, loop
 
 TINY = {
   'data.image_size': (8, 8),
@@ -124,10 +126,10 @@ def main() -> None:
   config.update_from_flattened_dict(TINY)
   config.train.num_steps = 2 * TURN + arguments.steps
   config.train.steps_per_dispatch = arguments.together
-  training.Steps = InTurns  # type: ignore[misc]
+  loop.Steps = InTurns  # type: ignore[misc]
   dispatch.programs_in_flight = lambda: 3
   with tempfile.TemporaryDirectory() as name:
-    training.run(settings.check(config), (arguments.folder or Path(name)) / 'run')
+    loop.run(settings.check(config), (arguments.folder or Path(name)) / 'run')
 
   run, bare = np.array(InTurns.run) / TURN, np.array(InTurns.bare) / TURN  # seconds a step, [turns, 3]
   print(f'{len(run)} turns of {TURN} steps, {arguments.together} in a program; microseconds a step:')

@@ -24,9 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import processes
-from dcgan_jax import experiment, settings
+from dcgan_jax import settings
 from dcgan_jax.data import cache
 from dcgan_jax.evaluation import extractors, inception, scores
+from dcgan_jax.runs import experiment
 
 LARGEST = 1e-3
 

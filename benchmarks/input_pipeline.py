@@ -28,9 +28,10 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import processes
-from dcgan_jax import experiment, settings
+from dcgan_jax import settings
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
+from dcgan_jax.runs import experiment
 
 BOUND = 0.01  # share of the time that training may wait for images
 DIFFERENT = 300  # pictures of the large data set
@@ -115,14 +116,15 @@ def make_large(folder: Path, count: int) -> None:
 
 def resident_equals_mapped(source: str, cache_folder: str, steps: int = 20) -> bool:
   """Returns whether the images that are gathered on the device are those that are gathered on the host."""
-  from dcgan_jax import parallel, training
+  from dcgan_jax.devices import parallel
+  from dcgan_jax.training import loop
 
   os.environ['DCGAN_JAX_CACHE'] = cache_folder
   mesh, feeds = parallel.all_devices(), []
   for limit in (16384, 0):
     config = processes.load_config('configs/base.py')
     config.data.source, config.data.memory_limit = source, limit
-    feeds.append(training.make_feed(experiment.build(settings.check(config))).blocks(mesh, 0, lambda _: 1))
+    feeds.append(loop.make_feed(experiment.build(settings.check(config))).blocks(mesh, 0, lambda _: 1))
 
   def gathered(step: int) -> np.ndarray:
     """Returns the images of a step, which a program takes from those on the device, as rows."""

@@ -67,7 +67,7 @@ def train(config: str, workdir: Path, seed: int) -> None:
 def score(workdir: Path, steps: tuple[int, ...], kinds: tuple[str, ...] = KINDS) -> Scores:
   """Scores those checkpoints that are not scored yet; returns all scores, and how long the estimates took."""
   from dcgan_jax.evaluation import evaluate, extractors
-  from dcgan_jax.sampling import load
+  from dcgan_jax.runs.sampling import load
 
   path = workdir / 'statistics.json'
   found: Scores = json.loads(path.read_text()) if path.exists() else {}

@@ -27,7 +27,8 @@ def run_ours(config: ConfigDict, num: int) -> None:
   """
   import jax
 
-  from dcgan_jax import experiment, sampling, settings
+  from dcgan_jax import settings
+  from dcgan_jax.runs import experiment, sampling
 
   built = experiment.build(settings.check(config))
   variables = jax.jit(built.initial_state)().sampling_variables

@@ -19,9 +19,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from benchmarks import processes
-from dcgan_jax import experiment, settings
+from dcgan_jax import settings
 from dcgan_jax.data import cache
 from dcgan_jax.evaluation import extractors, inception, scores
+from dcgan_jax.runs import experiment
 
 BLURS = (0.5, 1.0, 2.0)  # deviations of a Gaussian, in pixels
 DROPPED = (0.1, 0.3, 0.5, 0.7, 0.9)  # shares of the classes that are left out

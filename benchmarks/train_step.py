@@ -41,9 +41,11 @@ def ours(config: ConfigDict, together: int = 1) -> Callable[[], object]:
   """Returns a function that takes so many steps, as `main.py` does on all devices, and waits for them."""
   import jax
 
-  from dcgan_jax import dispatch, experiment, parallel
-  from dcgan_jax.accumulation import Examples
+  from dcgan_jax.core.accumulation import Examples
   from dcgan_jax.data import cache
+  from dcgan_jax.devices import parallel
+  from dcgan_jax.runs import experiment
+  from dcgan_jax.training import dispatch
 
   cache.keep_compiled_programs()
   mesh, built = parallel.all_devices(), experiment.build(settings.check(config))

@@ -135,8 +135,9 @@ def plot(path: Path, runs: dict[str, dict[str, list[Distances]]]) -> None:
 
 def main() -> None:
   """Trains and scores what is missing, then prints the tables and draws the figure."""
-  from dcgan_jax import experiment, settings
+  from dcgan_jax import settings
   from dcgan_jax.data import cache
+  from dcgan_jax.runs import experiment
 
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--configs', default='mnist,cifar10_32')

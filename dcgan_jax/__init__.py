@@ -10,7 +10,7 @@ from typing import Any
 def __getattr__(name: str) -> Any:
   """Imports `load` when it is first asked for, so that importing the package stays instant."""
   if name == 'load':
-    from dcgan_jax.hub.loading import load
+    from dcgan_jax.trained.hub.loading import load
 
     return load
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

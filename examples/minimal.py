@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax import conv, data
+from dcgan_jax import data
+from dcgan_jax.core import conv
+from dcgan_jax.core.latents import Latents
+from dcgan_jax.core.losses import LOSSES
+from dcgan_jax.core.models import Discriminator, Generator, to_pixels
+from dcgan_jax.core.train_state import Gan, create, make_optimizer
+from dcgan_jax.core.train_step import Recipe, make_train_step
 from dcgan_jax.data.order import batch_indices
-from dcgan_jax.journal import pictures
-from dcgan_jax.latents import Latents
-from dcgan_jax.losses import LOSSES
-from dcgan_jax.models import Discriminator, Generator, to_pixels
-from dcgan_jax.train_state import Gan, create, make_optimizer
-from dcgan_jax.train_step import Recipe, make_train_step
+from dcgan_jax.media import pictures
 
 STEPS, BATCH_SIZE = 1500, 64
 

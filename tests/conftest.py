@@ -37,12 +37,14 @@ from PIL import Image
 
 import main
 from configs import digits
-from dcgan_jax import experiment, settings, training
+from dcgan_jax import settings
+from dcgan_jax.core.latents import Latents
+from dcgan_jax.core.models import Discriminator, Generator
+from dcgan_jax.core.train_state import Gan
 from dcgan_jax.data import cache
-from dcgan_jax.journal import checkpoints, workdir
-from dcgan_jax.latents import Latents
-from dcgan_jax.models import Discriminator, Generator
-from dcgan_jax.train_state import Gan
+from dcgan_jax.records import checkpoints, workdir
+from dcgan_jax.runs import experiment
+from dcgan_jax.training import loop
 
 if 'PYTEST_XDIST_WORKER' not in os.environ:
   atexit.register(shutil.rmtree, os.environ['DCGAN_JAX_CACHE'], True)
@@ -172,7 +174,7 @@ def digits_plan(**changes):
   config = digits.get_config()
   config.update_from_flattened_dict(changes)
   parts = experiment.build(settings.check(config))
-  return training.make_plan(parts, 1797, 0, 2000, profile=False)
+  return loop.make_plan(parts, 1797, 0, 2000, profile=False)
 
 
 def _changed(config, overrides):

@@ -14,7 +14,13 @@ import threading
 ROOT = pathlib.Path(__file__).parents[1]
 SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(
-  ['jax', 'matplotlib.figure', 'dcgan_jax.training', 'dcgan_jax.sampling', 'dcgan_jax.evaluation.evaluate']
+  [
+    'jax',
+    'matplotlib.figure',
+    'dcgan_jax.training.loop',
+    'dcgan_jax.runs.sampling',
+    'dcgan_jax.evaluation.evaluate',
+  ]
 )
 
 

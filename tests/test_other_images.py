@@ -10,11 +10,13 @@ from PIL import Image
 
 import dcgan_jax
 from configs import digits
-from dcgan_jax import experiment, pixels, settings
-from dcgan_jax.analysis import forget, probe, svm
+from dcgan_jax import settings
+from dcgan_jax.core import pixels
 from dcgan_jax.data import cache
 from dcgan_jax.evaluation import classifier, extractors
-from dcgan_jax.journal import checkpoints, workdir
+from dcgan_jax.records import checkpoints, workdir
+from dcgan_jax.runs import experiment
+from dcgan_jax.trained.analysis import forget, probe, svm
 
 
 @pytest.fixture(autouse=True)

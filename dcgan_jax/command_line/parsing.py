@@ -11,8 +11,8 @@ from types import ModuleType
 
 from absl import flags
 
-from dcgan_jax import commands, files, settings
-from dcgan_jax.command_line import configs
+from dcgan_jax import files, settings
+from dcgan_jax.command_line import commands, configs
 from dcgan_jax.errors import InputError
 
 HELP = re.compile('--?(help|helpshort|helpfull)')
@@ -31,7 +31,7 @@ KINDS = {
 
 
 def modes() -> list[str]:
-  """Returns the names of all modes: a file in `dcgan_jax/commands/` each ('import_' is the mode 'import')."""
+  """Returns the names of all modes: each is a file in `commands/` ('import_' is the mode 'import')."""
   return sorted(module.name.rstrip('_') for module in pkgutil.iter_modules(commands.__path__))
 
 

@@ -36,7 +36,7 @@ def run_together(values: flags.FlagValues, function: Callable[[], None]) -> None
   named = (values.coordinator, values.num_processes, values.process_id)
   if not is_one_of_many(values.distributed, *named):
     return function()
-  parallel = importlib.import_module('dcgan_jax.parallel')
+  parallel = importlib.import_module('dcgan_jax.devices.parallel')
   parallel.initialize(*named)
   try:
     with parallel.leaving_when_others_do():

@@ -9,10 +9,10 @@ from ml_collections import config_flags
 from dcgan_jax import files, settings
 from dcgan_jax.command_line import configs
 from dcgan_jax.errors import InputError
-from dcgan_jax.films import pace
-from dcgan_jax.films.pace import Pace
-from dcgan_jax.journal import workdir
-from dcgan_jax.journal.workdir import Origin
+from dcgan_jax.media import pace
+from dcgan_jax.media.pace import Pace
+from dcgan_jax.records import workdir
+from dcgan_jax.records.workdir import Origin
 from dcgan_jax.settings import Settings
 from dcgan_jax.settings.presets import CONFIGS
 

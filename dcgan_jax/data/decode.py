@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dcgan_jax import files
+from dcgan_jax.core.pixels import BYTES, Pixels
 from dcgan_jax.errors import InputError
-from dcgan_jax.pixels import BYTES, Pixels
 
 # Pillow raises these on a broken file: its own error, an early end, a broken chunk, a decompression bomb.
 UNREADABLE = (

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from jax.sharding import Mesh
 
-from dcgan_jax import parallel
-from dcgan_jax.accumulation import Examples
+from dcgan_jax.core.accumulation import Examples
 from dcgan_jax.data import cache, order, stream
 from dcgan_jax.data.sources import Source
+from dcgan_jax.devices import parallel
 from dcgan_jax.errors import InputError
 
 HUNDRED = 100  # steps

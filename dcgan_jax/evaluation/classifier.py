@@ -14,9 +14,9 @@ import optax
 from flax import linen as nn
 from jax import Array, lax
 
-from dcgan_jax import conv
-from dcgan_jax.models import initializer_options, normalize
-from dcgan_jax.pixels import BYTES, Pixels
+from dcgan_jax.core import conv
+from dcgan_jax.core.models import initializer_options, normalize
+from dcgan_jax.core.pixels import BYTES, Pixels
 
 VERSION = 2  # of the network and its training; raise it when its features come to differ
 FEATURES = 128

@@ -10,13 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcgan_jax import experiment, parallel, sampling
+from dcgan_jax.core.pixels import Pixels
 from dcgan_jax.data import cache, sources
+from dcgan_jax.devices import parallel
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors, given, scores, scoring
 from dcgan_jax.evaluation.scoring import LEAST
-from dcgan_jax.journal import pictures, plots, workdir
-from dcgan_jax.pixels import Pixels
+from dcgan_jax.media import pictures, plots
+from dcgan_jax.records import workdir
+from dcgan_jax.runs import experiment, sampling
 
 
 def run(

@@ -9,14 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax import data, files, parallel
+from dcgan_jax import data, files
+from dcgan_jax.core.models import normalize
+from dcgan_jax.core.pixels import BYTES, Pixels
 from dcgan_jax.data import cache
 from dcgan_jax.data.sources import Stacked
+from dcgan_jax.devices import parallel
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, inception, learned, scores
-from dcgan_jax.experiment import Experiment
-from dcgan_jax.models import normalize
-from dcgan_jax.pixels import BYTES, Pixels
+from dcgan_jax.runs.experiment import Experiment
 
 KEPT = 10_000  # real images whose features are kept, for distances between single images
 BATCH_SIZE = {'classifier': 256, 'inception': 32}  # images that each device works on at a time

@@ -20,7 +20,7 @@ from jax import Array, lax
 from dcgan_jax import files
 from dcgan_jax.data import download as fetch
 from dcgan_jax.errors import InputError
-from dcgan_jax.interop import torch_files
+from dcgan_jax.files import torch_files
 
 WEIGHTS = 'pt_inception-2015-12-05-6726825d.pth'
 URL = f'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS}'

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dcgan_jax import files, parallel
+from dcgan_jax import files
+from dcgan_jax.core.pixels import BYTES, Pixels
 from dcgan_jax.data import arrays, cache
+from dcgan_jax.devices import parallel
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier
-from dcgan_jax.pixels import BYTES, Pixels
 
 FILE = 'classifier.npz'
 

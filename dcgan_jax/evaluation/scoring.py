@@ -16,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from dcgan_jax import parallel, sampling
+from dcgan_jax.core.train_state import GanState
 from dcgan_jax.data import cache
 from dcgan_jax.data.sources import Stacked
+from dcgan_jax.devices import parallel
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors, neighbourhoods, scores
-from dcgan_jax.experiment import Experiment
-from dcgan_jax.train_state import GanState
+from dcgan_jax.runs import sampling
+from dcgan_jax.runs.experiment import Experiment
 
 LEAST = 10  # images, for the ten splits of an Inception score, and for neighbourhoods
 # The score that ranks checkpoints, by kind of extractor; the lower the better.

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from dcgan_jax import files, parallel, pixels
+from dcgan_jax import files
+from dcgan_jax.core import pixels
 from dcgan_jax.data import Fit, array_file, cache, open_source
 from dcgan_jax.data.feed import Feed
 from dcgan_jax.data.order import batch_indices
+from dcgan_jax.devices import parallel
 from dcgan_jax.errors import InputError
 
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from dcgan_jax import data, parallel
+from dcgan_jax import data
 from dcgan_jax.data import cache
 from dcgan_jax.data.feed import HUNDRED, Feed
 from dcgan_jax.data.order import batch_indices
 from dcgan_jax.data.sources import Digits, open_folder
+from dcgan_jax.devices import parallel
 
 SOURCE = Digits(data.Fit((8, 8), 1))
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from conftest import TINY
 
-from dcgan_jax import data, experiment
+from dcgan_jax import data
 from dcgan_jax.data import tfds
 from dcgan_jax.errors import InputError
+from dcgan_jax.runs import experiment
 
 
 def test_tfds_errors(tmp_path, monkeypatch):

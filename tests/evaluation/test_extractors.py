@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 
 from configs import digits
-from dcgan_jax import data, experiment, settings
+from dcgan_jax import data, settings
 from dcgan_jax.data.sources import Digits
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, extractors, inception
+from dcgan_jax.runs import experiment
 
 FIT = data.Fit((8, 8), 1)
 

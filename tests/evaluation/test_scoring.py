@@ -6,9 +6,12 @@ import pytest
 from conftest import narrow
 
 from configs import digits
-from dcgan_jax import experiment, parallel, sampling, settings, training
+from dcgan_jax import settings
+from dcgan_jax.devices import parallel
 from dcgan_jax.evaluation import extractors, scoring
 from dcgan_jax.evaluation.extractors import Extractor
+from dcgan_jax.runs import experiment, sampling
+from dcgan_jax.training import loop
 
 
 @pytest.fixture
@@ -61,5 +64,5 @@ def test_scores_and_pictures_take_the_population_of_the_data(by_pixels, monkeypa
   monkeypatch.setattr(sampling, 'with_population', with_population)
   state = parts.first_state(parallel.replicated(parallel.all_devices()))
   scoring.make(parts, parallel.all_devices())(state)
-  training._draw(parts)(state)
+  loop._draw(parts)(state)
   assert seen == [(178, 182, 177, 183, 181, 182, 181, 179, 174, 180)] * 2

@@ -17,10 +17,12 @@ pytestmark = pytest.mark.slow
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np, optax, tensorflow as tf
 from configs import mnist
-from dcgan_jax import experiment, latents, settings, train_state
-from dcgan_jax.latents import Latents
-from dcgan_jax.train_state import Gan
-from dcgan_jax.train_step import make_train_step
+from dcgan_jax import settings
+from dcgan_jax.core import latents, train_state
+from dcgan_jax.runs import experiment
+from dcgan_jax.core.latents import Latents
+from dcgan_jax.core.train_state import Gan
+from dcgan_jax.core.train_step import make_train_step
 
 B, Z = 6, 10
 config = mnist.get_config()

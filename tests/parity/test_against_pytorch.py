@@ -9,10 +9,12 @@ from conftest import gan_of, lenient
 from flax import linen
 
 from configs import base, cifar10_32, mnist
-from dcgan_jax import experiment, latents, settings, train_state
-from dcgan_jax.losses import LOSSES
-from dcgan_jax.models import Generator as OurGenerator
-from dcgan_jax.train_step import Recipe, make_train_step
+from dcgan_jax import settings
+from dcgan_jax.core import latents, train_state
+from dcgan_jax.core.losses import LOSSES
+from dcgan_jax.core.models import Generator as OurGenerator
+from dcgan_jax.core.train_step import Recipe, make_train_step
+from dcgan_jax.runs import experiment
 
 torch = pytest.importorskip('torch')
 pytestmark = pytest.mark.slow

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs import base
-from dcgan_jax import data, latents, losses, models, settings, train_state, train_step
+from dcgan_jax import data, settings
+from dcgan_jax.core import latents, losses, models, train_state, train_step
 from dcgan_jax.errors import InputError
 from dcgan_jax.settings import Settings, checks
 

@@ -1,0 +1,79 @@
+"""Writes a trained network for other programs, for browsers or for the Hugging Face Hub.
+
+python main.py --mode=export --format=onnx --workdir=runs/mnist --out=mnist.onnx
+python main.py --mode=export --format=pytorch --workdir=runs/cifar10 --out=FOLDER
+python main.py --mode=export --format=safetensors --workdir=runs/mnist --network=discriminator
+python main.py --mode=export --format=web --workdir=runs/mnist --out=FOLDER
+python main.py --mode=export --format=hub --workdir=runs/mnist --out=FOLDER --license=cc-by-sa-3.0
+"""
+
+from absl import flags
+
+from dcgan_jax.command_line import shared
+from dcgan_jax.errors import InputError
+
+
+def define_flags(into: flags.FlagValues) -> None:
+  """Declares the flags of this mode."""
+  shared.define_workdir(into)
+  shared.define_checkpoint(into)
+  flags.DEFINE_enum(
+    'format',
+    None,
+    ['onnx', 'stablehlo', 'safetensors', 'pytorch', 'web', 'hub'],
+    "for ONNX's runtimes, for JAX alone, for the modules of this project, for PyTorch's DCGAN example; web "
+    'is a page in which the generator runs, hub a folder with a model card for the Hugging Face Hub.',
+    flag_values=into,
+  )
+  flags.DEFINE_string(
+    'out',
+    None,
+    'A file, whose name ends in .onnx, .stablehlo, .safetensors or .pth; for pytorch also a folder, for '
+    'netG.pth and netD.pth; for web and hub a folder. By default generator.onnx and the like, or explorer.',
+    flag_values=into,
+  )
+  flags.DEFINE_enum(
+    'network',
+    None,
+    ['generator', 'discriminator'],
+    'Which one; by default the generator, and both if --out is a folder.',
+    flag_values=into,
+  )
+  flags.DEFINE_enum(
+    'statistics',
+    None,
+    ['stored', 'population'],
+    "G's batch-norm statistics, of training or of 10,000 latents. By default the run says.",
+    flag_values=into,
+  )
+  flags.DEFINE_string(
+    'license',
+    None,
+    'For hub: the licence of the data, which the card states; a name such as cc-by-4.0, or any words.',
+    flag_values=into,
+  )
+
+
+def run(values: flags.FlagValues) -> None:
+  """Exports."""
+  folder, file_format = shared.folder(values), shared.required(values, 'export', 'format')
+  if values.license is not None and file_format != 'hub':
+    raise InputError(f'license={values.license}: is stated by a card; format={file_format} writes none')
+  shared.check_run(folder)
+  if file_format == 'web':
+    if values.network == 'discriminator':
+      raise InputError('network=discriminator: draws nothing; format=web takes the generator')
+    from dcgan_jax.trained.explorer import folder as page
+
+    return page.run(folder, values.checkpoint, values.out, values.statistics)
+  if file_format == 'hub':
+    out = shared.required(values, 'export', 'out')
+    if values.network is not None:
+      raise InputError(f'network={values.network}: format=hub writes both; leave the flag out')
+    from dcgan_jax.trained.hub import writing
+
+    return writing.run(folder, values.checkpoint, writing.Asked(out, values.statistics, values.license))
+  from dcgan_jax.trained.interop import exporting
+
+  asked = exporting.Asked(file_format, values.out, values.network, values.statistics)
+  exporting.run(folder, values.checkpoint, asked)

@@ -1,0 +1,27 @@
+"""Makes a film of a run's training: what its fixed latents became, step by step.
+
+python main.py --mode=film --workdir=runs/mnist --out=film.mp4
+python main.py --mode=film --workdir=runs/mnist --out=film.webp --seconds=6 --size=480
+"""
+
+from absl import flags
+
+from dcgan_jax.command_line import shared
+
+
+def define_flags(into: flags.FlagValues) -> None:
+  """Declares the flags of this mode."""
+  shared.define_workdir(into, 'Folder of the run, which may still be going on.')
+  flags.DEFINE_string(
+    'out', 'film.webp', 'A .webp, .gif or .mp4, which needs the extra `video`.', flag_values=into
+  )
+  shared.define_pace(into, 'by default 10')
+
+
+def run(values: flags.FlagValues) -> None:
+  """Makes the film."""
+  folder = shared.folder(values)
+  pace = shared.asked_pace(values, values.out)
+  from dcgan_jax.trained import films as training
+
+  training.run(folder, values.out, pace)

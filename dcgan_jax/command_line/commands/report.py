@@ -1,0 +1,37 @@
+"""Writes a page to look at: a single HTML file of a run, or of several that it compares.
+
+python main.py --mode=report --workdir=runs/mnist
+python main.py --mode=report --workdir=runs/a,runs/b,runs/c --out=compared.html
+"""
+
+import os
+
+from absl import flags
+
+from dcgan_jax import files
+from dcgan_jax.command_line import shared
+from dcgan_jax.errors import InputError
+
+
+def define_flags(into: flags.FlagValues) -> None:
+  """Declares the flags of this mode."""
+  shared.define_workdir(into, 'Folder of the run, or of several, with commas between.')
+  flags.DEFINE_string(
+    'out',
+    None,
+    'An .html; by default report.html, in the workdir or, if several are compared, here.',
+    flag_values=into,
+  )
+
+
+def run(values: flags.FlagValues) -> None:
+  """Writes."""
+  text = shared.required(values, 'report', 'workdir')
+  # The name of a folder may itself have a comma.
+  parts = [text] if os.path.isdir(text) else [part for part in text.split(',') if part.strip()]
+  if not parts:
+    raise InputError(f'--workdir={text}: names no folder; give some, e.g. --workdir=runs/digits')
+  folders = [files.named('workdir', part) for part in parts]
+  from dcgan_jax.trained.report import page
+
+  page.run(folders, values.out)

@@ -1,0 +1,26 @@
+"""Replays a run from one checkpoint to the next, and tells whether every bit agrees.
+
+python main.py --mode=verify --workdir=runs/digits
+python main.py --mode=verify --workdir=runs/digits --checkpoint=2000
+"""
+
+from absl import flags
+
+from dcgan_jax.command_line import shared
+
+
+def define_flags(into: flags.FlagValues) -> None:
+  """Declares the flags of this mode."""
+  shared.define_workdir(into)
+  flags.DEFINE_string(
+    'checkpoint', None, 'Step to begin with; the last but one if it is not given.', flag_values=into
+  )
+
+
+def run(values: flags.FlagValues) -> None:
+  """Replays and compares."""
+  folder = shared.folder(values)
+  shared.check_run(folder)
+  from dcgan_jax.training import verification
+
+  verification.run(folder, values.checkpoint)

@@ -1,0 +1,1 @@
+"""The GAN itself: arrays in, arrays out."""

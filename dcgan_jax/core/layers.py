@@ -1,0 +1,178 @@
+"""The layers of both networks, as Flax modules."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array, lax
+
+from dcgan_jax.core import conv
+
+
+def param_dtype(dtype: Any) -> Any:
+  """Returns the dtype of parameters: float32, or wider if that of the computation is; also with JAX's x64."""
+  return jnp.promote_types(dtype, jnp.float32)
+
+
+class ConvLayer(nn.Module):
+  """The arguments and parameters that the convolutional layers share.
+
+  Attributes:
+    features: channels of the output.
+    kernel_size: in pixels, in both directions.
+    stride: in pixels, in both directions; of upsampling layers, the factor.
+    padding: 'same' | 'symmetric', see `conv.padding_pairs`.
+    use_bias: whether a bias is added to each channel.
+    kernel_init: initializer of the kernel; the bias starts at 0.
+    dtype: of the computation.
+    fast: False computes and differentiates with plain lax, see `conv`.
+  """
+
+  features: int
+  kernel_size: int
+  stride: int
+  padding: str
+  use_bias: bool
+  kernel_init: nn.initializers.Initializer
+  dtype: Any
+  fast: bool
+
+  def kernel(self, *channels: int) -> Array:
+    """Returns the kernel [k, k, *channels] in the dtype of the computation."""
+    shape = (self.kernel_size, self.kernel_size, *channels)
+    return self.param('kernel', self.kernel_init, shape, param_dtype(self.dtype)).astype(self.dtype)
+
+  def add_bias(self, x: Array) -> Array:
+    """Returns x [..., features] plus the bias, if there is one."""
+    if not self.use_bias:
+      return x
+    bias = self.param('bias', nn.initializers.zeros, (self.features,), param_dtype(self.dtype))
+    return x + bias.astype(self.dtype)
+
+
+class Conv(ConvLayer):
+  """The convolution `conv.conv2d` as a layer: [B, H, W, I] -> [B, H / stride, W / stride, features]."""
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    kernel = self.kernel(x.shape[-1], self.features)
+    return self.add_bias(conv.conv2d(x, kernel, self.stride, self.padding, self.fast))
+
+
+class ConvTranspose(ConvLayer):
+  """`conv.conv2d_transpose` as a layer: [B, H, W, I] -> [B, H * stride, W * stride, features]."""
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    kernel = self.kernel(self.features, x.shape[-1])
+    return self.add_bias(conv.conv2d_transpose(x, kernel, self.stride, self.padding, self.fast))
+
+
+class ResizeConv(ConvLayer):
+  """Bilinear upsampling by the stride and then a convolution, free of checkerboards (Odena et al. 2016).
+
+  It maps [B, H, W, I] to [B, H * stride, W * stride, features].
+  """
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    batch, height, width, channels = x.shape
+    x = jax.image.resize(x, (batch, height * self.stride, width * self.stride, channels), 'bilinear')
+    kernel = self.kernel(channels, self.features)
+    return self.add_bias(conv.conv2d(x, kernel, 1, self.padding, self.fast))
+
+
+class Dense(nn.Module):
+  """A dense layer, [B, I] -> [B, features], whose bias may be shared by all pixels of an image.
+
+  A transposed convolution of a 1x1 input is such a layer.
+
+  Attributes:
+    features: units of the output.
+    biases: how many numbers the bias has, a divisor of `features`; it repeats over the units, so that as many
+      biases as channels give every pixel the same. 0 adds none.
+    kernel_init: initializer of the kernel; the bias starts at 0.
+    dtype: of the factors of the product.
+    output_dtype: of its sums, of the bias and of the output; None takes `dtype`.
+  """
+
+  features: int
+  biases: int
+  kernel_init: nn.initializers.Initializer
+  dtype: Any
+  output_dtype: Any = None
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    output_dtype = self.output_dtype or self.dtype
+    shape, dtype = (x.shape[-1], self.features), param_dtype(self.dtype)
+    kernel = self.param('kernel', self.kernel_init, shape, dtype).astype(self.dtype)
+    x = jnp.matmul(x, kernel, preferred_element_type=output_dtype)
+    if not self.biases:
+      return x
+    bias = self.param('bias', nn.initializers.zeros, (self.biases,), dtype).astype(output_dtype)
+    return x + jnp.tile(bias, self.features // self.biases)
+
+
+class ClassBatchNorm(nn.Module):
+  """Batch norm whose scale and bias are those of the class (de Vries et al. 2017, arXiv:1707.00683).
+
+  Its variables have the names of a batch norm's, and the statistics are of all classes together.
+
+  Attributes:
+    norm: the batch norm, without scale and bias.
+    scale_init: initializer of the scales [classes, C]; the biases start at 0.
+  """
+
+  norm: nn.BatchNorm
+  scale_init: nn.initializers.Initializer
+
+  def setup(self) -> None:
+    nn.share_scope(self, self.norm)
+
+  @nn.compact
+  def __call__(self, x: Array, y: Array) -> Array:  # [B, ..., C] and weights of the classes [B, classes]
+    shape = (y.shape[1], x.shape[-1])
+    scales = self.param('scale', self.scale_init, shape, self.norm.param_dtype)
+    biases = self.param('bias', nn.initializers.zeros, shape, self.norm.param_dtype)
+    pixel = (y.shape[0], *(1,) * (x.ndim - 2), -1)
+
+    def of_class(table: Array) -> Array:
+      # A choice of one row, which fewer digits of a product would round.
+      return jnp.matmul(y.astype(table.dtype), table, precision='highest').reshape(pixel).astype(x.dtype)
+
+    return self.norm(x) * of_class(scales) + of_class(biases)
+
+
+UPSAMPLE = {'transposed': ConvTranspose, 'bilinear': ResizeConv}
+
+
+class Dropout(nn.Module):
+  """Dropout whose mask is a function of the key and of the *global* sample index.
+
+  On several devices, each with its part of the batch along `axis_name`, every sample therefore gets the mask
+  that it would get on one device. Random bits are what dropout costs on a CPU, so each 32-bit word gives two
+  draws of 16 bits, and rates are exact to 2**-16.
+
+  Attributes:
+    rate: probability that a number is dropped.
+    axis_name: mapped axis along which the batch is divided among devices, None on one device.
+  """
+
+  rate: float
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:  # [B, ...] -> [B, ...]
+    key = self.make_rng('dropout')
+    index = jnp.arange(x.shape[0])
+    if self.axis_name is not None:
+      index += x.shape[0] * lax.axis_index(self.axis_name)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+    size = math.prod(x.shape[1:])
+    words = jax.vmap(lambda k: jax.random.bits(k, (-(-size // 2),), 'uint32'))(keys)
+    draws = lax.bitcast_convert_type(words, jnp.uint16).reshape(x.shape[0], -1)[:, :size]
+    kept = draws.reshape(x.shape) >= round(self.rate * 2**16)
+    return jnp.where(kept, x / (1.0 - self.rate), jnp.zeros((), x.dtype))

@@ -1,0 +1,1 @@
+"""Processes, devices, and programs compiled for them."""

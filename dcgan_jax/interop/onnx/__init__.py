@@ -1,6 +1,0 @@
-"""ONNX models of both networks."""
-
-from dcgan_jax.interop.onnx.graph import library
-from dcgan_jax.interop.onnx.networks import discriminator_bytes, generator_bytes
-
-__all__ = ['discriminator_bytes', 'generator_bytes', 'library']

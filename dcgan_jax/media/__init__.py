@@ -1,0 +1,1 @@
+"""Grids, plots and moving pictures: arrays in, files out."""

@@ -1,0 +1,25 @@
+"""Checkpoints of the whole training state: written whole or not at all, and checked when they are read."""
+
+from dcgan_jax.records.checkpoints.reading import (
+  DamagedError,
+  best,
+  candidates,
+  leave_after,
+  restore,
+  restore_any,
+  steps,
+)
+from dcgan_jax.records.checkpoints.saver import Saver
+from dcgan_jax.records.checkpoints.stamp import Score
+
+__all__ = [
+  'DamagedError',
+  'Saver',
+  'Score',
+  'best',
+  'candidates',
+  'leave_after',
+  'restore',
+  'restore_any',
+  'steps',
+]

@@ -1,0 +1,250 @@
+"""Saving checkpoints during training. Orbax writes them in the background, whole or not at all."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from dcgan_jax import files
+from dcgan_jax.core.train_state import GanState
+from dcgan_jax.devices import parallel
+from dcgan_jax.errors import InputError
+from dcgan_jax.records.checkpoints import quiet, reading, stamp
+from dcgan_jax.records.checkpoints.stamp import Score
+
+UNFINISHED = '*.orbax-checkpoint-tmp*'  # what a save that was interrupted leaves
+SLACK = 1 << 20  # bytes of room beyond the size of the last checkpoint
+
+
+class RoomError(OSError):
+  """The disk has too little room for a checkpoint."""
+
+
+class Saver:
+  """Saves the states of a run. A save that fails is reported, and the next one tries again.
+
+  Call all methods in all processes of a run, at the same time, and `close` at the end, or the last checkpoint
+  may be lost.
+
+  Attributes:
+    saved: step of the last state that is known to be on disk; None if none is.
+    problem: what kept the last save from disk; '' if nothing did.
+    lacks_room: True if the disk was full.
+  """
+
+  def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = print, start: int | None = None):
+    """Opens a folder of checkpoints, and clears what an interrupted save has left there.
+
+    Args:
+      folder: of the checkpoints; nothing else may write there.
+      keep: how many of the last checkpoints are kept, in addition to those with the best score.
+      say: tells the user a line; of process 0.
+      start: step of the checkpoint that the run resumes from, which is not the last if that is damaged; None
+        for the last.
+
+    Raises:
+      InputError: nothing can be saved there.
+    """
+    self._folder, self._keep = folder.absolute(), keep
+    self._say = say if parallel.is_main() else lambda line: None
+    self._checkpointer: Any = None  # Orbax's; None while the folder cannot be opened
+    self._pending: Any = None  # the save in the background
+    self.saved: int | None = None
+    self.problem, self.lacks_room = '', False
+    try:
+      with parallel.main_first():
+        self._folder.mkdir(exist_ok=True)
+      self._identity = files.identity(self._folder)
+    except OSError as error:
+      raise InputError(f'{folder}: cannot be written: {error.strerror}; nothing could be saved') from error
+    with contextlib.ExitStack() as until_closed:
+      until_closed.enter_context(quiet.quietly())
+      if reason := self._open():
+        raise InputError(f'{folder}: cannot be opened ({reason}); nothing could be saved')
+      self._until_closed = until_closed.pop_all()
+    done = reading.steps(folder)
+    self.saved = start if start in done else done[-1] if done and start is None else None
+
+  def save(self, state: GanState, score: Score | None = None) -> None:
+    """Starts to save a state under its step; waits until it is copied off the device, not for the disk.
+
+    Without room for it, nothing is written.
+
+    Args:
+      state: the state to save.
+      score: of its generator; None if it was not scored.
+    """
+    self.settle()
+    self._step = int(state.step)
+    reason = self._attempt(lambda: self._check_room(state))
+    reason = reason or ('' if self._checkpointer else self._open())
+    if reason:
+      self._failed(reason)
+      return
+    metrics = None if score is None else {'score': score.distance, 'protocol': score.protocol}
+    made = stamp.make(state)
+
+    def begin() -> None:
+      self._pending = self._checkpointer.save_async(self._step, state, metrics=metrics, custom_metadata=made)
+
+    if reason := self._attempt(begin):
+      self._start_anew(reason)
+
+  def settle(self) -> None:
+    """Waits until the state that is being saved is on disk, or cannot be."""
+    if self._pending is None:
+      return
+    if reason := self._attempt(self._pending.result) or self._attempt(self._check_folder):
+      self._start_anew(reason)
+    else:
+      self.saved, self.problem, self.lacks_room = self._step, '', False
+    self._pending = None
+
+  def standing(self) -> str:
+    """Returns which step is on disk, and how much room there is."""
+    try:
+      done = reading.steps(self._folder)  # It may be ahead of `saved`, which is what has been waited for.
+      free = _free(self._folder)
+    except (InputError, OSError) as error:
+      return f'{self._folder.name} cannot be read: {reading.in_one_line(error)}'
+    return f'{f"saved {done[-1]}" if done else "not saved yet"}, {free / 2**30:.1f} GiB free'
+
+  def close(self) -> None:
+    """Waits until everything is on disk."""
+    self.settle()
+    self._close()
+    self._until_closed.close()
+
+  def _attempt(self, act: Callable[[], Any]) -> str:
+    """Does something in all processes; returns what kept one of them from it, '' if nothing did."""
+    reason = ''
+    try:
+      act()
+    except Exception as error:  # Orbax's threads raise whatever they meet, a full disk as ValueError.
+      reason = reading.in_one_line(error)
+      self.lacks_room = isinstance(error, RoomError) or reading.os_error(error) in reading.NO_ROOM
+    if parallel.all_agree(not reason):
+      return ''
+    return reason or 'another process could not write it'
+
+  def _open(self) -> str:
+    """Opens the folder, where that is possible; returns why it is not, '' if it is."""
+
+    def clear() -> None:
+      self._check_folder()
+      if parallel.is_main():
+        for path in self._folder.glob(UNFINISHED):
+          shutil.rmtree(path, ignore_errors=True)
+        self._clear_broken_scores()
+
+    def open_it() -> None:
+      self._checkpointer = ocp.training.Checkpointer(
+        self._folder,
+        save_decision_policy=_Always(),
+        preservation_policy=_LastAndBest(self._folder, self._keep),
+      )
+
+    return self._attempt(clear) or self._attempt(open_it)
+
+  def _start_anew(self, reason: str) -> None:
+    """Reports a save that has failed, and opens the folder anew: Orbax would raise it again and again."""
+    self._pending, lacks_room = None, self.lacks_room
+    self._close()
+    quiet.settle()
+    self._remove_stray()
+    self._open()  # If that fails, too, the next save tries again.
+    self.lacks_room = lacks_room
+    self._failed(reason)
+
+  def _check_folder(self) -> None:
+    """Raises OSError if the folder of checkpoints is gone, which Orbax would make anew, or is another one."""
+    found = files.identity(self._folder)
+    if found != self._identity:
+      if str(self.saved) not in files.listed(self._folder):
+        raise OSError('another folder is in its place')
+      self._identity = found  # It was moved to another disk, and a link leads there.
+
+  def _remove_stray(self) -> None:
+    """Removes the parts that a save has made where the folder was, so that it can come back there."""
+    with contextlib.suppress(OSError):
+      is_other = parallel.is_main() and files.identity(self._folder) != self._identity
+      if is_other and {path.name.partition('.')[0] for path in self._folder.iterdir()} == {str(self._step)}:
+        shutil.rmtree(self._folder)
+        self._folder.parent.rmdir()  # It fails if anything else is there.
+
+  def _check_room(self, state: GanState) -> None:
+    """Raises OSError if there is no room for a state."""
+    self._check_folder()
+    needed = self._size(state) + SLACK
+    missing = needed - _free(self._folder)
+    if missing > 0:
+      raise RoomError(f'{_mebibytes(missing)} are missing of the {_mebibytes(needed)} that it takes')
+
+  def _clear_broken_scores(self) -> None:
+    """Moves scores that cannot be read out of their checkpoints, because Orbax would not open the folder."""
+    for step in reading.steps(self._folder):
+      path = self._folder / str(step) / stamp.SCORES
+      if path.is_dir() and stamp.read_score(path.parent) is None:
+        target = reading.move_aside(path, self._folder, f'{step}-scores')
+        self._say(f'{path}: is damaged, so the score of step {step} is lost; it is kept as {target}')
+
+  def _close(self) -> None:
+    checkpointer, self._checkpointer = self._checkpointer, None
+    if checkpointer:
+      with contextlib.suppress(Exception):  # It raises the error of the last save again, which is known.
+        checkpointer.close()
+
+  def _failed(self, reason: str) -> None:
+    """Says that a state could not be saved."""
+    before = (
+      'there is no checkpoint yet' if self.saved is None else f'the last checkpoint is of step {self.saved}'
+    )
+    self.problem = f'step {self._step} could not be saved in {self._folder}: {reason}; {before}'
+    self._say(f'{self.problem}; training goes on and tries again at the next save')
+
+  def _size(self, state: GanState) -> int:
+    """Returns how many bytes a checkpoint of a state takes: as many as the last one, if there is one."""
+    done = reading.steps(self._folder)
+    if not done:
+      return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    return sum(path.stat().st_size for path in (self._folder / str(done[-1])).rglob('*') if path.is_file())
+
+
+def _free(folder: Path) -> int:
+  """Returns the bytes that are free on the disk of a folder."""
+  return shutil.disk_usage(folder).free
+
+
+def _mebibytes(size: int) -> str:
+  return f'{size / 2**20:.1f} MiB'
+
+
+class _Always:
+  """A policy that saves whenever it is asked to, because the training loop decides when to save."""
+
+  def should_save(self, step: Any, previous_steps: Any, *, context: Any) -> bool:
+    """Returns True."""
+    return True
+
+
+class _LastAndBest:
+  """A policy that keeps the last checkpoints, and of each protocol of scores the one with the best."""
+
+  def __init__(self, folder: Path, keep: int):
+    self._folder, self._keep = folder, keep
+
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+    """Returns for each checkpoint whether it is kept."""
+    steps = sorted(c.step for c in checkpoints)
+    scores = {step: stamp.read_score(self._folder / str(step)) for step in steps}
+    best: dict[str, tuple[float, int]] = {}  # distance and step by protocol
+    for step, score in scores.items():
+      if score is not None:
+        found = (score.distance, step)
+        best[score.protocol] = min(best.get(score.protocol, found), found)
+    kept = {*steps[-self._keep :], *(step for _, step in best.values())}
+    return [c.step in kept for c in checkpoints]

@@ -1,0 +1,258 @@
+"""The metrics of a run, in `metrics.jsonl`, as TensorBoard events and at a tracker."""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from dcgan_jax import files
+from dcgan_jax.errors import InputError
+from dcgan_jax.records import tracking
+
+if TYPE_CHECKING:  # slow to import, and nothing that only reads needs it
+  from jax import Array
+
+MOST_BYTES = 2**30  # of a file of metrics, which a million rows fill to a fifth
+LARGEST = 2.0**128  # Metrics are of float32, which ends below; they may be infinite, or no number.
+Values = Mapping[str, 'Array']  # float32 [] each, by name
+MOST_EVENTS = 2**24  # bytes of TensorBoard's that wait for a full disk; rows of metrics have no limit
+
+
+def row(last: Values, sums: Sequence[Values], steps: int) -> dict[str, float]:
+  """Returns the metrics of the last of some steps and, as `NAME_mean`, their means over all of them.
+
+  Args:
+    last: of the last step.
+    sums: over the steps of each program.
+    steps: of all these programs.
+  """
+  import jax
+
+  last, sums = jax.device_get((last, sums))
+  means = {f'{name}_mean': float(sum(values[name] for values in sums)) / steps for name in last}
+  return {name: float(value) for name, value in last.items()} | means
+
+
+def read(path: Path, last_step: int | None = None) -> list[dict[str, Any]]:
+  """Reads the rows of a metrics file, up to a step; what is no row is left out, like a line that is cut.
+
+  Args:
+    path: of the file; one that does not exist has no rows.
+    last_step: the last step to read, None for all.
+
+  Returns:
+    The rows in the order of their steps, each with its 'step' and some metrics. Those with scores have
+    their 'protocol' too, a string.
+
+  Raises:
+    InputError: the file cannot be read.
+  """
+  return _read(path, last_step)[0]
+
+
+def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int, int]:
+  """Returns the rows up to a step, where the last of them ends, and how many lines before that are none."""
+  rows: list[dict[str, Any]] = []
+  size = end = spoilt = 0
+  try:
+    lines = files.read_bytes(path, MOST_BYTES).splitlines(keepends=True)
+  except FileNotFoundError:
+    return rows, 0, 0
+  except OSError as error:
+    raise InputError(f'{path}: cannot be read: {error.strerror}') from error
+  for number, line in enumerate(lines, 1):
+    end += len(line)
+    row = _parse(line)
+    if row is None:
+      continue
+    if last_step is not None and row['step'] > last_step:
+      break
+    rows.append(row)
+    size, spoilt = end, number - len(rows)
+  rows.sort(key=lambda row: row['step'])  # They are in order if nobody has written to the file but us.
+  return rows, size, spoilt
+
+
+def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  """Returns the dictionary of some pairs, whose names are not kept twice."""
+  return {sys.intern(name): value for name, value in pairs}
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+  """Returns the row of a line; None if it is no row, or not the whole of one."""
+  try:
+    # All rows share the strings of their names, which would else take more memory than the numbers.
+    row = json.loads(line, object_pairs_hook=_shared) if line.endswith(b'\n') else None
+  except (ValueError, RecursionError):
+    return None
+  if not isinstance(row, dict) or type(row.get('step')) is not int or not 0 <= row['step'] < 2**31:
+    return None
+  for name, value in row.items():
+    kind = type(value)
+    if kind is float:
+      fits = not LARGEST <= abs(value) < math.inf
+    else:
+      fits = -(2**63) < value < 2**63 if kind is int else kind is str and name == 'protocol'
+    if not fits:
+      return None
+  return row
+
+
+class Appender:
+  """A file that only grows. What a full disk does not take is kept and tried again, and no line is cut.
+
+  Attributes:
+    problem: what keeps the last bytes from disk; '' if nothing does.
+  """
+
+  def __init__(self, path: Path, size: int = 0, most: float = math.inf):
+    """Opens a file.
+
+    Args:
+      path: of the file.
+      size: the bytes of it that are kept; the rest is dropped.
+      most: the bytes that may wait for the disk; what is more, from one `flush` to the next, is dropped.
+    """
+    self.problem = ''
+    self._path, self._size, self._most = path, size, most
+    self._file: BinaryIO | None = None
+    self._waiting = bytearray()  # Bytes would be copied whole by each `write`.
+    self._kept, self._dropped = 0, False  # bytes of it that are kept whatever comes; whether some were not
+    self.flush()
+
+  def write(self, data: bytes) -> None:
+    """Takes bytes, which `flush` writes."""
+    self._waiting += data
+
+  def flush(self) -> None:
+    """Writes all that is still to be written, or nothing."""
+    try:
+      if self._file is None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # A workdir may be a stranger's, and a link in it lead to a file of the user.
+        self._file = open(self._path, 'ab', buffering=0, opener=_without_links)  # noqa: SIM115
+      self._file.truncate(self._size)  # A write that failed may have left a part.
+      done = 0
+      with memoryview(self._waiting) as waiting:
+        while done < len(waiting):
+          done += self._file.write(waiting[done:])
+      self._size += done
+      self._waiting.clear()
+      self.problem, self._dropped = '', False
+    except OSError as error:
+      self.problem = error.strerror or str(error)
+      if len(self._waiting) > self._most:
+        del self._waiting[self._kept :]
+        self._dropped = True
+      if self._dropped:
+        self.problem += f', and after {self._most / 2**20:.0f} MiB that wait the rest is dropped'
+    self._kept = len(self._waiting)
+
+  def close(self) -> None:
+    """Writes what is still to be written, and closes the file."""
+    self.flush()
+    if self._file is not None:
+      self._file.close()
+
+
+def _without_links(path: str, flags: int) -> int:
+  """Opens a file that is no link, where the platform can tell."""
+  return os.open(path, flags | getattr(os, 'O_NOFOLLOW', 0), 0o666)
+
+
+class _EventFiles:
+  """How tensorboardX opens files: its thread would die of a full disk, and training would wait for it.
+
+  Attributes:
+    last: the file that was opened last.
+  """
+
+  PREFIX = 'appender'
+  last: Appender
+
+  def directory_check(self, path: str) -> None:
+    """Does nothing, because `Appender` makes the folder."""
+
+  def open(self, path: str) -> Appender:
+    """Opens a file whose path follows the prefix and a colon."""
+    self.last = Appender(Path(path.partition(':')[2]), most=MOST_EVENTS)
+    return self.last
+
+
+def comparable(rows: Sequence[Mapping[str, Any]], score: str) -> list[Mapping[str, Any]]:
+  """Returns the rows that have a score by the protocol of the last of them; no others can be compared."""
+  scored = [row for row in rows if score in row]
+  return [row for row in scored if row.get('protocol') == scored[-1].get('protocol')]
+
+
+class MetricsWriter:
+  """A writer that appends rows to `metrics.jsonl` in the folder of a run, and tells others.
+
+  Attributes:
+    rows: all rows of the run, also those of earlier starts.
+  """
+
+  def __init__(self, folder: Path, step: int, tensorboard: bool, tracker: str = 'none'):
+    """Opens the files.
+
+    Args:
+      folder: of the run.
+      step: that the run continues from; later rows, from a run that was killed, are dropped.
+      tensorboard: whether to write TensorBoard events too.
+      tracker: service that is told too, see `tracking`, or 'none'.
+    """
+    path = folder / 'metrics.jsonl'
+    if path.is_symlink():
+      raise InputError(f'{path}: is a link, and a run writes through none; put the file itself there')
+    self.rows, size, spoilt = _read(path, step)
+    if spoilt:
+      print(f'{path}: {spoilt} of its lines are no rows and are left out', flush=True)
+    self._file = Appender(path, size)
+    self._files = {path.name: self._file}
+    self._events = None
+    if tensorboard:
+      from tensorboardX import SummaryWriter, record_writer  # slow to import
+
+      opened = _EventFiles()
+      record_writer.register_writer_factory(_EventFiles.PREFIX, opened)
+      events = f'{_EventFiles.PREFIX}:{folder / "tensorboard"}'
+      self._events = SummaryWriter(events, purge_step=step + 1)
+      self._files['tensorboard'] = opened.last
+    self._tracker = tracking.Tracker(folder, tracker) if tracker != 'none' else None
+
+  @property
+  def problems(self) -> dict[str, str]:
+    """What keeps `metrics.jsonl` and TensorBoard's events from disk, by their names; {} if nothing does."""
+    return {name: file.problem for name, file in self._files.items() if file.problem}
+
+  def write(self, step: int, values: dict[str, Any]) -> None:
+    """Writes one row of metrics: numbers and strings."""
+    self.rows.append({'step': step, **values})
+    self._file.write(json.dumps(self.rows[-1]).encode() + b'\n')
+    self._file.flush()
+    if self._events is not None:
+      for name, value in values.items():
+        add = self._events.add_text if isinstance(value, str) else self._events.add_scalar
+        add(name, value, step)
+    if self._tracker is not None:
+      self._tracker.write(step, values)
+
+  def add_image(self, step: int, image: np.ndarray) -> None:
+    """Shows a picture, uint8 [H, W, C], in TensorBoard and at the tracker."""
+    if self._events is not None:
+      self._events.add_image('samples', image, step, dataformats='HWC')
+    if self._tracker is not None:
+      self._tracker.add_image(step, image)
+
+  def close(self) -> None:
+    """Writes what is still buffered and closes the files."""
+    self._file.close()
+    if self._events is not None:
+      self._events.close()
+    if self._tracker is not None:
+      self._tracker.close()

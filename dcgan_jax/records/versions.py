@@ -1,0 +1,48 @@
+"""With what a run was trained: versions and devices, in `versions.json`."""
+
+import importlib.metadata
+import platform
+from pathlib import Path
+
+from dcgan_jax import files
+from dcgan_jax.errors import InputError
+from dcgan_jax.records import workdir
+
+PACKAGES = ('dcgan_jax', 'jax', 'flax')
+
+
+def here() -> dict[str, str]:
+  """Returns the versions of this installation, by name."""
+  found = {'python': platform.python_version()}
+  for name in PACKAGES:
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:  # It runs from a folder where it was not installed.
+      continue
+  return found
+
+
+def note(folder: Path, devices: str) -> None:
+  """Writes down in a workdir what it is trained with, or says that this cannot be written.
+
+  Args:
+    folder: the workdir.
+    devices: that train, in words.
+  """
+  with workdir.said_if_not_written(folder / 'versions.json'):
+    workdir.write_json(folder / 'versions.json', here() | {'devices': devices})
+
+
+def read(folder: Path) -> dict[str, str]:
+  """Returns what `note` wrote there, {} if nothing is there.
+
+  Raises:
+    InputError: the file is damaged.
+  """
+  path = folder / 'versions.json'
+  if not path.exists():
+    return {}
+  found = files.read_json(path)
+  if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+    raise InputError(f'{path}: has no versions and devices; it can be removed')
+  return found

@@ -1,0 +1,219 @@
+"""Measures what a discriminator has learned, by a linear classifier of its activations (paper, section 5).
+
+It prints a table, and writes probe.json and features.png: what the maps of D's last hidden layer look for.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from dcgan_jax import files
+from dcgan_jax.core import norm_statistics
+from dcgan_jax.core.models import Discriminator, alone
+from dcgan_jax.data import cache
+from dcgan_jax.devices.parallel import all_devices, map_rows
+from dcgan_jax.errors import InputError
+from dcgan_jax.media import pictures, plots
+from dcgan_jax.records import workdir
+from dcgan_jax.runs import experiment
+from dcgan_jax.trained.analysis import attribution, features, labelled, svm
+from dcgan_jax.trained.analysis.labelled import Part, Split
+
+LABELS, DRAWS = 1000, 10  # the paper's few labels, and how often they are drawn
+BATCH_SIZE = 128  # images that D works on at a time
+MAPS, SHOWN, LOOKED_AT = 6, 4, 10_000  # of features.png: maps, images for each, images to choose from
+
+
+def run(folder: Path, num: int | None, checkpoint: str, data_name: str | None) -> None:
+  """Probes a run's discriminator and writes the results to the workdir.
+
+  The same is done with a discriminator of random parameters, and with the pixels as features, for comparison.
+
+  Args:
+    folder: the workdir.
+    num: how many images to use at most, and how many of a test split; None for all.
+    checkpoint: 'last', 'best' or the number of a step.
+    data_name: another labelled source, made to fit the run's images; None for the run's own.
+
+  Raises:
+    InputError: in one line.
+  """
+  files.to_be_written('DCGAN_JAX_CACHE', str(cache.folder() / 'probe'))  # where features are kept meanwhile
+  parts, step, state = experiment.open_run(folder, checkpoint)
+  split = labelled.divide(parts, data_name, num, LABELS)
+  cache.keep_compiled_programs()
+  discriminator = parts.gan.discriminator
+  random = parts.first_state().discriminator
+  networks = {f'D, step {step}': state.discriminator, 'D, random': random}
+  rows, drawn = {}, {}
+
+  def inputs() -> Iterator[Array]:
+    return (alone(batch, discriminator) for batch in split.train.inputs(BATCH_SIZE))
+
+  for name, net in networks.items():
+    # The paper re-estimates the statistics over the training images; the running ones are of the fakes, too.
+    others = {key: value for key, value in net.batch_stats.items() if not key.startswith('norm')}
+    stats = norm_statistics.estimate(discriminator, net.params, others, inputs)
+    variables = {'params': net.params, 'batch_stats': stats}
+    rows[name] = _measure(name, features.make_features(discriminator, parts.gan.pixels), variables, split)
+    drawn[name] = _picture(discriminator, variables, split.train)
+  rows['pixels'] = _measure('pixels', features.make_pixel_features(parts.gan.pixels), {}, split)
+  pooled = f'{features.POOLED}x{features.POOLED}'
+  report = {
+    'checkpoint': f'step {step} of {folder}',
+    'data': data_name or parts.settings.data.source,
+    'images': {part: len(getattr(split, part)) for part in ('train', 'validation', 'test')},
+    'protocol': f'activations of all layers max-pooled to {pooled}, linear L2-SVM, C of '
+    f'{svm.COSTS} by the validation images; {LABELS} labels: mean and deviation of {DRAWS} draws',
+    'accuracy': rows,
+  }
+  print(_table(report))
+  with workdir.said_if_not_written(folder / 'probe.json'):
+    workdir.write_json(folder / 'probe.json', report)
+    _draw(folder / 'features.png', drawn)
+    print(f'{folder / "probe.json"} and {folder / "features.png"}')
+
+
+def _measure(name: str, look: Callable[..., Any], variables: Any, split: Split) -> dict[str, Any]:
+  """Measures the accuracies that a kind of features gives; the features are in a temporary file meanwhile.
+
+  Args:
+    name: of the features, for the terminal.
+    look: (variables, images [B, H, W, C]) -> features float16 [B, D].
+    variables: that `look` takes.
+    split: the images.
+
+  Returns:
+    The number of 'features'; the accuracies with 'few' labels, see `_few`; and with 'all', 'mean' and 'c'.
+
+  Raises:
+    InputError: the disk has no room for the features.
+  """
+  print(f'{name}: features', end='', flush=True)
+  cache.folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(prefix='probe', dir=cache.folder()) as folder:
+    parts = [split.train, split.validation, split.test]
+    found = _store(Path(folder) / 'features', look, variables, parts)
+    train, validation, test = np.split(found, np.cumsum([len(part) for part in parts])[:2])
+    print(f', {LABELS} labels', end='', flush=True)
+    few = _few(train, validation, test, split)
+    print(f', {len(train)} labels', flush=True)
+    models = svm.fit_many(train, split.train.classes, split.classes, svm.COSTS)
+    best = int(svm.accuracies(validation, split.validation.classes, models).argmax())
+    many = svm.accuracies(test, split.test.classes, models[best : best + 1])[0]
+    size = found.shape[1]
+    del found, train, validation, test  # Windows cannot remove a file that is still mapped
+  return {'features': size, 'few': few, 'all': {'mean': float(many), 'c': svm.COSTS[best]}}
+
+
+def _few(train: np.ndarray, validation: np.ndarray, test: np.ndarray, split: Split) -> dict[str, float]:
+  """Measures the accuracy of models that learn from `LABELS` images.
+
+  Args:
+    train, validation, test: features of the parts of the split, each [N, D].
+    split: the images.
+
+  Returns:
+    'mean' and 'deviation' of the accuracy over `DRAWS` draws of images, and 'c', which the validation images
+    choose for the first draw.
+  """
+  random = np.random.default_rng(0)
+  draws = [np.sort(svm.draw(split.train.classes, LABELS, random)) for _ in range(DRAWS)]
+
+  def fit(draw: np.ndarray, cost: float) -> np.ndarray:
+    return svm.fit_few(train[draw], split.train.classes[draw], split.classes, cost)
+
+  tried = np.stack([fit(draws[0], cost) for cost in svm.COSTS])
+  best = int(svm.accuracies(validation, split.validation.classes, tried).argmax())
+  models = np.stack([tried[best], *(fit(draw, svm.COSTS[best]) for draw in draws[1:])])
+  found = svm.accuracies(test, split.test.classes, models)
+  return {'mean': float(found.mean()), 'deviation': float(found.std(ddof=1)), 'c': svm.COSTS[best]}
+
+
+def _store(path: Path, look: Callable[..., Any], variables: Any, parts: list[Part]) -> np.ndarray:
+  """Returns the features of all parts, float16 [N, D], mapped from a file.
+
+  Memory holds those of 4,096 images at a time.
+
+  Raises:
+    InputError: the disk has no room for them.
+  """
+  mapped = map_rows(look, all_devices())
+  try:
+    with path.open('wb') as file:
+      for part in parts:
+        for batch in part.batches(4096):
+          found = np.ascontiguousarray(mapped(variables, batch, BATCH_SIZE))
+          file.write(found.data)
+  except OSError as error:
+    raise InputError(
+      f'{path.parent.parent}: no room for features: {error.strerror}; free some, or set DCGAN_JAX_CACHE'
+    ) from error
+  return np.memmap(path, np.float16, 'r', shape=(sum(map(len, parts)), found.shape[1]))
+
+
+def _table(report: dict[str, Any]) -> str:
+  """Returns the report as text."""
+  counts = report['images']
+  few_labels, all_labels = f'{LABELS} labels', f'{counts["train"]} labels'
+  lines = [
+    f'{report["checkpoint"]} on {report["data"]}: right of {counts["test"]} test images',
+    f'C by {counts["validation"]} others; {LABELS} labels: mean and deviation of {DRAWS} draws',
+    '',
+    f'{"":16}{"features":>9}{few_labels:>16}{"C":>8}{all_labels:>15}{"C":>8}',
+  ]
+  for name, row in report['accuracy'].items():
+    few, many = row['few'], row['all']
+    share = f'{few["mean"]:.2%} +- {100 * few["deviation"]:.2f}'
+    lines.append(f'{name:16}{row["features"]:9}{share:>16}{few["c"]:8g}{many["mean"]:>15.2%}{many["c"]:8g}')
+  return '\n'.join(lines)
+
+
+def _picture(discriminator: Discriminator, variables: Any, part: Part) -> np.ndarray:
+  """Draws a row for each map: the images that it responds to most, and their guided gradients.
+
+  Args:
+    discriminator: the network.
+    variables: of it.
+    part: the images to choose from.
+
+  Returns:
+    The grid, uint8 [h, w, 1 or 3].
+  """
+  pixels = part.pixels
+  chosen = Part(part.images, part.indices[:LOOKED_AT], part.classes[:LOOKED_AT])
+  respond = map_rows(attribution.make_responses(discriminator, pixels), all_devices())
+  responses = np.concatenate([respond(variables, x, BATCH_SIZE) for x in chosen.batches(4096)])
+  maps, strongest = attribution.maximal(responses, MAPS, SHOWN)
+  shown = part.images[chosen.indices[strongest.ravel()]]
+  gradients = jax.jit(attribution.make_guided_gradients(discriminator, pixels))
+  found = np.asarray(gradients(variables, shown, np.repeat(maps, SHOWN)))
+  scale = np.maximum(np.abs(found).max((1, 2, 3), keepdims=True), 1e-12)
+  guided = np.rint(127.5 * (1.0 + found / scale)).astype(np.uint8)
+  drawn = pictures.drawable(pixels.restore(shown), pixels)
+  guided = pictures.drawable(guided[..., :3] if pixels.transparent else guided)
+  by_map = (len(maps), -1, *drawn.shape[1:])
+  both = np.concatenate([drawn.reshape(by_map), guided.reshape(by_map)], axis=1)
+  return pictures.grid(both.reshape(-1, *drawn.shape[1:]), columns=2 * SHOWN)
+
+
+def _draw(path: Path, drawn: dict[str, np.ndarray]) -> None:
+  """Writes a figure of the pictures of the networks, side by side under their names."""
+  from matplotlib.figure import Figure  # without pyplot, which has global state and wants a display
+
+  figure = Figure(figsize=(10, 4.2), layout='constrained')
+  panels: Any = figure.subplots(1, len(drawn))
+  for panel, (name, picture) in zip(panels, drawn.items()):
+    panel.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)
+    panel.set_title(name)
+    panel.axis('off')
+  figure.suptitle(
+    'a row for each map of the last hidden layer: its strongest images, and guided backpropagation',
+    fontsize=10,
+  )
+  plots.save_figure(path, figure)

@@ -1,0 +1,226 @@
+"""Finds the latents of given images, and says how well the generator can make each.
+
+z.npy         the latents, float32 [N, width], for --latents of --mode=sample and --mode=walk
+project.png   originals beside what the generator makes of their latents, and the errors
+ranked.png    the same, those with the highest anomaly scores first
+project.json  the errors and the score of each image
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from dcgan_jax import files
+from dcgan_jax.core.pixels import BYTES, Pixels
+from dcgan_jax.data import arrays, cache
+from dcgan_jax.devices import parallel
+from dcgan_jax.errors import InputError
+from dcgan_jax.evaluation import given
+from dcgan_jax.media import pictures
+from dcgan_jax.records import workdir
+from dcgan_jax.runs import experiment, sampling
+from dcgan_jax.runs.experiment import TrainedRun
+from dcgan_jax.runs.sampling import Sampler
+from dcgan_jax.trained.analysis import inversion
+from dcgan_jax.trained.analysis.inversion import Search
+
+BATCH_SIZE = 16  # images that a device works on at a time; fewer if there are fewer
+SHOWN = 64  # images in a picture, at most
+COLUMNS = 4  # pairs in a row of a picture
+TILE = 96  # pixels that small images are enlarged to, roughly
+
+
+@dataclass(frozen=True)
+class Asked:
+  """What a user wants to have projected.
+
+  Attributes:
+    images: where they are, see `given.read`.
+    num: how many of them at most.
+    seed: of the random latents that the descent starts from.
+    classes: names of classes with commas between that the images may be of; None tries all.
+    search: how hard to look.
+  """
+
+  images: str
+  num: int
+  seed: int
+  classes: str | None
+  search: Search
+
+
+class Projected(NamedTuple):
+  """What was found for N images.
+
+  Attributes:
+    z: float32 [N, width].
+    made: what the generator makes of them, [N, H, W, C], as it is kept.
+    pixel_error: mean absolute difference of the pixels, in 0..255, [N].
+    residual: mean squared difference of the pixels, in [-1, 1], [N].
+    feature_error: mean squared difference of D's last activations, [N].
+    score: the anomaly score, [N].
+  """
+
+  z: np.ndarray
+  made: np.ndarray
+  pixel_error: np.ndarray
+  residual: np.ndarray
+  feature_error: np.ndarray
+  score: np.ndarray
+
+
+def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
+  """Projects images and writes what is found.
+
+  Args:
+    folder: the workdir of a run.
+    checkpoint: 'last', 'best' or the number of a step.
+    out: the folder for the results.
+    asked: the images, and how to look.
+
+  Raises:
+    InputError: in one line, before anything is compiled.
+  """
+  target = files.to_be_written('out', out)
+  if target.exists() and not target.is_dir():
+    raise InputError(f'out={out}: is a file; choose a folder')
+  images, names = given.read(asked.images, experiment.build(workdir.read_settings(folder)).fit, asked.num)
+  cache.keep_compiled_programs()
+  trained = experiment.open_run(folder, checkpoint)
+  sampler = sampling.of_run(trained, folder)
+  classes = None if asked.classes is None else sampler.find_classes(asked.classes)
+  begun = time.monotonic()
+  found = project(trained, sampler, images, asked.search, asked.seed, classes)
+  seconds = (time.monotonic() - begun) / len(images)
+  if parallel.is_main():
+    _write(target, images, found, _report(trained, folder, asked, sampler, names, found), sampler.pixels)
+  for name in ('pixel_error', 'feature_error', 'score'):
+    values = getattr(found, name)
+    print(
+      f'{name.replace("_", " "):16}mean {values.mean():.4g}, from {values.min():.4g} to {values.max():.4g}'
+    )
+  print(f'{len(images)} images by step {trained.step} of {folder}, {seconds:.2g} s each, in {target}')
+
+
+def project(
+  trained: TrainedRun,
+  sampler: Sampler,
+  images: np.ndarray,
+  search: Search,
+  seed: int = 0,
+  classes: Sequence[int] | None = None,
+) -> Projected:
+  """Finds the latents of images, on all devices.
+
+  Args:
+    trained: the run, whose discriminator compares images.
+    sampler: of this run.
+    images: [N, H, W, C], of the run's shape, as they are kept.
+    search: how hard to look.
+    seed: of the random latents that the descent starts from.
+    classes: numbers of those that the images may be of; None tries all.
+  """
+  gan, latents = trained.experiment.gan, sampler.latents
+  z = latents.sample(jax.random.key(seed), jnp.arange(inversion.CANDIDATES))
+  if classes is not None:
+    z = latents.of_classes(z, jnp.asarray(np.resize(classes, len(z))))
+  generator, weights = sampler.network
+  mesh = parallel.all_devices()
+  variables = {
+    'generator': weights,
+    'discriminator': trained.state.discriminator.variables,
+    'candidates': z.reshape(-1, inversion.CHUNK, latents.width),
+  }
+  variables = jax.device_put(variables, parallel.replicated(mesh))
+  find = inversion.make_projection(generator, gan.discriminator, latents, search, gan.pixels)
+  apply = parallel.map_rows(find, mesh)
+  each = min(BATCH_SIZE, -(-len(images) // mesh.size))
+  parts = []
+  with tqdm(total=len(images), desc='projected', unit='image', disable=None) as bar:
+    for start in range(0, len(images), each * mesh.size):
+      parts.append(apply(variables, images[start : start + each * mesh.size], each))
+      bar.update(len(parts[-1]['z']))
+  found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+  steady = 'population' if sampler.statistics == 'batch' else None
+  made = gan.pixels.keep(sampler.from_latents(found['z'], steady))
+  seen, wanted = (gan.pixels.in_eight_bits(x).astype(np.float32) for x in (made, images))
+  differences = np.abs(seen - wanted)
+  score = inversion.score(found['residual'], found['feature_error'])
+  errors = (differences.mean((1, 2, 3)), found['residual'], found['feature_error'], score)
+  return Projected(found['z'], made, *errors)
+
+
+def _report(
+  trained: TrainedRun, folder: Path, asked: Asked, sampler: Sampler, names: list[str], found: Projected
+) -> dict[str, Any]:
+  """Returns what project.json says."""
+  rows: list[dict[str, Any]] = []
+  for i, name in enumerate(names):
+    row: dict[str, Any] = {'file': name}
+    if sampler.classes:
+      row['class'] = sampler.classes[int(found.z[i, sampler.latents.size :].argmax())]
+    for field in ('pixel_error', 'residual', 'feature_error'):
+      row[field] = float(getattr(found, field)[i])
+    rows.append(row | {'anomaly_score': float(found.score[i])})
+  return {
+    'workdir': str(folder),
+    'step': trained.step,
+    'images_from': asked.images,
+    'seed': asked.seed,
+    **vars(asked.search),
+    'about': {
+      'pixel_error': 'mean absolute difference of the pixels, in 0..255',
+      'residual': 'mean squared difference of the pixels, in [-1, 1]',
+      'feature_error': "mean squared difference of the activations of D's last hidden layer",
+      'anomaly_score': f'residual + {inversion.KAPPA:g} * feature_error (f-AnoGAN, Schlegl et al. 2019)',
+    },
+    'mean': {
+      'pixel_error': float(found.pixel_error.mean()),
+      'anomaly_score': float(found.score.mean()),
+    },
+    'images': rows,
+  }
+
+
+def _write(
+  target: Path, images: np.ndarray, found: Projected, report: dict[str, Any], pixels: Pixels
+) -> None:
+  """Writes the latents, the report and both pictures.
+
+  Raises:
+    InputError: they cannot be written.
+  """
+  try:
+    target.mkdir(parents=True, exist_ok=True)
+    arrays.write_npy(target / 'z.npy', [found.z], found.z.shape[1:], np.float32)
+    workdir.write_json(target / 'project.json', report)
+    order = np.argsort(-found.score, kind='stable')[:SHOWN]
+    pictures.save_png(target / 'ranked.png', draw(images, found, order, pixels))
+    pictures.save_png(target / 'project.png', draw(images, found, np.arange(min(SHOWN, len(images))), pixels))
+  except OSError as error:
+    raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error
+
+
+def draw(images: np.ndarray, found: Projected, order: np.ndarray, pixels: Pixels = BYTES) -> np.ndarray:
+  """Draws pairs of an original and its reconstruction; under it its number, its error and its score.
+
+  Args:
+    images: the originals, [N, H, W, C], as they are kept.
+    found: for them.
+    order: which of them to draw, in this order, integers [n].
+    pixels: what their numbers are.
+
+  Returns:
+    uint8 [h, w, 1 or 3].
+  """
+  both = [pictures.drawable(pixels.restore(x[order]), pixels) for x in (images, found.made)]
+  pairs = pictures.zoom(np.concatenate(both, 2), 2 * TILE)
+  lines = [f'{i}: error {found.pixel_error[i]:.1f}, score {found.score[i]:.2f}' for i in order]
+  return pictures.grid(pictures.captioned(pairs, lines), min(COLUMNS, len(order)), gap=6)

@@ -1,0 +1,274 @@
+"""The graph of an ONNX model, to which the layers of a network are added one by one.
+
+Batch norm is linear once its statistics are fixed, so it is folded into the layer before it. Images are NHWC,
+as everywhere in this project, and features NCHW, as ONNX has them: that takes a transposition beside the
+image and another order of the units of the dense layer that borders on pixels.
+"""
+
+import math
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from dcgan_jax.core import conv
+from dcgan_jax.core.models import Discriminator, Generator
+from dcgan_jax.errors import InputError
+
+OPSET, IR_VERSION = 13, 7  # those of ONNX 1.8 of 2020, the first with all that is needed here
+IDENTITY = {'scale': [1.0], 'bias': [0.0]}  # a scale and a bias that change nothing
+
+Pair = tuple[int, int]
+Shape = list[int | str]
+
+
+def library(file_format: str = 'onnx') -> ModuleType:
+  """Imports the package onnx, for a format that needs it.
+
+  Raises:
+    InputError: it is not installed.
+  """
+  try:
+    import onnx
+  except ImportError as error:
+    raise InputError(f"format={file_format}: needs the package onnx; pip install -e '.[export]'") from error
+  return onnx
+
+
+class Graph:
+  """The graph of a network, which grows node by node; each value in it is known by its name.
+
+  Attributes:
+    module: the network.
+    params: its parameters.
+    stats: its batch-norm statistics, and what spectral norm has kept.
+    half: whether kernels are stored as float16.
+    y: the weights of the classes [B, classes], for batch norms that are of them; '' for none.
+  """
+
+  def __init__(self, module: Generator | Discriminator, variables: Mapping[str, Any], half: bool):
+    self.module, self.half, self.y = module, half, ''
+    self.params, self.stats = variables['params'], variables.get('batch_stats', {})
+    self._onnx = library()
+    self._nodes: list[Any] = []
+    self._constants: list[Any] = []
+
+  def node(self, operator: str, name: str, *inputs: str, **attributes: Any) -> str:
+    """Adds a node whose only output has its name, and returns that."""
+    made = self._onnx.helper.make_node(operator, list(inputs), [name], name, **attributes)
+    self._nodes.append(made)
+    return name
+
+  def constant(self, name: str, values: Any, dtype: Any = np.int64) -> str:
+    """Adds a constant array and returns its name."""
+    array = np.ascontiguousarray(values, dtype)
+    self._constants.append(self._onnx.numpy_helper.from_array(array, name))
+    return name
+
+  def model(
+    self, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape], metadata: Mapping[str, str] | None
+  ) -> bytes:
+    """Returns the model with this graph, serialized."""
+    helper, kind = self._onnx.helper, self._onnx.TensorProto.FLOAT
+    ends = [
+      [helper.make_tensor_value_info(name, kind, shape) for name, shape in named.items()]
+      for named in (inputs, outputs)
+    ]
+    graph = helper.make_graph(self._nodes, type(self.module).__name__.lower(), *ends, self._constants)
+    opsets = [helper.make_opsetid('', OPSET)]
+    model = helper.make_model(graph, opset_imports=opsets, producer_name='dcgan_jax')
+    model.ir_version = IR_VERSION
+    helper.set_model_props(model, dict(metadata or {}))
+    self._onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+  # What follows adds a layer each and returns the name of its output.
+
+  def part(self, name: str, x: str, start: int, end: int) -> str:
+    """Takes some columns: [B, I] -> [B, end - start]."""
+    bounds = [
+      self.constant(f'{name}.{what}', [at]) for what, at in (('start', start), ('end', end), ('axis', 1))
+    ]
+    return self.node('Slice', name, x, *bounds)
+
+  def reshaped(self, name: str, x: str, *shape: int) -> str:
+    """Gives a value another shape, in which -1 stands for what is left."""
+    return self.node('Reshape', name, x, self.constant(f'{name}.shape', shape))
+
+  def told(self, z: str, width: int) -> tuple[str, str]:
+    """Returns the input of a generator's first layer, and the classes that stand beside that of the others.
+
+    Args:
+      z: latents, followed by the weights of the classes, [B, width].
+      width: see `Latents.width`.
+
+    Returns:
+      Two names; the second is '' unless the generator is told its class by 'concat'.
+    """
+    noise, condition = width - self.module.classes, self.module.condition
+    y = self.part('classes', z, noise, width)
+    if condition == 'concat':
+      return z, y
+    z = self.part('noise', z, 0, noise)
+    if condition == 'embedding':
+      return self.node('Concat', 'beside_z', z, self.dense(y, 'embedding'), axis=1), ''
+    self.y = y
+    return z, ''
+
+  def beside(self, x: str, y: str, name: str, size: Pair) -> str:
+    """Puts classes beside the channels: [B, C, H, W] and [B, classes] -> [B, C + classes, H, W]."""
+    classes = self.module.classes * getattr(self.module, 'packing', 1)
+    pixels = self.reshaped(f'{name}.pixel', y, -1, classes, 1, 1)
+    shape = self.constant(f'{name}.image_shape', [1, 1, *size])
+    return self.node('Concat', name, x, self.node('Expand', f'{name}.image', pixels, shape), axis=1)
+
+  def activated(self, x: str, name: str) -> str:
+    """Adds the ReLU, leaky or plain."""
+    if self.module.leak:
+      return self.node('LeakyRelu', name, x, alpha=self.module.leak)
+    return self.node('Relu', name, x)
+
+  def hidden(self, x: str, y: str, norm: bool, inputs: Pair = (1, 1)) -> str:
+    """Adds the fully connected hidden layers, each with the class beside its units if there is a class."""
+    for i in range(1, 1 + len(self.module.dense_widths)):
+      x = self.dense(x, f'hidden{i}', f'hidden_norm{i}' if norm else '', inputs)
+      x = self.activated(x, f'hidden_activation{i}')
+      x = self.node('Concat', f'hidden_beside{i}', x, y, axis=1) if y else x
+      inputs = (1, 1)
+    return x
+
+  def dense(self, x: str, name: str, norm: str = '', inputs: Pair = (1, 1), outputs: Pair = (1, 1)) -> str:
+    """Adds a dense layer whose inputs or outputs are the pixels of features of some height and width."""
+    kernel, bias = self._folded(name, norm, -1)
+    units = _channels_first(kernel.shape[1], outputs)
+    kernel, bias = kernel[:, units], bias if bias is None else bias[units]
+    if inputs != (1, 1):
+      order = _channels_first(self.module.widths[-1] * math.prod(inputs), inputs)
+      kernel = np.concatenate([kernel[order], kernel[len(order) :]])  # The class may follow the pixels.
+    return self._of_class(self.node('Gemm', name, x, *self._weights(name, kernel, bias, 1)), norm, units)
+
+  def conv(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
+    """Adds a convolution; returns the height and width of its output, too."""
+    name, k = f'conv{i}', self.module.kernel_size
+    kernel, bias = self._folded(name, norm, -1)
+    (top, bottom), (left, right) = conv.padding_pairs(self.module.padding, size, (k, k), (stride, stride))
+    weights = self._weights(name, kernel.transpose(3, 2, 0, 1), bias, 0)
+    x = self.node('Conv', name, x, *weights, strides=[stride] * 2, pads=[top, left, bottom, right])
+    return self._of_class(x, norm), (-(-size[0] // stride), -(-size[1] // stride))
+
+  def resize_conv(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
+    """Adds bilinear upsampling and a convolution; returns the height and width of its output, too."""
+    if stride > 1:
+      scales = self.constant(f'resize{i}.scales', [1, 1, stride, stride], np.float32)
+      mode = {'mode': 'linear', 'coordinate_transformation_mode': 'half_pixel'}
+      x = self.node('Resize', f'resize{i}', x, '', scales, **mode)
+    return self.conv(x, i, norm, (size[0] * stride, size[1] * stride), 1)
+
+  def conv_transpose(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
+    """Adds a transposed convolution; returns the height and width of its output, too."""
+    name, k = f'conv{i}', self.module.kernel_size
+    kernel, bias = self._folded(name, norm, 2)
+    image = size[0] * stride, size[1] * stride
+    pairs = conv.padding_pairs(self.module.padding, image, (k, k), (stride, stride))
+    (top, bottom), (left, right) = pairs
+    # A kernel that is smaller than the stride does not reach the last pixels.
+    missing = [n - ((m - 1) * stride + k - sum(pair)) for n, m, pair in zip(image, size, pairs)]
+    weights = self._weights(name, kernel.transpose(3, 2, 0, 1), bias, 1)
+    x = self.node(
+      'ConvTranspose',
+      name,
+      x,
+      *weights,
+      strides=[stride] * 2,
+      pads=[top, left, bottom, right],
+      output_padding=missing,
+    )
+    return self._of_class(x, norm), image
+
+  def _of_class(self, x: str, norm: str, units: np.ndarray | None = None) -> str:
+    """Scales and shifts x, whose batch norm is of classes, as the class says; another x stays as it is.
+
+    Args:
+      x: normalised, [B, C, H, W] or [B, units].
+      norm: the name of the batch norm; '' for none.
+      units: where each of the units is in features [H, W, C], int [units]; None for channels.
+    """
+    if not norm or np.ndim(self._affine(norm)['scale']) == 1:
+      return x
+    for part, operator in (('scale', 'Mul'), ('bias', 'Add')):
+      table = np.asarray(self.params[norm][part])
+      table = table if units is None else _repeated(table, len(units))[:, units]
+      name = f'{norm}.{part}'
+      by_class = self.node('MatMul', name, self.y, self.constant(f'{name}s', table, np.float32))
+      if units is None:
+        by_class = self.reshaped(f'{name}.pixel', by_class, -1, table.shape[1], 1, 1)
+      x = self.node(operator, f'{name}.applied', x, by_class)
+    return x
+
+  def _folded(self, layer: str, norm: str, axis: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns a layer's kernel and bias, float64, as they are with the batch norm that follows.
+
+    Of a batch norm of classes, only the normalisation is in them, and not its scale and bias.
+
+    Args:
+      layer: its name.
+      norm: that of the batch norm; '' for none.
+      axis: of the kernel, that of the outputs.
+
+    Returns:
+      The kernel, in our layout, and the bias [outputs], None for none.
+    """
+    params = self.params[layer]
+    kernel = np.asarray(params['kernel'], np.float64)
+    outputs = kernel.shape[axis]
+    if getattr(self.module, 'spectral_norm', False):
+      kernel = kernel / self._spectral_norm(layer, kernel)
+    bias = _repeated(params['bias'], outputs) if 'bias' in params else None
+    if norm:
+      affine = self._affine(norm)
+      affine = IDENTITY if np.ndim(affine['scale']) == 2 else affine
+      shift, scale = (_repeated(affine[part], outputs) for part in ('bias', 'scale'))
+      mean, variance = (_repeated(self.stats[norm][part], outputs) for part in ('mean', 'var'))
+      scale /= np.sqrt(variance + self.module.norm_epsilon)
+      bias = ((0 if bias is None else bias) - mean) * scale + shift
+      kernel = kernel * np.expand_dims(scale, [i for i in range(kernel.ndim) if i != axis % kernel.ndim])
+    return kernel, bias
+
+  def _affine(self, norm: str) -> Mapping[str, Any]:
+    """Returns the scale and bias of a batch norm, [C], or [classes, C] if they are those of the class."""
+    return self.params[norm] if self.module.norm_affine else IDENTITY
+
+  def _spectral_norm(self, layer: str, kernel: np.ndarray) -> float:
+    """Returns what a kernel is divided by: after a step of power iteration, which evaluation takes, too."""
+    u = np.asarray(self.stats[f'spectral_{layer}'][f'{layer}/kernel/u'], np.float64)
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    v = u @ matrix.T
+    return float(np.linalg.norm(v @ matrix) / np.linalg.norm(v))
+
+  def _weights(self, name: str, kernel: np.ndarray, bias: np.ndarray | None, axis: int) -> list[str]:
+    """Adds the constants of a layer, whose outputs are along an axis of its kernel; returns their names."""
+    biases = [] if bias is None else [self.constant(f'{name}.bias', bias, np.float32)]
+    if not self.half:
+      return [self.constant(f'{name}.kernel', kernel, np.float32), *biases]
+    # Relative to the largest of its output, a weight neither overflows nor loses digits for being small.
+    others = tuple(i for i in range(kernel.ndim) if i != axis)
+    unit = np.abs(kernel).max(others, keepdims=True).astype(np.float32)
+    unit[unit == 0] = 1
+    stored = self.constant(f'{name}.half', kernel / unit, np.float16)
+    cast = self.node('Cast', f'{name}.float', stored, to=self._onnx.TensorProto.FLOAT)
+    return [
+      self.node('Mul', f'{name}.kernel', cast, self.constant(f'{name}.unit', unit, np.float32)),
+      *biases,
+    ]
+
+
+def _repeated(vector: Any, count: int) -> np.ndarray:
+  """Returns numbers of channels [..., C] as those of all units; numbers of units stay as they are."""
+  vector = np.asarray(vector, np.float64)
+  return np.tile(vector, count // vector.shape[-1])
+
+
+def _channels_first(count: int, size: Pair) -> np.ndarray:
+  """Returns where in features [H, W, C] each unit of features [C, H, W] is, int [count]."""
+  return np.arange(count).reshape(*size, -1).transpose(2, 0, 1).ravel()

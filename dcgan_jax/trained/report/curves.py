@@ -1,0 +1,62 @@
+"""Curves of a run's metrics: which numbers there are, smoothed and thinned to what a screen can show."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from dcgan_jax.media import plots
+
+MOST = 300  # points of a curve; a chart is about so many pixels wide
+LEAST = 1e-60  # what is less is shown as 0
+Item = TypeVar('Item')
+
+
+class Curve(NamedTuple):
+  """Numbers over the steps of a run: steps int [N] and values float [N], all finite."""
+
+  steps: np.ndarray
+  values: np.ndarray
+
+
+def find(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
+  """Returns a metric over the steps, its mean between two rows where the run has that.
+
+  Args:
+    rows: of metrics; those without it, or where it is not finite, are left out.
+    name: of the metric.
+  """
+  mean = f'{name}_mean'
+  found = [(row['step'], row.get(mean, row[name])) for row in rows if name in row]
+  steps, values = np.array([step for step, _ in found], int), np.array([value for _, value in found], float)
+  kept = np.isfinite(values)
+  values[np.abs(values) < LEAST] = 0  # An axis of such numbers would have no ticks.
+  return Curve(steps[kept], values[kept])
+
+
+def smooth(curve: Curve) -> Curve:
+  """Returns the running mean that `losses.png` shows, too."""
+  return Curve(curve.steps, plots.smooth(curve.values)) if len(curve.steps) else curve
+
+
+def thin(curve: Curve, most: int = MOST) -> Curve:
+  """Returns at most so many points of a curve, among them the least and the largest of each part.
+
+  Args:
+    curve: any.
+    most: how many points, 4 or more.
+  """
+  count = len(curve.steps)
+  if count <= most:
+    return curve
+  parts = np.array_split(np.arange(1, count - 1), (most - 2) // 2)  # The ends are kept as they are.
+  ends = ((part[curve.values[part].argmin()], part[curve.values[part].argmax()]) for part in parts)
+  kept = np.unique([0, count - 1, *(i for pair in ends for i in pair)])
+  return Curve(curve.steps[kept], curve.values[kept])
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
+  """Returns at most so many of some items, evenly spread, the first and the last among them."""
+  return (
+    [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))] if items else []
+  )

@@ -1,0 +1,252 @@
+"""What a workdir tells of a run. What is damaged becomes a note, and the rest is read all the same.
+
+Nothing here imports JAX.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from dcgan_jax import files, settings
+from dcgan_jax.errors import InputError
+from dcgan_jax.records import collapse, metrics, versions, workdir
+from dcgan_jax.settings import Settings
+
+Row = Mapping[str, Any]
+Found = TypeVar('Found')
+
+# The scores that rank checkpoints, see `evaluation.scoring.DISTANCE`; a run has one of them.
+DISTANCES = {'classifier_frechet_distance': 'Fréchet distance', 'fid': 'FID'}
+PROBABILITIES = ('non_saturating', 'minimax')  # losses under which D's outputs are probabilities
+EVALUATIONS = ('evaluation.json', 'evaluation_inception.json')
+
+
+class Event(NamedTuple):
+  """Something that happened to a run at a step, in words."""
+
+  step: int
+  text: str
+
+
+class Evaluation(NamedTuple):
+  """What `--mode=evaluate` has found.
+
+  Attributes:
+    images: which images were scored, and against which, in words.
+    about: how the features were taken, in words.
+    protocol: only scores of the same one can be compared.
+    scores: by name.
+    classes: how the images are spread over the classes of the data; [] if that is not known.
+    missing: names of the classes that are hardly there.
+  """
+
+  images: str
+  about: str
+  protocol: str
+  scores: dict[str, float]
+  classes: list['Share']
+  missing: list[str]
+
+
+class Share(NamedTuple):
+  """How many of the images are of a class, and of the data; and of those that it was asked for, if it was."""
+
+  name: str
+  generated: float
+  data: float
+  agreement: float | None
+
+
+@dataclass(frozen=True)
+class Run:
+  """What there is in a workdir.
+
+  Attributes:
+    folder: the workdir.
+    settings: of the run; None if its config is damaged.
+    rows: of metrics, in the order of their steps.
+    pictures: of samples, by step.
+    evaluations: of `--mode=evaluate`.
+    classes: names of those that the networks are told.
+    versions: versions and devices that it was trained with, {} if unknown.
+    rollbacks: steps from which it went back to its best checkpoint.
+    has_checkpoint: whether there is one.
+    notes: a line for each thing that is damaged.
+  """
+
+  folder: Path
+  settings: Settings | None
+  rows: Sequence[Row]
+  pictures: dict[int, Path]
+  evaluations: list[Evaluation]
+  classes: tuple[str, ...]
+  versions: dict[str, str]
+  rollbacks: list[int]
+  has_checkpoint: bool
+  notes: list[str]
+
+  @property
+  def step(self) -> int | None:
+    """The last step that anything in the workdir is of; None if nothing is."""
+    steps = [*self.pictures, *(row['step'] for row in self.rows[-1:])]
+    steps += [int(path.name) for path in _checkpoints(self.folder)]
+    return max(steps, default=None)
+
+  @property
+  def distance(self) -> str | None:
+    """The name of the score that ranks its checkpoints; None if it was never scored."""
+    scored = (name for row in reversed(self.rows) for name in DISTANCES if name in row)
+    return next(scored, None)
+
+  @functools.cached_property
+  def scored(self) -> list[Row]:
+    """The rows with scores by the protocol of the last of them."""
+    distance = self.distance
+    found = metrics.comparable(self.rows, distance) if distance else []
+    return [row for row in found if distance and math.isfinite(row[distance])]
+
+  @functools.cached_property
+  def best(self) -> Row | None:
+    """The row with the best score; None if there is none."""
+    distance = self.distance or ''
+    return min(self.scored, key=lambda row: (row[distance], row['step']), default=None)
+
+  @property
+  def protocol(self) -> str:
+    """How the scores that are shown of it were taken; '' if there are none, or it is not known."""
+    evaluated = [evaluation.protocol for evaluation in self.evaluations]
+    how = str(self.best.get('protocol', 'in training')) if self.best else ''.join(evaluated[:1])
+    return f'{self.values.get("data.source")}: {how}' if how else ''
+
+  @property
+  def values(self) -> dict[str, Any]:
+    """The settings by their dotted names, {} if they are damaged."""
+    return settings.flat(dataclasses.asdict(self.settings)) if self.settings else {}
+
+  @functools.cached_property
+  def events(self) -> list[Event]:
+    """Signs of collapse at the steps at which training said them, and steps from which it went back."""
+    probabilities = self.settings is None or self.settings.train.loss in PROBABILITIES
+    found = warnings_of(self.rows, self.distance, probabilities)
+    found += [Event(step, 'went back to the best checkpoint, with halved rates') for step in self.rollbacks]
+    return sorted(found)
+
+
+def read(folder: Path) -> Run:
+  """Reads a workdir.
+
+  Raises:
+    InputError: there is no run in it.
+  """
+  named = ('config.json', 'metrics.jsonl', 'samples', 'checkpoints')
+  if not any((folder / name).exists() for name in named):
+    raise InputError(f'workdir={folder}: no run here (no config.json); train one there first')
+  notes: list[str] = []
+
+  def attempt(function: Callable[[], Found], otherwise: Found) -> Found:
+    try:
+      return function()
+    except InputError as error:
+      notes.append(str(error))
+      return otherwise
+
+  found = [attempt(lambda name=name: _evaluation(folder / name), None) for name in EVALUATIONS]  # type: ignore[misc]
+  return Run(
+    folder=folder,
+    settings=attempt(lambda: workdir.read_settings(folder), None),
+    rows=attempt(lambda: metrics.read(folder / 'metrics.jsonl'), []),
+    pictures=_pictures(folder),
+    evaluations=[evaluation for evaluation in found if evaluation],
+    classes=attempt(lambda: workdir.read_classes(folder), ()),
+    versions=attempt(lambda: versions.read(folder), {}),
+    rollbacks=attempt(lambda: collapse.rollbacks(folder), []),
+    has_checkpoint=bool(_checkpoints(folder)),
+    notes=notes,
+  )
+
+
+def names(folders: Sequence[Path]) -> list[str]:
+  """Returns the shortest ends of the paths that tell them apart: 'run', or 'a/run' and 'b/run'."""
+  parts = [folder.resolve().parts for folder in folders]
+  for count in range(1, max(map(len, parts)) + 1):
+    ends = ['/'.join(path[-count:]) for path in parts]
+    if len(set(ends)) == len(ends):
+      return ends
+  return [str(folder) for folder in folders]
+
+
+def warnings_of(rows: Sequence[Row], distance: str | None, probabilities: bool) -> list[Event]:
+  """Returns each sign of collapse at the step at which it is new, as training says it.
+
+  Args:
+    rows: of metrics.
+    distance: name of the score that ranks checkpoints, None if there are no scores.
+    probabilities: whether D's outputs are.
+  """
+  events: list[Event] = []
+  watch, before = collapse.Watch(distance, probabilities), collapse.Signs()
+  for row in rows:
+    signs = watch.add(row)
+    events += [Event(row['step'], signs[name]) for name in sorted(signs.keys() - before.keys())]
+    before = signs
+  return events
+
+
+def _pictures(folder: Path) -> dict[int, Path]:
+  """Returns the pictures of samples by their steps."""
+  numbered = ((path.stem.removeprefix('step_'), path) for path in workdir.samples(folder))
+  return {int(number): path for number, path in numbered if number.isascii() and number.isdigit()}
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+  """Returns the folders of the checkpoints, without what reads them, which is slow to import."""
+  return [path for path in (folder / 'checkpoints').glob('*') if path.name.isascii() and path.name.isdigit()]
+
+
+def _evaluation(path: Path) -> Evaluation | None:
+  """Reads what `--mode=evaluate` has found; None if it has not been there.
+
+  Raises:
+    InputError: the file is damaged.
+  """
+  if not path.exists():
+    return None
+  content = files.read_json(path)
+  try:
+    texts = [
+      content['images'],
+      content['against'],
+      content.get('about', content['protocol']),
+      content['protocol'],
+    ]
+    scores = {str(name): _number(value) for name, value in content['scores'].items()}
+    classes = content.get('classes') or {'names': [], 'generated': [], 'data': [], 'missing': []}
+    agreements = (content.get('asked') or {}).get('agreements') or [None] * len(classes['names'])
+    shares = [
+      Share(str(name), _number(made), _number(real), None if asked is None else _number(asked))
+      for name, made, real, asked in zip(
+        classes['names'], classes['generated'], classes['data'], agreements, strict=True
+      )
+    ]
+    missing = [str(name) for name in classes['missing']]
+  except (KeyError, TypeError, ValueError, AttributeError) as error:
+    raise InputError(f'{path}: is not what --mode=evaluate writes; evaluate the run again') from error
+  images, against, about, protocol = map(str, texts)
+  return Evaluation(
+    f'{content.get("num", "")} images, {images}, against {against}', about, protocol, scores, shares, missing
+  )
+
+
+def _number(value: Any) -> float:
+  """Returns a finite number as it is.
+
+  Raises:
+    ValueError: it is none.
+  """
+  if type(value) not in (int, float) or not math.isfinite(value):
+    raise ValueError(value)
+  return float(value)

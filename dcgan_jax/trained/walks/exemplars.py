@@ -1,0 +1,117 @@
+"""Images of a seed that a user names: by their numbers, or by a class, of which a classifier chooses some."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dcgan_jax.data import cache
+from dcgan_jax.errors import InputError
+from dcgan_jax.evaluation import extractors
+from dcgan_jax.records import workdir
+from dcgan_jax.runs import experiment, sampling
+from dcgan_jax.runs.sampling import Sampler
+
+MOST = 2**31 - 1  # the largest number of an image
+
+
+class Exemplars(NamedTuple):
+  """Some images of a seed.
+
+  Attributes:
+    indices: their numbers; () for a class whose exemplars have not been chosen yet.
+    name: of their class, if they were named by it.
+  """
+
+  indices: tuple[int, ...]
+  name: str | None = None
+
+
+def parse(flag: str, text: str) -> Exemplars:
+  """Reads numbers as numbers, and all else, with or without `class:`, as the name of a class.
+
+  Args:
+    flag: that the text was given to, for the error message.
+    text: '3,8,21', 'ankle boot' or 'class:7'.
+
+  Returns:
+    Exemplars; those of a class have no indices yet, and its name as it was written.
+
+  Raises:
+    InputError: it is neither.
+  """
+  kind, _, name = text.partition(':')
+  if kind.strip() == 'class':
+    return Exemplars((), name.strip())
+  if re.search(r'[^-\d\s,.]', text):
+    return Exemplars((), text.strip())
+  if not re.fullmatch(r'\s*[0-9]+\s*(,\s*[0-9]+\s*)*', text):
+    raise InputError(f'{flag}={text}: give numbers of images, like 3,8,21, from 0, or a class')
+  # Python does not turn thousands of digits into a number.
+  indices = tuple(int(part) if len(part) < 99 else MOST + 1 for part in text.split(','))
+  if max(indices) > MOST:
+    raise InputError(f'{flag}={text}: images are numbered from 0 to {MOST}')
+  return Exemplars(indices)
+
+
+def choose(
+  named: Mapping[str, Exemplars],
+  counts: Mapping[str, int],
+  folder: Path,
+  sampler: Sampler,
+  num: int,
+  seed: int,
+) -> dict[str, Exemplars]:
+  """Finds exemplars of the classes: the images of the seed about which the classifier is surest.
+
+  Args:
+    named: by flag; those with indices are left as they are.
+    counts: by flag, how many exemplars to choose; of a rare class there may be fewer.
+    folder: of the run, which keeps the classifier; it learns the run's data when it is first needed.
+    sampler: of the run.
+    num: how many images to choose among.
+    seed: of their latents.
+
+  Raises:
+    InputError: the data has no classes, a class is unknown, or none of the images is of it.
+  """
+  if all(one.indices for one in named.values()):
+    return dict(named)
+  parts = experiment.build(workdir.read_settings(folder))
+  labels = extractors.Labels(*parts.source.labels())
+  numbers = {
+    flag: sampling.find_class(flag, one.name, labels.names)
+    for flag, one in named.items()
+    if one.name is not None
+  }
+  real = cache.load(parts.source, parts.settings.data.source)
+  extractor = extractors.of_run(parts.source, real, labels, folder)
+  probabilities = extractor.look(sampler.pixels.keep(sampler.sample(num, seed)))['probabilities']
+  found = {}
+  for flag, number in numbers.items():
+    name, indices = labels.names[number], surest(probabilities, number, counts[flag])
+    if not indices:
+      raise InputError(
+        f'{flag}={name}: the classifier sees it in none of the first {num} images of seed {seed}; '
+        'try a larger --num or another --seed'
+      )
+    found[flag] = Exemplars(indices, name)
+  return dict(named) | found
+
+
+def surest(probabilities: np.ndarray, number: int, count: int) -> tuple[int, ...]:
+  """Returns the images of a class that have the highest probabilities of it, the highest first.
+
+  Args:
+    probabilities: float [N, K], of N images for K classes. An image is of its likeliest class.
+    number: of the class.
+    count: how many images to return at most.
+
+  Returns:
+    Indices in [0, N); () if no image is of the class.
+  """
+  order = np.argsort(-probabilities[:, number], kind='stable')
+  of_class = order[probabilities[order].argmax(1) == number]
+  return tuple(int(i) for i in of_class[:count])

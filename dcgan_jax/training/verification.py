@@ -1,0 +1,109 @@
+"""Replays a part of a run and compares every bit, to see whether this machine repeats it."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from dcgan_jax.core.train_state import GanState
+from dcgan_jax.data import cache
+from dcgan_jax.devices import parallel
+from dcgan_jax.errors import InputError
+from dcgan_jax.records import checkpoints, lock, workdir
+from dcgan_jax.runs import experiment
+from dcgan_jax.training import dispatch, loop
+
+DELETION = 5.0  # seconds, within which a checkpoint is deleted that another process has begun to delete
+
+
+def run(folder: Path, checkpoint: str | None) -> None:
+  """Restores a checkpoint of a run, trains to the next one, and compares with what was saved there.
+
+  Nothing is written to the workdir.
+
+  Args:
+    folder: the workdir.
+    checkpoint: number of the step to begin with; None for the last but one.
+
+  Raises:
+    InputError: in one line; there are no two checkpoints, or they cannot be restored.
+    SystemExit: 1, the states differ.
+  """
+  parts = experiment.build(workdir.read_settings(folder))
+  begin, end = _choose(checkpoints.steps(folder / 'checkpoints'), folder, checkpoint)
+  cache.keep_compiled_programs()
+  mesh = parallel.all_devices()
+  shapes, sharding = jax.eval_shape(parts.initial_state), parallel.replicated(mesh)
+  state, wanted = (_restore(folder, step, shapes, sharding) for step in (begin, end))
+  plan = loop.make_plan(parts, len(parts.source), begin, end, profile=False)
+  inner = dispatch.steps_of_loop(plan, dispatch.steps_per_dispatch(parts.settings))
+  take_steps = dispatch.Steps(loop.continued(parts, folder), mesh, inner)
+  step = begin
+  for block in loop.blocks_of_steps(parts, plan, mesh, inner):
+    state = take_steps(state, block.batches)[0]
+    step += block.steps
+    if step >= end:
+      break
+  wrong = differences(state, wanted)
+  total = len(jax.tree.leaves(wanted))
+  print(f'{folder}: steps {begin} to {end}, on {jax.device_count()} {jax.default_backend()} device(s)')
+  if not wrong:
+    print(f'every bit of all {total} arrays agrees')
+    return
+  name, size = max(wrong.items(), key=lambda item: item[1])
+  print(
+    f'{len(wrong)} of {total} arrays differ, {name} most, by {size:.3g}: another number or kind of devices, '
+    'other versions, or a GPU without train.deterministic'
+  )
+  raise SystemExit(1)
+
+
+def _choose(known: list[int], folder: Path, checkpoint: str | None) -> tuple[int, int]:
+  """Returns the step to begin with, and that of the checkpoint after it.
+
+  Raises:
+    InputError: there are none.
+  """
+  if len(known) < 2:
+    raise InputError(f'{folder}: verify takes two checkpoints, and there are {known}; see checkpoint.keep')
+  if checkpoint is None:
+    return known[-2], known[-1]
+  if not (checkpoint.isascii() and checkpoint.isdigit()) or int(checkpoint) not in known[:-1]:
+    raise InputError(f'checkpoint={checkpoint}: choose one that another follows: {known[:-1]}')
+  index = known.index(int(checkpoint))
+  return known[index], known[index + 1]
+
+
+def _restore(folder: Path, step: int, like: GanState, sharding: jax.sharding.Sharding) -> GanState:
+  """Restores a checkpoint, which a training in the same workdir may delete while it is read.
+
+  Raises:
+    InputError: it has been deleted, is damaged or is of other networks.
+  """
+  kept = folder / 'checkpoints'
+  try:
+    return checkpoints.restore(kept, step, like, sharding)
+  except checkpoints.DamagedError as error:
+    until = time.monotonic() + DELETION
+    while (kept / str(step)).exists() and lock.is_elsewhere(folder) and time.monotonic() < until:
+      time.sleep(0.05)  # Its files go one by one, and the folder last.
+    if (kept / str(step)).exists():
+      raise
+    raise InputError(
+      f'checkpoint={step}: the training in {folder} has deleted it meanwhile, as one of too many; choose '
+      f'another of {checkpoints.steps(kept)[:-1]}, or wait for the training to end'
+    ) from error
+
+
+def differences(a: Any, b: Any) -> dict[str, float]:
+  """Returns the largest difference in each array in which two trees do not agree bit for bit, by its path."""
+  found = {}
+  pairs = zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True)
+  for (path, x), y in pairs:
+    x, y = np.asarray(x), np.asarray(y)
+    if x.tobytes() != y.tobytes():
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      found[name] = float(np.abs(x.astype(np.float64) - y.astype(np.float64)).max())
+  return found

@@ -1,0 +1,206 @@
+"""Which function of the library each mode calls, and with what."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from configs import cifar10, digits, svhn
+from dcgan_jax import settings
+from dcgan_jax.command_line import shared
+from dcgan_jax.evaluation.extractors import Chosen
+from dcgan_jax.records.workdir import Origin
+from dcgan_jax.runs import sampling
+from dcgan_jax.trained.analysis import project
+from dcgan_jax.trained.analysis.inversion import Search
+from dcgan_jax.trained.hub import writing
+from dcgan_jax.trained.interop import exporting
+from dcgan_jax.trained.targets import names
+
+DIGITS = settings.check(digits.get_config())
+CIFAR10, SVHN = (settings.check(config.get_config()) for config in (cifar10, svhn))
+W = Path('w')
+
+CALLS = [
+  (['--config=configs/digits.py'], 'training', (DIGITS, Path('runs/digits'), False, False, None)),
+  (
+    ['--mode=train', '--config=configs/digits.py', '--workdir=w', '--allow_config_change', '--profile'],
+    'training',
+    (DIGITS, W, True, True, None),
+  ),
+  (['--mode', 'summary', '--config', 'configs/digits.py'], 'analysis.summary', (DIGITS,)),
+  (
+    ['--mode=summary', '--config=configs/digits.py', '--target=cpu', '--num=5'],
+    'targets.report',
+    (DIGITS, names.parse('cpu'), 5, 1),
+  ),
+  (
+    ['--mode=sample', '--workdir=w'],
+    'sampling',
+    (W, 'last', 'samples.png', sampling.Asked(None, 0, None, None, None)),
+  ),
+  (
+    [
+      '-mode=sample',
+      '-workdir=w',
+      '-num=3',
+      '-seed=5',
+      '-out=x',
+      '-latents=z',
+      '-class=0,1',
+      '-statistics=batch',
+      '-checkpoint=7',
+    ],
+    'sampling',
+    (W, '7', 'x', sampling.Asked(3, 5, 'z', '0,1', 'batch')),
+  ),
+  (['--mode=probe', '--workdir=w'], 'analysis.probe', (W, None, 'last', None)),
+  (
+    ['--mode=probe', '--workdir=w', '--num=9', '--checkpoint=best', '--data=tfds:mnist'],
+    'analysis.probe',
+    (W, 9, 'best', 'tfds:mnist'),
+  ),
+  (
+    ['--mode=forget', '--workdir=w', '--class=0'],
+    'analysis.forget',
+    (W, 2000, 0, 'last', '0', None, None, None),
+  ),
+  (
+    [
+      '--mode=forget',
+      '--workdir=w',
+      '--class=a b',
+      '--layer=1',
+      '--drop=2',
+      '--num=3',
+      '--seed=4',
+      '--statistics=batch',
+    ],
+    'analysis.forget',
+    (W, 3, 4, 'last', 'a b', 1, 2, 'batch'),
+  ),
+  (
+    ['--mode=evaluate', '--workdir=w'],
+    'evaluation.evaluate',
+    (W, 10_000, 0, 'last', Chosen('classifier'), None, None),
+  ),
+  (
+    [
+      '--mode=evaluate',
+      '--workdir=w',
+      '--features=inception',
+      '--weights=p',
+      '--resizer=pytorch',
+      '--images=i',
+    ],
+    'evaluation.evaluate',
+    (W, 10_000, 0, 'last', Chosen('inception', 'p', False, 'pytorch'), 'i', None),
+  ),
+  (
+    [
+      '--mode=evaluate',
+      '--workdir=w',
+      '--features=inception',
+      '--download',
+      '--num=50',
+      '--checkpoint=best',
+      '--statistics=population',
+    ],
+    'evaluation.evaluate',
+    (W, 50, 0, 'best', Chosen('inception', None, True), None, 'population'),
+  ),
+  (
+    ['--mode=project', '--workdir=w', '--images=a b'],
+    'analysis.project',
+    (W, 'last', 'project', project.Asked('a b', 64, 0, None, Search(200, 4))),
+  ),
+  (
+    [
+      '--mode=project',
+      '--workdir=w',
+      '--checkpoint=best',
+      '--images=tfds:mnist:train',
+      '--num=5',
+      '--seed=3',
+      '--class=3,8',
+      '--steps=7',
+      '--starts=2',
+      '--out=o',
+    ],
+    'analysis.project',
+    (W, 'best', 'o', project.Asked('tfds:mnist:train', 5, 3, '3,8', Search(7, 2))),
+  ),
+  (
+    ['--mode=import', '--workdir=w', '--format=pytorch', '--source=a,b'],
+    'interop.importing',
+    (CIFAR10, W, 'pytorch', 'a,b'),
+  ),
+  (
+    ['--mode=import', '--workdir=w', '--format=newmu', '--source=a'],
+    'interop.importing',
+    (SVHN, W, 'newmu', 'a'),
+  ),
+  (
+    ['--mode=import', '--config=configs/digits.py', '--format=newmu', '--source=a'],
+    'interop.importing',
+    (DIGITS, Path('runs/digits'), 'newmu', 'a'),
+  ),
+  (
+    ['--mode=export', '--workdir=w', '--format=onnx'],
+    'interop.exporting',
+    (W, 'last', exporting.Asked('onnx', None, None, None)),
+  ),
+  (
+    [
+      '--mode=export',
+      '--workdir=w',
+      '--format=pytorch',
+      '--out=o',
+      '--network=discriminator',
+      '--statistics=population',
+      '--checkpoint=best',
+    ],
+    'interop.exporting',
+    (W, 'best', exporting.Asked('pytorch', 'o', 'discriminator', 'population')),
+  ),
+  (
+    ['--mode=export', '--workdir=w', '--format=hub', '--out=o', '--license=mit', '--statistics=stored'],
+    'hub.writing',
+    (W, 'last', writing.Asked('o', 'stored', 'mit')),
+  ),
+]
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'module', 'want'), CALLS, ids=lambda x: x if isinstance(x, str) else ''
+)
+def test_flags_reach_the_library(call_main, monkeypatch, arguments, module, want):
+  called = []
+  library = importlib.import_module(f'dcgan_jax.{module}')
+  monkeypatch.setattr(library, 'run', lambda *given: called.append(given))
+  monkeypatch.setattr(shared, 'check_run', lambda folder: None)
+  assert call_main(*arguments) == (0, '', '')
+  assert called == [want]
+
+
+@pytest.mark.parametrize(
+  ('suffix', 'checkpoint'), [('', 'last'), (':last', 'last'), (':best', 'best'), (':07', '7')]
+)
+def test_init_from_names_a_run_and_a_checkpoint(call_main, monkeypatch, untrained, suffix, checkpoint):
+  from dcgan_jax.training import loop
+
+  called = []
+  monkeypatch.setattr(loop, 'run', lambda *given: called.append(given))
+  arguments = ('--config=configs/digits.py', '--workdir=w', f'--init_from={untrained}{suffix}')
+  assert call_main(*arguments) == (0, '', '')
+  assert called == [(DIGITS, W, False, False, Origin(untrained.resolve(), checkpoint))]
+
+
+def test_without_a_config_the_settings_are_those_of_the_run(call_main, monkeypatch, untrained):
+  from dcgan_jax.training import loop
+
+  called = []
+  monkeypatch.setattr(loop, 'run', lambda *given: called.append(given))
+  assert call_main(f'--workdir={untrained}') == (0, '', '')
+  chosen, folder, *_ = called[0]
+  assert folder == untrained and chosen.latent.size == 10 and chosen.generator.widths == (8, 6)

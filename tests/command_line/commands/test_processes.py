@@ -1,0 +1,144 @@
+"""Runs of two real processes, which talk to each other through gloo, as a user starts them."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT, TINY, assert_same_state, environment, state_of, succeed_together
+
+from dcgan_jax.records import checkpoints
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def together(tmp_path_factory):
+  """The workdir of an uninterrupted run of two processes with two devices each."""
+  folder = tmp_path_factory.mktemp('runs') / 'together'
+  first, second = succeed_together(*TINY, f'--workdir={folder}', devices=2)
+  assert 'on 4 cpu devices of 2 processes' in first and 'trained to step 24' in first
+  assert 'step' not in second  # Process 0 speaks for all.
+  return folder
+
+
+def test_one_run_one_writer(together):
+  rows = [json.loads(line) for line in (together / 'metrics.jsonl').read_text().splitlines()]
+  assert [row['step'] for row in rows] == list(range(4, 25, 4))
+  assert checkpoints.steps(together / 'checkpoints') == [8, 16, 24]
+  assert (together / 'samples.gif').exists() and (together / 'losses.png').exists()
+
+
+def test_two_processes_are_near_one(together, tmp_path):
+  """Compares up to the order of sums, also where each process reads its own part of a batch."""
+  alone, mapped = tmp_path / 'alone', tmp_path / 'mapped'
+  short = [*TINY, '--config.train.num_steps=8', '--config.sample.every_steps=0']
+  succeed_together(*short, f'--workdir={alone}', processes=1)
+  succeed_together(*short, f'--workdir={mapped}', '--config.data.memory_limit=0')
+  for folder in (together, mapped):
+    a, b = state_of(alone, 8).generator, state_of(folder, 8).generator
+    for one, two in zip(*(map(np.asarray, x) for x in (jax.tree.leaves(a), jax.tree.leaves(b)))):
+      np.testing.assert_allclose(one, two, rtol=1e-4, atol=2e-5)
+
+
+def test_checkpoints_are_of_any_topology(tmp_path):
+  """Saves with two processes of two devices and reads the same bits with one, and the other way round."""
+  script = """
+import hashlib, json, pathlib, sys
+import jax, numpy as np
+from configs import digits
+from dcgan_jax import settings
+from dcgan_jax.devices import parallel
+from dcgan_jax.runs import experiment
+from dcgan_jax.records import checkpoints
+folder, save, *join = sys.argv[1:]
+folder = pathlib.Path(folder)
+if join:
+  parallel.initialize(join[0], 2, int(join[1]))
+mesh = parallel.replicated(parallel.all_devices())
+config = digits.get_config()
+config.seed = 7
+create = experiment.build(settings.check(config)).initial_state
+if save == 'save':
+  state = jax.jit(create, out_shardings=mesh)()
+  saver = checkpoints.Saver(folder, 1)
+  saver.save(state)
+  saver.close()
+else:
+  state = checkpoints.restore(folder, 0, jax.eval_shape(create), mesh)
+leaves = [np.asarray(x) for x in jax.tree.leaves(state)]
+print('digest', hashlib.sha256(b''.join(x.tobytes() for x in leaves)).hexdigest(), len(jax.devices()))
+"""
+
+  def digest(folder, verb, processes):
+    with socket.socket() as free:
+      free.bind(('127.0.0.1', 0))
+      join = [f'127.0.0.1:{free.getsockname()[1]}']
+    command = [sys.executable, '-c', script, str(folder), verb]
+    started = [
+      subprocess.Popen(
+        [*command, *join, str(i)] if processes > 1 else command,
+        cwd=ROOT,
+        env=environment(processes),
+        stdout=subprocess.PIPE,
+        text=True,
+      )
+      for i in range(processes)
+    ]
+    printed = [process.communicate(timeout=120)[0] for process in started]
+    found = re.search(r'digest (\w+) (\d)', printed[0])
+    assert int(found[2]) == processes**2
+    return found[1]
+
+  for a, b in ((2, 1), (1, 2)):
+    folder = tmp_path / f'saved_by_{a}'
+    assert digest(folder, 'save', a) == digest(folder, 'restore', b)
+
+
+def test_continues_in_one_process_and_in_two_again(together, tmp_path):
+  folder = tmp_path / 'moved'
+  shutil.copytree(together, folder)
+  for later in ('16', '24'):
+    shutil.rmtree(folder / 'checkpoints' / later)
+  stop = '--config.train.num_steps=16'
+  assert 'steps 8 to 16' in succeed_together(*TINY, stop, f'--workdir={folder}', processes=1)[0]
+  assert 'steps 16 to 24' in succeed_together(*TINY, f'--workdir={folder}', devices=2)[0]
+  for a, b in zip(jax.tree.leaves(state_of(together, 24)), jax.tree.leaves(state_of(folder, 24))):
+    np.testing.assert_allclose(a, b, rtol=1e-2, atol=2e-3)
+
+
+def test_processes_agree_on_the_checkpoint_before_a_damaged_one(together, tmp_path):
+  folder = tmp_path / 'damaged_run'
+  shutil.copytree(together, folder)
+  files = [path for path in (folder / 'checkpoints' / '24').rglob('*') if path.is_file()]
+  os.truncate(max(files, key=lambda path: path.stat().st_size), 100)
+  first, second = succeed_together(*TINY, f'--workdir={folder}', devices=2)
+  assert 'steps 16 to 24' in first and '24: is damaged' in first and 'is damaged' not in second
+  assert (folder / 'damaged' / '24').is_dir()
+  assert_same_state(together, folder, 24)
+
+
+def test_samples_of_two_processes_are_those_of_one(together, tmp_path):
+  """Compares any numbers of devices; 70 images are no whole number of batches."""
+  made = []
+  for i, topology in enumerate(({'devices': 2}, {'processes': 1}, {'processes': 1, 'devices': 3})):
+    for statistics in ('stored', 'batch'):
+      out = tmp_path / f'{i}{statistics}.npz'
+      arguments = ('--mode=sample', f'--workdir={together}', '--num=70', f'--statistics={statistics}')
+      succeed_together(*arguments, f'--out={out}', **topology)
+      made.append(np.load(out)['x'])
+  for i in (2, 3, 4, 5):
+    np.testing.assert_array_equal(made[i], made[i % 2])
+
+
+def test_no_cluster_is_one_line():
+  env = {k: v for k, v in environment().items() if not k.startswith(('SLURM', 'OMPI', 'TPU', 'KUBERNETES'))}
+  command = [sys.executable, 'main.py', *TINY, '--distributed', f'--workdir={os.devnull}/x']
+  done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
+  assert done.returncode == 2 and '--distributed: no cluster' in done.stderr.splitlines()[-1]

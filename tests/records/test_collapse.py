@@ -1,0 +1,121 @@
+"""Signs of collapse, in rows made up for each."""
+
+import os
+
+import pytest
+
+from dcgan_jax.errors import InputError
+from dcgan_jax.records import collapse
+
+DISTANCE = 'fid'
+
+
+def _outputs(gaps):
+  return [{'step': 50 * i, 'd_real': (1 + gap) / 2, 'd_fake': (1 - gap) / 2} for i, gap in enumerate(gaps, 1)]
+
+
+def _scores(distances, coverages, missing):
+  columns = zip(distances, coverages, missing)
+  return [
+    {'step': 1000 * i, DISTANCE: d, 'coverage': c, 'missing_classes': m}
+    for i, (d, c, m) in enumerate(columns, 1)
+  ]
+
+
+def _signs_of_outputs(rows):
+  return collapse.Watch(None, True, rows).signs
+
+
+def _signs_of_scores(rows):
+  return collapse.Watch(DISTANCE, False, rows).signs
+
+
+def test_a_watch_says_the_same_whether_rows_are_there_or_come():
+  rows = [*_scores([60, 50, 90, 400], [0.4, 0.5, 0.1, 0.0], [0, 0, 2, 9]), *_outputs([0.99] * 12)]
+  watch = collapse.Watch(DISTANCE, True)
+  for i, row in enumerate(rows, 1):
+    assert watch.add(row) == watch.signs == collapse.Watch(DISTANCE, True, rows[:i]).signs
+  assert set(watch.signs) == {'saturated', 'coverage', 'classes', 'far'}
+  assert collapse.Watch(None, False, rows).signs == {}
+
+
+@pytest.mark.parametrize(
+  ('gaps', 'saturated'),
+  [
+    ([0.99] * 10, True),
+    ([0.99] * 9, False),  # It has not lasted for long enough.
+    ([0.2] + [0.99] * 10, True),
+    ([0.99] * 10 + [0.2] * 3, False),  # D has recovered.
+    ([0.85] * 30, False),
+  ],
+)
+def test_d_has_won(gaps, saturated):
+  signs = _signs_of_outputs(_outputs(gaps))
+  assert ('saturated' in signs) == saturated
+  if saturated:
+    assert f'D(x) - D(G(z)) is 0.990 on average since step {50 * (len(gaps) - 9)}' in signs['saturated']
+
+
+def test_rows_of_scores_between_those_of_losses_do_not_count():
+  rows = _outputs([0.99] * 10)
+  assert _signs_of_outputs([*rows, *_scores([5.0], [0.5], [0])]) == _signs_of_outputs(rows) != {}
+  many = [row for each in rows for row in (*_scores([5.0] * 3, [0.5] * 3, [0] * 3), each)]
+  assert _signs_of_outputs(many) == _signs_of_outputs(rows)
+
+
+@pytest.mark.parametrize(
+  ('distances', 'coverages', 'missing', 'names'),
+  [
+    ([], [], [], set()),
+    ([90, 60, 50], [0.1, 0.3, 0.4], [3, 0, 0], set()),
+    ([90, 60, 74], [0.1, 0.4, 0.3], [3, 0, 0], set()),  # Scores vary so much from one time to the next.
+    ([90, 60, 100], [0.1, 0.4, 0.3], [3, 0, 0], {'distance'}),
+    ([90, 60, 200], [0.1, 0.4, 0.3], [3, 0, 0], {'far'}),
+    ([90, 60, 60], [0.1, 0.4, 0.19], [3, 0, 0], {'coverage'}),
+    ([90, 60, 60], [0.1, 0.4, 0.4], [3, 0, 2], {'classes'}),
+    ([90, 60, 400], [0.1, 0.4, 0.0], [3, 0, 9], {'far', 'coverage', 'classes'}),
+    ([900, 901], [0.04, 0.0], [9, 9], set()),  # There is nothing yet that could collapse.
+    ([900] * 4, [0.04, 0.0, 0.01, 0.0], [9] * 4, set()),
+    ([900] * 5, [0.04, 0.0, 0.01, 0.0, 0.0], [9] * 5, {'coverage'}),  # There should be something by now.
+  ],
+)
+def test_samples_have_become_worse(distances, coverages, missing, names):
+  assert set(_signs_of_scores(_scores(distances, coverages, missing))) == names
+
+
+def test_signs_are_sentences_with_their_figures():
+  signs = _signs_of_scores(_scores([60, 400], [0.4, 0.0], [0, 9]))
+  assert 'fallen from 0.400 at step 1000 to 0.000' in signs['coverage']
+  assert 'stopped making 9 of the classes' in signs['classes']
+  assert 'fid has grown to 400.0 from 60.0 at step 1000' in signs['far']
+
+
+def test_scores_by_another_protocol_are_no_sign():
+  rows = _scores([60, 400], [0.4, 0.1], [0, 9])
+  said = [rows[0] | {'protocol': 'samples=10'}, rows[1] | {'protocol': 'samples=20'}]
+  assert _signs_of_scores(rows) and not _signs_of_scores(said)
+
+
+def test_data_without_classes():
+  rows = [{'step': 1, DISTANCE: 5.0, 'coverage': 0.5}, {'step': 2, DISTANCE: 9.0, 'coverage': 0.5}]
+  assert set(_signs_of_scores(rows)) == {'distance'}
+
+
+def test_rollbacks_are_kept_in_the_workdir(tmp_path):
+  assert collapse.rollbacks(tmp_path) == []
+  collapse.note_rollback(tmp_path, 30)
+  collapse.note_rollback(tmp_path, 20)
+  assert collapse.rollbacks(tmp_path) == [30, 20]
+  for steps in ('3', '["3"]', '[1e99]', '[-1]', '[2147483648]', '[true]'):
+    (tmp_path / 'rollbacks.json').write_text(f'{{"from_steps": {steps}}}')
+    with pytest.raises(InputError, match='has no list "from_steps" of steps'):
+      collapse.rollbacks(tmp_path)
+  (tmp_path / 'rollbacks.json').unlink()
+  os.mkfifo(tmp_path / 'rollbacks.json')
+  with pytest.raises(InputError, match='is no ordinary file'):
+    collapse.rollbacks(tmp_path)
+
+
+def test_a_lost_class_or_a_somewhat_larger_distance_alone_is_not_grave():
+  assert collapse.grave({'classes': 'a', 'distance': 'b'}) == ''
+  assert collapse.grave({'far': 'b', 'classes': 'a', 'saturated': 'c'}) == 'c'
