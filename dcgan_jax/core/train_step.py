@@ -97,7 +97,7 @@ class Keys(NamedTuple):
     return self._replace(z=z, generator_dropout=in_g, discriminator_dropout=in_d)
 
 
-def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None, turn: str = '') -> TrainStep:
+def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> TrainStep:
   """Returns the pure function that trains both networks on one batch.
 
   All randomness is a function of (state.key, state.step, global sample index). G's running batch-norm
@@ -110,7 +110,6 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None, turn
     axis_name: of the mapped axis, under `jax.pmap` or `jax.shard_map(..., check_vma=False)`; each
       device then gets its contiguous part of the global batch, and gradients, batch statistics and
       metrics are averaged over the axis. None on one device.
-    turn: with 'one_per_batch', whose turn it always is, one of `TURNS`; '' lets the step's number decide.
 
   Returns:
     (state, images, classes=None) -> (state, metrics), to be compiled by the caller. images: `gan.pixels`
@@ -129,7 +128,7 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None, turn
   if recipe.accumulate != 1 and recipe.order == 'one_per_batch':
     raise ValueError(f'accumulate={recipe.accumulate}: order=one_per_batch takes only 1')
   gan = gan.along(axis_name)
-  train = partial(one_per_batch, turn=turn) if turn else ORDERS[recipe.order]
+  train = ORDERS[recipe.order]
 
   def train_step(state: GanState, images: Array, classes: Array | None = None) -> tuple[GanState, Metrics]:
     key = jax.random.wrap_key_data(state.key)
@@ -171,27 +170,24 @@ def simultaneous(gan: Gan, recipe: Recipe, state: GanState, real: Examples, keys
   return new_g, new_d, d_metrics | g_metrics
 
 
-def one_per_batch(
-  gan: Gan, recipe: Recipe, state: GanState, real: Examples, keys: Keys, turn: str = ''
-) -> Updated:
+def one_per_batch(gan: Gan, recipe: Recipe, state: GanState, real: Examples, keys: Keys) -> Updated:
   """Trains one network on each mini-batch, in turn and G first, as the paper's authors' code does."""
   g, d = state.generator, state.discriminator
   (examples,) = real.divided(1, 1)
   batch = make_batch(gan, g, examples, keys)
 
-  def train(turn: str) -> Updated:
+  # Both updates are written in each branch; XLA removes the one whose network is not returned.
+  def train(updates_g: bool) -> Updated:
     new_g, g_metrics = generator_update(gan, recipe, g, d, batch, state.step)
     new_d, d_metrics = discriminator_update(gan, recipe, g, d, batch, state.step)
     metrics = d_metrics | g_metrics
-    # What is not returned is not computed: the network whose turn it is not gets a forward pass at most.
-    if turn == TURNS[0]:
+    if updates_g:
       return new_g, d, metrics | {'grad_norm_d': jnp.zeros(())}
     return g, new_d, metrics | {'grad_norm_g': jnp.zeros(())}
 
-  return train(turn) if turn else lax.cond(state.step % 2 == 0, *(partial(train, t) for t in TURNS))
+  return lax.cond(state.step % 2 == 0, partial(train, True), partial(train, False))
 
 
-TURNS = ('generator', 'discriminator')  # of even and of odd steps of `one_per_batch`
 ORDERS = {'alternating': alternating, 'simultaneous': simultaneous, 'one_per_batch': one_per_batch}
 
 

@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
@@ -237,7 +237,7 @@ def row_shape(mesh: Mesh, numbers: int, itemsize: int = 1) -> tuple[int, int]:
 
 
 def compile_steps(
-  train_step: TrainStep | tuple[TrainStep, ...],
+  train_step: TrainStep,
   mesh: Mesh,
   image_shape: tuple[int, ...],
   loop: int = 0,
@@ -247,8 +247,7 @@ def compile_steps(
   """Makes one program of train steps.
 
   Args:
-    train_step: made for the axis name `mesh_axis(mesh)`; or several that take turns, the first of which takes
-      the first step of a program.
+    train_step: made for the axis name `mesh_axis(mesh)`.
     mesh: all devices.
     image_shape: height, width, channels.
     loop: 0 for a program of a single step, which XLA optimizes better than one in a loop. Otherwise the
@@ -264,12 +263,12 @@ def compile_steps(
   """
   own = partial(_own_examples, mesh=mesh, image_shape=image_shape)
   precise = jax.default_matmul_precision(None if precision == 'default' else precision)
-  turns = tuple(map(precise, train_step if isinstance(train_step, tuple) else (train_step,)))
+  take = precise(train_step)
 
   def steps(state: GanState, batches: Batches) -> tuple[GanState, Any, Any]:
     if loop and batches.window is not None:
-      return _in_loop(turns, own, loop, state, batches)
-    state, metrics = turns[0](state, *own(batches, state.step))
+      return _in_loop(take, own, loop, state, batches)
+    state, metrics = take(state, *own(batches, state.step))
     return state, metrics, metrics
 
   def divided(state: GanState, batches: Batches) -> tuple[GanState, Any, Any]:
@@ -285,21 +284,19 @@ def compile_steps(
 
 
 def _in_loop(
-  turns: Sequence[TrainStep], own: Callable[..., Examples], loop: int, state: GanState, batches: Batches
+  train_step: TrainStep, own: Callable[..., Examples], loop: int, state: GanState, batches: Batches
 ) -> tuple[GanState, Any, Any]:
   """Takes `batches.steps` steps, see `compile_steps`."""
 
-  def each_turn(carry: tuple[GanState, Any, Any], _: Any) -> tuple[tuple[GanState, Any, Any], None]:
-    state, sums, last = carry
-    for turn in turns:
-      state, last = turn(state, *own(batches, state.step))
-      sums = jax.tree.map(jnp.add, sums, last)
-    return (state, sums, last), None
+  def one_step(carry: tuple[GanState, Any, Any], _: Any) -> tuple[tuple[GanState, Any, Any], None]:
+    state, sums, _ = carry
+    state, last = train_step(state, *own(batches, state.step))
+    return (state, jax.tree.map(jnp.add, sums, last), last), None
 
   def known_number(_: Any, carry: tuple[GanState, Any, Any]) -> tuple[GanState, Any, Any]:
-    return jax.lax.scan(each_turn, carry, length=loop // len(turns))[0]
+    return jax.lax.scan(one_step, carry, length=loop)[0]
 
-  _, metrics = jax.eval_shape(lambda state: turns[0](state, *own(batches, state.step)), state)
+  _, metrics = jax.eval_shape(lambda state: train_step(state, *own(batches, state.step)), state)
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
   return jax.lax.fori_loop(0, batches.steps // loop, known_number, (state, zeros, zeros))
 

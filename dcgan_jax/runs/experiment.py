@@ -87,20 +87,15 @@ class Experiment:
     placed: dict[str, Any] = {} if sharding is None else {'out_shardings': sharding}
     return jax.jit(self.initial_state, compiler_options=initializer_options(), **placed)()
 
-  def train_step(self, axis_name: str | None, turn: str = '') -> train_step.TrainStep:
+  def train_step(self, axis_name: str | None) -> train_step.TrainStep:
     """Makes the train step, not yet compiled, see `train_step.make_train_step`."""
-    return train_step.make_train_step(self.gan, self.recipe, axis_name, turn)
+    return train_step.make_train_step(self.gan, self.recipe, axis_name)
 
   def compile_steps(self, mesh: Mesh, loop: int = 0) -> jax.stages.Wrapped:
-    """Returns the program of the run's steps on these devices, see `parallel.compile_steps`.
-
-    With an even `loop`, the first step of a program must have an even number.
-    """
-    train, axis_name = self.settings.train, parallel.mesh_axis(mesh)
-    # Where the number of the step is known to be even or odd, nothing has to ask whose turn it is.
-    turns = train_step.TURNS if train.order == 'one_per_batch' and loop and loop % 2 == 0 else ('',)
+    """Returns the program of the run's steps on these devices, see `parallel.compile_steps`."""
+    train = self.settings.train
     return parallel.compile_steps(
-      tuple(self.train_step(axis_name, turn) for turn in turns),
+      self.train_step(parallel.mesh_axis(mesh)),
       mesh,
       (*self.fit.image_size, self.fit.channels),
       loop,

@@ -11,10 +11,9 @@ from jax.sharding import Mesh
 from dcgan_jax.core import train_state
 from dcgan_jax.core.accumulation import Examples
 from dcgan_jax.core.losses import LOSSES
-from dcgan_jax.core.train_step import TURNS, Recipe, make_train_step
+from dcgan_jax.core.train_step import Recipe, make_train_step
 from dcgan_jax.devices import parallel
 from dcgan_jax.errors import InputError
-from dcgan_jax.trained.targets import programs
 
 
 @pytest.mark.parametrize(
@@ -82,31 +81,6 @@ def test_several_steps_in_one_program_are_those_steps(tiny):
     together.generator.params,
     single.generator.params,
   )
-
-
-@pytest.mark.slow
-def test_steps_that_take_turns_in_a_loop_are_those_that_ask_whose_turn_it_is(tiny):
-  mesh = Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
-  gan = gan_of(tiny, lenient(train_state.make_optimizer(1e-3)))
-  recipe = Recipe(LOSSES['hinge'], order='one_per_batch')
-  asking = parallel.compile_steps(make_train_step(gan, recipe), mesh, (8, 8, 1))
-  turns = tuple(make_train_step(gan, recipe, turn=turn) for turn in TURNS)
-  looped = parallel.compile_steps(turns, mesh, (8, 8, 1), loop=4)
-  create = jax.jit(lambda: train_state.create(gan, 0))
-  images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), np.uint8)
-  window = parallel.Window(np.random.default_rng(1).integers(0, 20, (8, 8), np.int32), np.array(0, np.int32))
-  batches = parallel.Batches(parallel.put_data_set(mesh, Examples(images)), parallel.put_whole(mesh, window))
-  arguments = create(), batches._replace(steps=np.int32(8))
-  texts = [step.lower(*arguments).compile().as_text() for step in (asking, looped)]
-  assert [programs.branches(text) for text in texts] == [1, 0]
-  together, sums, last = looped(*arguments)
-  single, norms = create(), []
-  for _ in range(8):
-    single, _, values = asking(single, batches)
-    norms.append(float(values['grad_norm_g']))
-  assert norms[1::2] == [0.0] * 4 and last['grad_norm_g'] == 0
-  np.testing.assert_allclose(sums['grad_norm_g'], sum(norms), rtol=1e-4)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), together.generator, single.generator)
 
 
 def test_images_on_a_tpu_fill_their_rows_and_have_none_that_is_too_long():
