@@ -15,28 +15,30 @@ from dcgan_jax.trained.analysis import project
 from dcgan_jax.trained.analysis.inversion import Search
 from dcgan_jax.trained.hub import writing
 from dcgan_jax.trained.interop import exporting
+from dcgan_jax.trained.report import page
 from dcgan_jax.trained.targets import names
+from dcgan_jax.training import loop
 
 DIGITS = settings.check(digits.get_config())
 CIFAR10, SVHN = (settings.check(config.get_config()) for config in (cifar10, svhn))
 W = Path('w')
 
 CALLS = [
-  (['--config=configs/digits.py'], 'training', (DIGITS, Path('runs/digits'), False, False, None)),
+  (['--config=configs/digits.py'], 'training.loop', (DIGITS, Path('runs/digits'), False, False, None)),
   (
     ['--mode=train', '--config=configs/digits.py', '--workdir=w', '--allow_config_change', '--profile'],
-    'training',
+    'training.loop',
     (DIGITS, W, True, True, None),
   ),
-  (['--mode', 'summary', '--config', 'configs/digits.py'], 'analysis.summary', (DIGITS,)),
+  (['--mode', 'summary', '--config', 'configs/digits.py'], 'trained.analysis.summary', (DIGITS,)),
   (
     ['--mode=summary', '--config=configs/digits.py', '--target=cpu', '--num=5'],
-    'targets.report',
+    'trained.targets.report',
     (DIGITS, names.parse('cpu'), 5, 1),
   ),
   (
     ['--mode=sample', '--workdir=w'],
-    'sampling',
+    'runs.sampling',
     (W, 'last', 'samples.png', sampling.Asked(None, 0, None, None, None)),
   ),
   (
@@ -51,18 +53,18 @@ CALLS = [
       '-statistics=batch',
       '-checkpoint=7',
     ],
-    'sampling',
+    'runs.sampling',
     (W, '7', 'x', sampling.Asked(3, 5, 'z', '0,1', 'batch')),
   ),
-  (['--mode=probe', '--workdir=w'], 'analysis.probe', (W, None, 'last', None)),
+  (['--mode=probe', '--workdir=w'], 'trained.analysis.probe', (W, None, 'last', None)),
   (
     ['--mode=probe', '--workdir=w', '--num=9', '--checkpoint=best', '--data=tfds:mnist'],
-    'analysis.probe',
+    'trained.analysis.probe',
     (W, 9, 'best', 'tfds:mnist'),
   ),
   (
     ['--mode=forget', '--workdir=w', '--class=0'],
-    'analysis.forget',
+    'trained.analysis.forget',
     (W, 2000, 0, 'last', '0', None, None, None),
   ),
   (
@@ -76,7 +78,7 @@ CALLS = [
       '--seed=4',
       '--statistics=batch',
     ],
-    'analysis.forget',
+    'trained.analysis.forget',
     (W, 3, 4, 'last', 'a b', 1, 2, 'batch'),
   ),
   (
@@ -111,7 +113,7 @@ CALLS = [
   ),
   (
     ['--mode=project', '--workdir=w', '--images=a b'],
-    'analysis.project',
+    'trained.analysis.project',
     (W, 'last', 'project', project.Asked('a b', 64, 0, None, Search(200, 4))),
   ),
   (
@@ -127,27 +129,27 @@ CALLS = [
       '--starts=2',
       '--out=o',
     ],
-    'analysis.project',
+    'trained.analysis.project',
     (W, 'best', 'o', project.Asked('tfds:mnist:train', 5, 3, '3,8', Search(7, 2))),
   ),
   (
     ['--mode=import', '--workdir=w', '--format=pytorch', '--source=a,b'],
-    'interop.importing',
+    'trained.interop.importing',
     (CIFAR10, W, 'pytorch', 'a,b'),
   ),
   (
     ['--mode=import', '--workdir=w', '--format=newmu', '--source=a'],
-    'interop.importing',
+    'trained.interop.importing',
     (SVHN, W, 'newmu', 'a'),
   ),
   (
     ['--mode=import', '--config=configs/digits.py', '--format=newmu', '--source=a'],
-    'interop.importing',
+    'trained.interop.importing',
     (DIGITS, Path('runs/digits'), 'newmu', 'a'),
   ),
   (
     ['--mode=export', '--workdir=w', '--format=onnx'],
-    'interop.exporting',
+    'trained.interop.exporting',
     (W, 'last', exporting.Asked('onnx', None, None, None)),
   ),
   (
@@ -160,15 +162,20 @@ CALLS = [
       '--statistics=population',
       '--checkpoint=best',
     ],
-    'interop.exporting',
+    'trained.interop.exporting',
     (W, 'best', exporting.Asked('pytorch', 'o', 'discriminator', 'population')),
   ),
   (
     ['--mode=export', '--workdir=w', '--format=hub', '--out=o', '--license=mit', '--statistics=stored'],
-    'hub.writing',
+    'trained.hub.writing',
     (W, 'last', writing.Asked('o', 'stored', 'mit')),
   ),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _writes_no_report(monkeypatch):
+  monkeypatch.setattr(page, 'write_after_training', lambda *_, **__: None)
 
 
 @pytest.mark.parametrize(
@@ -187,8 +194,6 @@ def test_flags_reach_the_library(call_main, monkeypatch, arguments, module, want
   ('suffix', 'checkpoint'), [('', 'last'), (':last', 'last'), (':best', 'best'), (':07', '7')]
 )
 def test_init_from_names_a_run_and_a_checkpoint(call_main, monkeypatch, untrained, suffix, checkpoint):
-  from dcgan_jax.training import loop
-
   called = []
   monkeypatch.setattr(loop, 'run', lambda *given: called.append(given))
   arguments = ('--config=configs/digits.py', '--workdir=w', f'--init_from={untrained}{suffix}')
@@ -197,8 +202,6 @@ def test_init_from_names_a_run_and_a_checkpoint(call_main, monkeypatch, untraine
 
 
 def test_without_a_config_the_settings_are_those_of_the_run(call_main, monkeypatch, untrained):
-  from dcgan_jax.training import loop
-
   called = []
   monkeypatch.setattr(loop, 'run', lambda *given: called.append(given))
   assert call_main(f'--workdir={untrained}') == (0, '', '')
