@@ -1,10 +1,10 @@
-"""Trains DCGANs and uses them.
+"""Trains and uses DCGANs.
 
 python main.py --config=configs/digits.py
 python main.py --mode=sample --workdir=runs/digits --num=64 --out=digits.png
 """
 
-# Ctrl-C is heard before the slow imports.
+# Ctrl-C is handled before the slow imports.
 
 import errno
 import os
@@ -25,7 +25,7 @@ SMALLER = (
 
 
 def main() -> int:
-  """Runs the command of the mode; returns the exit status."""
+  """Runs the command of a mode; returns the exit status."""
   try:
     mode, argv = parsing.find_mode(sys.argv)
     if any(parsing.HELP.fullmatch(argument) for argument in argv):
@@ -33,21 +33,21 @@ def main() -> int:
       return 0
     mode = mode or 'train'
     if mode == 'train' and __name__ == '__main__':
-      output.protect('stdout')  # A run of days needs no reader; that of other modes is what they print.
+      output.protect('stdout')  # A run does not need a reader; other modes do.
     values = parsing.parse(mode, argv)
     parsing.find_command(mode).run(values)
   except InputError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   except (MemoryError, RuntimeError) as error:
-    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):  # how XLA says it
+    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):  # XLA's status
       raise
     print(f'error: out of memory: {parsing.one_line(error)[:300]}; {SMALLER}', file=sys.stderr)
     return 2
   except ValueError as error:
     if 'jax' in sys.modules or 'jax._src' not in sys.modules:
       raise
-    # JAX reads its variables while it is imported, and that has failed.
+    # Importing JAX has failed on an environment variable.
     print(
       f'error: JAX_...: {parsing.one_line(error)}; correct that variable, or leave it out', file=sys.stderr
     )
@@ -64,7 +64,7 @@ def main() -> int:
     print('interrupted', file=sys.stderr)
     return 130
   except SystemExit as end:  # after a signal
-    if isinstance(end.code, str):  # as Python itself does with `sys.exit(TEXT)`
+    if isinstance(end.code, str):  # like Python for `sys.exit(TEXT)`
       print(end.code, file=sys.stderr)
       return exits.BUG
     return int(end.code or 0)
@@ -72,11 +72,11 @@ def main() -> int:
 
 
 def _ask_for_huge_pages() -> None:
-  """Asks Linux for memory in pages of 2 MiB, which takes a tenth off a train step on CPU.
+  """Enables 2 MiB pages on Linux, which makes a train step on CPU about 10 % faster.
 
-  XLA's buffers are new to the process in every step, and small pages are mapped one by one: a step of
-  `cifar10_32` takes 0.39 s instead of 0.44 s. glibc reads this setting only when a process starts, so this
-  one starts itself again, under the same process number. A user's own GLIBC_TUNABLES are left alone.
+  XLA allocates its buffers anew in every step, and small pages are mapped one by one: a step of `cifar10_32`
+  takes 0.39 s instead of 0.44 s. glibc reads the setting at process start, so this process re-executes itself
+  under the same PID. A user's own GLIBC_TUNABLES are left alone.
   """
   if sys.platform == 'linux' and 'GLIBC_TUNABLES' not in os.environ:
     os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
@@ -86,10 +86,10 @@ def _ask_for_huge_pages() -> None:
 if __name__ == '__main__':
   output.open_missing()
   _ask_for_huge_pages()
-  sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]  # Names of files may be any bytes.
+  sys.stdout.reconfigure(errors='backslashreplace')  # type: ignore[union-attr]  # File names may be any bytes.
   output.protect('stderr')
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  os.environ['MPLBACKEND'] = 'agg'  # No window is opened, and one that a user has chosen may not be there.
+  os.environ['MPLBACKEND'] = 'agg'  # No window is opened, and a backend chosen by the user may be missing.
   try:
     status = main()
   except BaseException as bug:

@@ -1,12 +1,12 @@
-"""The error that a user can correct."""
+"""Errors that a user can correct."""
 
-MOST = 1000  # characters of a message; a value that is longer is cut in the middle
+MOST = 1000  # characters of a message; the middle of a longer one is cut out
 
 
 class InputError(ValueError):
-  """A setting, file or argument that cannot work; its message is one line that says what would work.
+  """An invalid setting, file or argument. The message is one line and says what would be valid.
 
-  `main.py` prints the message without a traceback. Every other exception is a bug and keeps its traceback.
+  `main.py` prints it without a traceback. Every other exception is a bug and keeps its traceback.
   """
 
   def __init__(self, message: str):
@@ -16,8 +16,5 @@ class InputError(ValueError):
 
 
 def printable(text: str) -> str:
-  """Returns a text with escapes for line breaks and whatever else a terminal cannot show or would obey.
-
-  Names of files may hold any of these.
-  """
+  """Escapes line breaks and all other non-printable characters, which file names may contain."""
   return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)

@@ -1,1 +1,1 @@
-"""What all commands share: flags, their errors, and whether this process is one of several."""
+"""The command line: parsing, shared flags, processes, output and exit statuses."""

@@ -1,4 +1,4 @@
-"""Loads a config from a file of Python; an error in it is one line, with the number of the line it is in."""
+"""Loads configs from Python files; an error in one is reported in one line, with its line number."""
 
 import traceback
 import types
@@ -11,29 +11,29 @@ from dcgan_jax import files
 from dcgan_jax.errors import InputError
 from dcgan_jax.settings.presets import CONFIGS
 
-MOST_BYTES = 2**20  # of a config, or of a file of flags
+MOST_BYTES = 2**20  # size limit of a config or flag file
 
 
 class ConfigFile(flags.ArgumentParser):
   """The parser of --config."""
 
   def parse(self, argument: str) -> ConfigDict:
-    """Returns the config of a file, see `load`."""
+    """Returns the config of a file; see `load`."""
     return load(argument)
 
   def flag_type(self) -> str:
-    """Returns the key of `parsing.KINDS`."""
+    """Returns the key of this type in `parsing.KINDS`."""
     return 'config_file'
 
 
 def load(path: str) -> ConfigDict:
-  """Returns the config that `get_config()` of a file returns, to which no key can be added.
+  """Returns the locked result of a file's `get_config()`.
 
   Args:
     path: FILE; or FILE:ARG, which calls `get_config(ARG)`.
 
   Raises:
-    InputError: there is no such file, something in it fails, or it returns no config.
+    InputError: The file is missing, raises an error or does not return a ConfigDict.
   """
   file, arguments = split(path)
   try:
@@ -47,7 +47,7 @@ def load(path: str) -> ConfigDict:
   try:
     exec(compile(content, str(file), 'exec'), module.__dict__)
     config = module.get_config(*arguments)
-  except (Exception, SystemExit) as error:  # whatever there is in a file of a user
+  except (Exception, SystemExit) as error:  # A user's file may raise anything.
     text = ' '.join(f'{type(error).__name__}: {error}'.split())
     raise InputError(f'--config={path}: {_line(error, str(file))}{text.removesuffix(":")}') from error
   if not isinstance(config, ConfigDict):
@@ -59,10 +59,10 @@ def load(path: str) -> ConfigDict:
 
 
 def split(path: str) -> tuple[Path, list[str]]:
-  """Returns the file of a value of --config, and the arguments that its `get_config` is given: one or none.
+  """Splits a value of --config into the file and the arguments of its `get_config`, one or none.
 
   Raises:
-    InputError: there can be no such file.
+    InputError: The path is invalid.
   """
   file = files.named('--config', path)
   name, colon, argument = path.rpartition(':')
@@ -70,7 +70,7 @@ def split(path: str) -> tuple[Path, list[str]]:
 
 
 def _line(error: BaseException, path: str) -> str:
-  """Returns 'line N: ' for the line of a file that an error comes from; '' if it comes from none."""
+  """Returns 'line N: ' for the line of a file that raised an error; '' if none did."""
   lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
   if isinstance(error, SyntaxError) and error.filename == path:
     lines.append(error.lineno)
@@ -78,6 +78,6 @@ def _line(error: BaseException, path: str) -> str:
 
 
 def known() -> str:
-  """Returns which values of --config there are, for an error."""
+  """Returns a list of the presets for an error."""
   names = sorted(path.stem for path in CONFIGS.glob('*.py') if path.stem not in ('base', '__init__'))
   return f'choose --config=configs/NAME.py, NAME one of {", ".join(names)}'

@@ -1,4 +1,4 @@
-"""How a process ends: at Ctrl-C, at the end of its work, and after a bug."""
+"""Termination of the process: on Ctrl-C, at the end of its work and after a bug."""
 
 import gc
 import os
@@ -10,18 +10,18 @@ from typing import NoReturn
 
 from dcgan_jax.command_line import output
 
-BROKEN_PIPE = 141  # the status of a process that SIGPIPE ends
-BUG = 1  # of a traceback
-LONGEST_END = 5.0  # seconds that threads and what they hold may take to end after a traceback
+BROKEN_PIPE = 141  # exit status of a process killed by SIGPIPE
+BUG = 1  # exit status after a traceback
+LONGEST_END = 5.0  # seconds until the process is killed after a traceback
 
 
 def hear_interrupts() -> None:
-  """Lets Ctrl-C raise KeyboardInterrupt, or end the process where that would be lost."""
+  """Installs `interrupt` as the handler of Ctrl-C."""
   signal.signal(signal.SIGINT, interrupt)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-  """Raises KeyboardInterrupt; ends the process in imports and in callbacks of the garbage collector."""
+  """Raises KeyboardInterrupt, or exits in imports and garbage-collector callbacks, which would swallow it."""
   deaf = {getattr(callback, '__code__', None) for callback in gc.callbacks}
   while frame is not None:
     if frame.f_code in deaf or frame.f_code.co_filename.startswith('<frozen importlib'):
@@ -32,14 +32,14 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def leave(status: int) -> NoReturn:
-  """Ends the process, also if threads of Orbax wait, maybe for an hour, for a save that has failed.
+  """Exits without waiting for Orbax's threads, which may wait an hour for a failed save.
 
-  After a bug no other thread holds it up for long, either.
+  After a bug, other threads get `LONGEST_END` seconds to finish.
   """
   try:
     sys.stdout.flush()
   except OSError as error:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python still has to write
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python has yet to flush
     if isinstance(error, BrokenPipeError):
       status = BROKEN_PIPE
     elif status == 0:

@@ -1,4 +1,4 @@
-"""Finds the command of a mode, parses its flags and prints its help; whatever is wrong is one line."""
+"""Finds the command of a mode, parses its flags and formats its help; errors are one line."""
 
 import difflib
 import importlib
@@ -17,8 +17,8 @@ from dcgan_jax.errors import InputError
 
 HELP = re.compile('--?(help|helpshort|helpfull)')
 WIDTH = 110
-MOST_FLAGFILES = 100  # in each other
-REWORDED = (  # what libraries say of a value, and what we say instead
+MOST_FLAGFILES = 100  # nested
+REWORDED = (  # errors of libraries about a value, and our wording
   (r'invalid literal for int\(\) with base .*|Exceeds the limit .* for integer .*', 'must be a whole number'),
   (r"\('Non-boolean argument to boolean flag', .*\)", 'choose true or false'),
 )
@@ -27,19 +27,19 @@ KINDS = {
   'int': ['N'],
   'float': ['N'],
   'config_file': ['FILE'],
-}  # what a flag of a type takes
+}  # placeholders of values by type of flag
 
 
 def modes() -> list[str]:
-  """Returns the names of all modes: each is a file in `commands/` ('import_' is the mode 'import')."""
+  """Returns the names of all modes, one for each file in `commands/` ('import_' is the mode 'import')."""
   return sorted(module.name.rstrip('_') for module in pkgutil.iter_modules(commands.__path__))
 
 
 def find_mode(argv: list[str]) -> tuple[str | None, list[str]]:
-  """Returns the mode that the arguments name, None for none, and the arguments without it.
+  """Returns the mode, None without --mode, and the remaining arguments.
 
   Raises:
-    InputError: there is no such mode.
+    InputError: The mode does not exist.
   """
   mode, rest = None, []
   arguments = iter(argv)
@@ -56,13 +56,13 @@ def find_mode(argv: list[str]) -> tuple[str | None, list[str]]:
 
 
 def find_command(mode: str) -> ModuleType:
-  """Imports the file of a mode; it declares the flags by `define_flags` and does the work by `run`."""
+  """Imports the module of a mode, which has `define_flags` and `run`."""
   name = mode + '_' * (f'{mode}_' in {module.name for module in pkgutil.iter_modules(commands.__path__)})
   return importlib.import_module(f'{commands.__name__}.{name}')
 
 
 def define_flags(mode: str) -> flags.FlagValues:
-  """Returns the flags of a mode, not yet parsed."""
+  """Returns the unparsed flags of a mode."""
   values = flags.FlagValues()
   find_command(mode).define_flags(values)
   return values
@@ -72,11 +72,11 @@ def parse(mode: str, argv: list[str]) -> flags.FlagValues:
   """Parses the flags of a mode.
 
   Args:
-    mode: whose flags are taken.
-    argv: the command line without --mode; argv[0] is the program.
+    mode: Name of the mode.
+    argv: Command line without --mode; argv[0] is the program.
 
   Raises:
-    InputError: in one line; a flag that the mode does not have, a value or a key that cannot be.
+    InputError: A flag, key or value is invalid.
   """
   try:
     os.getcwd()
@@ -89,14 +89,14 @@ def parse(mode: str, argv: list[str]) -> flags.FlagValues:
     if override := re.match(r'--?(?:no)?config\.([^=]+)', argument):
       settings.check_key(override[1])
   try:
-    values = define_flags(mode)  # reads a file of flags
+    values = define_flags(mode)
     rest = values(argv)
   except flags.UnrecognizedFlagError as error:
     raise InputError(_unknown_flag(mode, error)) from error
-  except Exception as error:  # absl's, or what ml_collections and the value's type make of it
+  except Exception as error:  # from absl, ml_collections or the type of the value
     if wrong := re.match(r'flag --config\.([\w.]+)=(.*?): ', str(error), re.DOTALL):
       settings.refuse(wrong[1], wrong[2])
-    if isinstance(error.__context__, InputError):  # of a parser of ours
+    if isinstance(error.__context__, InputError):  # from one of our parsers
       raise error.__context__ from error
     raise InputError(one_line(error)) from error
   if len(rest) > 1:
@@ -105,14 +105,14 @@ def parse(mode: str, argv: list[str]) -> flags.FlagValues:
 
 
 def _check_flagfile(name: str, seen: list[str]) -> None:
-  """Refuses a file of flags that is a folder, a pipe or huge, before it is read to its end.
+  """Refuses a flag file that is a folder, a pipe or huge, before absl reads it.
 
   Args:
-    name: path of the file.
-    seen: files of flags so far, to which this one is added.
+    name: Path of the file.
+    seen: Flag files so far; this one is appended.
 
   Raises:
-    InputError: it is such a file, or leads to one, or to itself.
+    InputError: The file is invalid, includes an invalid one or includes itself.
   """
   seen.append(name)
   if len(seen) > MOST_FLAGFILES:
@@ -127,7 +127,7 @@ def _check_flagfile(name: str, seen: list[str]) -> None:
 
 
 def _unknown_flag(mode: str, error: flags.UnrecognizedFlagError) -> str:
-  """Returns what to say of a flag that a mode does not have: which modes take it, or what absl says."""
+  """Returns the message for a flag that a mode does not have, with the modes that take it."""
   name = error.flagname.partition('.')[0]
   takers = [other for other in modes() if {name, name.removeprefix('no')} & set(define_flags(other))]
   if not takers:
@@ -141,7 +141,7 @@ def _unknown_flag(mode: str, error: flags.UnrecognizedFlagError) -> str:
 
 
 def one_line(error: BaseException) -> str:
-  """Returns an error in one line, without a traceback, and with its type where the message needs it."""
+  """Formats an error as one line without a traceback; adds the type unless it is from absl."""
   text = str(error).strip()
   text = text.splitlines()[-1] if 'Traceback' in text else ' '.join(text.split())
   for pattern, words in REWORDED:
@@ -150,7 +150,7 @@ def one_line(error: BaseException) -> str:
 
 
 def help_of_all() -> str:
-  """Returns the list of the modes, each with a line and an example."""
+  """Returns a list of all modes, each with a summary and an example."""
   lines = []
   for mode in modes():
     summary, _, examples = (find_command(mode).__doc__ or '').partition('\n\n')
@@ -159,7 +159,7 @@ def help_of_all() -> str:
 
 
 def help_of(mode: str) -> str:
-  """Returns what a mode does, its flags and, where it takes a config, the config's keys."""
+  """Returns the help of a mode: its description, its flags and, for training, the keys of a config."""
   values = define_flags(mode)
   lines = [(find_command(mode).__doc__ or '').strip(), '', f'flags of --mode={mode}:']
   for name in sorted(values):
@@ -175,7 +175,7 @@ def help_of(mode: str) -> str:
 
 
 def _wrapped(head: str, text: str) -> list[str]:
-  """Returns a flag and its help, beside it or, where the flag is long, in the lines below."""
+  """Formats a flag with its help beside it, or below a long flag."""
   lines = textwrap.wrap(text, WIDTH - 36)
   first = [f'  {head}'] if len(head) > 32 else [f'  {head:34}{lines.pop(0)}']
   return first + [f'  {"":34}{line}' for line in lines]

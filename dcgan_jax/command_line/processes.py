@@ -1,4 +1,4 @@
-"""Runs of several processes: their flags, and joining them, until which nothing here imports JAX."""
+"""Flags for runs of several processes, and joining them. JAX is imported only to join."""
 
 import importlib
 import os
@@ -11,27 +11,27 @@ from dcgan_jax.errors import InputError
 
 
 def define_flags(into: flags.FlagValues) -> None:
-  """Declares the flags of a mode that several processes can share."""
+  """Declares the flags of a mode that can run in several processes."""
   flags.DEFINE_bool(
     'distributed',
     None,
-    'Join the other processes of the run that the cluster knows; by default the environment decides.',
+    'Join the other processes of the run through the cluster; by default if the environment shows any.',
     flag_values=into,
   )
   flags.DEFINE_string(
-    'coordinator', None, 'HOST:PORT of process 0, where no cluster tells it.', flag_values=into
+    'coordinator', None, 'HOST:PORT of process 0, if no cluster provides it.', flag_values=into
   )
+  flags.DEFINE_integer('num_processes', None, 'Number of processes; with --coordinator.', flag_values=into)
   flags.DEFINE_integer(
-    'num_processes', None, 'How many processes there are; with --coordinator.', flag_values=into
+    'process_id', None, 'Index of this process, from 0; with --coordinator.', flag_values=into
   )
-  flags.DEFINE_integer('process_id', None, 'Which one this is, from 0; with --coordinator.', flag_values=into)
 
 
 def run_together(values: flags.FlagValues, function: Callable[[], None]) -> None:
-  """Calls the function, after joining the other processes of the run, if there are any.
+  """Calls a function after joining the other processes of the run, if any.
 
   Raises:
-    InputError: the flags are wrong, or the processes did not find each other.
+    InputError: The flags are invalid, or the processes cannot connect.
   """
   named = (values.coordinator, values.num_processes, values.process_id)
   if not is_one_of_many(values.distributed, *named):
@@ -41,7 +41,7 @@ def run_together(values: flags.FlagValues, function: Callable[[], None]) -> None
   try:
     with parallel.leaving_when_others_do():
       function()
-  except InputError as error:  # maybe of this process alone
+  except InputError as error:  # maybe in this process only
     parallel.leave(f'error: {error}', status=2)
 
 
@@ -51,13 +51,13 @@ def is_one_of_many(
   """Returns whether to join other processes.
 
   Args:
-    distributed: what the user says; None decides by the environment.
+    distributed: Value of --distributed; None to look in the environment.
     coordinator: HOST:PORT of process 0.
-    num_processes: how many there are.
-    process_id: which one this is, from 0.
+    num_processes: Number of processes.
+    process_id: Index of this process, from 0.
 
   Raises:
-    InputError: the last three are neither all given nor all None, or one is out of range.
+    InputError: Only some of the last three are given, or one is out of range.
   """
   named = {'coordinator': coordinator, 'num_processes': num_processes, 'process_id': process_id}
   given = [name for name, value in named.items() if value is not None]
@@ -77,7 +77,7 @@ def is_one_of_many(
 
 
 def _started_as_one_of_many() -> bool:
-  """Returns what SLURM's srun, Open MPI's mpirun or a TPU pod say in the environment."""
+  """Returns whether SLURM's srun, Open MPI's mpirun or a TPU pod has started several processes."""
   counts = [os.environ.get(name, '') for name in ('SLURM_STEP_NUM_TASKS', 'OMPI_COMM_WORLD_SIZE')]
   hosts = os.environ.get('TPU_WORKER_HOSTNAMES', '').split(',')
   return any(re.fullmatch('[0-9]{1,9}', count) and int(count) > 1 for count in counts) or len(hosts) > 1

@@ -1,4 +1,4 @@
-"""The flags that several modes share, and what they say: a config and a workdir."""
+"""Flags shared by several modes, and the config and workdir that they select."""
 
 import re
 from pathlib import Path
@@ -16,15 +16,15 @@ from dcgan_jax.records.workdir import Origin
 from dcgan_jax.settings import Settings
 from dcgan_jax.settings.presets import CONFIGS
 
-MOST_IMAGES = 10_000_000  # that are made at a time, all in memory
+MOST_IMAGES = 10_000_000  # limit of --num; all images are in memory
 
 
 def define_config(into: flags.FlagValues) -> None:
-  """Declares --config, and with it --config.KEY=VALUE."""
+  """Declares --config and --config.KEY=VALUE."""
   config_flags.DEFINE_config_file(
     'config',
     None,
-    'A file of configs/; --config.KEY=VALUE changes one of its keys. FILE:ARG calls its get_config(ARG).',
+    'Config file, e.g. of configs/; --config.KEY=VALUE overrides a key. FILE:ARG calls its get_config(ARG).',
     flag_values=into,
   )
   into['config'].parser = configs.ConfigFile()
@@ -39,10 +39,10 @@ class _Folder(flags.ArgumentParser):
   """The parser of --workdir."""
 
   def parse(self, argument: str) -> str:
-    """Returns the value as it is.
+    """Returns the value unchanged.
 
     Raises:
-      ValueError: it is blank, as of a variable that is not set.
+      ValueError: The value is blank, like an unset shell variable.
     """
     if not argument.strip():
       raise ValueError('is empty; give a folder, e.g. --workdir=runs/digits')
@@ -55,7 +55,7 @@ def define_checkpoint(into: flags.FlagValues) -> None:
     _Checkpoint(),
     'checkpoint',
     'last',
-    'Which checkpoint: last, best (by score) or a step.',
+    'Checkpoint to use: last, best (by score) or a step.',
     flag_values=into,
   )
 
@@ -66,10 +66,10 @@ class _Checkpoint(flags.ArgumentParser):
   syntactic_help = 'last, best or a step'
 
   def parse(self, argument: str) -> str:
-    """Returns the value as it is.
+    """Returns the value unchanged.
 
     Raises:
-      ValueError: it is no choice.
+      ValueError: The value is not one of the choices.
     """
     if argument not in ('last', 'best') and not re.fullmatch('[0-9]{1,18}', argument):
       raise ValueError('choose last, best or the number of a step')
@@ -84,18 +84,18 @@ def define_seed(into: flags.FlagValues) -> None:
 
 
 def define_num(into: flags.FlagValues, default: int | None, help: str) -> None:
-  """Declares --num, a number of images."""
+  """Declares --num, the number of images."""
   parser = flags.IntegerParser(lower_bound=1, upper_bound=MOST_IMAGES)
   parser.syntactic_help = f'a positive integer, {MOST_IMAGES:,} at most'
   flags.DEFINE(parser, 'num', default, help, flag_values=into)
 
 
 def define_images(into: flags.FlagValues, what: str) -> None:
-  """Declares --images, images from elsewhere; `what` says what they are for."""
+  """Declares --images; `what` describes their purpose."""
   flags.DEFINE_string(
     'images',
     None,
-    f'{what}: a folder, a picture, an .npy or .npz, or tfds:NAME[:SPLIT], by default of split test.',
+    f'{what}: a folder, a picture, an .npy or .npz, or tfds:NAME[:SPLIT], by default the split test.',
     flag_values=into,
   )
 
@@ -106,41 +106,41 @@ def define_statistics(into: flags.FlagValues) -> None:
     'statistics',
     None,
     ['stored', 'batch', 'population'],
-    'Batch-norm statistics: of training, of each 64 images, or of 10,000 latents. By default the run says.',
+    'Batch-norm statistics: of training, of each 64 images or of 10,000 latents; by default as the run says.',
     flag_values=into,
   )
 
 
 def define_pace(into: flags.FlagValues, default: str) -> None:
-  """Declares --seconds, --fps and --size, of a moving picture.
+  """Declares --seconds, --fps and --size of a moving picture.
 
   Args:
-    into: the flags of a mode.
-    default: how long it is by default, in words.
+    into: Flags of a mode.
+    default: Default duration, in words.
   """
   flags.DEFINE_float(
-    'seconds', None, f'How long a moving picture is, {pace.SECONDS[1]} at most; {default}.', flag_values=into
+    'seconds', None, f'Seconds of a moving picture, {pace.SECONDS[1]} at most; {default}.', flag_values=into
   )
   flags.DEFINE_integer(
     'fps',
     None,
-    f'Its frames in a second, {pace.FPS[1]} at most; by default 30, and of a .gif 10.',
+    f'Frames per second, {pace.FPS[1]} at most; by default 30, or 10 for a .gif.',
     flag_values=into,
   )
   flags.DEFINE_integer(
     'size',
     None,
-    f'Pixels of the longer side of the whole moving picture, {pace.SIZES[1]} at most; by default 720 of an '
-    '.mp4, 512 of a .webp, and of a .gif as it is drawn.',
+    f'Longer side of a moving picture in pixels, {pace.SIZES[1]} at most; by default 720 for an .mp4, 512 '
+    'for a .webp, and unscaled for a .gif.',
     flag_values=into,
   )
 
 
 def asked_pace(values: flags.FlagValues, out: str | None) -> Pace:
-  """Returns what the flags of `define_pace` say.
+  """Returns the values of the flags of `define_pace`.
 
   Raises:
-    InputError: as `pace.check`.
+    InputError: See `pace.check`.
   """
   asked = Pace(values.seconds, values.fps, values.size)
   pace.check(asked, out)
@@ -148,10 +148,10 @@ def asked_pace(values: flags.FlagValues, out: str | None) -> Pace:
 
 
 def required(values: flags.FlagValues, mode: str, name: str) -> str:
-  """Returns the value of a flag that a mode cannot do without.
+  """Returns the value of a required flag.
 
   Raises:
-    InputError: it was not given.
+    InputError: The flag is missing.
   """
   value = values[name].value
   if not value:
@@ -160,10 +160,10 @@ def required(values: flags.FlagValues, mode: str, name: str) -> str:
 
 
 def folder(values: flags.FlagValues) -> Path:
-  """Returns the workdir: as given or, with a config, runs/NAME for configs/NAME.py.
+  """Returns the workdir, by default runs/NAME for configs/NAME.py.
 
   Raises:
-    InputError: neither is given.
+    InputError: Neither --workdir nor --config is given.
   """
   if values.workdir is not None:
     return files.named('workdir', values.workdir)
@@ -173,19 +173,19 @@ def folder(values: flags.FlagValues) -> Path:
 
 
 def check_run(folder: Path) -> None:
-  """Refuses a folder that has no run, before a mode imports what takes seconds.
+  """Refuses a folder without a run before a mode's slow imports.
 
   Raises:
-    InputError: it has none, or its config is broken.
+    InputError: The folder has no run, or its config is broken.
   """
   workdir.read_settings(folder)
 
 
 def origin(values: flags.FlagValues) -> Origin | None:
-  """Returns the checkpoint of another run that --init_from names, None if it is not given.
+  """Returns the checkpoint to initialise from, given by --init_from; None without it.
 
   Raises:
-    InputError: there is no run in its folder, or it is the new run itself.
+    InputError: The folder has no run, or is the workdir itself.
   """
   text = values.init_from
   if text is None:
@@ -199,7 +199,7 @@ def origin(values: flags.FlagValues) -> Origin | None:
       f'init_from={text}: is the workdir of this run itself; leave the flag out to go on with it, or choose '
       'another --workdir'
     )
-  # A run that has checkpoints goes on from them, whatever has become of the other one.
+  # A run with checkpoints resumes from them and does not need the other run.
   if not (other / 'config.json').is_file() and not workdir.is_trained(own):
     raise InputError(
       f'init_from={text}: no run in {other} (no config.json); give WORKDIR, WORKDIR:STEP, WORKDIR:best or '
@@ -209,10 +209,10 @@ def origin(values: flags.FlagValues) -> Origin | None:
 
 
 def chosen_settings(values: flags.FlagValues) -> Settings:
-  """Returns the settings of --config or, without one, those of the run in the workdir.
+  """Returns the settings of --config, or else those of the run in the workdir.
 
   Raises:
-    InputError: neither is given, or the settings could not be trained.
+    InputError: Neither is given, or the settings are invalid.
   """
   if values.config is None and values.workdir is not None:
     return workdir.read_settings(folder(values))

@@ -1,4 +1,4 @@
-"""Training images: their sources, their order as a function of (seed, step), and their way to the devices."""
+"""Training images: sources, order as a function of (seed, step), and transfer to the devices."""
 
 from dcgan_jax.data.decode import Fit
 from dcgan_jax.data.sources import Source, load, open_source

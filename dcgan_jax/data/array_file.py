@@ -1,4 +1,4 @@
-"""Arrays of images in files: .npy, which is mapped from the disk, and .npz, which is read into memory."""
+"""Arrays of images in files: .npy, which is memory-mapped, and .npz, which is read into memory."""
 
 import functools
 import math
@@ -16,18 +16,18 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.settings.rules import DTYPES
 
 IMAGES, LABELS = ('x', 'images'), ('y', 'labels')  # names of arrays in an .npz
-PART = 2**26  # bytes that are checked at a time
+PART = 2**26  # bytes checked at a time
 
 
 @dataclass(frozen=True)
 class ArrayFile:
-  """The images of a file of NumPy.
+  """The images of a NumPy file.
 
   Attributes:
-    path: of the .npy or .npz.
-    stamp: size of the file in bytes, and when it was changed, in nanoseconds.
-    shape: of all images as they are in the file, [N, H, W, C].
-    fit: how they are made to fit.
+    path: Path of the .npy or .npz.
+    stamp: Size of the file in bytes, and modification time in nanoseconds.
+    shape: Shape of the images in the file, (N, H, W, C).
+    fit: How images are converted to the training size.
   """
 
   path: Path
@@ -39,7 +39,7 @@ class ArrayFile:
     return self.shape[0]
 
   def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
-    """Returns images, each resized channel by channel if it is of another size."""
+    """Returns images, resized channel by channel if necessary."""
     return [self._fitted(self.images[int(i)]) for i in indices]
 
   def name(self, index: int) -> str:
@@ -49,10 +49,10 @@ class ArrayFile:
     return f'array {self.path.resolve()} {self.stamp} {self.fit.pixels}'
 
   def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Takes the array 'y' or 'labels' of an .npz, integers [N].
+    """Returns the classes given by the array 'y' or 'labels' of an .npz, integers [N].
 
     Raises:
-      InputError: there is none, or it is something else.
+      InputError: The array is missing, or has another shape or kind.
     """
     field = f'data.source=npy:{self.path}'
     try:
@@ -75,27 +75,27 @@ class ArrayFile:
 
   @property
   def images(self) -> np.ndarray:
-    """All images as they are in the file, [N, H, W, C]."""
+    """All images in the file, unconverted, [N, H, W, C]."""
     return _read(self.path, self.stamp).reshape(self.shape)
 
   def ready(self) -> np.ndarray | None:
-    """Returns all images if they need no change, a map of the file or an array in memory; else None."""
+    """Returns all images, mapped or in memory, if they need no conversion; None otherwise."""
     images, pixels = self.images, self.fit.pixels
     fits = self.shape[1:3] == self.fit.image_size and images.dtype == pixels.kept and not pixels.transparent
     return images if fits else None
 
   @property
   def is_bound(self) -> bool:
-    """Returns whether the numbers cannot but be within the range of `fit.pixels`."""
+    """Whether `fit.pixels` allows every value of the dtype."""
     pixels = self.fit.pixels
     limits = np.iinfo(pixels.dtype) if pixels.whole else None
     return limits is not None and (pixels.low, pixels.high) == (limits.min, limits.max)
 
   def check(self) -> dict[str, np.ndarray]:
-    """Looks at all numbers; returns how many images were found to be right.
+    """Checks the values of all images; returns the number of images as `count`.
 
     Raises:
-      InputError: one is not in the range of `fit.pixels`, or is not a number (NaN).
+      InputError: A value is NaN or outside the range of `fit.pixels`.
     """
     from tqdm import tqdm
 
@@ -113,7 +113,7 @@ class ArrayFile:
     return {'count': np.array(len(self))}
 
   def _fitted(self, image: np.ndarray) -> np.ndarray:
-    """Returns an image [H, W, C] as it is kept, in the right size."""
+    """Converts an image [H, W, C] to the stored format and the training size."""
     pixels = self.fit.pixels
     image = pixels.keep(image)
     if image.shape[:2] == self.fit.image_size:
@@ -125,15 +125,14 @@ class ArrayFile:
 
 
 def open_file(name: str, fit: Fit) -> ArrayFile:
-  """Opens an .npy or .npz of images, of which it reads the header, and says if they will be resized.
+  """Opens an .npy or .npz of images, reading only its header; prints a line if they will be resized.
 
   Args:
-    name: of the file. In an .npz the images are the array 'x' or 'images', or else the first one.
-    fit: how each image is made to fit.
+    name: Path of the file. In an .npz the images are the array 'x' or 'images', or else the first one.
+    fit: How images are converted to the training size.
 
   Raises:
-    InputError: there is no such file, it is broken, or it holds no images of the channels and the dtype of
-      `fit`.
+    InputError: The file is missing or broken, or its channels or dtype are not those of `fit`.
   """
   path = files.named('data.source', name)
   field = f'data.source=npy:{name}'
@@ -160,10 +159,10 @@ def open_file(name: str, fit: Fit) -> ArrayFile:
 
 
 def _image_shape(field: str, shape: tuple[int, ...], channels: int) -> tuple[int, int, int, int]:
-  """Returns a shape as [N, H, W, C].
+  """Returns a shape as (N, H, W, C).
 
   Raises:
-    InputError: it is not one of images with so many channels.
+    InputError: The shape is not that of images with `channels` channels.
   """
   if len(shape) not in (3, 4) or not all(shape):
     raise InputError(f'{field}: is of shape {shape}; images are (N, H, W) or (N, H, W, C)')
@@ -179,12 +178,12 @@ def _image_shape(field: str, shape: tuple[int, ...], channels: int) -> tuple[int
 
 @functools.lru_cache(maxsize=2)
 def _read(path: Path, stamp: tuple[int, int]) -> np.ndarray:
-  """Returns the array of images of a file: a map of an .npy, and what is in an .npz.
+  """Returns the images of a file: an .npy memory-mapped, an .npz in memory.
 
-  It is not a part of the source, so that a process which is sent the source gets no copy of it.
+  They are not a field of the source, so that pickling a source does not copy them.
 
   Raises:
-    InputError: the file is broken, or larger than half of the free memory.
+    InputError: The file is broken, or larger than half of the free memory.
   """
   try:
     if path.suffix != '.npz':

@@ -1,8 +1,7 @@
-"""Reads NumPy's files of numbers, .npy and .npz, that may come from strangers; writes .npy part by part.
+"""Reads untrusted .npy and .npz files of numbers; writes .npy incrementally.
 
-NumPy's own reader allocates what the header of a file claims, and a broken header may make it raise anything.
-Here a header is checked against the size of the file before any number is read, so that memory and time are
-bounded by that size, and a file that does not fit is refused in one line. Nothing is ever unpickled.
+NumPy's reader allocates what a header claims, and may raise anything on a broken one. This one checks the
+header against the file size first, which bounds memory and time, and never unpickles.
 """
 
 import contextlib
@@ -22,9 +21,9 @@ import numpy as np
 from dcgan_jax import files
 from dcgan_jax.errors import InputError
 
-# What zipfile raises on a broken archive, one that is encrypted, or one in a format that it does not know.
+# Errors of zipfile on an archive that is broken, encrypted or in an unknown format.
 BROKEN_ZIP = (
-  OSError,  # of a place outside the file
+  OSError,  # a seek outside the file
   zipfile.BadZipFile,
   NotImplementedError,
   RuntimeError,
@@ -36,17 +35,17 @@ BROKEN_ZIP = (
   zlib.error,
   lzma.LZMAError,
 )
-HEADER = 192  # bytes of the header of a file that is written part by part
+HEADER = 192  # bytes of the header of an incrementally written file
 
 
 class Array(NamedTuple):
   """An array in a file whose header has been read.
 
   Attributes:
-    file: at the first number.
-    shape: of the array.
-    dtype: of its numbers.
-    in_columns: whether they are in Fortran's order.
+    file: Open file, positioned at the first number.
+    shape: Shape of the array.
+    dtype: Dtype of the array.
+    in_columns: Whether the array is in Fortran order.
   """
 
   file: IO[bytes]
@@ -55,14 +54,13 @@ class Array(NamedTuple):
   in_columns: bool
 
   def read(self, rows: int | None = None) -> np.ndarray:
-    """Reads the numbers.
+    """Reads the array.
 
     Args:
-      rows: how many of the first axis to read at most; None for all.
+      rows: Maximum number of rows to read; None for all.
 
     Raises:
-      InputError: there are fewer than the header says, or single rows of an array in Fortran's order are
-        wanted.
+      InputError: The file is truncated, or rows of an array in Fortran order are requested.
     """
     shape = self.shape
     if rows is not None and shape:
@@ -73,10 +71,10 @@ class Array(NamedTuple):
     content = self.file.read(count)
     if len(content) < count:
       raise InputError(f'is cut short: {len(content):,} of {count:,} bytes of the array are there')
-    flat = np.frombuffer(bytearray(content), self.dtype)  # of a bytearray, so that it can be written to
+    flat = np.frombuffer(bytearray(content), self.dtype)  # A bytearray makes the result writable.
     try:
       return flat.reshape(shape, order='F' if self.in_columns else 'C')
-    except ValueError as error:  # empty in one axis, and in another longer than an array can be
+    except ValueError as error:  # one axis is empty, and another exceeds the maximum length
       raise InputError(f'has an impossible shape, {_short(shape)}') from error
 
 
@@ -84,17 +82,17 @@ def read_npy(path: Path) -> np.ndarray:
   """Reads an .npy file.
 
   Raises:
-    InputError: what is wrong with the file, without its name.
+    InputError: The file is invalid; the message does not name it.
   """
   with opened_npy(path) as array:
     return array.read()
 
 
 def map_npy(path: Path) -> np.ndarray:
-  """Maps an .npy file from disk, to be read only.
+  """Memory-maps an .npy file read-only.
 
   Raises:
-    InputError: what is wrong with the file, without its name.
+    InputError: The file is invalid; the message does not name it.
   """
   with opened_npy(path) as array:
     if not math.prod(array.shape):
@@ -106,21 +104,19 @@ def map_npy(path: Path) -> np.ndarray:
 def write_npy(
   path: Path, parts: Iterable[np.ndarray], row: tuple[int, ...], dtype: np.typing.DTypeLike
 ) -> int:
-  """Writes an .npy file of rows that come one part after the other, without holding them in memory.
-
-  The file is whole or not there, also after a kill: it has another name until it is on the disk.
+  """Writes an .npy file atomically, chunk by chunk, without holding it in memory.
 
   Args:
-    path: of the file.
-    parts: the rows in order, [n, *row] each.
-    row: shape of a row.
-    dtype: of the numbers.
+    path: Path of the file.
+    parts: Chunks of rows in order, [n, *row] each.
+    row: Shape of a row.
+    dtype: Dtype of the array.
 
   Returns:
     The number of rows.
 
   Raises:
-    OSError: it cannot be written, or there is no room for it. What was written is removed.
+    OSError: The file cannot be written; a partial one is removed.
   """
   count = 0
   with files.whole(path) as unfinished, unfinished.open('wb') as file:
@@ -131,22 +127,22 @@ def write_npy(
     file.seek(0)
     file.write(_header(count, row, dtype))
     file.flush()
-    os.fsync(file.fileno())  # Some file systems find out only now that there is no room.
+    os.fsync(file.fileno())  # Some file systems report a full disk only here.
   return count
 
 
 def _header(count: int, row: tuple[int, ...], dtype: np.typing.DTypeLike) -> bytes:
-  """Returns the header of an .npy file, which has the same length for any number of rows."""
+  """Returns the header of an .npy file; its length does not depend on the number of rows."""
   content = {'descr': np.dtype(dtype).str, 'fortran_order': False, 'shape': (count, *row)}
   text = f'{content}'.encode().ljust(HEADER - 11) + b'\n'
   return b'\x93NUMPY\x01\x00' + len(text).to_bytes(2, 'little') + text
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-  """Reads all arrays of an .npz file that `numpy.savez` wrote, which compresses nothing.
+  """Reads all arrays of an uncompressed .npz file, as written by `numpy.savez`.
 
   Raises:
-    InputError: what is wrong with the file, without its name.
+    InputError: The file is invalid or compressed; the message does not name it.
   """
   with _opened_zip(path) as (archive, size):
     members = archive.infolist()
@@ -163,7 +159,7 @@ def names_npz(path: Path) -> list[str]:
   """Returns the names of the arrays of an .npz file.
 
   Raises:
-    InputError: what is wrong with the file, without its name.
+    InputError: The file is invalid; the message does not name it.
   """
   with _opened_zip(path) as (archive, _):
     return [member.filename.removesuffix('.npy') for member in archive.infolist()]
@@ -174,11 +170,11 @@ def opened_npz(path: Path, *names: str) -> Iterator[Array]:
   """Opens one array of an .npz file, compressed or not.
 
   Args:
-    path: of the file.
-    names: of the array, any of them; where there is none of these names, the first array is opened.
+    path: Path of the file.
+    names: Possible names of the array; if none is found, the first array is opened.
 
   Raises:
-    InputError: what is wrong with the file, without its name.
+    InputError: The file is invalid; the message does not name it.
   """
   with _opened_zip(path) as (archive, _):
     members = {member.filename.removesuffix('.npy'): member for member in archive.infolist()}
@@ -194,7 +190,7 @@ def opened_npy(path: Path) -> Iterator[Array]:
   """Opens the array of an .npy file.
 
   Raises:
-    InputError: what is wrong with the file, without its name.
+    InputError: The file is invalid; the message does not name it.
   """
   try:
     with files.opened(path) as file:
@@ -205,7 +201,7 @@ def opened_npy(path: Path) -> Iterator[Array]:
 
 @contextlib.contextmanager
 def _opened_zip(path: Path) -> Iterator[tuple[zipfile.ZipFile, int]]:
-  """Yields an archive and its size, and turns what `zipfile` raises in the block into an InputError."""
+  """Yields an archive and its size in bytes; converts errors of `zipfile` in the block to InputErrors."""
   try:
     file = files.opened(path)
   except OSError as error:
@@ -223,24 +219,24 @@ def _open_array(file: IO[bytes], size: int) -> Array:
   """Reads the header of an array.
 
   Args:
-    file: at its beginning.
-    size: of the file in bytes.
+    file: Open file, positioned at its start.
+    size: Size of the file in bytes.
 
   Raises:
-    InputError: it is not the header of an array of numbers, or the array is larger than the file.
+    InputError: The header is not that of a numeric array, or the array is larger than the file.
   """
   formats = np.lib.format
   try:
     with warnings.catch_warnings():
-      warnings.simplefilter('ignore')  # about headers of Python 2, which the paper's authors used
+      warnings.simplefilter('ignore')  # headers written by Python 2, as in the authors' files
       version = formats.read_magic(file)
       read_header = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
       shape, in_columns, dtype = read_header(file)
-  except Exception as error:  # NumPy parses it as Python, and what is broken may raise anything.
+  except Exception as error:  # NumPy parses the header as Python, so a broken one may raise anything.
     raise InputError('has no header of .npy; numpy.save writes one, and numpy.savez an .npz') from error
   if dtype.kind not in 'biuf' or dtype.subdtype:
     raise InputError(f'holds {str(dtype)[:80]}, which are no real numbers')
-  if any(type(size) is not int or size < 0 for size in shape):  # To NumPy's reader True is a number, too.
+  if any(type(size) is not int or size < 0 for size in shape):  # NumPy's reader accepts True as a number.
     raise InputError(f'has an impossible shape, {_short(shape)}')
   if math.prod(shape) * dtype.itemsize > size - file.tell():
     raise InputError(f'is cut short: its header says {dtype} {_short(shape)}, and it has {size:,} bytes')
@@ -248,6 +244,6 @@ def _open_array(file: IO[bytes], size: int) -> Array:
 
 
 def _short(shape: tuple[int, ...]) -> str:
-  """Returns a shape as text, of which a very long one has only the beginning."""
+  """Returns a shape as text, truncated if very long."""
   text = str(shape)
   return text if len(text) < 80 else f'{text[:80]} ...'

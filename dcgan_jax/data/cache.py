@@ -1,8 +1,7 @@
-"""The cache: decoded images, arrays computed from them, and compiled programs, kept from one run to the next.
+"""The cache of decoded images, arrays computed from them and compiled programs.
 
-It is the folder $DCGAN_JAX_CACHE or, without that variable, dcgan_jax in $XDG_CACHE_HOME or ~/.cache. It may
-be deleted at any time. A cache that is broken, or that cannot be written, costs only the time to do the work
-again. Importing this module does not import JAX.
+It is the folder $DCGAN_JAX_CACHE, or else dcgan_jax in $XDG_CACHE_HOME or ~/.cache, and may be deleted at any
+time. A broken or read-only cache costs time only. Importing this module does not import JAX.
 """
 
 import contextlib
@@ -27,46 +26,45 @@ from dcgan_jax.errors import InputError
 
 Arrays = dict[str, np.ndarray]
 
-VERSION = 1  # of the decoding; raise it when the same source and fit come to give other images
+VERSION = 1  # of the decoding; increase it when the same source and fit give other images
 
 
 def folder() -> Path:
-  """Returns the folder of the cache, which may not exist yet; without a home folder one that cannot."""
+  """Returns the cache folder, which may not exist yet; without a home folder, one that cannot exist."""
   chosen = os.environ.get('DCGAN_JAX_CACHE')
   base = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
   try:
     return Path(chosen or f'{base}/dcgan_jax').expanduser()
-  except RuntimeError:  # as in a container, whose user has no name and no HOME
+  except RuntimeError:  # e.g. in a container whose user has no name and no HOME
     return Path(os.devnull, 'no home folder')
 
 
 def load(source: sources.Source, title: str) -> np.ndarray:
-  """Loads all images of a source: decodes them to the disk the first time, and maps them from there.
+  """Returns all images of a source, memory-mapped from the cache, where the first call decodes them.
 
-  Where the cache cannot be written they are decoded into memory.
+  If the cache cannot be written, they are decoded into memory.
 
   Args:
-    source: the images.
-    title: what the source is called in the progress bar and in errors.
+    source: Source of the images.
+    title: Name of the source in the progress bar and in errors.
 
   Returns:
-    [N, H, W, C] as `source.fit.pixels` are kept, without the images that cannot be decoded.
+    The readable images, [N, H, W, C] in `source.fit.pixels.kept`.
 
   Raises:
-    InputError: no image could be decoded.
+    InputError: No image can be decoded.
   """
   return (_load_mapped(source, title) or sources.load(source, title))[0]
 
 
 def load_large(source: sources.Source, title: str) -> tuple[np.ndarray, list[str]] | None:
-  """Loads images as `load` does, unless neither the disk nor half of the memory has room for them.
+  """Loads images as `load` does if they fit on the disk or into half of the free memory.
 
   Returns:
-    The images, [N, H, W, C], and the names of those that cannot be decoded and are left out; None if there is
-    no room.
+    The readable images, [N, H, W, C], and the names of the unreadable ones; None if there is no room.
 
   Raises:
-    InputError: no image could be decoded.
+    InputError: No image can be decoded.
   """
   mapped = _load_mapped(source, title)
   if mapped is None and size(source) <= files.free_memory() // 2:
@@ -75,15 +73,15 @@ def load_large(source: sources.Source, title: str) -> tuple[np.ndarray, list[str
 
 
 def size(source: sources.Source) -> int:
-  """Returns how many bytes all images of a source take when they are decoded."""
+  """Returns the size of a source's decoded images in bytes."""
   fit = source.fit
   return len(source) * math.prod((*fit.image_size, fit.channels)) * fit.pixels.kept.itemsize
 
 
 def _load_mapped(source: sources.Source, title: str) -> tuple[np.ndarray, list[str]] | None:
-  """Returns the images of the cache, and the names of those left out; decodes them first if need be.
+  """Returns the cached images and the names of those left out; decodes them first if necessary.
 
-  Where they cannot be kept it says why and returns None. An array that needs no change is not copied.
+  If they cannot be cached, prints why and returns None. An array that needs no conversion is not copied.
   """
   if isinstance(source, ArrayFile):
     if not source.is_bound:
@@ -100,7 +98,7 @@ def _load_mapped(source: sources.Source, title: str) -> tuple[np.ndarray, list[s
   try:
     _make_private(target.parent)
     with _turn(target, title):
-      # Another process may have decoded them while this one waited for its turn.
+      # Another process may have decoded them while this one waited for the lock.
       if _kept_images(target, about, source) is None:
         _decode_to(target, about, description, source, title)
   except OSError as error:
@@ -113,11 +111,11 @@ def _load_mapped(source: sources.Source, title: str) -> tuple[np.ndarray, list[s
 
 
 def _decode_to(target: Path, about: Path, description: str, source: sources.Source, title: str) -> None:
-  """Decodes all images to one file, and notes in another one which of them cannot be decoded.
+  """Decodes all images to `target`, and writes the names of the unreadable ones to `about`.
 
   Raises:
-    OSError: it cannot be written, or would leave less than a twentieth of the disk free.
-    InputError: no image could be decoded.
+    OSError: A file cannot be written, or less than 5 % of the disk would stay free.
+    InputError: No image can be decoded.
   """
   wanted, usage = size(source), shutil.disk_usage(target.parent)
   if usage.free - wanted < usage.total // 20:
@@ -128,7 +126,7 @@ def _decode_to(target: Path, about: Path, description: str, source: sources.Sour
     for chunk, unreadable in chunks:
       skipped += unreadable
       yield chunk
-    with files.whole(about) as part:  # before the images are there
+    with files.whole(about) as part:  # before the images are moved into place
       part.write_text(json.dumps({'source': description, 'skipped': skipped}))
 
   with contextlib.closing(sources.decoded(source, title)) as chunks:
@@ -138,9 +136,9 @@ def _decode_to(target: Path, about: Path, description: str, source: sources.Sour
 
 @contextlib.contextmanager
 def _turn(target: Path, title: str) -> Iterator[None]:
-  """Lets one process at a time decode to a file; one that another process was killed at is removed.
+  """Holds the lock for decoding to a file, and removes leftovers of killed processes.
 
-  On a file system without locks they all decode, each to a file of its own, and the last one's stays.
+  On a file system without locks, concurrent processes each decode to a file of their own; the last one wins.
   """
   lock = FileLock(target.with_suffix('.lock'))
   try:
@@ -160,7 +158,7 @@ def _turn(target: Path, title: str) -> Iterator[None]:
 
 
 def _kept_images(target: Path, about: Path, source: sources.Source) -> tuple[np.ndarray, list[str]] | None:
-  """Returns kept images and the names of those left out; None if they are not there, or not whole."""
+  """Returns the cached images and the names of those left out; None if they are missing or damaged."""
   try:
     images, notes = arrays_files.map_npy(target), files.read_json(about, 2**28)
   except InputError:
@@ -177,13 +175,13 @@ def _kept_images(target: Path, about: Path, source: sources.Source) -> tuple[np.
 def arrays(
   kind: str, description: str, make: Callable[[], Arrays], fits: Callable[[Arrays], bool] = bool
 ) -> Arrays:
-  """Returns the arrays that `make` returns, which is called only the first time.
+  """Returns the cached result of `make`.
 
   Args:
-    kind: name of the subfolder that they are kept in.
-    description: identifies them; another description stands for other arrays.
-    make: computes them.
-    fits: whether arrays are such as `make` returns; if not, they are made again.
+    kind: Subfolder of the cache.
+    description: Key of the arrays.
+    make: Function that computes the arrays.
+    fits: Check of cached arrays; those that fail are computed again.
   """
   name = hashlib.sha256(description.encode()).hexdigest()[:32]
   return arrays_in(folder() / kind / f'{name}.npz', make, fits, _make_private)
@@ -195,20 +193,20 @@ def arrays_in(
   fits: Callable[[Arrays], bool] = bool,
   make_folder: Callable[[Path], None] | None = None,
 ) -> Arrays:
-  """Returns the arrays of a file or, where it is not there or not whole, makes them and tries to write it.
+  """Returns the arrays of a file; if it is missing or damaged, computes them and tries to write it.
 
   Args:
-    target: the file, an .npz.
-    make: computes the arrays.
-    fits: whether arrays are such as `make` returns; if not, they are made again.
-    make_folder: creates its folder, if that is to be done in a special way.
+    target: Path of the file, an .npz.
+    make: Function that computes the arrays.
+    fits: Check of the arrays of the file; those that fail are computed again.
+    make_folder: Function that creates the folder of the file; None if it exists.
   """
   try:
     kept = arrays_files.read_npz(target)
     if fits(kept):
       return kept
   except InputError:
-    pass  # The file is not there, or not whole.
+    pass  # missing or damaged
   made = make()
   try:
     if make_folder is not None:
@@ -221,12 +219,12 @@ def arrays_in(
 
 
 def keep_compiled_programs() -> None:
-  """Lets JAX keep the programs that it compiles, unless the user has already told JAX where to keep them.
+  """Enables JAX's persistent compilation cache, unless the user has configured one.
 
-  A program for a CPU contains machine code, and it is run as it is found. Therefore the folder must belong to
-  the user, and each kind of CPU has a folder of its own.
+  Cached CPU programs are machine code and run unchecked, so the folder must belong to the user, and each type
+  of CPU has its own.
   """
-  import jax  # The rest of this module works without it.
+  import jax  # The rest of this module does not need it.
 
   if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
     return
@@ -240,10 +238,10 @@ def keep_compiled_programs() -> None:
 
 
 def _make_private(path: Path) -> None:
-  """Creates a folder, with its parents, that only this user can read.
+  """Creates a folder that only this user can read, with its parents.
 
   Raises:
-    OSError: it cannot be created, or belongs to another user.
+    OSError: The folder cannot be created or belongs to another user.
   """
   path.mkdir(mode=0o700, parents=True, exist_ok=True)
   if hasattr(os, 'getuid') and path.stat().st_uid != os.getuid():
@@ -251,7 +249,7 @@ def _make_private(path: Path) -> None:
 
 
 def _cpu() -> str:
-  """Returns a name for this kind of CPU, by its instruction sets."""
+  """Returns a name for this type of CPU, derived from its instruction sets."""
   try:
     lines = Path('/proc/cpuinfo').read_text().splitlines()
     kind = next((line for line in lines if line.startswith(('flags', 'Features'))), '')

@@ -1,4 +1,4 @@
-"""How a picture of any size and mode becomes a training image."""
+"""Converts pictures of any size and mode to training images."""
 
 import contextlib
 import threading
@@ -16,7 +16,7 @@ from dcgan_jax import files
 from dcgan_jax.core.pixels import BYTES, Pixels
 from dcgan_jax.errors import InputError
 
-# Pillow raises these on a broken file: its own error, an early end, a broken chunk, a decompression bomb.
+# Errors of Pillow on a broken file: its own, truncation, a bad chunk, a decompression bomb.
 UNREADABLE = (
   UnidentifiedImageError,
   OSError,
@@ -26,34 +26,34 @@ UNREADABLE = (
   Image.DecompressionBombError,
   Image.DecompressionBombWarning,
 )
-# The formats of the suffixes that we look for. Pillow knows others, and runs Ghostscript for one of them.
+# Only the formats of `sources.SUFFIXES`: Pillow knows others and runs Ghostscript for one of them.
 FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF')
-LARGE = 2**24  # pixels of a picture above which it is decoded alone, to save memory
+LARGE = 2**24  # pixels; larger pictures are decoded one at a time to save memory
 _alone = threading.Lock()
-# Pillow refuses pictures of more than 179 million pixels, and warns of those of more than 89 million.
+# Pillow refuses more than 179 million pixels and only warns above 89 million.
 warnings.simplefilter('error', Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
 class Fit:
-  """The rules by which a picture of any size becomes a training image of one size.
+  """The conversion of pictures of any size to training images of one size.
 
   Attributes:
-    image_size: height and width in pixels.
-    channels: 1 makes gray (luma), 3 makes RGB, 4 makes RGBA whose colours are multiplied by their opacity.
-    mode: 'crop' takes the largest centred part of the right shape; 'squash' takes the whole picture.
-    background: RGB in 0..255, the colour behind transparent pixels, unless there are four channels.
-    pixels: what the numbers of the training images are.
+    image_size: Height and width in pixels.
+    channels: 1 for gray (luma), 3 for RGB, 4 for RGBA with premultiplied alpha.
+    mode: 'crop' takes the largest centred crop of the right aspect ratio; 'squash' takes the whole picture.
+    background: RGB in 0..255 behind transparent pixels, unless there are four channels.
+    pixels: Pixel format of the training images.
   """
 
   image_size: tuple[int, int]
   channels: int
   mode: str = 'crop'
   background: tuple[int, int, int] = (255, 255, 255)
-  pixels: Pixels = field(default=BYTES, repr=False)  # That of a source is a part of its identity.
+  pixels: Pixels = field(default=BYTES, repr=False)  # already in `Source.identity`
 
   def __call__(self, image: Image.Image) -> np.ndarray:
-    """Returns any Pillow image as uint8 [H, W, channels], with 1, 3 or 4 channels."""
+    """Converts a Pillow image to uint8 [H, W, channels], with 1, 3 or 4 channels."""
     image = _to_eight_bits(ImageOps.exif_transpose(image))
     if self.channels == 4:
       image = image.convert('RGBA').convert('RGBa')
@@ -66,7 +66,7 @@ class Fit:
     return np.asarray(self.resized(image)).reshape(*self.image_size, self.channels)
 
   def resized(self, image: Image.Image) -> Image.Image:
-    """Returns an image in the right size; resizing is bilinear and anti-aliased."""
+    """Resizes an image to `image_size`, bilinear and anti-aliased."""
     height, width = self.image_size
     if image.size == (width, height):
       return image
@@ -75,7 +75,7 @@ class Fit:
     return image.resize((width, height), Image.Resampling.BILINEAR)
 
   def _centre(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns the largest centred part of the right shape: left, top, right and bottom in pixels."""
+    """Returns the largest centred crop of the right aspect ratio: left, top, right and bottom in pixels."""
     width, height = size
     scale = min(width / self.image_size[1], height / self.image_size[0])
     kept_width = max(1, round(self.image_size[1] * scale))
@@ -85,14 +85,14 @@ class Fit:
 
 
 def check(field: str, fit: Fit) -> None:
-  """Refuses to make arrays of other numbers or channels of pictures.
+  """Refuses a dtype or a number of channels that pictures cannot have.
 
   Args:
-    field: what the pictures are called in the error.
-    fit: how they would be made to fit.
+    field: Name of the pictures in the error.
+    fit: Conversion to check.
 
   Raises:
-    InputError: pictures cannot be made to fit so.
+    InputError: The dtype is not uint8, or the channels are not 1, 3 or 4.
   """
   if fit.pixels.dtype != 'uint8' or fit.channels not in (1, 3, 4):
     raise InputError(
@@ -102,13 +102,13 @@ def check(field: str, fit: Fit) -> None:
 
 @contextlib.contextmanager
 def opened(file: Path | IO[bytes]) -> Iterator[Image.Image]:
-  """Yields a picture whose header has been read; it is decoded when its pixels are first asked for.
+  """Yields a picture with only its header read; pixels are decoded on first access.
 
   Args:
-    file: the path of an ordinary file, or an open file.
+    file: Path of an ordinary file, or an open file.
 
   Raises:
-    Exception: any of `UNREADABLE`, also when it is decoded.
+    Exception: One of `UNREADABLE`, possibly only when the pixels are decoded.
   """
   stream = files.opened(file) if isinstance(file, Path) else contextlib.nullcontext(file)
   with stream as opened, Image.open(opened, formats=FORMATS) as image:
@@ -116,7 +116,7 @@ def opened(file: Path | IO[bytes]) -> Iterator[Image.Image]:
 
 
 def read(file: Path | IO[bytes], fit: Fit) -> np.ndarray | None:
-  """Returns the image of an encoded file, uint8 [H, W, channels]; None if it cannot be decoded."""
+  """Decodes a file to uint8 [H, W, channels]; returns None if that fails."""
   try:
     with opened(file) as image, _turn(image):
       return fit(image)
@@ -125,12 +125,12 @@ def read(file: Path | IO[bytes], fit: Fit) -> np.ndarray | None:
 
 
 def _turn(image: Image.Image) -> contextlib.AbstractContextManager[object]:
-  """Returns what a thread holds while it decodes a picture."""
+  """Returns the context to decode a picture in: a lock if it is large."""
   return _alone if image.width * image.height > LARGE else contextlib.nullcontext()
 
 
 def is_image(path: Path) -> bool:
-  """Returns whether a file begins like an image; only its header is read."""
+  """Returns whether a file has the header of an image."""
   try:
     with opened(path):
       return True
@@ -139,7 +139,7 @@ def is_image(path: Path) -> bool:
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
-  """Scales 16-bit gray, which Pillow would clip, to 8 bits; returns other images as they are."""
+  """Scales 16-bit gray to 8 bits, which Pillow would clip; returns other images unchanged."""
   if image.mode.startswith('I'):
     return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
   return image

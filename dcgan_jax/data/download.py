@@ -1,6 +1,6 @@
-"""Downloads: through the proxy of the environment, and refused at once where there is no network.
+"""Downloads through the proxy of the environment, with a fast failure if there is no network.
 
-HTTPS_PROXY and HTTP_PROXY name the proxy, ALL_PROXY one for both, and NO_PROXY the hosts that need none.
+HTTPS_PROXY and HTTP_PROXY set the proxy, ALL_PROXY sets both, and NO_PROXY lists the hosts that need none.
 """
 
 import errno
@@ -11,13 +11,13 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterable
 
-TIMEOUT = 5.0  # seconds, of a connection to a host that may not be there
-PATIENCE = 10.0  # seconds in all, because looking up a name has no timeout of its own
-REFUSED = (407, 502, 503, 504)  # what a proxy answers that cannot, or will not, reach the host
+TIMEOUT = 5.0  # seconds to connect
+PATIENCE = 10.0  # seconds in total, because DNS look-ups have no timeout of their own
+REFUSED = (407, 502, 503, 504)  # responses of a proxy that cannot or will not reach the host
 
 
 def opener() -> urllib.request.OpenerDirector:
-  """Returns what opens addresses, through the proxy of the environment if there is one."""
+  """Returns a URL opener that uses the proxy of the environment, if any."""
   proxies = urllib.request.getproxies()
   if 'all' in proxies:
     proxies = {'http': proxies['all'], 'https': proxies['all']} | proxies
@@ -25,15 +25,15 @@ def opener() -> urllib.request.OpenerDirector:
 
 
 def read(url: str, most: int) -> bytes:
-  """Downloads a file into memory, so that nothing of it is on the disk if it fails or is stopped on the way.
+  """Downloads a file into memory, so that a failed download leaves nothing on disk.
 
   Args:
-    url: its address.
-    most: its largest size in bytes; no more are read.
+    url: URL of the file.
+    most: Maximum size in bytes.
 
   Raises:
-    OSError: it cannot be downloaded, or is larger.
-    http.client.HTTPException: the server breaks off, or answers with something else.
+    OSError: The download fails, or the file is larger.
+    http.client.HTTPException: The server closes the connection or does not speak HTTP.
   """
   with opener().open(url, timeout=60) as response:
     content = response.read(most + 1)
@@ -43,10 +43,10 @@ def read(url: str, most: int) -> bytes:
 
 
 def why_unreachable(urls: Iterable[str]) -> str | None:
-  """Returns why nothing can be downloaded, in words; None if one of the hosts answers, or none is asked.
+  """Returns why no host can be reached, in words; None if one responds or there is none to ask.
 
   Args:
-    urls: of the files. Only one of each host is asked for, at most three in all.
+    urls: URLs of the files. One per host is requested, for at most three hosts.
   """
   hosts = {
     urllib.parse.urlsplit(url).hostname: url for url in urls if url.startswith(('http://', 'https://'))
@@ -61,7 +61,7 @@ def why_unreachable(urls: Iterable[str]) -> str | None:
 
 
 def _ask(url: str) -> str | None:
-  """Asks a host about a file; returns why it cannot be reached, None if it can."""
+  """Requests a URL; returns why its host cannot be reached, None if it can."""
   reasons = [f'no answer in {PATIENCE:.0f} seconds']
 
   def ask() -> None:
@@ -74,20 +74,20 @@ def _ask(url: str) -> str | None:
 
 
 def _head(url: str) -> str:
-  """Asks for the header of a file; returns what is in the way, '' for nothing."""
+  """Sends a HEAD request; returns the reason of a failure, '' for none."""
   try:
     with opener().open(urllib.request.Request(url, method='HEAD'), timeout=TIMEOUT):
       return ''
   except urllib.error.HTTPError as error:
     return f'HTTP {error.code}, {error.reason}' if error.code in REFUSED else ''
-  except (OSError, ValueError) as error:  # no host, no route, no proxy; an address of a proxy that is none
+  except (OSError, ValueError) as error:  # no host, no route, no proxy; or an invalid proxy address
     return reason_of(error)
-  except Exception:  # Whatever else the answer is, it is one.
+  except Exception:  # Any other response shows that the host is reachable.
     return ''
 
 
 def reason_of(error: BaseException) -> str:
-  """Returns the innermost reason of an error of the network, in words."""
+  """Returns the root cause of a network error, in words."""
   inner = getattr(error, 'reason', error)
   if isinstance(inner, TimeoutError | socket.timeout):
     return 'timed out'
@@ -95,7 +95,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def _by_proxy(url: str) -> str:
-  """Returns which proxy a file would be asked for through, in words and without its password; '' for none."""
+  """Returns the proxy of a URL in words, without its password; '' for none."""
   parts = urllib.parse.urlsplit(url)
   proxies = urllib.request.getproxies()
   proxy = proxies.get(parts.scheme) or proxies.get('all')

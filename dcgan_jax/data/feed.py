@@ -1,7 +1,7 @@
-"""The way of the images to the devices: the whole data set at once if it fits, read ahead if not.
+"""Feeds images to the devices: the whole data set once if it fits, prefetched batches otherwise.
 
-What does not fit on the devices is decoded once to the disk and read from there. Only what does not fit on
-the disk either is decoded again in every epoch.
+A data set that does not fit on the devices is decoded to disk once and read from there; one that does not fit
+on disk either is decoded in every epoch.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ HUNDRED = 100  # steps
 
 
 class Block(NamedTuple):
-  """The input of one program of steps, and how many steps these are."""
+  """The input of one round of steps, and their number."""
 
   batches: parallel.Batches
   steps: int
@@ -34,13 +34,13 @@ class Feed:
   """Batches of a source for every step of a run.
 
   Attributes:
-    source: the images.
-    title: what to call them in errors and progress bars.
-    seed: of their order.
-    batch_size: images of a step, of all devices together.
-    memory_limit: MiB of each device; of a data set that takes more, each batch is put there for its step.
-    workers: processes that decode a data set too large for the disk as well; 0 decodes in threads.
-    classes: of the images, int32 [N], if the networks are told them.
+    source: Source of the images.
+    title: Name of the source in errors and progress bars.
+    seed: Seed of the image order.
+    batch_size: Number of images per step over all devices.
+    memory_limit: MiB per device for the data set; a larger one is transferred batch by batch.
+    workers: Number of worker processes for on-the-fly decoding; 0 for threads.
+    classes: Classes of the images, int32 [N]; None if the networks are unconditional.
   """
 
   source: Source
@@ -52,23 +52,23 @@ class Feed:
   classes: np.ndarray | None = None
 
   def blocks(self, mesh: Mesh, step: int, most: Callable[[int], int]) -> Generator[Block, None, None]:
-    """Yields what each program of steps needs, from `step` on, on the devices of the mesh.
+    """Yields the input of each round on the devices of the mesh, starting at `step`.
 
     Args:
-      mesh: all devices.
-      step: that the first program begins with.
-      most: how many steps a program may have that begins with a step. One has fewer where the order of the
-        images on the devices ends, and those of a streamed data set have 1.
+      mesh: Mesh of all devices.
+      step: First step of the first round.
+      most: Maximum length of a round, as a function of its first step. Rounds are shorter at the end of the
+        image order on the devices; those of a streamed data set have one step.
 
     Raises:
-      InputError: no image could be decoded, or a class would go to the wrong one.
+      InputError: No image can be decoded, or classes cannot be matched to images because some are unreadable.
     """
     if cache.size(self.source) / 2**20 <= self.memory_limit:
       return self._resident(mesh, step, most)
     return self._large(mesh, step)
 
   def _large(self, mesh: Mesh, step: int) -> Generator[Block, None, None]:
-    """Reads the images from the disk if every process can keep them there, and says what it does."""
+    """Reads the images from disk or memory if every process has room, decodes them in every epoch if not."""
     loaded = cache.load_large(self.source, self.title)
     mapped = parallel.all_agree(loaded is not None)
     if loaded is None or not mapped:
@@ -87,7 +87,7 @@ class Feed:
 
   def _mapped(self, step: int, rows: slice, images: np.ndarray, skipped: list[str]) -> stream.Batches:
     classes = self.classes
-    if classes is not None and skipped:  # They are of all images, also of those that were left out.
+    if classes is not None and skipped:  # The classes include those of unreadable images.
       left_out = set(skipped)
       classes = classes[[self.source.name(i) not in left_out for i in range(len(classes))]]
     return stream.batches_mapped(images, self.seed, step, self.batch_size, rows, classes)
@@ -103,10 +103,10 @@ class Feed:
       raise InputError('data.classes: images that cannot be decoded have classes; remove them')
     examples = parallel.put_data_set(mesh, Examples(images, self.classes))
     length = steps_of_window(len(images), self.batch_size)
-    # A resumed run has the windows of one that was not stopped.
+    # Windows start at multiples of their length, so that a resumed run has those of an uninterrupted one.
     for number in itertools.count(step // length):
       first, end = number * length, (number + 1) * length
-      # A window is a single batch of as many images, and in the same order.
+      # A window has the order of a single batch of all its images.
       rows = order.batch_indices(self.seed, number, length * self.batch_size, len(images))
       rows = rows.reshape(length, self.batch_size)
       window = parallel.put_whole(mesh, parallel.Window(rows, np.array(first, np.int32)))
@@ -117,8 +117,8 @@ class Feed:
 
 
 def steps_of_window(num_images: int, batch_size: int) -> int:
-  """Returns for how many steps the order of the images is on the devices: for an epoch, in full hundreds.
+  """Returns the number of steps whose image order is on the devices: an epoch, rounded up to hundreds.
 
-  Programs end where this order ends, so it is as round as the steps after which something is due.
+  Rounds end with a window, so its length is a round number like the intervals at which things are due.
   """
   return -(-num_images // (batch_size * HUNDRED)) * HUNDRED

@@ -1,4 +1,4 @@
-"""Sources of training images: digits, folders, arrays, tfds. Nothing here imports JAX or TensorFlow."""
+"""Sources of training images: digits, folders, arrays, tfds. Imports neither JAX nor TensorFlow."""
 
 import contextlib
 import dataclasses
@@ -21,16 +21,16 @@ from dcgan_jax.data import array_file, decode
 from dcgan_jax.data.decode import Fit
 from dcgan_jax.errors import InputError, printable
 
-CHUNK = 2**22  # bytes of decoded images that a thread makes at a time, of at most 256 images
+CHUNK = 2**22  # bytes of decoded images per task of a thread, which has at most 256 images
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
 
 
 class Source(Protocol):
-  """A numbered collection of images, each made to fit."""
+  """An indexed collection of images of one size."""
 
   @property
   def fit(self) -> Fit:
-    """Returns how the images are made to fit."""
+    """How the images are converted to the training size."""
     ...
 
   def __len__(self) -> int:
@@ -38,25 +38,22 @@ class Source(Protocol):
     ...
 
   def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
-    """Returns the images with these numbers, [H, W, C] each; None for one that cannot be decoded.
-
-    Their numbers are those of `fit.pixels`, as they are kept.
-    """
+    """Returns the images at these indices, [H, W, C] each in `fit.pixels.kept`; None for unreadable ones."""
     ...
 
   def name(self, index: int) -> str:
-    """Returns what an image is called in a message."""
+    """Returns the name of an image in messages."""
     ...
 
   def identity(self) -> str:
-    """Returns a string that is different for other images; how they are made to fit is not part of it."""
+    """Returns a unique key of the images, independent of `fit`."""
     ...
 
   def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
     """Returns the class of each image, int32 [N] in [0, K), and the names of the K classes.
 
     Raises:
-      InputError: the images have no classes, or some of them have none.
+      InputError: Some or all images have no class.
     """
     ...
 
@@ -68,7 +65,7 @@ class Digits:
   fit: Fit
 
   def __len__(self) -> int:
-    return 1797  # This need not import scikit-learn when the images are in the cache.
+    return 1797  # a constant, so that scikit-learn is not imported if the images are cached
 
   def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
     return [self.fit(Image.fromarray(_digits()[i])) for i in indices]
@@ -95,7 +92,7 @@ def _digits() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Folder:
-  """The image files of a folder."""
+  """Image files of a folder."""
 
   paths: tuple[Path, ...]
   fit: Fit
@@ -114,10 +111,10 @@ class Folder:
     return f'folder {hashlib.sha256(repr(files).encode()).hexdigest()}'
 
   def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Takes the name of each file's folder as its class.
+    """Returns the classes, which are the names of the folders that hold the files.
 
     Raises:
-      InputError: all files are in one folder.
+      InputError: All files are in one folder.
     """
     names = sorted({path.parent.name for path in self.paths})
     if len(names) < 2:
@@ -129,12 +126,12 @@ class Folder:
 class Stacked:
   """Triples of gray images as the channels of colour images; each triple of classes is a class.
 
-  Of MNIST this is Stacked MNIST, the benchmark for mode collapse (Metz et al. 2017; Lin et al. 2018, section
-  4.1). The triples are always the same.
+  With MNIST this is Stacked MNIST, the benchmark for mode collapse (Metz et al. 2017; Lin et al. 2018,
+  section 4.1). The triples are drawn with a fixed seed.
 
   Attributes:
-    gray: the images.
-    count: how many triples are drawn.
+    gray: Source of the gray images.
+    count: Number of triples.
   """
 
   gray: Source
@@ -149,7 +146,7 @@ class Stacked:
 
   @threads.cached_property
   def triples(self) -> np.ndarray:
-    """The numbers of the gray images of each triple, [count, 3]."""
+    """Indices of the gray images of each triple, [count, 3]."""
     return np.random.default_rng(0).integers(len(self.images), size=(self.count, 3))
 
   @threads.cached_property
@@ -175,12 +172,12 @@ class Stacked:
 
 
 def open_folder(folder: Path, fit: Fit) -> Folder:
-  """Opens the images below a folder, sorted by path, and prints which files it skips.
+  """Opens the images below a folder, sorted by path, and prints the files that are skipped.
 
-  Only the suffix and the header of a file are looked at.
+  Only suffixes and headers are checked.
 
   Raises:
-    InputError: there is no such folder, or no readable image in it.
+    InputError: The folder does not exist or has no readable image.
   """
   if not folder.is_dir():
     raise InputError(f'data.source=folder:{folder}: no such folder; give the path of one with images')
@@ -206,9 +203,9 @@ def open_folder(folder: Path, fit: Fit) -> Folder:
 
 
 def _files(folder: Path) -> tuple[list[Path], list[str]]:
-  """Returns the files below a folder, sorted, and the names of folders and images that cannot be opened.
+  """Returns the sorted files below a folder, and the names of folders and images that cannot be opened.
 
-  The latter are folders that this user may not read, links to nothing, and pipes.
+  The latter are folders without read permission, dangling links and pipes.
   """
   found: list[Path] = []
   closed: list[str] = []
@@ -225,7 +222,7 @@ def _files(folder: Path) -> tuple[list[Path], list[str]]:
 
 
 def report_unreadable(names: list[str]) -> None:
-  """Prints the names of the files that are skipped, at most the first twenty."""
+  """Prints the number of skipped files and the first twenty names."""
   if names:
     shown = ', '.join(map(printable, names[:20])) + (' ...' if len(names) > 20 else '')
     print(f'skipped {len(names)} unreadable: {shown}', flush=True)
@@ -234,18 +231,18 @@ def report_unreadable(names: list[str]) -> None:
 def load(source: Source, title: str, most: int = sys.maxsize) -> tuple[np.ndarray, list[str]]:
   """Decodes a whole source into memory, in threads, with a progress bar on a terminal.
 
-  Images that cannot be decoded are left out, and their names are printed.
+  Unreadable images are left out, and their names are printed.
 
   Args:
-    source: the images.
-    title: what the source is called in the progress bar and in errors.
-    most: decodes the first ones only, so many at most.
+    source: Source of the images.
+    title: Name of the source in the progress bar and in errors.
+    most: Maximum number of images; the first ones are decoded.
 
   Returns:
-    The images as they are kept, [N, H, W, C], and the names of those that cannot be decoded.
+    The images in their stored format, [N, H, W, C], and the names of the unreadable ones.
 
   Raises:
-    InputError: not one image could be decoded.
+    InputError: No image can be decoded.
   """
   fit, count = source.fit, 0
   images = np.empty((min(most, len(source)), *fit.image_size, fit.channels), fit.pixels.kept)
@@ -261,14 +258,13 @@ def load(source: Source, title: str, most: int = sys.maxsize) -> tuple[np.ndarra
 def decoded(
   source: Source, title: str, most: int = sys.maxsize
 ) -> Generator[tuple[np.ndarray, list[str]], None, None]:
-  """Decodes a whole source as `load` does, of which only a small part is in memory at any time.
+  """Decodes a whole source as `load` does, chunk by chunk, to bound memory.
 
   Yields:
-    The next images, [n, H, W, C], and the names of those among them that cannot be decoded and are left
-    out.
+    The next images, [n, H, W, C], and the names of the unreadable ones among them, which are left out.
 
   Raises:
-    InputError: not one image could be decoded; after the last chunk.
+    InputError: No image can be decoded; raised after the last chunk.
   """
   from tqdm import tqdm
 
@@ -287,7 +283,7 @@ def decoded(
 
 
 def _decode(source: Source, indices: Sequence[int]) -> tuple[np.ndarray, list[str]]:
-  """Returns the images with these numbers, and the names of those that cannot be decoded."""
+  """Returns the images at these indices, and the names of the unreadable ones."""
   images = source.read(indices)
   made = np.empty((len(images), *source.fit.image_size, source.fit.channels), source.fit.pixels.kept)
   readable = [image for image in images if image is not None]
@@ -297,15 +293,15 @@ def _decode(source: Source, indices: Sequence[int]) -> tuple[np.ndarray, list[st
 
 
 def open_source(source: str, split: str, fit: Fit) -> Source:
-  """Opens a source, and first downloads and prepares a tfds data set that is not on this machine yet.
+  """Opens a source; downloads and prepares a tfds data set first if necessary.
 
   Args:
     source: 'digits' | 'tfds:NAME' | 'folder:PATH' | 'npy:PATH' | 'stacked:' and one of these.
-    split: which split of a tfds data set, in its own notation ('train', 'train[:10%]').
-    fit: how each image is made to fit.
+    split: Split of a tfds data set in tfds notation ('train', 'train[:10%]').
+    fit: How images are converted to the training size.
 
   Raises:
-    InputError: there is no such source, or it has no images that can be used.
+    InputError: The source does not exist or has no usable images.
   """
   kind, _, name = source.partition(':')
   if kind not in SOURCES or (kind == 'digits') != (name == ''):
@@ -321,7 +317,7 @@ def _open_digits(name: str, split: str, fit: Fit) -> Digits:
 
 
 def _open_stacked(name: str, split: str, fit: Fit) -> Stacked:
-  """Opens a source as gray images, to be stacked."""
+  """Opens a source of gray images to stack."""
   if fit.channels != 3:
     raise InputError(
       f'data.channels={fit.channels}: stacked images have a channel for each of three; set it to 3'
@@ -337,7 +333,7 @@ def _open_tfds(name: str, split: str, fit: Fit) -> Source:
   return tfds.open_tfds(name, split, fit)
 
 
-# The kinds of `data.source`, by what is before the colon: (what is after it, split, fit) -> Source.
+# Kinds of `data.source` by the part before the colon: (part after the colon, split, fit) -> Source.
 SOURCES: dict[str, Callable[[str, str, Fit], Source]] = {
   'digits': _open_digits,
   'folder': lambda name, split, fit: open_folder(files.named('data.source', name), fit),

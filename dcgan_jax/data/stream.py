@@ -1,7 +1,7 @@
-"""Batches of a data set that does not fit on the devices, read ahead of their use.
+"""Prefetched batches of a data set that does not fit on the devices.
 
-Decoded images on the disk are gathered in threads. Where there is no room for them, Grain decodes each image
-when its turn comes, in threads or in processes.
+Decoded images on disk are gathered in threads. Without room for them, Grain decodes images on the fly, in
+threads or processes.
 """
 
 import functools
@@ -18,7 +18,7 @@ from dcgan_jax.errors import InputError
 
 Batches = Generator[tuple[np.ndarray, ...], None, None]
 
-# Two threads read as fast as the disk that we measured; on one that takes long to answer, more of them help.
+# Two threads saturate the disk that we measured; more of them hide latency on others.
 THREADS, AHEAD = 4, 8
 
 
@@ -30,24 +30,24 @@ def batches_mapped(
   rows: slice | None = None,
   classes: np.ndarray | None = None,
 ) -> Batches:
-  """Yields the batches of step, step + 1 and so on without end, in the order of `batch_indices`.
+  """Yields the batches of all steps from `step` on, in the order of `batch_indices`.
 
   Args:
-    images: all of them, [N, H, W, C], as a rule mapped from the disk.
-    seed: of the order.
-    step: the step of the first batch.
-    batch_size: images of a global batch.
-    rows: the rows of each global batch that are read; None for all.
-    classes: of all images, int32 [N], if they are wanted.
+    images: All images, [N, H, W, C], usually memory-mapped.
+    seed: Seed of the order.
+    step: Step of the first batch.
+    batch_size: Number of images in a global batch.
+    rows: Rows of each global batch to read; None for all.
+    classes: Classes of all images, int32 [N]; None to leave them out.
 
   Yields:
-    Images, [rows, H, W, C], and their classes, int32 [rows], if they are wanted; new arrays each time.
+    Images, [rows, H, W, C], and their classes, int32 [rows], if given; new arrays each time.
   """
-  every = [np.asarray(x) for x in (images, classes) if x is not None]  # What is taken of a memmap is one too.
+  every = [np.asarray(x) for x in (images, classes) if x is not None]  # `take` of a memmap is one too.
 
   def gather(step: int) -> tuple[np.ndarray, ...]:
     indices = batch_indices(seed, step, batch_size, len(images))
-    # This releases the GIL, also while it waits for the disk; a loop would ask for the GIL at every row.
+    # `take` releases the GIL, also while it waits for the disk; a loop would acquire it for every row.
     return tuple(np.take(x, indices if rows is None else indices[rows], axis=0) for x in every)
 
   return threads.map_ahead(gather, itertools.count(step), THREADS, AHEAD)
@@ -62,30 +62,30 @@ def batches_streamed(
   rows: slice | None = None,
   classes: np.ndarray | None = None,
 ) -> Batches:
-  """Yields the batches of `batches_mapped`, of images that are decoded when they are needed.
+  """Yields the batches of `batches_mapped`, decoding images on the fly.
 
-  An image that cannot be decoded is replaced by the next one that can.
+  An unreadable image is replaced by the next readable one.
 
   Args:
-    source: the images; picklable if there are workers.
-    seed: of the order.
-    step: the step of the first batch.
-    batch_size: images of a global batch.
-    workers: how many processes read; 0 reads in threads of this one.
-    rows: the rows of each global batch that are read; None for all.
-    classes: of all images, int32 [N], if they are wanted.
+    source: Source of the images; picklable if there are workers.
+    seed: Seed of the order.
+    step: Step of the first batch.
+    batch_size: Number of images in a global batch.
+    workers: Number of worker processes; 0 for threads.
+    rows: Rows of each global batch to read; None for all.
+    classes: Classes of all images, int32 [N]; None to leave them out.
 
   Yields:
-    Images, [rows, H, W, C], and their classes, int32 [rows], if they are wanted.
+    Images, [rows, H, W, C], and their classes, int32 [rows], if given.
 
   Raises:
-    InputError: no image can be decoded.
+    InputError: No image can be decoded.
   """
   import grain
   from absl import flags
 
   if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()  # Grain's workers insist on it, and nothing else uses these.
+    flags.FLAGS.mark_as_parsed()  # Grain's workers require it; nothing else uses these flags.
   rows = rows or slice(0, batch_size)
   count = rows.stop - rows.start
   own = grain.MapDataset.range(step * count, sys.maxsize // 2)
@@ -102,16 +102,13 @@ def batches_streamed(
 
 
 def _global_position(batch_size: int, rows: slice, position: int) -> int:
-  """Returns the position in the whole stream of the image at a position in the stream of these rows."""
+  """Converts a position in the stream of these rows to one in the global stream."""
   step, row = divmod(position, rows.stop - rows.start)
   return step * batch_size + rows.start + row
 
 
 def _read_at(source: Source, classes: np.ndarray | None, seed: int, position: int) -> tuple[np.ndarray, ...]:
-  """Returns the image at a position of the stream; the next one in the source if it cannot be decoded.
-
-  Its class follows it, if classes are wanted.
-  """
+  """Returns the image at a position of the stream, or the next readable one; and its class, if given."""
   index = int(batch_indices(seed, position, 1, len(source))[0])
   for i in range(index, index + len(source)):
     image = source.read([i % len(source)])[0]

@@ -1,4 +1,4 @@
-"""Data sets of TensorFlow Datasets (tfds). TensorFlow itself is imported only to prepare one."""
+"""TensorFlow Datasets (tfds). TensorFlow itself is imported only to prepare a data set."""
 
 import difflib
 import importlib.util
@@ -19,9 +19,9 @@ from dcgan_jax.data import decode, download
 from dcgan_jax.data.decode import Fit
 from dcgan_jax.errors import InputError
 
-# What may follow tfds:. Other notations of tfds would fetch code or data from elsewhere.
+# Valid names after tfds:. Other notations of tfds would fetch code or data from elsewhere.
 NAME = re.compile(r'\w+(/[\w.+=-]+)?(:[\d*]+\.[\d*]+\.[\d*]+)?')
-ARRAY_RECORD = 'array_record'  # the format of tfds that gives random access without TensorFlow
+ARRAY_RECORD = 'array_record'  # the tfds format with random access without TensorFlow
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Tfds:
   """A prepared tfds data set, read through `tfds.data_source` without TensorFlow.
 
   Attributes:
-    records: give random access to dictionaries with encoded bytes at `image_key`.
-    image_key: name of the feature that is the image.
-    origin: folder of the prepared data set, and split.
-    fit: how the images are made to fit.
-    label_names: the classes that the feature "label" counts; () if there is no such feature.
+    records: Random access to dictionaries with encoded bytes at `image_key`.
+    image_key: Name of the image feature.
+    origin: Folder of the prepared data set, and split.
+    fit: How images are converted to the training size.
+    label_names: Class names of the feature "label"; () without one.
   """
 
   records: Any
@@ -46,7 +46,7 @@ class Tfds:
     return len(self.records)
 
   def read(self, indices: Sequence[int]) -> list[np.ndarray | None]:
-    # Reading in bulk and decoding here is 10 times as fast as tfds, which does both record by record.
+    # Reading in bulk and decoding here is 10 times faster than in tfds, which does both record by record.
     records = self.records.__getitems__([int(i) for i in indices])
     return [decode.read(io.BytesIO(record[self.image_key]), self.fit) for record in records]
 
@@ -57,10 +57,10 @@ class Tfds:
     return f'tfds {self.origin} {self.image_key} {len(self)}'
 
   def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Takes the feature "label" as the class.
+    """Returns the classes given by the feature "label".
 
     Raises:
-      InputError: there is none, or some images have no class, as in splits whose labels are kept secret.
+      InputError: The feature is missing, or some images are unlabelled, as in splits with secret labels.
     """
     if not self.label_names:
       raise InputError('data.source: this tfds data set has no feature "label" of classes')
@@ -75,29 +75,29 @@ class Tfds:
 
   @threads.cached_property
   def _numbers(self) -> np.ndarray:
-    """The labels as they are in the records, int32 [N]; read once, which takes seconds."""
+    """Raw labels of the records, int32 [N]; cached, because reading them takes seconds."""
     chunks = np.array_split(np.arange(len(self)), max(1, len(self) // 1024))
     records = (record for chunk in chunks for record in self.records.__getitems__([int(i) for i in chunk]))
     return np.fromiter((record['label'] for record in records), np.int32, len(self))
 
 
 def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
-  """Opens a tfds data set in `TFDS_DATA_DIR` (default ~/tensorflow_datasets); prepares it if need be.
+  """Opens a tfds data set in `TFDS_DATA_DIR` (default ~/tensorflow_datasets); prepares it if necessary.
 
   Args:
-    name: of the data set, with its config and version if wanted ('cifar10', 'cifar10:3.0.2').
-    split: in tfds's notation.
-    fit: how each image is made to fit.
+    name: Name of the data set, optionally with config and version ('cifar10', 'cifar10:3.0.2').
+    split: Split in tfds notation.
+    fit: How images are converted to the training size.
 
   Raises:
-    InputError: there is no such data set or split, it has no images, or it could not be prepared.
+    InputError: The data set or split does not exist, has no images, or cannot be prepared.
   """
   import tensorflow_datasets as tfds
 
   field = f'data.source=tfds:{name}'
   if not NAME.fullmatch(name):
     raise InputError(f'{field}: is no name; give NAME, NAME/CONFIG or NAME:VERSION, e.g. tfds:mnist:3.0.1')
-  logging.getLogger('absl').setLevel(logging.ERROR)  # tfds warns of folders that are not there yet.
+  logging.getLogger('absl').setLevel(logging.ERROR)  # tfds warns about folders that do not exist yet.
   try:
     builder = tfds.builder(name, data_dir=os.environ.get('TFDS_DATA_DIR'), try_gcs=False)
   except tfds.core.registered.DatasetNotFoundError:
@@ -129,11 +129,11 @@ def open_tfds(name: str, split: str, fit: Fit) -> Tfds:
 
 
 def count_prepared(name: str, split: str) -> int | None:
-  """Returns how many images a split has; None if there is no such, or it is not prepared on this machine.
+  """Returns the number of images in a split; None if it does not exist or is not prepared on this machine.
 
   Args:
-    name: of the data set, as in `open_tfds`.
-    split: in tfds's notation.
+    name: Name of the data set, as for `open_tfds`.
+    split: Split in tfds notation.
   """
   import tensorflow_datasets as tfds
 
@@ -143,17 +143,17 @@ def count_prepared(name: str, split: str) -> int | None:
   try:
     builder = tfds.builder(name, data_dir=os.environ.get('TFDS_DATA_DIR'), try_gcs=False)
     return builder.info.splits[split].num_examples if builder.is_prepared() else None
-  except (ValueError, AssertionError, TypeError, OSError, KeyError):  # `open_tfds` says what is wrong.
+  except (ValueError, AssertionError, TypeError, OSError, KeyError):  # `open_tfds` reports what is wrong.
     return None
 
 
 def _prepare(builder: Any, field: str) -> None:
-  """Downloads a data set that is not there yet, or converts one that was prepared as TFRecord.
+  """Downloads a missing data set, or converts one that was prepared as TFRecord.
 
   Nothing else imports TensorFlow.
 
   Raises:
-    InputError: there is no folder for it, TensorFlow is not installed, or something fails on the way.
+    InputError: There is no home folder, TensorFlow is not installed, or the preparation fails.
   """
   missing = _missing_shards(builder) if builder.is_prepared() else None
   if missing is None or missing:
@@ -174,10 +174,10 @@ def _prepare(builder: Any, field: str) -> None:
           f'downloading {builder.name} ({size}, see {builder.info.homepage}) to {builder.data_path}',
           flush=True,
         )
-        # Without this, urllib3 warns of each of ten attempts before tfds says what is wrong.
+        # urllib3 would warn about each of ten attempts before tfds reports the error.
         logging.getLogger('urllib3').setLevel(logging.ERROR)
         builder.download_and_prepare(file_format=ARRAY_RECORD)
-    except Exception as error:  # The network, the disk or the data set's own code may raise anything.
+    except Exception as error:  # The network, the disk and the code of the data set may raise anything.
       raise InputError(
         f'{field}: could not be prepared in {builder.data_path}: {_first_line(error)}'
       ) from error
@@ -186,13 +186,13 @@ def _prepare(builder: Any, field: str) -> None:
 
 
 def _check_network(builder: Any, field: str) -> None:
-  """Refuses a download that could not succeed, for which tfds would try for minutes.
+  """Refuses a download without a network at once, where tfds would retry for minutes.
 
   Raises:
-    InputError: none of the hosts that have the data set can be reached; how to get it otherwise.
+    InputError: No host of the data set can be reached; the message says how to get it otherwise.
   """
   if importlib.util.find_spec('tensorflow') is None:
-    return  # This is said first.
+    return  # `_import_tensorflow` reports this first.
   reason = download.why_unreachable(builder.url_infos or ())
   if reason:
     name = field.removeprefix('data.source=tfds:')
@@ -205,10 +205,10 @@ def _check_network(builder: Any, field: str) -> None:
 
 
 def _import_tensorflow(builder: Any, field: str) -> None:
-  """Imports TensorFlow, without what it says about this machine.
+  """Imports TensorFlow without its messages about this machine.
 
   Raises:
-    InputError: it is not installed.
+    InputError: TensorFlow is not installed.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
@@ -223,7 +223,7 @@ def _import_tensorflow(builder: Any, field: str) -> None:
 
 
 def _missing_shards(builder: Any) -> dict[Path, Path]:
-  """Returns the shards that are missing as ArrayRecord, and the path that each would have."""
+  """Maps the shards that are missing as ArrayRecord to the paths that they will have."""
   suffix = builder.info.file_format.file_suffix
   shards = [Path(path) for split in builder.info.splits.values() for path in split.filepaths]
   targets = {
@@ -233,7 +233,7 @@ def _missing_shards(builder: Any) -> dict[Path, Path]:
 
 
 def _write_array_records(shards: dict[Path, Path], file_format: Any) -> None:
-  """Writes shards again as ArrayRecord, beside the old ones, which stay for other projects."""
+  """Converts shards to ArrayRecord beside the old ones, which stay for other projects."""
   from tensorflow_datasets.core import file_adapters
 
   adapters = file_adapters.ADAPTER_FOR_FORMAT

@@ -1,4 +1,4 @@
-"""Every setting of a run. Nothing here imports JAX, so that an error in a config is reported at once."""
+"""The settings of a run. Nothing here imports JAX, so errors in a config are reported at once."""
 
 from dcgan_jax.settings.checks import (
   check,

@@ -1,7 +1,7 @@
-"""Checks a config as a whole and turns it into `Settings`.
+"""Validates a whole config and converts it to `Settings`.
 
-Unknown keys on the command line and values of the wrong type are found by ml_collections, whose errors
-`command_line` rewords with `check_key` and `refuse`. Ranges, choices and combinations are checked here.
+Ranges, choices and combinations are checked here. ml_collections finds unknown keys and wrong types on the
+command line; `command_line` rewords its errors with `check_key` and `refuse`.
 """
 
 import dataclasses
@@ -18,25 +18,25 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.settings.rules import DTYPES
 from dcgan_jax.settings.table import Data, Settings
 
-MOST_NUMBERS = 2**31  # in a batch of images, or in the kernel of a layer: 8 GiB
+MOST_NUMBERS = 2**31  # numbers in a batch of images or in a kernel, 8 GiB
 
 
 def default_config() -> ConfigDict:
-  """Returns a config of all keys with their defaults."""
+  """Returns a config with all keys at their defaults."""
   return ConfigDict(dataclasses.asdict(Settings()))
 
 
 def check(config: ConfigDict) -> Settings:
-  """Returns the settings of a config, or refuses one that could not be trained.
+  """Returns the settings of a config that can be trained.
 
   Raises:
-    InputError: one line with the first bad field, its value and what would be valid.
+    InputError: A field is invalid; the message has its name, its value and the valid choices.
   """
   return _check(config.to_dict())
 
 
 def _check(values: Mapping[str, Any]) -> Settings:
-  """Returns the settings with these values, see `check`."""
+  """Returns the settings with these values; see `check`."""
   settings = _build(Settings, values, '')
   _check_pixels(settings.data)
   _check_networks(settings)
@@ -46,16 +46,16 @@ def _check(values: Mapping[str, Any]) -> Settings:
 
 
 def from_dict(content: Mapping[str, Any]) -> Settings:
-  """Returns the settings of a config.json, in which keys may be missing that were added since.
+  """Returns the settings of a config.json, which may lack keys added later.
 
   Raises:
-    InputError: as `check`.
+    InputError: See `check`.
   """
   return _check(_fill(dataclasses.asdict(Settings()), content))
 
 
 def _fill(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the content, its lists as tuples, with the defaults of what it lacks."""
+  """Returns the content with lists as tuples and missing keys at their defaults."""
   filled = dict(defaults)
   for name, value in content.items():
     below = defaults.get(name)
@@ -67,7 +67,7 @@ def _fill(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, 
 
 
 def _build(kind: type, values: Any, path: str) -> Any:
-  """Returns a dataclass of the table with these values, each checked by its rule."""
+  """Returns an instance of a section with these values, each checked by its rule."""
   fields = {field.name: field for field in dataclasses.fields(kind)}
   if not isinstance(values, Mapping):
     raise InputError(f'{path.removesuffix(".")}={values!r}: is a section; it has {", ".join(fields)}')
@@ -92,7 +92,7 @@ def _build(kind: type, values: Any, path: str) -> Any:
 
 
 def _is_of(kind: Any, value: Any) -> bool:
-  """Returns whether a value is of the type that its field is declared with."""
+  """Returns whether a value has the declared type of its field."""
   kind = typing.get_origin(kind) or kind
   if kind is float:
     return isinstance(value, int | float) and not isinstance(value, bool)
@@ -100,7 +100,7 @@ def _is_of(kind: Any, value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-  """Returns a value as text; Python has none for a number of thousands of digits."""
+  """Returns the repr of a value; Python refuses integers of thousands of digits."""
   try:
     return repr(value)
   except (ValueError, RecursionError):
@@ -108,7 +108,7 @@ def _short(value: Any) -> str:
 
 
 def _check_pixels(data: Data) -> None:
-  """Refuses channels, types and ranges of numbers that the images of such a source cannot have."""
+  """Refuses channels, dtypes and value ranges that do not go with the source."""
   if data.source == 'digits' and data.channels != 1:
     raise InputError(f'data.channels={data.channels}: the digits are gray; set it to 1')
   if not data.is_array:
@@ -162,7 +162,7 @@ def _check_networks(settings: Settings) -> None:
 
 
 def _check_sizes(settings: Settings) -> None:
-  """Refuses what no device has the memory for, of which the libraries would speak in pages."""
+  """Refuses sizes beyond any device's memory, which libraries would report in pages of text."""
   data, train = settings.data, settings.train
   numbers = train.batch_size * math.prod(data.size) * data.channels
   if numbers > MOST_NUMBERS:
@@ -251,15 +251,15 @@ def _check_combinations(settings: Settings) -> None:
 
 
 def check_devices(settings: Settings, devices: int, trained: bool = False) -> None:
-  """Refuses a batch that cannot be divided evenly among devices, parts of accumulation and packs of images.
+  """Refuses a batch size that devices, accumulation and packing do not divide.
 
   Args:
-    settings: of the run.
-    devices: how many there are.
-    trained: True if the run has checkpoints, so that another batch size is a change to be allowed.
+    settings: Settings of the run.
+    devices: Number of devices.
+    trained: Whether the run has checkpoints, so that another batch size needs --allow_config_change.
 
   Raises:
-    InputError: in one line.
+    InputError: The batch size is not divisible.
   """
   batch_size, parts = settings.train.batch_size, settings.train.accumulate
   packing = settings.discriminator.packing
@@ -278,10 +278,10 @@ def check_devices(settings: Settings, devices: int, trained: bool = False) -> No
 
 
 def check_key(path: str) -> None:
-  """Refuses a dotted key that no config has.
+  """Refuses an unknown dotted key.
 
   Raises:
-    InputError: in one line, with the keys there are.
+    InputError: The key is unknown; the message lists the known ones.
   """
   kind, above = Settings, 'config'
   for name in path.split('.'):
@@ -296,10 +296,10 @@ def check_key(path: str) -> None:
 
 
 def refuse(path: str, value: str) -> NoReturn:
-  """Says what a known dotted key takes instead of a value that cannot be read.
+  """Refuses an unparsable value of a known dotted key.
 
   Raises:
-    InputError: always.
+    InputError: Always; the message has the valid choices.
   """
   rule = {name: field.metadata['rule'] for name, field in _keys(Settings)}.get(path)
   inside = [name for name, _ in _keys(Settings) if name.startswith(f'{path}.')]
@@ -308,25 +308,25 @@ def refuse(path: str, value: str) -> NoReturn:
 
 
 def helps() -> dict[str, str]:
-  """Returns the help of each key of the table, by its dotted name."""
+  """Returns the help of each key, by dotted name."""
   return {name: field.metadata['help'] for name, field in _keys(Settings)}
 
 
 def help_lines() -> list[str]:
-  """Returns a line for each key of the table: --config.KEY=DEFAULT and its help."""
+  """Returns a line `--config.KEY=DEFAULT: HELP` for each key."""
   defaults = flat(dataclasses.asdict(Settings()))
   return [f'--config.{name}={defaults[name]}: {text}' for name, text in helps().items()]
 
 
 def differences(old: Settings, new: Settings) -> list[str]:
-  """Returns what the settings of a run must not change and yet changes: 'KEY was A and is B', sorted."""
+  """Returns the changes of keys that are fixed for a run, as sorted lines 'KEY was A and is B'."""
   before, after = (flat(dataclasses.asdict(each)) for each in (old, new))
   fixed = sorted(name for name, field in _keys(Settings) if not field.metadata['free'])
   return [f'{name} was {before[name]} and is {after[name]}' for name in fixed if before[name] != after[name]]
 
 
 def _keys(kind: type, path: str = '') -> Iterator[tuple[str, dataclasses.Field]]:
-  """Yields the dotted name and the declaration of every key."""
+  """Yields the dotted name and field of every key."""
   for field in dataclasses.fields(kind):
     if dataclasses.is_dataclass(field.type):
       yield from _keys(field.type, f'{path}{field.name}.')  # type: ignore[arg-type]
@@ -335,7 +335,7 @@ def _keys(kind: type, path: str = '') -> Iterator[tuple[str, dataclasses.Field]]
 
 
 def flat(values: Mapping[str, Any], path: str = '') -> dict[str, Any]:
-  """Returns the values of nested dictionaries by their dotted names."""
+  """Flattens nested dictionaries to dotted names."""
   found: dict[str, Any] = {}
   for name, value in values.items():
     found |= flat(value, f'{path}{name}.') if isinstance(value, Mapping) else {path + name: value}

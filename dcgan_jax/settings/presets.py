@@ -1,4 +1,4 @@
-"""The values of the files in configs/, against which a run can be compared."""
+"""The presets in configs/, to compare runs against."""
 
 import importlib
 import pkgutil
@@ -11,14 +11,14 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def presets() -> dict[str, dict[str, Any]]:
-  """Returns the values of each preset, by its name and by their dotted names; a broken file is left out.
+  """Returns the values of each preset by dotted name. Broken files are skipped.
 
-  Some of them could not be trained before more is set, and none are checked.
+  The values are not checked; some presets need more keys before they can be trained.
   """
   found = {}
   for module in pkgutil.iter_modules([str(CONFIGS)]):
     try:
       found[module.name] = flat(importlib.import_module(f'configs.{module.name}').get_config().to_dict())
-    except Exception:  # It is a file that a user may have added, with any error in it.
+    except Exception:  # Users may add files here, with any error in them.
       continue
   return found

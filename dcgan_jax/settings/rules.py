@@ -1,4 +1,4 @@
-"""How a key of the table is declared, and what values may be."""
+"""Declarations of the table's keys and the rules for their values."""
 
 import dataclasses
 import re
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Rule(NamedTuple):
-  """What a value must be: a predicate, and how to say it in an error."""
+  """A predicate for valid values, and its wording in an error."""
 
   holds: Callable[[Any], bool]
   choices: str
@@ -17,27 +17,26 @@ def key(default: Any, rule: Rule, help: str, free: bool = False) -> Any:
   """Declares one key.
 
   Args:
-    default: of a config that does not set it.
-    rule: what its values must be.
-    help: one line, with the unit and the choices.
-    free: whether it may change between two starts of the same run. All other keys decide what the networks
-      become.
+    default: Default value.
+    rule: Rule for valid values.
+    help: One line of help with the unit and the choices.
+    free: Whether the key may change when a run is resumed. All other keys affect what is learned.
   """
   return dataclasses.field(default=default, metadata={'rule': rule, 'help': help, 'free': free})
 
 
 def section(kind: type, **defaults: Any) -> Any:
-  """Declares a section of keys, whose defaults may differ from those of its class."""
+  """Declares a section of keys; `defaults` override those of its class."""
   return dataclasses.field(default_factory=lambda: kind(**defaults))
 
 
 def one_of(*choices: Any) -> Rule:
-  """Returns the rule of a value that is one of a few."""
+  """Returns the rule for one of several choices."""
   return Rule(lambda v: v in choices, 'choose ' + ' or '.join(str(c) for c in choices))
 
 
 def all_of(item: Callable[[Any], bool], text: str) -> Rule:
-  """Returns the rule of a tuple that is not empty and whose items all pass."""
+  """Returns the rule for a non-empty tuple whose items all pass."""
   return Rule(lambda v: len(v) > 0 and all(item(x) for x in v), text)
 
 
@@ -46,13 +45,13 @@ def _is_int(value: Any, least: int, most: int = 2**31 - 1) -> bool:
 
 
 def whole(least: int) -> Rule:
-  """Returns the rule of a whole number that JAX's integers can hold."""
+  """Returns the rule for an integer of at least `least` that fits int32."""
   return Rule(lambda v: _is_int(v, least), f'must be a whole number, {least} or more and below 2**31')
 
 
-MOST_PIXELS = 2**13  # along a side of an image
+MOST_PIXELS = 2**13  # per side of an image
 MOST_CHANNELS = 64
-# What the numbers of images may be, and the lowest and highest of whole ones.
+# Dtypes of images, with the range of the integer ones.
 DTYPES: dict[str, tuple[int, ...]] = {
   'uint8': (0, 255),
   'int8': (-128, 127),
@@ -110,7 +109,7 @@ VALUE_RANGE = Rule(
 
 
 def _is_range(low: Any, high: Any) -> bool:
-  """Returns whether float32 has many numbers between two, and all are finite."""
+  """Returns whether a range is finite and wide enough for float32 to resolve."""
   if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in (low, high)):
     return False
   return low < high and high - low < 3e38 and (high - low) * 2**16 >= max(abs(low), abs(high))

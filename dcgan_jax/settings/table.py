@@ -1,8 +1,7 @@
-"""The table of all keys: for each its default, what is valid, and one line of help.
+"""The table of all keys: the default, the rule and one line of help of each.
 
-A new key is a line here and its use; configs, their checks, config.json and `--mode=train --help` follow. A
-key that the config.json of an earlier run lacks was added since, and gets its default: that must be what such
-a run was trained with.
+To add a key, add a line here and use it; configs, checks, config.json and `--mode=train --help` follow. Runs
+older than a key get its default, so the default must be what they were trained with.
 """
 
 from dataclasses import dataclass
@@ -38,53 +37,55 @@ from dcgan_jax.settings.rules import (
 
 @dataclass(frozen=True)
 class Data:
-  """Which images to learn from, and how they are made to fit."""
+  """The training images and their format."""
 
   source: str = key(
     'digits',
     SOURCE,
-    'digits (ship with scikit-learn) | tfds:NAME | folder:PATH | npy:PATH (.npy or .npz of [N, H, W] or '
-    '[N, H, W, C]) | stacked:SOURCE (triples as RGB)',
+    'digits (bundled with scikit-learn) | tfds:NAME | folder:PATH | npy:PATH (.npy or .npz of [N, H, W] or '
+    '[N, H, W, C]) | stacked:SOURCE (triples of gray images as RGB)',
   )
-  split: str = key('train', SPLIT, 'of a tfds data set, in its notation: train, test, train[:10%] ...')
-  image_size: tuple[int, ...] = key((64, 64), IMAGE_SIZE, 'pixels: height, width; one number for a square')
+  split: str = key(
+    'train', SPLIT, 'split of a tfds data set, as tfds writes it: train, test, train[:10%] ...'
+  )
+  image_size: tuple[int, ...] = key(
+    (64, 64), IMAGE_SIZE, 'height and width in pixels; one number for a square'
+  )
   channels: int = key(
-    3, CHANNELS, 'of the images: 1 gray | 3 RGB | 4 RGBA, G makes transparency | with npy: as many as it has'
+    3, CHANNELS, '1 gray | 3 RGB | 4 RGBA, G generates alpha too | with npy:, as many as the array has'
   )
-  dtype: str = key('uint8', one_of(*DTYPES), 'of the numbers of npy: ' + ' | '.join(DTYPES))
+  dtype: str = key('uint8', one_of(*DTYPES), 'dtype of an npy: array: ' + ' | '.join(DTYPES))
   value_range: tuple[float, ...] = key(
-    (), VALUE_RANGE, 'lowest and highest number of npy:, which floats need; () for all that an integer has'
+    (), VALUE_RANGE, 'lowest and highest value of an npy: array; () for the full range of an integer dtype'
   )
   fit: str = key(
-    'crop', one_of('crop', 'squash'), 'crop (largest centred part of the right shape) | squash (the whole)'
+    'crop', one_of('crop', 'squash'), 'crop (largest centred crop of that shape) | squash (the whole picture)'
   )
   background: tuple[int, int, int] = key(
-    (255, 255, 255), COLOUR, 'RGB, 0..255, that transparent pixels are laid on, with 1 or 3 channels'
+    (255, 255, 255), COLOUR, 'RGB in 0..255 behind transparent pixels, with 1 or 3 channels'
   )
-  classes: int = key(
-    0, CLASSES, 'that G makes on request and D judges by: as many as the data has; 0 for none'
-  )
-  flip: bool = key(False, FLAG, 'mirror each image left to right with probability 1/2')
+  classes: int = key(0, CLASSES, 'number of classes to condition on, as many as the data has; 0 for none')
+  flip: bool = key(False, FLAG, 'mirror each image horizontally with probability 1/2')
   memory_limit: int = key(
-    4096, NATURAL, 'MiB of each device; more than that, decoded, is read from the disk as needed', free=True
+    4096, NATURAL, 'MiB per device for the decoded data set; a larger one is read from disk', free=True
   )
   workers: int = key(
-    0, NATURAL, 'processes that decode what the disk has no room for either; 0 uses threads', free=True
+    0, NATURAL, 'worker processes that decode what the disk has no room for; 0 for threads', free=True
   )
 
   @property
   def size(self) -> tuple[int, int]:
-    """Height and width in pixels, also where `image_size` is one number."""
+    """Height and width in pixels, also if `image_size` is one number."""
     return (self.image_size[0], self.image_size[-1])
 
   @property
   def is_array(self) -> bool:
-    """Whether the images are an array, and not pictures of 8 bits."""
+    """Whether the images are an array rather than 8-bit pictures."""
     return self.source.startswith('npy:')
 
   @property
   def transparent(self) -> bool:
-    """Whether the images are pictures with an opacity."""
+    """Whether the images are pictures with an alpha channel."""
     return self.channels == 4 and not self.is_array
 
 
@@ -92,34 +93,36 @@ class Data:
 class Latent:
   """The generator's input."""
 
-  size: int = key(100, COUNT, 'numbers in each z')
+  size: int = key(100, COUNT, 'dimension of z')
   prior: str = key('normal', one_of('normal', 'uniform'), 'normal (N(0, 1)) | uniform (U[-1, 1], the paper)')
 
 
 @dataclass(frozen=True)
 class Network:
-  """What generator and discriminator share."""
+  """Keys of both networks."""
 
   widths: tuple[int, ...] = key(
     (512, 256, 128, 64), COUNTS, 'channels of each hidden layer, from input to output'
   )
-  strides: tuple[int, ...] = key((2, 2, 2, 2), COUNTS, 'pixels, of each convolution, from input to output')
-  norm: tuple[bool, ...] = key((True,) * 4, FLAGS, 'for each hidden layer, whether batch norm follows it')
+  strides: tuple[int, ...] = key((2, 2, 2, 2), COUNTS, 'stride of each convolution, from input to output')
+  norm: tuple[bool, ...] = key((True,) * 4, FLAGS, 'batch norm after each hidden layer')
   dense_widths: tuple[int, ...] = key(
-    (), UNITS, 'units of fully connected hidden layers at the end that has no pixels; () for none'
+    (), UNITS, 'units of additional dense layers, next to z in G and to the logit in D; () for none'
   )
-  kernel_size: int = key(4, COUNT, 'pixels, of every convolution')
+  kernel_size: int = key(4, COUNT, 'kernel size of all convolutions, in pixels')
   padding: str = key(
-    'same', one_of('same', 'symmetric'), "same (TensorFlow, PyTorch's k=4) | symmetric (Theano: the authors)"
+    'same', one_of('same', 'symmetric'), "same (TensorFlow, PyTorch's k=4) | symmetric (Theano, the authors)"
   )
-  use_bias: bool = key(False, FLAG, 'whether convolutions and dense layers have a bias')
+  use_bias: bool = key(False, FLAG, 'biases in convolutions and dense layers')
   norm_epsilon: float = key(
-    1e-5, POSITIVE, 'added to the variance: 1e-5 PyTorch, 1e-3 Keras, 1e-8 the authors'
+    1e-5, POSITIVE, 'epsilon of batch norm: 1e-5 PyTorch, 1e-3 Keras, 1e-8 the authors'
   )
   norm_affine: bool = key(True, FLAG, 'scale and bias in each batch norm; the authors have none for MNIST')
-  norm_momentum: float = key(0.9, FRACTION, 'of the running statistics, in [0, 1): 0.9 PyTorch, 0.99 Keras')
-  leak: float = key(0.2, FRACTION, 'slope of the leaky ReLU below zero, in [0, 1); 0 is the plain ReLU')
-  dropout: float = key(0.0, FRACTION, 'rate after each hidden layer, in [0, 1)')
+  norm_momentum: float = key(
+    0.9, FRACTION, 'decay of the running statistics, in [0, 1): 0.9 PyTorch, 0.99 Keras'
+  )
+  leak: float = key(0.2, FRACTION, 'negative slope of the leaky ReLU, in [0, 1); 0 for a plain ReLU')
+  dropout: float = key(0.0, FRACTION, 'dropout rate after each hidden layer, in [0, 1)')
   initializer: str = key(
     'normal', one_of('normal', 'glorot'), 'normal (N(0, 0.02), the paper) | glorot (Glorot uniform, Keras)'
   )
@@ -127,10 +130,12 @@ class Network:
 
 @dataclass(frozen=True)
 class Generator(Network):
-  """The generator's keys."""
+  """Keys of the generator."""
 
   dense_norm: str = key(
-    'channel', one_of('channel', 'unit'), "first layer's norm and bias: channel (PyTorch) | unit (Keras)"
+    'channel',
+    one_of('channel', 'unit'),
+    'norm and bias of the first layer, per channel (PyTorch) | unit (Keras)',
   )
   upsample: str = key(
     'transposed',
@@ -140,21 +145,21 @@ class Generator(Network):
   condition: str = key(
     'concat',
     one_of('concat', 'embedding', 'norm'),
-    'how it is told the class: concat (beside the input of each layer, the authors) | embedding (beside z) | '
+    'class conditioning: concat (to the input of each layer, the authors) | embedding (appended to z) | '
     'norm (scale and bias of each batch norm)',
   )
 
 
 @dataclass(frozen=True)
 class Discriminator(Network):
-  """The discriminator's keys."""
+  """Keys of the discriminator."""
 
   condition: str = key(
     'projection',
     one_of('projection', 'concat'),
-    'how it is told the class: projection (of the last features) | concat (beside the input of each layer)',
+    'class conditioning: projection (of the last features) | concat (to the input of each layer)',
   )
-  packing: int = key(1, COUNT, 'images that it judges together, side by side in the channels (PacGAN)')
+  packing: int = key(1, COUNT, 'images judged together, stacked along the channels (PacGAN)')
   spectral_norm: bool = key(False, FLAG, 'divide each kernel by its largest singular value')
 
 
@@ -162,74 +167,82 @@ class Discriminator(Network):
 class Optimizer:
   """Adam, for one network."""
 
-  learning_rate: float = key(2e-4, POSITIVE, 'step size, > 0')
+  learning_rate: float = key(2e-4, POSITIVE, 'learning rate, > 0')
   b1: float = key(0.5, FRACTION, "decay of the gradient's average, in [0, 1)")
   b2: float = key(0.999, FRACTION, "decay of the squared gradient's average, in [0, 1)")
-  epsilon: float = key(1e-8, POSITIVE, 'added to its root, > 0: 1e-8 PyTorch, 1e-7 Keras')
-  l2: float = key(0.0, NOT_NEGATIVE, 'times the parameters is added to the gradients, >= 0: 1e-5 the authors')
-  decay_after: int = key(0, NATURAL, 'train steps with the constant rate before it falls')
-  decay_steps: int = key(0, NATURAL, 'train steps over which it falls linearly to 0; 0 keeps it constant')
+  epsilon: float = key(1e-8, POSITIVE, 'epsilon of Adam, > 0: 1e-8 PyTorch, 1e-7 Keras')
+  l2: float = key(
+    0.0, NOT_NEGATIVE, 'factor of the parameters added to the gradients, >= 0: 1e-5 the authors'
+  )
+  decay_after: int = key(0, NATURAL, 'train steps at a constant rate before the decay')
+  decay_steps: int = key(0, NATURAL, 'train steps of linear decay to 0; 0 for a constant rate')
 
 
 @dataclass(frozen=True)
 class Train:
-  """How both networks learn."""
+  """How the networks are trained."""
 
-  batch_size: int = key(128, COUNT, 'images, over all devices together')
-  num_steps: int = key(0, NATURAL, 'train steps; 0 takes num_epochs', free=True)
-  num_epochs: int = key(25, NATURAL, 'passes over the data; used when num_steps is 0', free=True)
+  batch_size: int = key(128, COUNT, 'images per batch, over all devices')
+  num_steps: int = key(0, NATURAL, 'train steps; 0 to use num_epochs', free=True)
+  num_epochs: int = key(25, NATURAL, 'passes over the data, if num_steps is 0', free=True)
   order: str = key(
     'alternating',
     one_of('alternating', 'simultaneous', 'one_per_batch'),
-    "alternating (D learns, then G through it) | simultaneous (both from one pass, TensorFlow's tutorial)"
-    " | one_per_batch (a batch trains G or D in turn, the paper's authors)",
+    "alternating (D, then G through the new D) | simultaneous (both from one pass, TensorFlow's tutorial)"
+    ' | one_per_batch (G and D in turn, a batch each, the authors)',
   )
-  d_steps: int = key(1, COUNT, "D's updates for each of G's, each on its own batch; > 1 needs alternating")
-  fresh_z: bool = key(False, FLAG, 'G learns from a new z rather than from the fakes that D just saw')
+  d_steps: int = key(1, COUNT, 'updates of D per update of G, a batch each; > 1 needs alternating')
+  fresh_z: bool = key(False, FLAG, 'update G on new latents rather than on those that D just saw')
   loss: str = key(
     'non_saturating',
     one_of('non_saturating', 'minimax', 'least_squares', 'hinge', 'wasserstein', 'relativistic'),
     'non_saturating | minimax | least_squares | hinge | wasserstein | relativistic',
   )
   real_label: float = key(
-    1.0, REAL_LABEL, "D's target for real images, in (0.5, 1]; 0.9 is one-sided smoothing"
+    1.0, REAL_LABEL, 'target of D for real images, in (0.5, 1]; 0.9 is one-sided label smoothing'
   )
   r1: float = key(0.0, NOT_NEGATIVE, 'gamma of the gradient penalty on real images, e.g. 1; 0 for none')
   r2: float = key(0.0, NOT_NEGATIVE, 'gamma of the gradient penalty on fakes, e.g. 1; 0 for none')
   gradient_penalty: float = key(
     0.0,
     NOT_NEGATIVE,
-    "factor of WGAN-GP's gradient penalty between real images and fakes, e.g. 10; 0 for none",
+    'factor of the WGAN-GP gradient penalty between real images and fakes, e.g. 10; 0 for none',
   )
   augment: str = key(
     '',
     AUGMENT,
-    'augmentation of all images that D judges: any of color,translation,cutout; empty for none',
+    'augmentation of all images that D sees: any of color,translation,cutout; empty for none',
   )
-  ema_decay: float = key(0.0, FRACTION, 'of a moving average of G to sample from, in [0, 1); 0 keeps none')
+  ema_decay: float = key(
+    0.0, FRACTION, 'decay of the moving average of G to sample from, in [0, 1); 0 for none'
+  )
   ema_half_life: int = key(
-    0, NATURAL, 'images after which half of the moving average is new; instead of ema_decay; 0 for none'
+    0, NATURAL, 'half-life of the moving average in images, instead of ema_decay; 0 for none'
   )
-  accumulate: int = key(1, COUNT, 'parts of a batch that are worked on one after the other, to save memory')
-  sync_norm: bool = key(True, FLAG, "batch norm by all devices' images; False by each device's own, faster")
+  accumulate: int = key(
+    1, COUNT, 'parts of a batch whose gradients are accumulated one by one, to save memory'
+  )
+  sync_norm: bool = key(True, FLAG, 'batch statistics over all devices; False for per device, faster')
   dtype: str = key(
     'float32',
     one_of('float32', 'bfloat16'),
-    'of the computation: float32 | bfloat16 (parameters stay float32)',
+    'dtype of the computation: float32 | bfloat16 (parameters stay float32)',
   )
   matmul_precision: str = key(
     'default',
     one_of('default', 'high', 'highest'),
-    'of float32 products: default (TF32 on a GPU, bfloat16 on a TPU) | high | highest (float32)',
+    'precision of float32 products: default (TF32 on a GPU, bfloat16 on a TPU) | high | highest (float32)',
   )
   steps_per_dispatch: int = key(
     0,
     NATURAL,
-    'steps that are one program, at most; 0 takes 1 on a CPU, and elsewhere 10, or 100 of a small model',
+    'maximum steps per call of the program; 0 for 1 on a CPU, elsewhere 10, or 100 for a small model',
     free=True,
   )
-  fast_conv: bool = key(True, FLAG, 'convolutions with fast derivatives; False takes plain lax')
-  deterministic: bool = key(False, FLAG, 'a GPU repeats every bit, more slowly; a CPU always does', free=True)
+  fast_conv: bool = key(True, FLAG, 'convolutions with fast derivatives; False for plain lax')
+  deterministic: bool = key(
+    False, FLAG, 'bitwise reproducible on a GPU, more slowly; a CPU always is', free=True
+  )
   on_collapse: str = key(
     'continue',
     one_of('continue', 'stop', 'rollback'),
@@ -240,31 +253,31 @@ class Train:
 
   @property
   def images_per_step(self) -> int:
-    """Real images that one step learns from."""
+    """Number of real images per step."""
     return self.batch_size * self.d_steps
 
 
 @dataclass(frozen=True)
 class Recurring:
-  """How often something is done, in one of three units."""
+  """An interval in one of three units."""
 
-  every_steps: int = key(0, NATURAL, 'train steps between two times', free=True)
-  every_images: int = key(0, NATURAL, 'real images between two times, instead of every_steps', free=True)
+  every_steps: int = key(0, NATURAL, 'interval in train steps', free=True)
+  every_images: int = key(0, NATURAL, 'interval in real images, instead of every_steps', free=True)
   every_epochs: float = key(
-    0.0, NOT_NEGATIVE, 'passes over the data between two times, e.g. 0.5, instead of every_steps', free=True
+    0.0, NOT_NEGATIVE, 'interval in epochs, e.g. 0.5, instead of every_steps', free=True
   )
 
   @property
   def happens(self) -> bool:
-    """Returns whether it is done at all."""
+    """Whether any interval is set."""
     return bool(self.every_steps or self.every_images or self.every_epochs)
 
   def steps_between(self, images_per_step: int, num_images: int) -> int:
-    """Returns how many steps there are between two times; 0 for never.
+    """Returns the interval in steps; 0 for never.
 
     Args:
-      images_per_step: real images that one step learns from.
-      num_images: of the data set.
+      images_per_step: Number of real images per step.
+      num_images: Size of the data set.
     """
     images = self.every_images or self.every_epochs * num_images
     return max(1, round(images / images_per_step)) if images else self.every_steps
@@ -272,29 +285,30 @@ class Recurring:
 
 @dataclass(frozen=True)
 class Log(Recurring):
-  """Metrics."""
+  """Logging of metrics."""
 
-  every_steps: int = key(50, COUNT, 'steps between lines of metrics', free=True)
+  every_steps: int = key(50, COUNT, 'steps between rows of metrics', free=True)
   tensorboard: bool = key(True, FLAG, 'also write TensorBoard events', free=True)
-  report: bool = key(True, FLAG, 'also write report.html, a page to look at, when the run ends', free=True)
+  report: bool = key(True, FLAG, 'also write report.html when the run ends', free=True)
   tracker: str = key(
     'none',
     one_of('none', 'wandb', 'trackio'),
-    'also tell a service: none | wandb (Weights & Biases) | trackio',
+    'experiment tracker: none | wandb (Weights & Biases) | trackio',
     free=True,
   )
 
 
 @dataclass(frozen=True)
 class Sample(Recurring):
-  """Pictures during training."""
+  """Sample grids during training."""
 
-  every_steps: int = key(100, NATURAL, 'steps between pictures; 0 makes none, and no GIF', free=True)
-  num: int = key(64, COUNT, 'images in a picture, always of the same latents', free=True)
+  every_steps: int = key(100, NATURAL, 'steps between sample grids; 0 for none, and no GIF', free=True)
+  num: int = key(64, COUNT, 'images per grid, always of the same latents', free=True)
   statistics: str = key(
     'stored',
     one_of('stored', 'population'),
-    "G's batch norm in pictures, scores and samples: stored (running averages) | population (10,000 latents)",
+    'batch-norm statistics of G for grids, scores and samples: stored (running averages) | population '
+    '(measured over 10,000 latents)',
     free=True,
   )
 
@@ -304,36 +318,36 @@ class Eval(Recurring):
   """Scores during training."""
 
   every_steps: int = key(
-    0, NATURAL, 'steps between scores of G, by which the best checkpoint is kept; 0 takes none', free=True
+    0, NATURAL, 'steps between scores of G, which select the best checkpoint; 0 for none', free=True
   )
   num: int = key(
     2000,
     HUNDREDS,
-    'generated images that are scored, and real ones whose neighbourhoods are taken',
+    'generated images to score, and real images for the neighbourhood scores',
     free=True,
   )
   features: str = key(
     'classifier',
     one_of('classifier', 'inception'),
-    "classifier (of the data's own classes) | inception (FID)",
+    'feature extractor: classifier (of the classes of the data) | inception (FID)',
     free=True,
   )
-  weights: str = key('', PATH, "Inception's file; '' takes the one in the cache", free=True)
+  weights: str = key('', PATH, 'path of the Inception weights; empty for the file in the cache', free=True)
 
 
 @dataclass(frozen=True)
 class Checkpoint(Recurring):
-  """Saved states."""
+  """Checkpoints during training."""
 
   every_steps: int = key(1000, COUNT, 'steps between checkpoints; the last step always has one', free=True)
-  keep: int = key(3, COUNT, 'how many of the last checkpoints to keep', free=True)
+  keep: int = key(3, COUNT, 'number of recent checkpoints to keep', free=True)
 
 
 @dataclass(frozen=True)
 class Settings:
-  """All settings of a run. The defaults are the shape of PyTorch's DCGAN example on 64x64 images."""
+  """All settings of a run. The defaults follow PyTorch's DCGAN example on 64x64 images."""
 
-  seed: int = key(0, SEED, 'of everything random: initialisation, latents, order of images, dropout')
+  seed: int = key(0, SEED, 'seed of all randomness: initialisation, latents, image order, dropout')
   data: Data = section(Data)
   latent: Latent = section(Latent)
   generator: Generator = section(Generator, leak=0.0)

@@ -1,1 +1,1 @@
-"""The modes: one small file each, with its flags, `define_flags`, and one call, `run`."""
+"""The modes, one small file each: `define_flags` declares the flags, `run` makes one call."""

@@ -1,4 +1,4 @@
-"""Scores a trained generator, or given images, against the data of a run.
+"""Scores a trained generator or given images against the data of a run.
 
 python main.py --mode=evaluate --workdir=runs/mnist
 python main.py --mode=evaluate --workdir=runs/cifar10 --features=inception --download
@@ -14,24 +14,26 @@ def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_workdir(into)
   shared.define_checkpoint(into)
-  shared.define_num(into, 10_000, 'How many images.')
+  shared.define_num(into, 10_000, 'Number of images.')
   shared.define_seed(into)
   flags.DEFINE_enum(
     'features',
     'classifier',
     ['classifier', 'inception'],
-    'Features of a small network that learns the classes of the data first, or of Inception-v3, for FID.',
+    'Features of a small classifier, trained on the data first, or of Inception-v3, for FID.',
     flag_values=into,
   )
   flags.DEFINE_string(
-    'weights', None, 'File of Inception-v3; the one in the cache if it is not given.', flag_values=into
+    'weights', None, 'File of Inception-v3 weights; by default the one in the cache.', flag_values=into
   )
-  flags.DEFINE_bool('download', False, 'Get that file, 96 MB, from its public release.', flag_values=into)
+  flags.DEFINE_bool(
+    'download', False, 'Download that file, 96 MB, from its public release.', flag_values=into
+  )
   flags.DEFINE_enum(
     'resizer',
     'tf1',
     ['tf1', 'pytorch'],
-    'For Inception-v3: as torch-fidelity or as pytorch-fid.',
+    'Resizing for Inception-v3: tf1 as in torch-fidelity, pytorch as in pytorch-fid.',
     flag_values=into,
   )
   shared.define_statistics(into)
@@ -40,7 +42,7 @@ def define_flags(into: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-  """Scores."""
+  """Scores the generator or the images."""
   folder = shared.folder(values)
 
   def evaluate() -> None:

@@ -1,4 +1,4 @@
-"""Writes a trained network for other programs, for browsers or for the Hugging Face Hub.
+"""Exports a trained network to other programs, browsers or the Hugging Face Hub.
 
 python main.py --mode=export --format=onnx --workdir=runs/mnist --out=mnist.onnx
 python main.py --mode=export --format=pytorch --workdir=runs/cifar10 --out=FOLDER
@@ -21,41 +21,41 @@ def define_flags(into: flags.FlagValues) -> None:
     'format',
     None,
     ['onnx', 'stablehlo', 'safetensors', 'pytorch', 'web', 'hub'],
-    "for ONNX's runtimes, for JAX alone, for the modules of this project, for PyTorch's DCGAN example; web "
-    'is a page in which the generator runs, hub a folder with a model card for the Hugging Face Hub.',
+    "Target: ONNX runtimes, JAX alone, this project's modules, PyTorch's DCGAN example; web is a page that "
+    'runs the generator, hub a folder with a model card for the Hugging Face Hub.',
     flag_values=into,
   )
   flags.DEFINE_string(
     'out',
     None,
-    'A file, whose name ends in .onnx, .stablehlo, .safetensors or .pth; for pytorch also a folder, for '
-    'netG.pth and netD.pth; for web and hub a folder. By default generator.onnx and the like, or explorer.',
+    'A file .onnx, .stablehlo, .safetensors or .pth; for pytorch also a folder for netG.pth and netD.pth; '
+    'for web and hub a folder. By default generator.onnx and the like, or explorer.',
     flag_values=into,
   )
   flags.DEFINE_enum(
     'network',
     None,
     ['generator', 'discriminator'],
-    'Which one; by default the generator, and both if --out is a folder.',
+    'Network to export; by default the generator, and both if --out is a folder.',
     flag_values=into,
   )
   flags.DEFINE_enum(
     'statistics',
     None,
     ['stored', 'population'],
-    "G's batch-norm statistics, of training or of 10,000 latents. By default the run says.",
+    'Batch-norm statistics of G, of training or of 10,000 latents; by default as the run says.',
     flag_values=into,
   )
   flags.DEFINE_string(
     'license',
     None,
-    'For hub: the licence of the data, which the card states; a name such as cc-by-4.0, or any words.',
+    'For hub: licence of the data, for the model card; a name such as cc-by-4.0, or any words.',
     flag_values=into,
   )
 
 
 def run(values: flags.FlagValues) -> None:
-  """Exports."""
+  """Exports the network."""
   folder, file_format = shared.folder(values), shared.required(values, 'export', 'format')
   if values.license is not None and file_format != 'hub':
     raise InputError(f'license={values.license}: is stated by a card; format={file_format} writes none')

@@ -1,4 +1,4 @@
-"""Makes a film of a run's training: what its fixed latents became, step by step.
+"""Makes a film of a run's training: its fixed latents, step by step.
 
 python main.py --mode=film --workdir=runs/mnist --out=film.mp4
 python main.py --mode=film --workdir=runs/mnist --out=film.webp --seconds=6 --size=480
@@ -11,7 +11,7 @@ from dcgan_jax.command_line import shared
 
 def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
-  shared.define_workdir(into, 'Folder of the run, which may still be going on.')
+  shared.define_workdir(into, 'Folder of the run, which may still be training.')
   flags.DEFINE_string(
     'out', 'film.webp', 'A .webp, .gif or .mp4, which needs the extra `video`.', flag_values=into
   )

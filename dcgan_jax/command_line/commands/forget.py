@@ -1,4 +1,4 @@
-"""Drops the generator's feature maps that draw a class, and shows what is left (paper, section 6.3.1).
+"""Drops the feature maps of the generator that draw a class, and shows the result (paper, section 6.3.1).
 
 python main.py --mode=forget --workdir=runs/mnist --class=0
 """
@@ -12,27 +12,27 @@ def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_workdir(into)
   shared.define_checkpoint(into)
-  shared.define_num(into, 2000, 'How many samples.')
+  shared.define_num(into, 2000, 'Number of samples.')
   shared.define_seed(into)
   flags.DEFINE_string('class', None, 'Name of the class.', flag_values=into)
   flags.DEFINE_integer(
     'drop',
     None,
-    "How many maps to drop; by default all of positive weight, the paper's choice.",
+    'Number of maps to drop; by default all of positive weight, as in the paper.',
     lower_bound=1,
     flag_values=into,
   )
   flags.DEFINE_integer(
     'layer',
     None,
-    "Hidden layer of G, 0 the dense one; by default the last but one, the paper's.",
+    'Hidden layer of G, 0 for the dense one; by default the last but one, as in the paper.',
     flag_values=into,
   )
   shared.define_statistics(into)
 
 
 def run(values: flags.FlagValues) -> None:
-  """Forgets."""
+  """Drops the maps and draws the result."""
   folder, name = shared.folder(values), values['class'].value
   shared.check_run(folder)
   from dcgan_jax.trained.analysis import forget

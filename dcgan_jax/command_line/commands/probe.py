@@ -1,4 +1,4 @@
-"""Tests what the discriminator has learned by a linear classifier of its activations (paper, section 5).
+"""Tests the features of the discriminator with a linear classifier (paper, section 5).
 
 python main.py --mode=probe --workdir=runs/mnist
 python main.py --mode=probe --workdir=runs/svhn --data=tfds:cifar10 --num=20000
@@ -13,14 +13,14 @@ def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_workdir(into)
   shared.define_checkpoint(into)
-  shared.define_num(into, None, 'How many images to use, and how many of the test split; by default all.')
+  shared.define_num(into, None, 'Number of training images, and of test images; by default all.')
   flags.DEFINE_string(
-    'data', None, "tfds:NAME or folder:PATH of labelled images, instead of the run's own.", flag_values=into
+    'data', None, 'Labelled images, tfds:NAME or folder:PATH; by default those of the run.', flag_values=into
   )
 
 
 def run(values: flags.FlagValues) -> None:
-  """Probes."""
+  """Probes the discriminator."""
   folder = shared.folder(values)
   shared.check_run(folder)
   from dcgan_jax.trained.analysis import probe

@@ -1,4 +1,4 @@
-"""Finds the latents of given images, and how strange each is to the generator: its anomaly score.
+"""Finds the latents of given images, and scores how anomalous each image is to the generator.
 
 python main.py --mode=project --workdir=runs/fashion32 --images=pictures --out=project
 python main.py --mode=project --workdir=runs/fashion32 --images=tfds:fashion_mnist --num=16
@@ -14,13 +14,13 @@ def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_workdir(into)
   shared.define_checkpoint(into)
-  shared.define_images(into, 'Images whose latents are searched')
-  shared.define_num(into, 64, 'How many of the images at most.')
+  shared.define_images(into, 'Images to find latents of')
+  shared.define_num(into, 64, 'Maximum number of images.')
   shared.define_seed(into)
   flags.DEFINE_string(
     'class',
     None,
-    'The classes of the images, with commas between, if the run has data.classes; by default all are tried.',
+    'Classes of the images, comma-separated, if the run has data.classes; by default all are tried.',
     flag_values=into,
   )
   flags.DEFINE_integer(
@@ -29,7 +29,7 @@ def define_flags(into: flags.FlagValues) -> None:
   flags.DEFINE_integer(
     'starts',
     4,
-    'Starts for each image; the best end counts.',
+    'Restarts per image; the best result counts.',
     lower_bound=1,
     upper_bound=64,
     flag_values=into,
@@ -39,7 +39,7 @@ def define_flags(into: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-  """Projects."""
+  """Projects the images."""
   folder, images = shared.folder(values), shared.required(values, 'project', 'images')
 
   def project() -> None:

@@ -1,4 +1,4 @@
-"""Writes a page to look at: a single HTML file of a run, or of several that it compares.
+"""Writes a report: a single HTML file about one run, or comparing several.
 
 python main.py --mode=report --workdir=runs/mnist
 python main.py --mode=report --workdir=runs/a,runs/b,runs/c --out=compared.html
@@ -15,19 +15,19 @@ from dcgan_jax.errors import InputError
 
 def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
-  shared.define_workdir(into, 'Folder of the run, or of several, with commas between.')
+  shared.define_workdir(into, 'Folder of the run, or of several, comma-separated.')
   flags.DEFINE_string(
     'out',
     None,
-    'An .html; by default report.html, in the workdir or, if several are compared, here.',
+    'An .html; by default report.html, in the workdir or, for several runs, in the current folder.',
     flag_values=into,
   )
 
 
 def run(values: flags.FlagValues) -> None:
-  """Writes."""
+  """Writes the report."""
   text = shared.required(values, 'report', 'workdir')
-  # The name of a folder may itself have a comma.
+  # A folder's own name may contain a comma.
   parts = [text] if os.path.isdir(text) else [part for part in text.split(',') if part.strip()]
   if not parts:
     raise InputError(f'--workdir={text}: names no folder; give some, e.g. --workdir=runs/digits')

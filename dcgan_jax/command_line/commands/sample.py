@@ -1,4 +1,4 @@
-"""Makes images with a trained generator: a grid, a folder of files or an array.
+"""Samples images from a trained generator: a grid, a folder of files or an array.
 
 python main.py --mode=sample --workdir=runs/mnist --num=64 --seed=1 --out=grid.png
 python main.py --mode=sample --workdir=runs/mnist --num=10000 --out=images.npz
@@ -15,21 +15,21 @@ def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_workdir(into)
   shared.define_checkpoint(into)
-  shared.define_num(into, None, 'How many images, by default 64; with --class, of each class, by default 8.')
+  shared.define_num(into, None, 'Number of images, by default 64; with --class, per class, by default 8.')
   shared.define_seed(into)
   flags.DEFINE_string(
     'out',
     'samples.png',
-    'A .png for a grid, an .npy or .npz for an array, or a folder for one .png each.',
+    'A .png for a grid, an .npy or .npz for an array, or a folder for one .png per image.',
     flag_values=into,
   )
   flags.DEFINE_string(
-    'latents', None, 'An .npy of latents [N, z_size], instead of random ones.', flag_values=into
+    'latents', None, 'An .npy of latents [N, z_size]; by default random ones.', flag_values=into
   )
   flags.DEFINE_string(
     'class',
     None,
-    'A class, several with commas between, or all, each a row of the grid. It needs a run with data.classes.',
+    'A class, several, comma-separated, or all, each a row of the grid; needs a run with data.classes.',
     flag_values=into,
   )
   shared.define_statistics(into)
@@ -37,7 +37,7 @@ def define_flags(into: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-  """Makes images."""
+  """Samples the images."""
   folder = shared.folder(values)
 
   def sample() -> None:

@@ -1,4 +1,4 @@
-"""Prints the layers of both networks, and the memory that a train step takes, here or on another machine.
+"""Prints the layers of both networks and the memory of a train step, here or on another machine.
 
 python main.py --mode=summary --config=configs/mnist.py
 python main.py --mode=summary --config=configs/cifar10.py --target=v5e:2x4
@@ -14,19 +14,21 @@ from dcgan_jax.trained.targets import names
 def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_config(into)
-  shared.define_workdir(into, 'Folder of a run, whose config is taken if --config is not given.')
+  shared.define_workdir(into, 'Folder of a run, whose config is used without --config.')
   flags.DEFINE_string(
     'target',
     None,
-    'A machine to compile the train step for, without running it: cpu, h100, h100:8, v5e:2x4, v6e:4x4, '
-    'v5p:2x2x1 ... It prints what the step takes there. By default, the devices that are here.',
+    'Machine to compile the train step for, without running it: cpu, h100, h100:8, v5e:2x4, v6e:4x4, '
+    'v5p:2x2x1 ...; by default the devices of this machine.',
     flag_values=into,
   )
-  shared.define_num(into, None, 'Images of the data set, for --target; by default those that are here.')
+  shared.define_num(
+    into, None, 'Size of the data set, for --target; by default that of the data on this machine.'
+  )
 
 
 def run(values: flags.FlagValues) -> None:
-  """Prints."""
+  """Prints the summary."""
   chosen = shared.chosen_settings(values)
   if values.target is None:
     if values.num is not None:

@@ -1,4 +1,4 @@
-"""Trains a DCGAN, and goes on where it was stopped.
+"""Trains a DCGAN, and resumes an interrupted run.
 
 python main.py --config=configs/digits.py
 python main.py --config=configs/cifar10.py --config.train.num_steps=500 --workdir=runs/short
@@ -13,25 +13,25 @@ from dcgan_jax.command_line import processes, shared
 def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_config(into)
-  shared.define_workdir(into, 'Folder of the run; runs/NAME for configs/NAME.py if it is not given.')
+  shared.define_workdir(into, 'Folder of the run; by default runs/NAME for configs/NAME.py.')
   flags.DEFINE_bool(
     'allow_config_change',
     False,
-    'Go on with a run that was started with other hyper-parameters.',
+    'Resume a run that was started with other hyper-parameters.',
     flag_values=into,
   )
   flags.DEFINE_string(
     'init_from',
     None,
-    'WORKDIR, or WORKDIR:STEP, :best or :last: a run with whose networks a new one begins, where they fit.',
+    'Run to initialise the networks from, where they fit: WORKDIR, or WORKDIR:STEP, :best or :last.',
     flag_values=into,
   )
-  flags.DEFINE_bool('profile', False, 'Write a trace of ten steps to WORKDIR/profile.', flag_values=into)
+  flags.DEFINE_bool('profile', False, 'Write a profile of ten steps to WORKDIR/profile.', flag_values=into)
   processes.define_flags(into)
 
 
 def run(values: flags.FlagValues) -> None:
-  """Trains."""
+  """Trains, and then writes the report."""
   chosen, folder, origin = shared.chosen_settings(values), shared.folder(values), shared.origin(values)
 
   def train() -> None:
@@ -43,7 +43,7 @@ def run(values: flags.FlagValues) -> None:
 
     loop.run(chosen, folder, values.allow_config_change, values.profile, origin)
     if chosen.log.report and parallel.is_main():
-      # Several processes would all have to take part in making images.
+      # Making images would need all processes.
       page.write_after_training(folder, with_images=jax.process_count() == 1)
 
   processes.run_together(values, train)

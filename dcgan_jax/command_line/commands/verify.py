@@ -1,4 +1,4 @@
-"""Replays a run from one checkpoint to the next, and tells whether every bit agrees.
+"""Replays a run from one checkpoint to the next, and checks that every bit agrees.
 
 python main.py --mode=verify --workdir=runs/digits
 python main.py --mode=verify --workdir=runs/digits --checkpoint=2000
@@ -13,7 +13,7 @@ def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_workdir(into)
   flags.DEFINE_string(
-    'checkpoint', None, 'Step to begin with; the last but one if it is not given.', flag_values=into
+    'checkpoint', None, 'Step to start from; by default the last but one.', flag_values=into
   )
 
 

@@ -1,4 +1,4 @@
-"""Walks through the latent space: walks, arithmetic and turns, as in the paper (section 6).
+"""Walks through the latent space: interpolation, arithmetic and turns, as in the paper (section 6).
 
 python main.py --mode=walk --workdir=runs/mnist --out=walk.gif
 python main.py --mode=walk --workdir=runs/mnist --out=walk.mp4 --seconds=20 --size=1080
@@ -16,15 +16,14 @@ from absl import flags
 from dcgan_jax.command_line import processes, shared
 
 NAMED = {
-  'points': 'The images to walk through, and back to the first: their numbers, by default 0 to 8; or a '
-  'class, by its name, or by class:NAME where that is a number, for those that a classifier is surest of. '
-  '--plus, --minus, --plus2, --turn_from and --turn_to take the same. With --turn_to: the images to turn, by '
-  'default the first 8.',
-  'plus': 'Some images, three in the paper: show mean(plus) - mean(minus) + mean(plus2).',
-  'minus': 'The images to subtract; with --plus.',
-  'plus2': 'The images to add; with --plus.',
-  'turn_from': 'Some images, four in the paper: add parts of mean(turn_to) - mean(turn_from).',
-  'turn_to': 'The images to turn to; with --turn_from.',
+  'points': 'Images of a closed walk: their numbers, by default 0 to 8; or a class, as NAME, or class:NAME '
+  'if the name is a number, for the images that a classifier is surest of. --plus, --minus, --plus2, '
+  '--turn_from and --turn_to take the same. With --turn_to: images to turn, by default the first 8.',
+  'plus': 'Images, three in the paper: show mean(plus) - mean(minus) + mean(plus2).',
+  'minus': 'Images to subtract; with --plus.',
+  'plus2': 'Images to add; with --plus.',
+  'turn_from': 'Images, four in the paper: add fractions of mean(turn_to) - mean(turn_from).',
+  'turn_to': 'Images to turn to; with --turn_from.',
 }
 
 
@@ -35,14 +34,14 @@ def define_flags(into: flags.FlagValues) -> None:
   shared.define_num(
     into,
     None,
-    'How many images are on the sheet, by default 64, or directions, by default 8; or among how many the '
-    'exemplars of a class are sought, by default 1,000.',
+    'Number of images on the sheet, by default 64; of directions, by default 8; or of images to search for '
+    'exemplars of a class, by default 1,000.',
   )
   shared.define_seed(into)
   flags.DEFINE_string(
     'out',
     None,
-    'A .png or, of a walk, a turn or a direction, a .gif, .webp or .mp4 for a loop; by default walk.png, '
+    'A .png or, for a walk, a turn or a direction, a looping .gif, .webp or .mp4; by default walk.png, '
     'sheet.png and so on.',
     flag_values=into,
   )
@@ -51,34 +50,34 @@ def define_flags(into: flags.FlagValues) -> None:
     'path',
     None,
     ['spherical', 'linear'],
-    'How to go from image to image; by default spherical, and linear if z is uniform.',
+    'Interpolation between images; by default spherical, and linear if z is uniform.',
     flag_values=into,
   )
   flags.DEFINE_string(
     'class',
     None,
-    'Walk between these classes, with commas between, or all, of a run with data.classes.',
+    'Classes to walk between, comma-separated, or all; needs a run with data.classes.',
     flag_values=into,
   )
   flags.DEFINE_enum(
     'directions',
     None,
     ['sefa', 'ganspace'],
-    'Show the directions along which images change most, found without labels: from the weights of the first '
-    'layer (sefa), or from its activations (ganspace).',
+    'Show the directions of greatest change, found without labels from the weights (sefa) or the activations '
+    '(ganspace) of the first layer.',
     flag_values=into,
   )
   flags.DEFINE_integer(
     'direction',
     None,
-    'Move images along the direction of this number, 1 for the strongest; of sefa, unless --directions says.',
+    'Number of the direction to move images along, 1 for the strongest; by default one of sefa.',
     lower_bound=1,
     flag_values=into,
   )
   flags.DEFINE_string(
     'latents',
     None,
-    'An .npy of latents [N, z_size], as --mode=project writes it; image i is that of row i.',
+    'An .npy of latents [N, z_size], as written by --mode=project; image i is that of row i.',
     flag_values=into,
   )
   for name, help in NAMED.items():
@@ -88,7 +87,7 @@ def define_flags(into: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-  """Walks."""
+  """Draws the walk."""
   folder = shared.folder(values)
   pace = shared.asked_pace(values, values.out)
 
