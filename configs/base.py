@@ -1,8 +1,7 @@
-"""Every key with its default: the shape of PyTorch's DCGAN example on 64x64 images.
+"""All keys at their defaults, which follow PyTorch's DCGAN example on 64x64 images.
 
-The other configs are this one and their differences. What each key means, its unit and its choices are in
-`dcgan_jax/settings/table.py`, which `python main.py --mode=train --help` prints. Any key can be changed on
-the command line: --config.train.batch_size=64
+The other configs modify this one. `dcgan_jax/settings/table.py` documents every key; `--mode=train --help`
+prints it. Any key can be overridden on the command line: --config.train.batch_size=64
 """
 
 from ml_collections import ConfigDict
@@ -11,5 +10,5 @@ from dcgan_jax import settings
 
 
 def get_config() -> ConfigDict:
-  """Returns a config of all keys with their defaults."""
+  """Returns a config with all keys at their defaults."""
   return settings.default_config()

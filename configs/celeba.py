@@ -3,8 +3,8 @@
   python main.py --config=configs/celeba.py
   python main.py --config=configs/celeba.py --config.data.source=tfds:lsun/bedroom --workdir=runs/bedrooms
 
-The second line trains on the paper's LSUN bedrooms. tfds may report that the download quota of CelebA is used
-up; then put the images into a folder and add --config.data.source=folder:PATH.
+The second line trains on the paper's LSUN bedrooms. If tfds reports that the download quota of CelebA is
+exceeded, put the images into a folder and add --config.data.source=folder:PATH.
 Run time: 25 epochs of 1,272 steps on CelebA need a GPU; there, add --config.train.dtype=bfloat16.
 Expect: this config was not trained here.
 """

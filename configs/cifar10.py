@@ -2,9 +2,9 @@
 
   python main.py --config=configs/cifar10.py
 
-Run time: 25 epochs of 391 steps are about four hours on two CPU cores; a GPU takes far less,
-and less again with --config.train.dtype=bfloat16.
-Expect: coloured blobs with the air of animals and vehicles. DCGANs do not make CIFAR-10 sharp.
+Run time: 25 epochs of 391 steps are about four hours on two CPU cores; much less on a GPU,
+even less with --config.train.dtype=bfloat16.
+Expect: coloured blobs that resemble animals and vehicles; DCGAN samples of CIFAR-10 are not sharp.
 """
 
 from ml_collections import ConfigDict

@@ -2,10 +2,10 @@
 
   python main.py --config=configs/cifar10_32.py
 
-The networks are those of a 32x32 CIFAR-10 DCGAN with latent arithmetic and IS/FID. Its description gives no
-recipe of training, so the rest is the paper's.
-Run time: 100 epochs of 391 steps are about four hours on two CPU cores; a GPU takes far less.
-Expect: if checkerboard patterns appear, --config.generator.upsample=bilinear helps against them.
+The networks are those of a 32x32 CIFAR-10 DCGAN with latent arithmetic and IS/FID. Its description has no
+training recipe, so the rest is the paper's.
+Run time: 100 epochs of 391 steps are about four hours on two CPU cores; much less on a GPU.
+Expect: possibly checkerboard artefacts, which --config.generator.upsample=bilinear reduces.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,10 @@
-"""16x16 handwritten digits that ship with scikit-learn: a first run that needs no download.
+"""16x16 handwritten digits bundled with scikit-learn: a first run without a download.
 
   python main.py --config=configs/digits.py
 
 Run time: about 65 seconds on two CPU cores.
-Expect: digits appear within the first hundreds of steps, and nearly all can be told apart at the end.
-samples.gif shows it happen. Classifier distance 21, coverage 0.79 by --mode=evaluate.
+Expect: digits appear within a few hundred steps, and nearly all are legible at the end; see samples.gif.
+Classifier distance 21, coverage 0.79 by --mode=evaluate.
 """
 
 from ml_collections import ConfigDict
@@ -23,11 +23,11 @@ def get_config() -> ConfigDict:
   config.discriminator.widths = (64, 128)
   config.discriminator.strides = (2, 2)
   config.discriminator.norm = (False, True)
-  config.discriminator_optimizer.learning_rate = 1e-4  # D would learn 1,797 images by heart at G's rate
+  config.discriminator_optimizer.learning_rate = 1e-4  # at G's rate D would memorise the 1,797 images
   config.train.batch_size = 64
   config.train.num_steps = 2900
   config.train.ema_decay = 0.99
-  config.train.augment = 'translation'  # without it both networks learn the few images by heart
+  config.train.augment = 'translation'  # without it both networks memorise the images
   config.log.every_steps = 50
   config.sample.every_steps = 100
   return config

@@ -1,14 +1,14 @@
-"""Your own images at 64x64: any folder of PNG, JPEG, WebP, BMP or GIF files, of any size, in subfolders too.
+"""Your own images at 64x64: a folder of PNG, JPEG, WebP, BMP or GIF files of any size, also in subfolders.
 
   python main.py --config=configs/image_folder.py --config.data.source=folder:PATH
 
-The images are in colour. --config.data.channels=1 makes them gray, and 4 keeps their transparency. Any
---config.data.image_size works that the strides divide. Arrays: --config.data.source=npy:PATH.
+Images are in colour; --config.data.channels=1 makes them gray, and 4 keeps their alpha. The strides must
+divide --config.data.image_size. Arrays: --config.data.source=npy:PATH.
 Run time: 20,000 steps need a GPU; there, add --config.train.dtype=bfloat16.
 On two CPU cores add --config.data.image_size=32
 --config.generator.widths='(128,64,32,16)' --config.discriminator.widths='(16,32,64,128)'
-Expect: a few hundred images show that it works; some thousands are needed to learn from. With few, try
---config.train.augment=translation: it made digits much better, and 1,000 photos neither better nor worse.
+Expect: a few hundred images are enough to try it, a few thousand to get good results. With few, try
+--config.train.augment=translation: it improved digits a lot, and made no difference for 1,000 photos.
 """
 
 from ml_collections import ConfigDict

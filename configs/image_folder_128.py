@@ -3,9 +3,9 @@
   python main.py --config=configs/image_folder_128.py --config.data.source=folder:PATH
 
 Run time: 20,000 steps need a GPU; there, add --config.train.dtype=bfloat16.
-The same command with --mode=summary prints how much of its memory a step
-takes; --config.train.accumulate=2 halves most of it.
-Expect: some thousands of images are needed to learn from, as with `image_folder`.
+The same command with --mode=summary prints the memory of a step; --config.train.accumulate=2 halves most of
+it.
+Expect: good results need a few thousand images, as with `image_folder`.
 """
 
 from ml_collections import ConfigDict

@@ -3,10 +3,9 @@
   python main.py --config=configs/image_folder_256.py --config.data.source=folder:PATH
 
 Run time: 20,000 steps need a GPU; there, add --config.train.dtype=bfloat16.
-The same command with --mode=summary prints how much of its memory a step
-takes, which --config.train.accumulate divides.
-Expect: plain DCGANs are rarely stable at this size. A lower learning rate of D and label smoothing, which the
-last lines set, help.
+The same command with --mode=summary prints the memory of a step, which --config.train.accumulate divides.
+Expect: plain DCGANs are rarely stable at this size; the lower learning rate of D and the label smoothing set
+below help.
 """
 
 from ml_collections import ConfigDict

@@ -1,11 +1,11 @@
-"""28x28 MNIST, by the recipe of TensorFlow's DCGAN tutorial.
+"""28x28 MNIST with the recipe of TensorFlow's DCGAN tutorial.
 
   python main.py --config=configs/mnist.py
 
-Run time: 100 epochs of 235 steps, at about 0.5 s per step on two CPU cores: three and a half hours. A GPU
-takes far less.
-Expect: digits take shape from the tenth epoch on. The run draws a picture every epoch and a GIF at the end,
-and writes a checkpoint every 15 epochs.
+Run time: 100 epochs of 235 steps at about 0.5 s per step on two CPU cores, three and a half hours; much less
+on a GPU.
+Expect: digits take shape from the tenth epoch on. The run writes a sample grid every epoch, a checkpoint
+every 15 epochs and a GIF at the end.
 """
 
 from ml_collections import ConfigDict

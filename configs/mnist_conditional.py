@@ -3,21 +3,20 @@
   python main.py --config=configs/mnist_conditional.py
   python main.py --mode=sample --workdir=runs/mnist_conditional --class=all --num=10
 
-Both networks see the class beside the input of every layer. The authors end G in a sigmoid and scale images
-to [0, 1]; here it is tanh and [-1, 1], as everywhere in this project, which is the same up to a factor of 2.
-They train on the first 50,000 images, 391 updates an epoch; tfds keeps the images in an order of its own, so
-these are another 50,000. Over the last 100 of 200 epochs the learning rate falls linearly to 0: here with
-every step, in their code once an epoch. Their last batch of an epoch has 80 images; here it is filled up from
-the next epoch.
+In both networks the class is concatenated to the input of every layer. Differences from the authors' code:
+G ends in tanh and images are in [-1, 1], as everywhere in this project, not in a sigmoid and [0, 1], which is
+the same up to a factor of 2. The 50,000 training images, 391 updates per epoch, are others, because tfds has
+another order. The learning rate decays linearly to 0 over the last 100 of 200 epochs in every step, not once
+per epoch. The last batch of an epoch is filled up from the next epoch; theirs has 80 images.
 Run time: 78,200 steps. On two CPU cores, --config.train.num_steps=7820 are 20 epochs.
-Expect: digits of the asked class from the first epochs on.
+Expect: digits of the requested class from the first epochs on.
 """
 
 from ml_collections import ConfigDict
 
 from configs import base
 
-EPOCH = 391  # steps, of 128 images, for 50,000
+EPOCH = 391  # steps of 128 images per 50,000
 
 
 def get_config() -> ConfigDict:

@@ -1,13 +1,13 @@
-"""28x28 MNIST with the findings of a resumable MNIST run of 5,000 steps, each as a switch.
+"""28x28 MNIST with the findings of a resumable MNIST run of 5,000 steps, one key each.
 
   python main.py --config=configs/mnist_dropout.py
 
 Run time: about 22 minutes on two CPU cores, less on a GPU.
-Expect: a picture of the same latents every 100 steps, and a GIF of them at the end.
+Expect: a sample grid of the same latents every 100 steps, and a GIF of them at the end.
 
-The findings are: z from a normal distribution rather than a uniform one (latent.prior), dropout in D
-(discriminator.dropout), and batch norm not in every layer (generator.norm, discriminator.norm). The networks
-of that run are not known to us; these are the 28x28 ones of `mnist.py`.
+The findings are: normal rather than uniform z (latent.prior), dropout in D (discriminator.dropout), and batch
+norm in some layers only (generator.norm, discriminator.norm). The networks of that run are unknown; these are
+those of `mnist.py`.
 """
 
 from ml_collections import ConfigDict

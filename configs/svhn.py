@@ -1,10 +1,10 @@
-"""32x32 street-view house numbers: the model that the paper's authors released, by their recipe.
+"""32x32 street-view house numbers: the model and the recipe released by the authors of the paper.
 
   python main.py --config=configs/svhn.py
 
-Run time: 200 epochs of 1,145 steps, each of which trains G or D in turn, need a GPU;
+Run time: 200 epochs of 1,145 steps, which update G and D in turn, need a GPU;
 there, add --config.train.dtype=bfloat16.
-Expect: this config was not trained here. docs/importing.md shows what the authors' own weights draw.
+Expect: this config was not trained here. docs/importing.md shows samples of the authors' weights.
 """
 
 from ml_collections import ConfigDict

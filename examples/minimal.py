@@ -1,4 +1,4 @@
-"""A whole DCGAN on handwritten digits, from the library's parts alone: without config and flags.
+"""A complete DCGAN on handwritten digits from the library's parts alone, without config and flags.
 
 python examples/minimal.py
 
@@ -25,21 +25,21 @@ STEPS, BATCH_SIZE = 1500, 64
 
 
 def main() -> None:
-  """Trains, and draws what the generator makes."""
+  """Trains, and writes a grid of samples."""
   # The images: uint8 [1797, 16, 16, 1].
   images, _ = data.load(data.open_source('digits', 'train', data.Fit((16, 16), channels=1)), 'digits')
 
-  # What is trained: two networks, an optimizer for each, and the latents z that the generator takes.
+  # Two networks, an optimizer for each, and the latents z.
   gan = Gan(
     Generator(widths=(128, 64), strides=(2, 2), norm=(True, True), leak=0.0, image_size=(16, 16), channels=1),
     Discriminator(widths=(64, 128), strides=(2, 2), norm=(False, True)),
     make_optimizer(2e-4, b1=0.5),
-    make_optimizer(1e-4, b1=0.5),  # D would learn 1,797 images by heart at G's rate.
+    make_optimizer(1e-4, b1=0.5),  # At G's rate D would memorise the 1,797 images.
     Latents(size=100, prior='normal'),
   )
   state = jax.jit(lambda: create(gan, seed=0))()
 
-  # A step is a pure function of state and images. Compiled, it takes over the old state's memory.
+  # A step is a pure function of state and images. Donation reuses the memory of the old state.
   recipe = Recipe(LOSSES['non_saturating'], order='alternating')
   step = jax.jit(make_train_step(gan, recipe), donate_argnums=0, compiler_options=conv.compiler_options())
   for i in range(STEPS):
@@ -47,7 +47,7 @@ def main() -> None:
     if i % 100 == 99:
       print(f'step {i + 1}  loss_d {metrics["loss_d"]:.3f}  loss_g {metrics["loss_g"]:.3f}', flush=True)
 
-  # Image i depends on the i-th latent alone, because batch norm uses the statistics of training.
+  # Image i depends on latent i alone, because batch norm uses running statistics.
   z = gan.latents.sample(jax.random.key(0), jnp.arange(64))
   made = jax.jit(gan.generator.apply)(state.generator.variables, z)
   pictures.save_png(Path('minimal.png'), pictures.zoom(pictures.grid(np.asarray(to_pixels(made)))))

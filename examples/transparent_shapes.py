@@ -3,7 +3,7 @@
   python examples/transparent_shapes.py --out=shapes --num=600
   python main.py --config=configs/image_folder.py --config.data.source=folder:shapes --config.data.channels=4
 
-They are made with Pillow alone, and are the same each time.
+They need Pillow alone and are the same each time.
 """
 
 import argparse
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-SIZE, FINE = 64, 4  # pixels of a side; how many times larger a shape is drawn, for smooth edges
+SIZE, FINE = 64, 4  # pixels per side; supersampling factor for smooth edges
 
 
 def star(centre: np.ndarray, radius: float, turn: float) -> list[tuple[float, float]]:
-  """Returns the corners of a star of five points."""
+  """Returns the corners of a five-pointed star."""
   angles = turn + np.arange(10) * math.pi / 5
   lengths = np.where(np.arange(10) % 2, 0.45, 1.0) * radius
   return [tuple(centre + r * np.array([math.sin(a), -math.cos(a)])) for a, r in zip(angles, lengths)]
@@ -52,7 +52,7 @@ def draw(random: np.random.Generator) -> Image.Image:
   below.paste(mask, (side // 24, side // 16))
   below = below.filter(ImageFilter.GaussianBlur(side / 28)).point(lambda x: x * 0.5)
   picture = Image.merge('RGBA', [Image.new('L', (side, side))] * 3 + [below])
-  opacity = mask.point(lambda x: x * 0.45) if kind == 'ball' else mask  # One sees through glass.
+  opacity = mask.point(lambda x: x * 0.45) if kind == 'ball' else mask  # Glass is see-through.
   picture.alpha_composite(Image.merge('RGBA', [*Image.new('RGB', (side, side), colour).split(), opacity]))
   if kind == 'ball':  # a rim, and a highlight
     pen = ImageDraw.Draw(picture)

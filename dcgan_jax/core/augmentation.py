@@ -1,8 +1,8 @@
-"""Augmentation: mirroring of real images, and differentiable augmentation of all that D judges.
+"""Augmentation: mirroring of real images, and differentiable augmentation of everything that D sees.
 
-With the latter (DiffAugment, Zhao et al. 2020, section 3.3) D sees real images and fakes augmented alike, in
-both networks' updates, so that G does not learn the augmentations themselves. The strengths are those of the
-paper's code. Each image's draws are a function of its own key.
+The latter (DiffAugment, Zhao et al. 2020, section 3.3) augments real images and fakes alike, in the updates
+of both networks, so that G does not learn the augmentations. Strengths are those of its authors' code. The
+draws for an image are a function of its own key.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,26 +11,26 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-TRANSLATION = 1 / 8  # of height and width, at most
-CUTOUT = 1 / 2  # side of the square that is set to 0, as a share of the image's
+TRANSLATION = 1 / 8  # maximum shift as a fraction of height and width
+CUTOUT = 1 / 2  # side of the erased square as a fraction of the image's
 
 
 def mirror(images: Array, keys: Array) -> Array:
-  """Returns the images [B, H, W, C], each mirrored left to right or not, by its key in `keys` [B]."""
+  """Mirrors each image of [B, H, W, C] horizontally with probability 1/2, by its key in `keys` [B]."""
   mirrored = jax.vmap(lambda key: jax.random.bernoulli(key, jnp.float32(0.5)))(keys)[:, None, None, None]
   return jnp.where(mirrored, images[:, :, ::-1], images)
 
 
 def augment(images: Array, keys: Array, kinds: Sequence[str]) -> Array:
-  """Augments each image by each kind, in their order.
+  """Applies the augmentations of these kinds to each image, in order.
 
   Args:
-    images: float [B, H, W, C] in [-1, 1]; the results may leave that range.
-    keys: random keys [B].
-    kinds: names of `KINDS`.
+    images: Images, float [B, H, W, C] in [-1, 1].
+    keys: Random keys [B].
+    kinds: Names in `KINDS`.
 
   Returns:
-    float [B, H, W, C], differentiable in the images.
+    Images, float [B, H, W, C], which may leave [-1, 1]; differentiable in `images`.
   """
   for i, kind in enumerate(kinds):
     kind_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
@@ -39,9 +39,9 @@ def augment(images: Array, keys: Array, kinds: Sequence[str]) -> Array:
 
 
 def color(image: Array, key: Array) -> Array:
-  """Changes brightness by at most 0.5, saturation by a factor of 0 to 2 and contrast by one of 0.5 to 1.5.
+  """Shifts brightness by at most 0.5, and scales saturation by 0 to 2 and contrast by 0.5 to 1.5.
 
-  The fourth channel of an image, its opacity, stays as it is.
+  A fourth channel, alpha, is unchanged.
   """
   if image.shape[-1] == 4:
     return jnp.concatenate([color(image[..., :3], key), image[..., 3:]], -1)
@@ -54,24 +54,24 @@ def color(image: Array, key: Array) -> Array:
 
 
 def translation(image: Array, key: Array) -> Array:
-  """Shifts the image by up to an eighth of its height and width; what comes in from outside is 0 (gray)."""
+  """Shifts the image by up to an eighth of its height and width, and pads with 0 (gray)."""
   shifts = [
     jax.random.randint(k, (), -_rounded(size * TRANSLATION), _rounded(size * TRANSLATION) + 1, jnp.int32)
     for k, size in zip(jax.random.split(key), image.shape)
   ]
-  # Shifts as products with 0-1 matrices: a gather's gradient would be a scatter, slow on CPU and TPU.
+  # Shifts are products with 0-1 matrices: the gradient of a gather is a scatter, slow on CPU and TPU.
   rows, columns = (_shift_matrix(n, shift, image.dtype) for n, shift in zip(image.shape, shifts))
   return jnp.einsum('ih,hwc,jw->ijc', rows, image, columns)
 
 
 def _shift_matrix(size: int, shift: Array, dtype: jnp.dtype) -> Array:
-  """Returns the matrix [size, size] that moves the entry at i to i + shift, or out."""
+  """Returns the matrix [size, size] that moves entry i to i + shift, dropping those that leave."""
   index = jnp.arange(size, dtype=jnp.int32)
   return (index[:, None] - shift == index).astype(dtype)
 
 
 def cutout(image: Array, key: Array) -> Array:
-  """Sets a square of half the image's side, anywhere, also partly outside, to 0 (gray)."""
+  """Sets a square of half the image's side to 0 (gray), anywhere and possibly partly outside."""
   inside = []
   for k, size in zip(jax.random.split(key), image.shape):
     side = _rounded(size * CUTOUT)

@@ -1,16 +1,15 @@
 """2-D convolution and transposed convolution with fast derivatives.
 
-A convolution `features = conv(image, kernel)` is bilinear, so three operators close under differentiation of
-any order: the convolution itself, its adjoint in the image (the transposed convolution) and its adjoint in
-the kernel (the weight gradient). The derivatives of each operator are the two others. XLA's own gradient of
+A convolution `features = conv(image, kernel)` is bilinear, so three operators are closed under
+differentiation of any order: the convolution, its adjoint in the image (the transposed convolution) and its
+adjoint in the kernel (the weight gradient). The derivatives of each are the other two. XLA's own gradient of
 `lax.conv_transpose` does not have this form and is 10-20 times slower on CPU (jax issues 23783 and 31662);
 here every backward pass is an ordinary convolution.
 
-Images and features are NHWC, kernels are HWIO of the *convolution*: a transposed convolution takes the kernel
-of the convolution that it is the adjoint of, [kh, kw, image channels, feature channels], as in PyTorch, Keras
-and the paper's authors' code.
+Images and features are NHWC. Kernels are HWIO of the *convolution*: a transposed convolution takes the kernel
+of its adjoint, [kh, kw, image channels, feature channels], as in PyTorch, Keras and the authors' code.
 
-`_formulate` alone chooses the form in which an operator is computed; `jax.lax.platform_dependent` settles the
+`_formulate` chooses the form in which an operator is computed; `jax.lax.platform_dependent` resolves the
 platform at lowering. The forms that replace plain lax on a CPU are in `conv_cpu`.
 """
 
@@ -26,15 +25,15 @@ from dcgan_jax.core.conv_cpu.geometry import DIMENSIONS, Geometry, Pair
 
 
 def padding_pairs(padding: str, image_size: Pair, kernel_size: Pair, strides: Pair) -> tuple[Pair, Pair]:
-  """Returns the number of zeros (before, after) the image, for height and width.
+  """Returns the zero padding (before, after) of the image, for height and width.
 
   Args:
-    padding: 'same' (TensorFlow, XLA) splits the zeros evenly and puts an odd one after the image; 'symmetric'
-      (Theano, PyTorch) puts (k - 1) // 2 before it and after it what is still needed for features of
-      ceil(image / stride); 'valid' takes none. 'same' and 'symmetric' agree when k - stride is even.
-    image_size: height, width in pixels.
-    kernel_size: height, width in pixels.
-    strides: in pixels, vertical and horizontal.
+    padding: 'same' (TensorFlow, XLA) splits the zeros evenly, with an odd one after the image; 'symmetric'
+      (Theano, PyTorch) puts (k - 1) // 2 before the image, and after it what features of size
+      ceil(image / stride) still need; 'valid' has none. 'same' and 'symmetric' agree if k - stride is even.
+    image_size: Height and width in pixels.
+    kernel_size: Height and width in pixels.
+    strides: Vertical and horizontal stride.
   """
 
   def pair(size: int, k: int, s: int) -> Pair:
@@ -58,14 +57,14 @@ def conv2d(image: Array, kernel: Array, stride: int = 1, padding: str = 'same', 
   """Computes the convolution (cross-correlation, as in every deep-learning library).
 
   Args:
-    image: [B, H, W, I], any float dtype.
-    kernel: [kh, kw, I, O], of the same dtype.
-    stride: in pixels, in both directions.
-    padding: 'same' | 'symmetric' | 'valid', see `padding_pairs`.
-    fast: False computes and differentiates plain `lax.conv_general_dilated`, the reference in tests.
+    image: Images, [B, H, W, I], any float dtype.
+    kernel: Kernel, [kh, kw, I, O], same dtype.
+    stride: Stride in both directions.
+    padding: 'same' | 'symmetric' | 'valid'; see `padding_pairs`.
+    fast: Whether to use the fast forms; False for plain `lax.conv_general_dilated`, the reference in tests.
 
   Returns:
-    [B, ceil(H / stride), ceil(W / stride), O]; only the valid part of it with 'valid'.
+    Features, [B, ceil(H / stride), ceil(W / stride), O]; only the valid part with 'valid'.
   """
   geometry = _geometry((image.shape[1], image.shape[2]), kernel, stride, padding)
   return (_conv if fast else _plain_conv)(geometry, image, kernel)
@@ -74,24 +73,24 @@ def conv2d(image: Array, kernel: Array, stride: int = 1, padding: str = 'same', 
 def conv2d_transpose(
   features: Array, kernel: Array, stride: int = 2, padding: str = 'same', fast: bool = True
 ) -> Array:
-  """Computes the transposed convolution: the adjoint of `conv2d` in its image.
+  """Computes the transposed convolution, the adjoint of `conv2d` in its image.
 
   Args:
-    features: [B, H, W, O], any float dtype.
-    kernel: [kh, kw, I, O], of the same dtype: the kernel of the convolution that this is the adjoint of.
-    stride: factor of the upsampling, in both directions.
-    padding: 'same' | 'symmetric', of that convolution.
-    fast: False computes and differentiates plain lax, the reference in tests.
+    features: Features, [B, H, W, O], any float dtype.
+    kernel: Kernel of the adjoint convolution, [kh, kw, I, O], same dtype.
+    stride: Upsampling factor in both directions.
+    padding: Padding of the adjoint convolution, 'same' | 'symmetric'.
+    fast: Whether to use the fast forms; False for plain lax, the reference in tests.
 
   Returns:
-    [B, stride * H, stride * W, I].
+    Images, [B, stride * H, stride * W, I].
   """
   geometry = _geometry((stride * features.shape[1], stride * features.shape[2]), kernel, stride, padding)
   return (_transpose if fast else _plain_transpose)(geometry, features, kernel)
 
 
-# These are the three operators. The backward pass of each calls the other two, so that second and higher
-# derivatives (gradient penalties) are as fast as the first.
+# The three operators. The backward pass of each calls the other two, so higher derivatives (gradient
+# penalties) are as fast as the first.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -140,7 +139,7 @@ def _plain_conv(geometry: Geometry, image: Array, kernel: Array) -> Array:
 
 
 def _plain_transpose(geometry: Geometry, features: Array, kernel: Array) -> Array:
-  """Computes the adjoint as one convolution over features that have zeros between them."""
+  """Computes the adjoint as one convolution of features dilated with zeros."""
   padding = []
   for i in range(2):
     k, (before, _) = geometry.kernel_size[i], geometry.padding[i]
@@ -168,23 +167,23 @@ PLAIN = {'conv': _plain_conv, 'transpose': _plain_transpose, 'kernel_gradient': 
 
 
 def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...], *operands: Array) -> Array:
-  """Computes an operator in the form that is fastest for the platform and the shape.
+  """Computes an operator in the fastest form for the platform and the shape.
 
-  On GPU and TPU that is the plain form, which cuDNN and the TPU compiler recognise. But a GPU gets products
-  of matrices for features that are smaller than the kernel, such as 4x4 under 5x5. There XLA:GPU makes the
-  zeros of the stride a part of the window, 7x7, and an H100 takes several times as long as for other layers.
+  On GPU and TPU that is plain lax, which cuDNN and the TPU compiler recognise. The exception are features
+  smaller than the kernel on a GPU, such as 4x4 under 5x5: XLA:GPU would dilate the window to 7x7, and an H100
+  would take several times as long as for other layers, so these become matrix products.
 
-  On a CPU it depends on the shape, see `conv_cpu.operators`. Milliseconds of the plain form / of the chosen
-  one, for the convolution, its transpose and its kernel's gradient, on two Zen 4 cores with jax 0.10:
+  On a CPU it depends on the shape; see `conv_cpu.operators`. Milliseconds of the plain / the chosen form, for
+  the convolution, its transpose and its kernel gradient, on two Zen 4 cores with jax 0.10:
     batch 64, kernel 4, stride 2, 64 to 128 channels at 32x32: Winograd 22 / 22, 41 / 21, 28 / 24
     batch 64, kernel 4, stride 2, 256 to 512 at 8x8: Winograd 20 / 17, 28 / 15, 22 / 16
     batch 256, kernel 5, stride 1, 128 to 256 at 7x7: Fourier 98 / 36, 111 / 32, 110 / 35
     batch 256, kernel 5, stride 2, 64 to 128 at 14x14: phases, for the transpose alone, 237 / 31
     batch 64, kernel 4, stride 2, 3 to 64 channels at 64x64: patches 5.3 / 3.9, 5.8 / 2.9, 5.9 / 4.9
-  In a train step, Winograd's transform of the image serves both the convolution and its kernel's gradient.
+  In a train step, the convolution and its kernel gradient share Winograd's transform of the image.
   """
   plain = cpu = cuda = partial(PLAIN[operator], geometry)
-  if operands[0].dtype != jnp.bfloat16:  # It has too few digits for the sums of Winograd's algorithm.
+  if operands[0].dtype != jnp.bfloat16:  # too imprecise for the sums of Winograd's algorithm
     cpu = partial((PLAIN | conv_cpu.operators(geometry, kernel_shape[2]))[operator], geometry)
   small = any(f < k for f, k in zip(geometry.feature_size, geometry.kernel_size))
   if operator != 'conv' and small and min(geometry.strides) > 1:
@@ -194,16 +193,16 @@ def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...],
 
 @functools.cache
 def compiler_options(deterministic: bool = False, platform: str | None = None) -> dict[str, str | bool]:
-  """Returns the options for `jax.jit` of anything with convolutions; {} for none.
+  """Returns the compiler options for programs with convolutions; {} for none.
 
-  XLA:CPU of jaxlib 0.10 hands convolutions, matrix products and reductions to its YNN library. Its
-  convolutions are slower than XLA's own, so only the other two stay there. Backends and versions without this
-  option are found by compiling an empty program.
+  XLA:CPU of jaxlib 0.10 hands convolutions, matrix products and reductions to its YNN library, whose
+  convolutions are slower than XLA's own, so only the other two stay there. Compiling an empty program tests
+  whether the option exists.
 
   Args:
-    deterministic: whether a GPU must repeat every bit, for which XLA does without atomic additions and
-      without the algorithms of cuDNN that use them.
-    platform: 'cpu' | 'gpu' | 'tpu', what is compiled for; None is what JAX runs on here.
+    deterministic: Whether a GPU must be bitwise reproducible, without atomic additions and the cuDNN
+      algorithms that use them.
+    platform: Target platform, 'cpu' | 'gpu' | 'tpu'; None for the default backend.
   """
   platform = platform or jax.default_backend()
   options: dict[str, str | bool] = {

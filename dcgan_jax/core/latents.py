@@ -1,4 +1,4 @@
-"""Latents: the noise z that the generator turns into images."""
+"""Latents, the noise z that the generator maps to images."""
 
 import functools
 from collections.abc import Iterable
@@ -19,14 +19,14 @@ PRIORS = {
 
 
 def sample(key: Array, indices: Array, size: int, prior: str = 'normal') -> Array:
-  """Draws latents, each a function of the key and of its index alone.
+  """Draws latents, each a function of the key and its index alone.
 
-  Therefore sample 7 of a seed is the same whether 8 or 8,000 are drawn, on one device or on many.
+  Sample 7 of a seed is therefore the same whether 8 or 8,000 are drawn, on one device or many.
 
   Args:
-    key: a JAX random key.
-    indices: integers [N].
-    size: how many numbers each latent has.
+    key: JAX random key.
+    indices: Indices, integers [N].
+    size: Dimension of z.
     prior: 'normal', N(0, 1), or 'uniform', U[-1, 1].
 
   Returns:
@@ -38,13 +38,13 @@ def sample(key: Array, indices: Array, size: int, prior: str = 'normal') -> Arra
 
 @dataclass(frozen=True)
 class Latents:
-  """The latents that a generator takes.
+  """The latents of a generator.
 
   Attributes:
-    size: how many numbers each z has.
-    prior: the distribution that z is drawn from, 'normal' | 'uniform'.
-    classes: how many classes the generator is told apart; 0 for none. A one-hot vector then follows each z.
-    counts: images of each class that it learns from; () where they are not known, and taken to be equal.
+    size: Dimension of z.
+    prior: Distribution of z, 'normal' | 'uniform'.
+    classes: Number of classes to condition on, as a one-hot vector after z; 0 for none.
+    counts: Number of training images in each class; () if unknown, which is treated as equal.
   """
 
   size: int = 100
@@ -53,25 +53,25 @@ class Latents:
   counts: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
-    """Makes a tuple of the list that JSON has for one, so that latents can be hashed."""
+    """Converts the list that JSON has for `counts` to a tuple, which is hashable."""
     object.__setattr__(self, 'counts', tuple(self.counts))
 
   @property
   def width(self) -> int:
-    """Returns how many numbers the generator takes for an image."""
+    """Size of the generator's input."""
     return self.size + self.classes
 
   def noise(self, key: Array, indices: Array) -> Array:
-    """Draws z alone, float32 [N, size]; see the function `sample`."""
+    """Draws z without classes, float32 [N, size]; see the function `sample`."""
     return sample(key, indices, self.size, self.prior)
 
   def sample(self, key: Array, indices: Array, as_trained: bool = False) -> Array:
-    """Draws z and a class for each; each is a function of the key and of its index alone.
+    """Draws z and classes, each a function of the key and its index alone.
 
     Args:
-      key: a JAX random key.
-      indices: integers [N].
-      as_trained: draw classes as often as training does, rather than each equally often.
+      key: JAX random key.
+      indices: Indices, integers [N].
+      as_trained: Whether classes have the frequencies of the training data rather than equal ones.
 
     Returns:
       The latents, float32 [N, width].
@@ -86,7 +86,7 @@ class Latents:
     return self.of_classes(z, jax.vmap(lambda k: jax.random.randint(k, (), 0, self.classes, jnp.int32))(keys))
 
   def of_classes(self, z: Array, classes: Array) -> Array:
-    """Puts the class of each, integers [N], after z, float32 [N, size or width]: float32 [N, width]."""
+    """Sets the classes, integers [N], of latents, float32 [N, size or width]: float32 [N, width]."""
     return jnp.concatenate([z[:, : self.size], jax.nn.one_hot(classes, self.classes)], 1)
 
   def draw(self, seed: int, num: int) -> np.ndarray:
@@ -94,15 +94,15 @@ class Latents:
     return np.asarray(self.sample(jax.random.key(seed), jnp.arange(num)))
 
   def draw_classes(self, seed: int, num: int, classes: Iterable[int]) -> np.ndarray:
-    """Draws the first `num` z of a seed and puts each class after them, float32 [classes * num, width]."""
+    """Draws the first `num` z of a seed with each class in turn, float32 [classes * num, width]."""
     z = self.noise(jax.random.key(seed), jnp.arange(num))
     return np.concatenate([self.of_classes(z, jnp.full(num, number)) for number in classes])
 
   def draw_grid(self, seed: int, num: int) -> tuple[np.ndarray, int | None]:
-    """Draws the latents of a run's grid: the first of its seed or, with classes, a row of them for each.
+    """Draws the latents of a sample grid: the first ones of a seed or, with classes, a row per class.
 
     Returns:
-      The latents, float32 [N, width], N at most num; and the columns of the grid, None for as many as rows.
+      The latents, float32 [N, width], N at most num; and the number of columns, None for a square grid.
     """
     if not self.classes:
       return self.draw(seed, num), None
@@ -111,22 +111,22 @@ class Latents:
     return z, columns if columns > 1 else None
 
   def check(self, z: Array | np.ndarray) -> np.ndarray:
-    """Returns latents from anywhere as float32 [N, width].
+    """Converts latents from outside to float32 [N, width].
 
     Raises:
-      InputError: they have another shape, or are not finite.
+      InputError: The latents have another shape or are not finite.
     """
     z = np.asarray(z)
     if z.ndim != 2 or z.shape[1] != self.width or not len(z):
       raise InputError(f'latents: of shape {z.shape}; this generator takes (N, {self.width}), N 1 or more')
-    with np.errstate(over='ignore'):  # Some float64 are too large; they become infinite.
+    with np.errstate(over='ignore'):  # Large float64 values become infinite.
       z = z.astype(np.float32) if z.dtype.kind in 'fiu' else np.full(1, np.nan)
     if not np.isfinite(z).all():
       raise InputError('latents: must be finite numbers of float32')
     return z
 
   def path(self, points: Array, t: Array, kind: str = 'spherical', closed: bool = True) -> Array:
-    """Interpolates as the function `path` does, and between classes linearly."""
+    """Interpolates z as the function `path` does, and classes linearly."""
     z = path(points[:, : self.size], t, kind, closed)
     if not self.classes:
       return z
@@ -134,42 +134,41 @@ class Latents:
 
 
 def lerp(a: Array, b: Array, t: Array) -> Array:
-  """Interpolates linearly, on the straight line from a to b.
+  """Interpolates linearly from a to b.
 
-  Between two normal latents the middle of the line is shorter than a sample by the root of 2; `slerp` avoids
-  this.
+  Halfway between two normal latents the norm is smaller than that of a sample by a factor of sqrt(2); `slerp`
+  avoids this.
 
   Args:
-    a: float [Z], at t = 0.
-    b: float [Z], at t = 1.
-    t: float [T].
+    a: Latent at t = 0, float [Z].
+    b: Latent at t = 1, float [Z].
+    t: Positions, float [T].
 
   Returns:
-    float [T, Z].
+    Latents, float [T, Z].
   """
   return (1 - t[:, None]) * a + t[:, None] * b
 
 
 def slerp(a: Array, b: Array, t: Array) -> Array:
-  """Interpolates spherically: direction and length both change evenly from those of a to those of b.
+  """Interpolates spherically: direction and norm both change at a constant rate.
 
-  Normal latents of 100 numbers have lengths near 10, in all directions. On a spherical path they keep that
-  length, and the generator has seen such latents in training (White 2016, arXiv:1609.04468, section 2.1).
-  Between equal directions this is `lerp`. Many paths lead from a direction to its opposite; one of them is
-  taken.
+  Normal latents of dimension 100 have norms near 10. A spherical path keeps the norm, so the generator has
+  seen such latents in training (White 2016, arXiv:1609.04468, section 2.1). Between equal directions this is
+  `lerp`; between opposite ones it takes one of the many shortest paths.
 
   Args:
-    a: float [Z], at t = 0.
-    b: float [Z], at t = 1.
-    t: float [T].
+    a: Latent at t = 0, float [Z].
+    b: Latent at t = 1, float [Z].
+    t: Positions, float [T].
 
   Returns:
-    float [T, Z].
+    Latents, float [T, Z].
   """
   length_a, length_b = jnp.linalg.norm(a), jnp.linalg.norm(b)
   tiny = jnp.finfo(a.dtype).tiny
   u, v = a / jnp.maximum(length_a, tiny), b / jnp.maximum(length_b, tiny)
-  # This is exact for all angles; the arc cosine of u @ v would lose half of its digits near 0 and pi.
+  # Accurate for all angles; the arc cosine of u @ v would lose half of its digits near 0 and pi.
   angle = 2 * jnp.arctan2(jnp.linalg.norm(u - v), jnp.linalg.norm(u + v))
   across = _perpendicular(u, v)
   direction = jnp.cos(t * angle)[:, None] * u + jnp.sin(t * angle)[:, None] * across
@@ -177,11 +176,11 @@ def slerp(a: Array, b: Array, t: Array) -> Array:
 
 
 def _perpendicular(u: Array, v: Array) -> Array:
-  """Returns the unit vector perpendicular to the unit vector u, on v's side; any such if v is parallel."""
+  """Returns the unit vector perpendicular to the unit vector u towards v, or any if v is parallel."""
   axis = jnp.zeros_like(u).at[jnp.argmin(jnp.abs(u))].set(1)
   towards = v - (v @ u) * u
   towards = jnp.where(jnp.linalg.norm(towards) > 8 * jnp.finfo(u.dtype).eps, towards, axis)
-  for _ in range(2):  # A second pass removes what rounding has left of u in a short vector.
+  for _ in range(2):  # The second pass removes the rounding error of the first in a short vector.
     towards = towards - (towards @ u) * u
     towards /= jnp.maximum(jnp.linalg.norm(towards), jnp.finfo(u.dtype).tiny)
   return towards
@@ -192,16 +191,16 @@ PATHS = {'linear': lerp, 'spherical': slerp}
 
 @functools.partial(jax.jit, static_argnames=('kind', 'closed'))
 def path(points: Array, t: Array, kind: str = 'spherical', closed: bool = True) -> Array:
-  """Interpolates through several latents, leg by leg; figure 4 of the paper goes through nine.
+  """Interpolates through several latents, leg by leg; figure 4 of the paper has nine.
 
   Args:
-    points: float [P, Z].
-    t: float [T], positions on each leg, from 0 at its start to 1 at its end.
-    kind: 'linear' | 'spherical', see `lerp` and `slerp`.
-    closed: whether a last leg leads back to the first point.
+    points: Latents, float [P, Z].
+    t: Positions on each leg, float [T], from 0 at its start to 1 at its end.
+    kind: 'linear' | 'spherical'; see `lerp` and `slerp`.
+    closed: Whether a last leg returns to the first point.
 
   Returns:
-    float [P, T, Z], or [P - 1, T, Z] if open.
+    Latents, float [P, T, Z], or [P - 1, T, Z] if open.
   """
   ends = jnp.roll(points, -1, axis=0)
   legs = jax.vmap(PATHS[kind], (0, 0, None))(points, ends, t)
@@ -212,30 +211,30 @@ def arithmetic(plus: Array, minus: Array, plus2: Array) -> Array:
   """Computes mean(plus) - mean(minus) + mean(plus2): a man with glasses - a man + a woman (paper, figure 7).
 
   Section 6.3.2 of the paper finds single latents unstable and means of three stable. It does not mention
-  clipping, so nothing is clipped here: with uniform latents the result may leave [-1, 1].
+  clamping, so with uniform latents the result may leave [-1, 1].
 
   Args:
-    plus: float [N, Z]; the paper takes N = 3.
-    minus: float [M, Z].
-    plus2: float [K, Z].
+    plus: Latents, float [N, Z]; N = 3 in the paper.
+    minus: Latents, float [M, Z].
+    plus2: Latents, float [K, Z].
 
   Returns:
-    float [Z].
+    Latent, float [Z].
   """
   return plus.mean(0) - minus.mean(0) + plus2.mean(0)
 
 
 def neighbours(key: Array, z: Array, count: int = 8, scale: float = 0.25) -> Array:
-  """Draws latents around one, with uniform noise in [-scale, scale], as figure 7 of the paper shows eight.
+  """Draws latents around z with uniform noise in [-scale, scale]; figure 7 of the paper shows eight.
 
   Args:
-    key: a JAX random key.
-    z: float [Z].
-    count: how many latents to draw.
-    scale: largest noise, in the units of z.
+    key: JAX random key.
+    z: Latent, float [Z].
+    count: Number of latents.
+    scale: Maximum noise, in the units of z.
 
   Returns:
-    float [count, Z].
+    Latents, float [count, Z].
   """
   return z + jax.random.uniform(key, (count, *z.shape), z.dtype, -scale, scale)
 
@@ -243,14 +242,14 @@ def neighbours(key: Array, z: Array, count: int = 8, scale: float = 0.25) -> Arr
 def turn(start: Array, end: Array) -> Array:
   """Returns the vector from the mean of some latents to the mean of others.
 
-  Figure 8 of the paper takes four faces that look left and four that look right. Fractions of the vector,
-  added to any latent, then turn its face.
+  Figure 8 of the paper takes four faces that look left and four that look right; adding fractions of the
+  vector to a latent turns its face.
 
   Args:
-    start: float [N, Z].
-    end: float [M, Z].
+    start: Latents, float [N, Z].
+    end: Latents, float [M, Z].
 
   Returns:
-    float [Z].
+    Vector, float [Z].
   """
   return end.mean(0) - start.mean(0)

@@ -1,4 +1,4 @@
-"""The layers of both networks, as Flax modules."""
+"""Layers of both networks as Flax modules."""
 
 import math
 from typing import Any
@@ -12,22 +12,22 @@ from dcgan_jax.core import conv
 
 
 def param_dtype(dtype: Any) -> Any:
-  """Returns the dtype of parameters: float32, or wider if that of the computation is; also with JAX's x64."""
+  """Returns the dtype of parameters: float32, or `dtype` if it is wider; also with x64 enabled."""
   return jnp.promote_types(dtype, jnp.float32)
 
 
 class ConvLayer(nn.Module):
-  """The arguments and parameters that the convolutional layers share.
+  """Arguments and parameters of all convolutional layers.
 
   Attributes:
-    features: channels of the output.
-    kernel_size: in pixels, in both directions.
-    stride: in pixels, in both directions; of upsampling layers, the factor.
-    padding: 'same' | 'symmetric', see `conv.padding_pairs`.
-    use_bias: whether a bias is added to each channel.
-    kernel_init: initializer of the kernel; the bias starts at 0.
-    dtype: of the computation.
-    fast: False computes and differentiates with plain lax, see `conv`.
+    features: Number of output channels.
+    kernel_size: Height and width of the kernel in pixels.
+    stride: Stride in both directions; the factor of upsampling layers.
+    padding: 'same' | 'symmetric'; see `conv.padding_pairs`.
+    use_bias: Whether a bias is added to each channel.
+    kernel_init: Initializer of the kernel; the bias starts at 0.
+    dtype: Dtype of the computation.
+    fast: Whether to use the fast derivatives of `conv`; False for plain lax.
   """
 
   features: int
@@ -40,12 +40,12 @@ class ConvLayer(nn.Module):
   fast: bool
 
   def kernel(self, *channels: int) -> Array:
-    """Returns the kernel [k, k, *channels] in the dtype of the computation."""
+    """Returns the kernel, [k, k, *channels] in the dtype of the computation."""
     shape = (self.kernel_size, self.kernel_size, *channels)
     return self.param('kernel', self.kernel_init, shape, param_dtype(self.dtype)).astype(self.dtype)
 
   def add_bias(self, x: Array) -> Array:
-    """Returns x [..., features] plus the bias, if there is one."""
+    """Adds the bias, if any, to x [..., features]."""
     if not self.use_bias:
       return x
     bias = self.param('bias', nn.initializers.zeros, (self.features,), param_dtype(self.dtype))
@@ -53,7 +53,7 @@ class ConvLayer(nn.Module):
 
 
 class Conv(ConvLayer):
-  """The convolution `conv.conv2d` as a layer: [B, H, W, I] -> [B, H / stride, W / stride, features]."""
+  """Applies `conv.conv2d`: [B, H, W, I] -> [B, H / stride, W / stride, features]."""
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -62,7 +62,7 @@ class Conv(ConvLayer):
 
 
 class ConvTranspose(ConvLayer):
-  """`conv.conv2d_transpose` as a layer: [B, H, W, I] -> [B, H * stride, W * stride, features]."""
+  """Applies `conv.conv2d_transpose`: [B, H, W, I] -> [B, H * stride, W * stride, features]."""
 
   @nn.compact
   def __call__(self, x: Array) -> Array:
@@ -71,7 +71,7 @@ class ConvTranspose(ConvLayer):
 
 
 class ResizeConv(ConvLayer):
-  """Bilinear upsampling by the stride and then a convolution, free of checkerboards (Odena et al. 2016).
+  """Applies bilinear upsampling and a convolution, which avoids checkerboards (Odena et al. 2016).
 
   It maps [B, H, W, I] to [B, H * stride, W * stride, features].
   """
@@ -90,12 +90,12 @@ class Dense(nn.Module):
   A transposed convolution of a 1x1 input is such a layer.
 
   Attributes:
-    features: units of the output.
-    biases: how many numbers the bias has, a divisor of `features`; it repeats over the units, so that as many
-      biases as channels give every pixel the same. 0 adds none.
-    kernel_init: initializer of the kernel; the bias starts at 0.
-    dtype: of the factors of the product.
-    output_dtype: of its sums, of the bias and of the output; None takes `dtype`.
+    features: Number of output units.
+    biases: Size of the bias, a divisor of `features`; it is tiled over the units, so that one bias per
+      channel is the same for every pixel. 0 for no bias.
+    kernel_init: Initializer of the kernel; the bias starts at 0.
+    dtype: Dtype of the factors of the product.
+    output_dtype: Dtype of the sums, the bias and the output; None for `dtype`.
   """
 
   features: int
@@ -117,13 +117,13 @@ class Dense(nn.Module):
 
 
 class ClassBatchNorm(nn.Module):
-  """Batch norm whose scale and bias are those of the class (de Vries et al. 2017, arXiv:1707.00683).
+  """Batch norm with a scale and a bias per class (de Vries et al. 2017, arXiv:1707.00683).
 
-  Its variables have the names of a batch norm's, and the statistics are of all classes together.
+  Its variables are named like those of batch norm, and its statistics are over all classes.
 
   Attributes:
-    norm: the batch norm, without scale and bias.
-    scale_init: initializer of the scales [classes, C]; the biases start at 0.
+    norm: Batch norm without scale and bias.
+    scale_init: Initializer of the scales [classes, C]; the biases start at 0.
   """
 
   norm: nn.BatchNorm
@@ -133,14 +133,14 @@ class ClassBatchNorm(nn.Module):
     nn.share_scope(self, self.norm)
 
   @nn.compact
-  def __call__(self, x: Array, y: Array) -> Array:  # [B, ..., C] and weights of the classes [B, classes]
+  def __call__(self, x: Array, y: Array) -> Array:  # [B, ..., C] and class weights [B, classes]
     shape = (y.shape[1], x.shape[-1])
     scales = self.param('scale', self.scale_init, shape, self.norm.param_dtype)
     biases = self.param('bias', nn.initializers.zeros, shape, self.norm.param_dtype)
     pixel = (y.shape[0], *(1,) * (x.ndim - 2), -1)
 
     def of_class(table: Array) -> Array:
-      # A choice of one row, which fewer digits of a product would round.
+      # A one-hot product selects a row; lower precision would round it.
       return jnp.matmul(y.astype(table.dtype), table, precision='highest').reshape(pixel).astype(x.dtype)
 
     return self.norm(x) * of_class(scales) + of_class(biases)
@@ -150,15 +150,15 @@ UPSAMPLE = {'transposed': ConvTranspose, 'bilinear': ResizeConv}
 
 
 class Dropout(nn.Module):
-  """Dropout whose mask is a function of the key and of the *global* sample index.
+  """Dropout whose mask is a function of the key and the *global* sample index.
 
-  On several devices, each with its part of the batch along `axis_name`, every sample therefore gets the mask
-  that it would get on one device. Random bits are what dropout costs on a CPU, so each 32-bit word gives two
-  draws of 16 bits, and rates are exact to 2**-16.
+  A sample therefore gets the same mask on one device and on several that divide the batch along `axis_name`.
+  Random bits dominate the cost of dropout on a CPU, so each 32-bit word gives two draws of 16 bits, and rates
+  are exact to 2**-16.
 
   Attributes:
-    rate: probability that a number is dropped.
-    axis_name: mapped axis along which the batch is divided among devices, None on one device.
+    rate: Probability of dropping an activation.
+    axis_name: Mapped axis that divides the batch among devices; None on one device.
   """
 
   rate: float

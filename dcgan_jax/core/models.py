@@ -1,6 +1,6 @@
 """The generator and the discriminator of DCGAN (Radford et al. 2015, section 3) as Flax modules.
 
-There is one module for each: the architectures of the presets in `configs/` differ in its arguments alone.
+One module each serves all presets in `configs/`, which differ only in its arguments.
 """
 
 import math
@@ -18,40 +18,39 @@ from dcgan_jax.core.layers import UPSAMPLE, ClassBatchNorm, Conv, Dense, Dropout
 from dcgan_jax.core.pixels import BYTES, Pixels
 
 Pair = tuple[int, int]
-# The least epsilon that hides the rounding of the variance E[x^2] - E[x]^2 in float32. Below it batch norm
-# takes E[(x - E[x])^2] instead, for which it reads the activations twice.
+# The smallest epsilon that hides the rounding of the variance E[x^2] - E[x]^2 in float32. Below it batch norm
+# computes E[(x - E[x])^2] instead, which reads the activations twice.
 LEAST_EPSILON_OF_FAST_VARIANCE = 1e-6
 
 
 class _Network(nn.Module):
-  """The arguments that both networks share.
+  """Arguments of both networks.
 
   Attributes:
-    widths: channels of each hidden layer, from input to output.
-    strides: stride of each convolution, from input to output; the image size is the base size times their
+    widths: Channels of each hidden layer, from input to output.
+    strides: Stride of each convolution, from input to output; the image size is the base size times their
       product.
-    norm: for each hidden layer, whether batch norm follows it.
-    dense_widths: units of fully connected hidden layers, before the dense layer of G and that of D. They have
-      batch norm if the hidden layer beside them has, which is G's first and D's last.
-    classes: how many classes there are to be told apart; 0 for none.
-    condition: how a network is told the class, see the subclasses.
-    kernel_size: pixels, of every convolution.
-    padding: 'same' | 'symmetric', see `conv.padding_pairs`.
-    use_bias: whether the layers have a bias, also those whose batch norm absorbs it.
-    norm_epsilon: added to the variance; PyTorch takes 1e-5, Keras 1e-3, the paper's authors 1e-8. Below 1e-6
-      the variance is computed in two passes, because the rounding of one pass can be larger.
-    norm_affine: Scale and bias in each batch norm.
-    norm_momentum: share of the old running statistics in the new ones; PyTorch takes 0.9 (and calls it 0.1),
-      Keras 0.99.
-    leak: slope of the leaky ReLU for negative inputs; 0 is the plain ReLU.
-    dropout: rate after each hidden layer's activation.
-    initializer: 'normal' draws kernels from N(0, 0.02) and batch-norm scales from N(1, 0.02), as the paper's
-      authors do; 'glorot' is the default of Keras, Glorot uniform kernels and scales of 1. Biases start at 0.
-    fast_conv: False computes and differentiates with plain lax, see `conv`.
-    axis_name: mapped axis along which the batch is divided among devices, None on one device.
-    sync_norm: True takes batch statistics over the images of all devices, False over each device's own.
-    dtype: of the computation; parameters, statistics and outputs are float32, or wider if the dtype is wider.
-      The sums of D's logit are of the dtype of the output, so that logits are not rounded to few digits.
+    norm: Whether batch norm follows each hidden layer.
+    dense_widths: Units of additional dense layers, before the dense layer of G and that of D; normalised if
+      the adjacent hidden layer is, the first of G or the last of D.
+    classes: Number of classes to condition on; 0 for none.
+    condition: Class conditioning; see the subclasses.
+    kernel_size: Kernel size of all convolutions, in pixels.
+    padding: 'same' | 'symmetric'; see `conv.padding_pairs`.
+    use_bias: Whether layers have a bias, even if batch norm absorbs it.
+    norm_epsilon: Epsilon of batch norm: 1e-5 in PyTorch, 1e-3 in Keras, 1e-8 in the authors' code. Below 1e-6
+      the variance is computed in two passes, because the rounding error of one pass can be larger.
+    norm_affine: Whether batch norms have a scale and a bias.
+    norm_momentum: Decay of the running statistics: 0.9 in PyTorch (there called 0.1), 0.99 in Keras.
+    leak: Negative slope of the leaky ReLU; 0 for a plain ReLU.
+    dropout: Dropout rate after each hidden layer's activation.
+    initializer: 'normal' draws kernels from N(0, 0.02) and batch-norm scales from N(1, 0.02), as the authors
+      do; 'glorot' has Glorot uniform kernels and scales of 1, as in Keras. Biases start at 0.
+    fast_conv: Whether to use the fast derivatives of `conv`; False for plain lax.
+    axis_name: Mapped axis that divides the batch among devices; None on one device.
+    sync_norm: Whether batch statistics are over all devices or over each device's own images.
+    dtype: Dtype of the computation. Parameters, statistics and outputs are float32 or, if it is wider, of
+      this dtype. D accumulates its logit in the output dtype, so that logits keep their precision.
   """
 
   widths: tuple[int, ...]
@@ -75,18 +74,18 @@ class _Network(nn.Module):
   dtype: Any = jnp.float32
 
   def dense(self, features: int, biases: int, name: str, output_dtype: Any = None) -> Dense:
-    """Returns a dense layer, with that many biases if the network has biases."""
+    """Returns a dense layer, with `biases` biases if the network has biases."""
     biases = biases if self.use_bias else 0
     return Dense(features, biases, self.kernel_init, self.dtype, output_dtype, name=name)
 
   @property
   def output_dtype(self) -> Any:
-    """Returns the dtype of images and logits: float32, or wider if that of the computation is."""
+    """The dtype of images and logits: float32, or that of the computation if it is wider."""
     return jnp.promote_types(self.dtype, jnp.float32)
 
   @property
   def kernel_init(self) -> nn.initializers.Initializer:
-    """Returns the initializer of all kernels."""
+    """The initializer of all kernels."""
     return nn.initializers.normal(0.02) if self.initializer == 'normal' else nn.initializers.glorot_uniform()
 
   def conv(self, module: type, features: int, stride: int, name: str) -> nn.Module:
@@ -104,7 +103,7 @@ class _Network(nn.Module):
     )
 
   def batch_norm(self, x: Array, y: Array | None, train: bool, name: str) -> Array:
-    """Applies a batch norm, with the batch's statistics in training and the running ones otherwise."""
+    """Applies batch norm, with batch statistics in training and running statistics otherwise."""
     make = partial(
       nn.BatchNorm,
       use_running_average=not train,
@@ -121,7 +120,7 @@ class _Network(nn.Module):
     return ClassBatchNorm(make(use_scale=False, use_bias=False, parent=None), scale_init, name=name)(x, y)
 
   def hidden(self, x: Array, y: Array | None, norm: bool, train: bool) -> Array:
-    """Applies the fully connected hidden layers: [B, I] -> [B, units], with the class beside the units."""
+    """Applies the additional dense layers: [B, I] -> [B, units], with the class concatenated."""
     for i, units in enumerate(self.dense_widths, 1):
       x = self.normalized(self.dense(units, units, f'hidden{i}'), train)(x)
       if norm:
@@ -130,19 +129,19 @@ class _Network(nn.Module):
     return x
 
   def beside(self, x: Array, y: Array | None) -> Array:
-    """Puts the class beside x, [B, ..., C] -> [B, ..., C + classes], if `condition` is 'concat'."""
+    """Concatenates the class to x, [B, ..., C] -> [B, ..., C + classes], if `condition` is 'concat'."""
     if y is None or self.condition != 'concat':
       return x
     y = y.reshape(y.shape[0], *(1,) * (x.ndim - 2), -1)
     return jnp.concatenate([x, jnp.broadcast_to(y, (*x.shape[:-1], y.shape[-1]))], -1)
 
   def normalized(self, layer: nn.Module, train: bool) -> Callable[[Array], Array]:
-    """Returns the layer; D may normalise its kernel."""
+    """Returns the layer; D overrides this for spectral normalisation."""
     del train
     return layer
 
   def activate(self, x: Array, train: bool, dropout_name: str) -> Array:
-    """Applies the ReLU, leaky or plain, and in training dropout."""
+    """Applies the (leaky) ReLU, and dropout in training."""
     x = nn.leaky_relu(x, self.leak) if self.leak else nn.relu(x)
     if not self.dropout or not train:
       return x
@@ -155,21 +154,21 @@ def _normal_around_one(key: Array, shape: tuple[int, ...], dtype: Any = jnp.floa
 
 
 class Generator(_Network):
-  """The generator: a dense layer to the base size, then upsampling convolutions, and tanh at the end.
+  """The generator: a dense layer to the base size, upsampling convolutions, and tanh.
 
   The dense layer is the paper's "project and reshape" (figure 1) and equals PyTorch's 4x4 transposed
-  convolution of a 1x1 input. It makes `widths[0]` channels, each convolution makes the next width, and the
-  last one makes `channels`. In addition to the arguments of both networks there are:
+  convolution of a 1x1 input. It has `widths[0]` output channels, the convolutions have the next widths, and
+  the last one has `channels`.
 
   Attributes:
-    image_size: height and width in pixels, each divisible by the product of the strides.
-    channels: of the image.
-    dense_norm: 'channel' normalises the dense layer's output, and adds its bias, per channel, as PyTorch
-      does; 'unit' does so per unit, before the reshape, as Keras and the paper's authors do.
+    image_size: Height and width in pixels, each divisible by the product of the strides.
+    channels: Number of image channels.
+    dense_norm: 'channel' normalises the dense layer's output and adds its bias per channel, as in PyTorch;
+      'unit' does so per unit, before the reshape, as in Keras and the authors' code.
     upsample: 'transposed' convolution | 'bilinear' resize and convolution.
-    condition: 'concat' puts the class beside the input of every layer, as the paper's authors do for MNIST;
-      'embedding' puts a learned vector for each class beside z, of as many numbers; 'norm' gives each batch
-      norm a scale and a bias for each class (Miyato and Koyama 2018, section 4).
+    condition: 'concat' concatenates the class to the input of every layer, as the authors do for MNIST;
+      'embedding' appends a learned vector of size z_size per class to z; 'norm' has a scale and a bias per
+      class in each batch norm (Miyato and Koyama 2018, section 4).
   """
 
   image_size: Pair = (64, 64)
@@ -187,13 +186,13 @@ class Generator(_Network):
 
   @nn.compact
   def __call__(self, z: Array, train: bool = False) -> Array:
-    """Makes images from latents.
+    """Generates images from latents.
 
     Args:
-      z: latents, float [B, z_size]; with classes [B, z_size + classes], where the class as a one-hot vector
-        follows z. Any weights of the classes do, so that one can go from class to class.
-      train: whether to normalise by the batch's statistics and update the running ones (collection
-        'batch_stats'), and to apply dropout with the key 'dropout'.
+      z: Latents, float [B, z_size]; with classes [B, z_size + classes], z followed by a one-hot class. Other
+        class weights interpolate between classes.
+      train: Whether to normalise by batch statistics and update the running ones (collection 'batch_stats'),
+        and to apply dropout (key 'dropout').
 
     Returns:
       Images, float32 [B, H, W, channels] in [-1, 1].
@@ -220,30 +219,30 @@ class Generator(_Network):
     return jnp.tanh(x.astype(self.output_dtype))
 
   def told(self, z: Array) -> tuple[Array, Array | None]:
-    """Returns the input of the first layer, [B, I], and the class for the other layers, [B, classes]."""
+    """Returns the input of the first layer, [B, I], and the class of the others, [B, classes] or None."""
     if not self.classes:
       return z, None
     z, y = jnp.split(z, [z.shape[1] - self.classes], 1)
     if self.condition != 'embedding':
       return self.beside(z, y), y
-    # As long as a one-hot vector: a longer one drowns z, and each class collapses to one image.
+    # Norm 1, as a one-hot vector: a longer embedding drowns z, and each class collapses to one image.
     init = nn.initializers.normal(z.shape[1] ** -0.5)
     embedding = Dense(z.shape[1], 0, init, self.dtype, name='embedding')
     return jnp.concatenate([z, embedding(y)], 1), None
 
 
 class Discriminator(_Network):
-  """The discriminator: strided convolutions, then a dense layer to one number, the logit.
+  """The discriminator: strided convolutions, then a dense layer to one logit.
 
   The dense layer equals PyTorch's valid 4x4 convolution of a 4x4 input.
 
   Attributes:
-    packing: images that are judged together, side by side in the channels (PacGAN, Lin et al. 2018, section
-      3): a generator that makes few different images is then easily found out.
-    spectral_norm: whether each layer's kernel is divided by its largest singular value (Miyato et al. 2018,
-      section 2.1), of which a step of power iteration is taken in each pass in training.
-    condition: 'projection' adds to the logit a linear function of the last features, one for each class
-      (Miyato and Koyama 2018, equation 4); 'concat' puts the class beside the input of every layer.
+    packing: Number of images judged together, stacked along the channels, which exposes a generator with
+      little variety (PacGAN, Lin et al. 2018, section 3).
+    spectral_norm: Whether each kernel is divided by its largest singular value (Miyato et al. 2018, section
+      2.1), estimated by one power iteration per forward pass in training.
+    condition: 'projection' adds a linear function of the last features, one per class, to the logit (Miyato
+      and Koyama 2018, equation 4); 'concat' concatenates the class to the input of every layer.
   """
 
   packing: int = 1
@@ -265,14 +264,14 @@ class Discriminator(_Network):
     """Judges images.
 
     Args:
-      images: float [B, H, W, C] in [-1, 1].
-      y: the class of each image as a one-hot vector, float [B, classes]; None tells no class.
-      train: whether to normalise by the batch's statistics and update the running ones (collection
-        'batch_stats'), and to apply dropout with the key 'dropout'.
+      images: Images, float [B, H, W, C] in [-1, 1].
+      y: One-hot class of each image, float [B, classes]; None for no class.
+      train: Whether to normalise by batch statistics and update the running ones (collection 'batch_stats'),
+        and to apply dropout (key 'dropout').
 
     Returns:
-      Logits, float32 [B / packing], positive for real; and the activations of each hidden layer,
-      [B / packing, h, w, width], which serve as features in section 5.1 of the paper.
+      Logits, float32 [B / packing], positive for real; and the activations of each convolution,
+      [B / packing, h, w, width], which are the features of section 5.1 of the paper.
     """
     x = pack(images, self.packing).astype(self.dtype)
     if self.classes:
@@ -294,7 +293,7 @@ class Discriminator(_Network):
     return logits[:, 0], tuple(activations)
 
   def normalized(self, layer: nn.Module, train: bool) -> Callable[[Array], Array]:
-    """Returns the layer, with spectral normalisation of its kernel if the network has it."""
+    """Returns the layer, with a spectrally normalised kernel if the network has them."""
     if not self.spectral_norm:
       return layer
     wrapper = nn.SpectralNorm(layer, name=f'spectral_{layer.name}')
@@ -302,7 +301,7 @@ class Discriminator(_Network):
 
 
 def pack(images: Array, count: int) -> Array:
-  """Puts each `count` images side by side in the channels: [B, H, W, C] -> [B / count, H, W, count * C]."""
+  """Stacks each `count` images along the channels: [B, H, W, C] -> [B / count, H, W, count * C]."""
   if count == 1:
     return images
   batch, height, width, channels = images.shape
@@ -311,19 +310,19 @@ def pack(images: Array, count: int) -> Array:
 
 
 def alone(images: Array, discriminator: Discriminator) -> Array:
-  """Repeats each image as often as the discriminator packs images, so that it judges each by itself."""
+  """Repeats each image `packing` times, so that the discriminator judges it by itself."""
   return images if discriminator.packing == 1 else jnp.repeat(images, discriminator.packing, 0)
 
 
 def normalize(images: Array, pixels: Pixels = BYTES) -> Array:
-  """Scales images, as they are kept, to the range of the networks, float32 in [-1, 1]."""
+  """Scales images from the stored format to float32 in [-1, 1]."""
   numbers = images.astype(jnp.float32)
   numbers = numbers - pixels.low if pixels.low else numbers
   return numbers / ((pixels.high - pixels.low) / 2) - 1.0
 
 
 def to_pixels(images: Array, pixels: Pixels = BYTES) -> Array:
-  """Makes images, as they are kept, of a network's, float in [-1, 1]; this inverts `normalize`."""
+  """Converts images from float in [-1, 1] to the stored format; inverts `normalize`."""
   numbers = (images + 1.0) * ((pixels.high - pixels.low) / 2)
   numbers = numbers + pixels.low if pixels.low else numbers
   numbers = jnp.rint(numbers) if pixels.whole else numbers
@@ -334,10 +333,10 @@ def to_pixels(images: Array, pixels: Pixels = BYTES) -> Array:
 
 
 def initializer_options() -> dict[str, str | int]:
-  """Returns the options for `jax.jit` of what draws the first parameters, and so runs once.
+  """Returns the compiler options for programs that run once, such as initialisation.
 
-  On a CPU, LLVM takes seconds to optimize the random numbers of large kernels. Its lower level takes
-  about half of that time, and the numbers are the same bits. A level in XLA_FLAGS is left alone.
+  On a CPU, LLVM takes seconds to optimise the random numbers of large kernels. Its lower level takes about
+  half as long and gives the same bits. A level in XLA_FLAGS is left alone.
   """
   if jax.default_backend() != 'cpu' or 'xla_backend_optimization_level' in os.environ.get('XLA_FLAGS', ''):
     return {}

@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a whole population, for networks without running averages of them."""
+"""Batch-norm statistics over a population, for networks without running averages."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -14,26 +14,26 @@ from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Discriminator, Generator
 
 PyTree = Any
-SAMPLES, BATCH_SIZE = 10_000, 100  # latents of a population, and how many are worked on at a time
+SAMPLES, BATCH_SIZE = 10_000, 100  # latents of a population, and latents per batch
 
 
 def of_latents(
   generator: Generator, params: PyTree, latents: Latents, seed: int = 0, num: int | None = None
 ) -> dict[str, PyTree]:
-  """Measures the statistics of a generator as it is, over `num` latents of a seed; see `estimate`."""
-  generator = generator.clone(dtype='float32')  # whatever the run computes in
+  """Measures the statistics of a generator over `num` latents of a seed; see `estimate`."""
+  generator = generator.clone(dtype='float32')  # also if the run uses bfloat16
   return estimate(generator, params, {}, lambda: population(latents, seed, num))
 
 
 def population(latents: Latents, seed: int, num: int | None = None) -> tuple[Array, ...]:
-  """Returns `num` latents of a seed, a multiple of 100 and by default 10,000, in batches.
+  """Returns `num` latents of a seed in batches; `num` is a multiple of 100, by default 10,000.
 
-  Their classes are as frequent as in training, whose population it is that G learns to make images of.
+  Classes have the frequencies of training, whose population is the one that matters.
   """
   return _drawn(latents, seed, num or SAMPLES)
 
 
-@functools.lru_cache(1)  # They are wanted for each layer, and in training again and again.
+@functools.lru_cache(1)  # needed for each layer, and repeatedly in training
 def _drawn(latents: Latents, seed: int, num: int) -> tuple[Array, ...]:
   groups = jnp.arange(num).reshape(-1, BATCH_SIZE)
   return tuple(latents.sample(jax.random.key(seed), indices, as_trained=True) for indices in groups)
@@ -47,17 +47,15 @@ def estimate(
 ) -> dict[str, PyTree]:
   """Measures the mean and variance of the input of each batch norm, layer by layer.
 
-  Each layer is measured while those before it already normalise by the population's statistics. The result is
-  what one batch of all inputs would be normalised by: the limit of ever larger batches. A running average
-  over small batches is not quite that, because the layers of a small batch see activations that the batch
-  itself has normalised.
+  Each layer is measured with population statistics in those before it. The result equals the statistics of a
+  single batch of all inputs, the limit of large batches. A running average over small batches differs from
+  it, because their activations are normalised by the batch itself.
 
   Args:
-    module: a `models.Generator` or `models.Discriminator`.
-    params: its parameters.
-    known: the 'batch_stats' of those batch norms that have them, {} for none.
-    batches: returns all inputs of the module in batches [B, ...]; it is called once for each batch norm that
-      is measured.
+    module: Network to measure.
+    params: Parameters of the network.
+    known: 'batch_stats' of batch norms that need no measurement; {} for none.
+    batches: Function that returns all inputs in batches [B, ...]; called once for each measured batch norm.
 
   Returns:
     The 'batch_stats' of all batch norms, float32.
@@ -77,7 +75,7 @@ def estimate(
   return stats
 
 
-@functools.cache  # A run in training measures again and again.
+@functools.cache  # A run measures repeatedly during training.
 def _moments(
   module: Generator | Discriminator, layer: str, size: int
 ) -> Callable[[PyTree, Any], tuple[Array, Array]]:
@@ -88,7 +86,7 @@ def _moments(
       variables, inputs, capture_intermediates=lambda m, _: m.name == layer, mutable=['intermediates']
     )
     (output,) = kept['intermediates'][layer]['__call__']
-    output = output.reshape(-1, size)  # The last axis holds channels, or units.
+    output = output.reshape(-1, size)  # last axis: channels or units
     return output.mean(0), output.var(0)  # The compiler drops the later layers.
 
   return jax.jit(measure, compiler_options=conv.compiler_options())

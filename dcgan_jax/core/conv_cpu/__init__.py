@@ -1,20 +1,17 @@
 """The three operators of `conv` in the forms that XLA:CPU runs fastest.
 
-On a CPU the time goes into multiplications, so these forms do fewer of them, or at least none with zeros:
+Multiplications dominate on a CPU, so these forms need fewer of them, or at least none with zeros:
 
-phases    A strided transposed convolution becomes one dense convolution for each pixel position modulo
-          the stride.
-winograd  Kernels of twice the stride go through F(2x2, 2x2): 9 multiplications instead of 16 (Winograd 1980;
-          Lavin and Gray 2015). Its coefficients are 0 and +-1, so the error stays that of float32.
-fourier   Convolutions of stride 1 on small images become products of discrete Fourier transforms: 7 times
-          fewer multiplications for a 5x5 kernel on 7x7 pixels. The transforms themselves are products with
-          small, well-conditioned matrices.
-patches   Strided convolutions of images with few channels put the pixels under the kernel side by side and
-          take one matrix product.
-canonical   All others: the gradient of the kernel in the layout that XLA:CPU is fast for.
+phases    One dense convolution per pixel position modulo the stride, for strided transposed convolutions.
+winograd  F(2x2, 2x2) for kernels of twice the stride: 9 multiplications instead of 16 (Winograd 1980; Lavin
+          and Gray 2015). Its coefficients are 0 and +-1, so the error stays that of float32.
+fourier   Products of discrete Fourier transforms for stride 1 on small images: 7 times fewer multiplications
+          for a 5x5 kernel on 7x7 pixels. The transforms are products with small, well-conditioned matrices.
+patches   One matrix product over patches (im2col), for strided convolutions of images with few channels.
+canonical   The kernel gradient in the layout that XLA:CPU has a fast routine for; for all others.
 
 Winograd's and Fourier's are bilinear algorithms, features = A((G kernel) * (B image)) with linear maps A, G
-and B along each axis; the other two operators are the same maps transposed. Images are [B, H, W, C], features
+and B along each axis; the other two operators are the transposed maps. Images are [B, H, W, C], features
 [B, h, w, O] and kernels [kh, kw, C, O], as in `conv`.
 """
 
@@ -30,17 +27,17 @@ Operator = Callable[..., Array]  # (geometry, image or features, kernel or featu
 
 
 def operators(geometry: Geometry, channels: int) -> dict[str, Operator]:
-  """Returns those of 'conv', 'transpose' and 'kernel_gradient' that should not be computed by plain lax.
+  """Returns the operators, of 'conv', 'transpose' and 'kernel_gradient', that should replace plain lax.
 
   Args:
-    geometry: the sizes of image, kernel and features.
-    channels: of the image.
+    geometry: Sizes of image, kernel and features.
+    channels: Number of image channels.
   """
   if channels < 32:
-    # The products of the other forms would be too thin, and patches of five channels or more are too large.
+    # Matrices of the other forms would be too narrow, and patches of five or more channels too large.
     return PATCHES if channels <= 4 and min(geometry.strides) > 1 else CANONICAL
   if geometry.strides == (1, 1):
-    if max(geometry.image_size) > 12:  # The cost of a transform grows with the square of its pixels.
+    if max(geometry.image_size) > 12:  # The cost of a transform is quadratic in its pixels.
       return CANONICAL
     direct = math.prod((*geometry.feature_size, *geometry.kernel_size))
     return FOURIER if 3 * fourier.count_products(geometry) < direct else CANONICAL

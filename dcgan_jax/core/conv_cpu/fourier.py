@@ -1,7 +1,7 @@
 """Convolutions of stride 1 as products of discrete Fourier transforms.
 
-Each complex frequency takes one complex product, which is made of three real ones. A, G and B are the
-matrices of the bilinear algorithm: of the inverse transform, of the kernel's and of the image's.
+Each complex frequency takes one complex product, computed by three real ones. A, G and B are the matrices of
+the inverse transform, the kernel transform and the image transform.
 """
 
 import functools
@@ -41,7 +41,7 @@ def kernel_gradient(geometry: Geometry, image: Array, features: Array) -> Array:
 
 
 def _pixels_first(image: Array) -> Array:
-  """Lays an image out as a matrix with a row for each pixel: [B, H, W, C] -> [H * W, B * C]."""
+  """Reshapes images to one row per pixel: [B, H, W, C] -> [H * W, B * C]."""
   batch, height, width, channels = image.shape
   return image.transpose(1, 2, 0, 3).reshape(height * width, batch * channels)
 
@@ -63,13 +63,13 @@ def _maps(geometry: Geometry, dtype: Any) -> tuple[Array, Array, Array]:
 
 
 def count_products(geometry: Geometry) -> int:
-  """Returns how many products of real matrices a convolution takes: three for each complex frequency."""
+  """Returns the number of real matrix products of a convolution: three per complex frequency."""
   return len(_matrices(geometry)[1])
 
 
 @functools.cache
 def _matrices(geometry: Geometry) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Returns A, G and B over the pixels of both axes: the Kronecker products of those over one axis each."""
+  """Returns A, G and B over both axes: the Kronecker products of those over each axis."""
   vertical, horizontal = (
     _axis_matrices(*sizes)
     for sizes in zip(geometry.image_size, geometry.kernel_size, geometry.feature_size, geometry.padding)
@@ -83,8 +83,8 @@ def _axis_matrices(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns A [features, n], G [n, k] and B [n, size] of one axis.
 
-  A circular correlation of period N equals the wanted one as soon as only padding wraps around. If
-  p + iq is the image's spectrum and r + is the kernel's, conjugated, then their product has the real part
+  A circular correlation of period N equals the linear one if only padding wraps around. If p + iq is the
+  spectrum of the image and r + is that of the kernel, conjugated, their product has the real part
   r(p + q) - q(r + s) and the imaginary part r(p + q) + p(s - r).
   """
   before = padding[0]

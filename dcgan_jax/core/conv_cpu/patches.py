@@ -1,6 +1,6 @@
-"""Strided convolutions of images with few channels, as one matrix product with the pixels under the kernel.
+"""Strided convolutions of images with few channels as one matrix product over patches (im2col).
 
-With the pixels in blocks of the stride, a kernel covers r = ceil(k / stride) blocks along each axis.
+In blocks of stride x stride pixels, a kernel covers r = ceil(k / stride) blocks along each axis.
 """
 
 import functools
@@ -17,7 +17,7 @@ def conv(geometry: Geometry, image: Array, kernel: Array) -> Array:
 
 
 def transpose(geometry: Geometry, features: Array, kernel: Array) -> Array:
-  """Computes the convolution's adjoint in its image: the sum of the patches, each in its place."""
+  """Computes the convolution's adjoint in its image, the sum of overlapping patches."""
   (sh, sw), (rows, columns), (height, width) = geometry.strides, _blocks(geometry), geometry.feature_size
   patches = features @ _patch_kernel(geometry, kernel).T
   patches = patches.reshape(*features.shape[:3], rows, sh, columns, sw * kernel.shape[2])
@@ -48,13 +48,13 @@ def kernel_gradient(geometry: Geometry, image: Array, features: Array) -> Array:
 
 
 def _blocks(geometry: Geometry) -> Pair:
-  """Returns how many blocks of the stride a kernel covers, in height and width."""
+  """Returns the number of blocks that a kernel covers in height and width."""
   (kh, kw), (sh, sw) = geometry.kernel_size, geometry.strides
   return -(-kh // sh), -(-kw // sw)
 
 
 def _patches(geometry: Geometry, image: Array) -> Array:
-  """Returns the pixels under the kernel at each feature: [B, H, W, C] -> [B, h, w, r stride r stride C]."""
+  """Returns the patch of each feature: [B, H, W, C] -> [B, h, w, r stride r stride C]."""
   (sh, sw), (rows, columns), (height, width) = geometry.strides, _blocks(geometry), geometry.feature_size
   sizes = (height + rows - 1) * sh, (width + columns - 1) * sw
   pads = [
@@ -70,9 +70,6 @@ def _patches(geometry: Geometry, image: Array) -> Array:
 
 
 def _patch_kernel(geometry: Geometry, kernel: Array) -> Array:
-  """Returns the kernel as a matrix: [kh, kw, C, O] -> [r stride r stride C, O].
-
-  There are zeros where the blocks reach beyond the kernel.
-  """
+  """Pads the kernel to whole blocks, as a matrix: [kh, kw, C, O] -> [r stride r stride C, O]."""
   extra = [(0, r * s - k) for r, s, k in zip(_blocks(geometry), geometry.strides, geometry.kernel_size)]
   return jnp.pad(kernel, (*extra, (0, 0), (0, 0))).reshape(-1, kernel.shape[3])

@@ -1,4 +1,4 @@
-"""Strided transposed convolutions by phases: one dense convolution for each position modulo the stride."""
+"""Strided transposed convolutions by phases: one dense convolution per position modulo the stride."""
 
 from collections.abc import Sequence
 
@@ -30,7 +30,7 @@ def transpose(geometry: Geometry, features: Array, kernel: Array) -> Array:
 
 
 def _phase_taps(geometry: Geometry, axis: int, phase: int) -> tuple[slice, Pair]:
-  """Returns the kernel's taps that reach the pixels s * i + phase, and the features' padding for them."""
+  """Returns the kernel taps that reach pixels s * i + phase, and the padding of the features for them."""
   k, s, (before, _) = geometry.kernel_size[axis], geometry.strides[axis], geometry.padding[axis]
   first = (phase + before) % s  # Pixel s * i + phase meets tap u of feature i + (phase + before - u) / s.
   last_offset = (phase + before - first) // s
@@ -40,7 +40,7 @@ def _phase_taps(geometry: Geometry, axis: int, phase: int) -> tuple[slice, Pair]
 
 
 def interleave(grid: Sequence[Sequence[Array]]) -> Array:
-  """Weaves an n x m grid of arrays [B, H, W, C] into one of [B, n * H, m * W, C].
+  """Interleaves an n x m grid of arrays [B, H, W, C] to [B, n * H, m * W, C].
 
   Pixel (n * i + p, m * j + q) is pixel (i, j) of the array in row p and column q of the grid.
   """

@@ -1,9 +1,9 @@
-"""Convolutions with kernels of twice the stride, by Winograd's algorithm F(2x2, 2x2).
+"""Convolutions with kernels of twice the stride by Winograd's algorithm F(2x2, 2x2).
 
-Along one axis, the features y0 = d0 w0 + d1 w1 and y1 = d1 w0 + d2 w1 of the pixels d and the taps w are
-m0 + m1 and m1 + m2, with the three products m0 = (d0 - d1) w0, m1 = d1 (w0 + w1) and m2 = (d2 - d1) w1. Done
-along rows and columns, the algorithm makes a tile of 2 x 2 features from 3 x 3 products. Pixels here are
-blocks of a strided image: all channels of stride x stride pixels.
+Along one axis, the features y0 = d0 w0 + d1 w1 and y1 = d1 w0 + d2 w1 of pixels d and taps w are m0 + m1 and
+m1 + m2, with three products m0 = (d0 - d1) w0, m1 = d1 (w0 + w1) and m2 = (d2 - d1) w1. Along rows and
+columns, this gives a tile of 2 x 2 features from 3 x 3 products. A pixel here is a block of the image: all
+channels of stride x stride pixels.
 """
 
 import functools
@@ -20,7 +20,7 @@ Map = Callable[[Sequence[Array]], Sequence[Array]]  # a linear map along one axi
 
 
 def _spread_image(d: Sequence[Array]) -> Sequence[Array]:
-  """Maps three pixels to their factors in the three products."""
+  """Maps three pixels to factors of the three products."""
   return d[0] - d[1], d[1], d[2] - d[1]
 
 
@@ -30,7 +30,7 @@ def _gather_image(m: Sequence[Array]) -> Sequence[Array]:
 
 
 def _spread_pair(w: Sequence[Array]) -> Sequence[Array]:
-  """Maps two taps, or two features, to their factors in the three products."""
+  """Maps two taps or two features to factors of the three products."""
   return w[0], w[0] + w[1], w[1]
 
 
@@ -40,7 +40,7 @@ def _gather_pair(m: Sequence[Array]) -> Sequence[Array]:
 
 
 def _along_both(f: Map, grid: Grid) -> Grid:
-  """Applies a linear map along the columns of a grid and then along its rows."""
+  """Applies a linear map along the columns and then the rows of a grid."""
   columns = [f(column) for column in zip(*grid)]
   return [f(row) for row in zip(*columns)]
 
@@ -61,13 +61,13 @@ def transpose(geometry: Geometry, features: Array, kernel: Array) -> Array:
   """Computes the convolution's adjoint in its image, [B, h, w, O] -> [B, H, W, C]."""
   sh, (height, width) = geometry.strides[0], geometry.image_size
   v, k = _transform_features(geometry, features), _transform_kernel(geometry, kernel)
-  rows: list[list[Array]] = [[] for _ in range(2 * sh)]  # of the image, modulo twice the stride
+  rows: list[list[Array]] = [[] for _ in range(2 * sh)]  # rows of the image modulo twice the stride
   for p in range(sh):
     products = [[jnp.einsum('bhwo,co->bhwc', v[i][j], k[i][j][p]) for j in range(3)] for i in range(3)]
     grid = _along_both(_gather_image, products)
 
     def place(i: int, j: int, grid: Grid = grid) -> Array:
-      """Pads to T + 1 tiles: the third row and column of a tile are the first ones of the next."""
+      """Pads to T + 1 tiles: the third row and column of a tile are the first of the next."""
       pads = ((0, 0), (i // 2, 1 - i // 2), (j // 2, 1 - j // 2), (0, 0))
       return jnp.pad(grid[i][j], pads)
 
@@ -97,10 +97,10 @@ def kernel_gradient(geometry: Geometry, image: Array, features: Array) -> Array:
 
 
 def _transform_image(geometry: Geometry, image: Array) -> Sequence[Grid]:
-  """Returns for each row modulo the stride a 3 x 3 grid of arrays [B, T, T, stride * C].
+  """Returns a 3 x 3 grid of arrays [B, T, T, stride * C] for each row modulo the stride.
 
-  The features are T x T tiles of 2 x 2. The rows are kept apart because each array is then contiguous in both
-  matrix products that take it.
+  The features are T x T tiles of 2 x 2. Separate rows make each array contiguous in both matrix products that
+  use it.
   """
   (sh, sw), tiles = geometry.strides, _tiles(geometry)
   pads = [
@@ -108,7 +108,7 @@ def _transform_image(geometry: Geometry, image: Array) -> Sequence[Grid]:
     for size, s, t, (before, _) in zip(geometry.image_size, geometry.strides, tiles, geometry.padding)
   ]
   batch, channels = image.shape[0], image.shape[-1]
-  # The padding is negative, a crop, where the convolution does not reach the end of the image.
+  # Negative padding crops what the convolution does not reach.
   x = lax.pad(image, jnp.zeros((), image.dtype), ((0, 0, 0), (*pads[0], 0), (*pads[1], 0), (0, 0, 0)))
   x = x.reshape(batch, tiles[0] + 1, 2, sh, tiles[1] + 1, 2, sw * channels)
 
@@ -122,14 +122,14 @@ def _transform_image(geometry: Geometry, image: Array) -> Sequence[Grid]:
 
 
 def _transform_kernel(geometry: Geometry, kernel: Array) -> Grid:
-  """Returns a 3 x 3 grid of arrays [stride, stride * C, O] of a kernel [2 stride, 2 stride, C, O]."""
+  """Maps a kernel [2 stride, 2 stride, C, O] to a 3 x 3 grid of arrays [stride, stride * C, O]."""
   (sh, sw), (channels, features) = geometry.strides, kernel.shape[2:]
   taps = kernel.reshape(2, sh, 2, sw * channels, features)
   return _along_both(_spread_pair, [[taps[i, :, j] for j in range(2)] for i in range(2)])
 
 
 def _transform_features(geometry: Geometry, features: Array) -> Grid:
-  """Returns a 3 x 3 grid of arrays [B, T, T, O] of features [B, h, w, O]."""
+  """Maps features [B, h, w, O] to a 3 x 3 grid of arrays [B, T, T, O]."""
   (height, width), (rows, columns) = geometry.feature_size, _tiles(geometry)
   y = jnp.pad(features, ((0, 0), (0, 2 * rows - height), (0, 2 * columns - width), (0, 0)))
   y = y.reshape(y.shape[0], rows, 2, columns, 2, y.shape[-1])
@@ -137,6 +137,6 @@ def _transform_features(geometry: Geometry, features: Array) -> Grid:
 
 
 def _tiles(geometry: Geometry) -> Pair:
-  """Returns how many tiles of 2 x 2 cover the features, in height and width."""
+  """Returns the number of 2 x 2 tiles that cover the features in height and width."""
   height, width = geometry.feature_size
   return -(-height // 2), -(-width // 2)
