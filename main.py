@@ -52,7 +52,7 @@ def main() -> int:
       f'error: JAX_...: {parsing.one_line(error)}; correct that variable, or leave it out', file=sys.stderr
     )
     return 2
-  except BrokenPipeError:  # as in `python main.py ... | head -1`
+  except BrokenPipeError:  # e.g. `python main.py ... | head -1`
     return exits.BROKEN_PIPE
   except OSError as error:
     if error.errno != errno.ENOSPC:

@@ -1,13 +1,12 @@
-"""Measures what each addition to the classic recipe does, on real images, and draws the table and a figure.
+"""Measures the effect of each addition to the classic recipe on real images; prints a table, draws a figure.
 
 TFDS_DATA_DIR=... python benchmarks/ablation.py --data=cifar10,fashion_mnist --steps=3000 --seeds=0,1,2
 TFDS_DATA_DIR=... python benchmarks/ablation.py --recipes="classic;average" --steps=20000 --only_show
 
-All networks are those of `configs/cifar10_32.py` at half its widths, with batches of 64. A run is a folder of
-its own, so that the command goes on where it was stopped, and a later one with more steps goes on from there.
-Scores are those of `--mode=evaluate` with 10,000 images, taken every 1,000 steps. A moving average does not
-change what is trained: recipes that differ from `average` only in what is sampled are scored from its
-checkpoints.
+All networks are those of `configs/cifar10_32.py` at half its widths, with batches of 64. Each run has its own
+folder, so the command resumes where it was stopped, also with more steps. Scores are those of
+`--mode=evaluate` with 10,000 images, every 1,000 steps. A moving average does not affect training, so recipes
+that differ from `average` only in sampling are scored from its checkpoints.
 """
 
 import argparse
@@ -43,7 +42,7 @@ COMMON: dict[str, Any] = {
 DATA: dict[str, dict[str, Any]] = {
   'cifar10': {},
   'fashion_mnist': {'data.source': 'tfds:fashion_mnist', 'data.channels': 1},
-  # A classifier that has seen 1,000 images tells too few others, so scores are against all of CIFAR-10.
+  # A classifier trained on 1,000 images generalises poorly, so scores are against all of CIFAR-10.
   'cifar10_1000': {'data.split': 'train[:1000]', 'eval.every_steps': 0},
 }
 
@@ -64,7 +63,7 @@ NO_MOMENTUM = {
 PENALTIES = PLAIN_D | NO_MOMENTUM | {'train.r1': 1.0, 'train.r2': 1.0}
 RELATIVISTIC = PENALTIES | {'train.loss': 'relativistic'}
 
-# Recipes that sample from the weights of 'average' as they are, with these batch-norm statistics.
+# Recipes that sample from the raw weights of 'average', with these batch-norm statistics.
 UNAVERAGED = {'classic': 'stored', 'population statistics': 'population'}
 RECIPES: dict[str, dict[str, Any]] = {
   'classic': AVERAGE,
@@ -103,13 +102,13 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def name_of(data: str, recipe: str, seed: int) -> str:
-  """Returns the name of a run's folder."""
+  """Returns the folder name of a run."""
   recipe = 'average' if recipe in UNAVERAGED else recipe
   return f'{data}/{recipe.replace(", ", "_").replace(" ", "-")}/{seed}'
 
 
 def train(workdir: Path, keys: dict[str, Any], seed: int, steps: int, flags: Sequence[str] = ()) -> None:
-  """Trains a run to that many steps, with more flags if any; one that is there costs a few seconds."""
+  """Trains a run up to `steps`, with additional flags; a finished run takes a few seconds."""
   keys = COMMON | keys | {'train.num_steps': steps, 'seed': seed}
   command = [sys.executable, 'main.py', '--config=configs/cifar10_32.py', f'--workdir={workdir}']
   command += [*flags, *(f'--config.{key}={value}' for key, value in keys.items())]
@@ -121,7 +120,7 @@ def train(workdir: Path, keys: dict[str, Any], seed: int, steps: int, flags: Seq
 
 
 def score_unaveraged(workdir: Path, statistics: str) -> None:
-  """Scores the weights of a run's checkpoints as they are, and keeps that in unaveraged-STATISTICS.json."""
+  """Scores the raw weights of a run's checkpoints, and caches the scores in unaveraged-STATISTICS.json."""
   from dcgan_jax.evaluation import evaluate
   from dcgan_jax.records import checkpoints
   from dcgan_jax.runs import experiment
@@ -140,11 +139,11 @@ def score_unaveraged(workdir: Path, statistics: str) -> None:
 
 
 def score_against_all(workdir: Path, whole: Path) -> None:
-  """Scores the checkpoints of a run on few images against all of them, and keeps that in whole.json.
+  """Scores the checkpoints of a run on few images against all images, and caches the scores in whole.json.
 
   Args:
-    workdir: of the run.
-    whole: a workdir that has, or will have, no more than the settings of a run on all images.
+    workdir: Workdir of the run.
+    whole: Workdir with the settings of a run on all images, written if missing.
   """
   from benchmarks import processes
   from dcgan_jax import settings
@@ -165,7 +164,7 @@ def score_against_all(workdir: Path, whole: Path) -> None:
 
 
 def read(workdir: Path, recipe: str, scores: Sequence[str] = SCORES) -> tuple[Curves, float]:
-  """Returns the scores of a recipe by step, and the median of its run's seconds a step."""
+  """Returns the scores of a recipe by step, and the median seconds per step of its run."""
   try:
     rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   except OSError:
@@ -182,7 +181,7 @@ def read(workdir: Path, recipe: str, scores: Sequence[str] = SCORES) -> tuple[Cu
 
 
 def table(folder: Path, data: str, recipes: list[str], seeds: list[int], steps: int) -> list[str]:
-  """Returns the lines of a table: the scores after that many steps, and the best distance until then."""
+  """Returns the lines of a table: scores after `steps` steps, and the best distance up to then."""
   lines = [
     f'| {data}, {steps:,} steps | seeds | distance | best | precision | recall | coverage | s / step |',
     '|---|---|---|---|---|---|---|---|',
@@ -206,7 +205,7 @@ def table(folder: Path, data: str, recipes: list[str], seeds: list[int], steps: 
 def plot(
   path: Path, folder: Path, data: list[str], recipes: list[str], seeds: list[int], score: str = DISTANCE
 ) -> None:
-  """Plots a score over the steps, a panel for each data set, with the range of the seeds."""
+  """Plots a score over steps, with a panel per data set and the range over seeds."""
   from matplotlib.figure import Figure
   from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -233,7 +232,7 @@ def plot(
 
 
 def main() -> None:
-  """Trains what is missing, then prints the tables and draws the figure."""
+  """Trains missing runs, prints the tables and draws the figure."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--data', default='cifar10', help=f'with commas: {", ".join(DATA)}')
   parser.add_argument('--recipes', default=';'.join(RECIPES), help='with semicolons; by default all')

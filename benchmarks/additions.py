@@ -1,9 +1,9 @@
-"""Times what each addition to the classic recipe costs in a step, paired with the step without it.
+"""Times the cost per step of each addition to the classic recipe, paired with the step without it.
 
 python benchmarks/additions.py --config=configs/cifar10_32.py --batch=64 --rounds=7
 
 All steps are compiled in one process and take turns; the figures are medians over the rounds of a step's time
-divided by that of the config as it is.
+divided by that of the unchanged config.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Compiles the train step of every preset for machines that are not at hand, and holds it to bounds.
+"""Compiles the train step of every preset for other machines ahead of time, and checks bounds.
 
-pip install -e '.[aot]' && pip install -e '.[aotcuda]'   # the compilers, best in an environment of their own
+pip install -e '.[aot]' && pip install -e '.[aotcuda]'   # the compilers, best in a separate environment
 python benchmarks/ahead_of_time.py --presets=cifar10,celeba --targets=h100,v5e:2x4
 
-Each preset and target has a process of its own, one after the other: 15 to 30 seconds for H100 on two cores,
-two to six minutes for a TPU. Nothing is run, so what it prints are bytes and counts, not times. The status is
-1 if a bound is broken: on H100 every convolution is a call of cuDNN; no instruction makes an array as large
-as the data set; the temporaries of `cifar10` on v5e take 300 MiB at most; and there are no more all-reduces
-than `most_all_reduces` says, and nothing else between the devices.
+Each preset and target runs in its own process, one after the other: 15 to 30 seconds for H100 on two cores,
+two to six minutes for a TPU. Nothing is executed, so it prints bytes and counts, not times. The status is 1
+if a bound is violated: on H100 every convolution calls cuDNN; no instruction allocates an array as large as
+the data set; temporaries of `cifar10` on v5e take at most 300 MiB; there are at most `most_all_reduces`
+all-reduces and no other communication.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ['h100', 'h100:8', 'v5e:1x1', 'v5e:2x4', 'v6e:2x2']
-# Images of data sets, which need not be on this machine; for folders as many as a run keeps on the device.
+# Sizes of data sets, which need not be on this machine; for folders, as many images as fit on a device.
 IMAGES = {
   'celeba': 162_770,
   'cifar10': 50_000,
@@ -35,7 +35,7 @@ IMAGES = {
   'modern_64': 50_000,
   'svhn': 73_257,
 }
-MOST_TEMPORARIES = {('cifar10', 'v5e:1x1'): 300, ('cifar10', 'v5e:2x4'): 300}  # MiB of each device
+MOST_TEMPORARIES = {('cifar10', 'v5e:1x1'): 300, ('cifar10', 'v5e:2x4'): 300}  # MiB per device
 HEAD = (
   'preset',
   'target',
@@ -54,13 +54,13 @@ MIB = 2**20
 
 
 def presets() -> list[str]:
-  """Returns the names of all configs that say what they are trained on."""
+  """Returns the names of all configs with a data set."""
   names = sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
   return [name for name in names if name not in ('__init__', 'base')]
 
 
 def measure(preset: str, target: str) -> dict:
-  """Compiles a preset for a target, in this process; returns the report with what its bounds need."""
+  """Compiles a preset for a target in this process; returns the report and the values to check."""
   from dcgan_jax import settings
   from dcgan_jax.runs import experiment
   from dcgan_jax.trained.targets import names, report, topology
@@ -68,7 +68,7 @@ def measure(preset: str, target: str) -> dict:
 
   config = importlib.import_module(f'configs.{preset}').get_config()
   if preset.startswith('image_folder'):
-    config.data.source = 'folder:images'  # No image of it is read.
+    config.data.source = 'folder:images'  # a placeholder; no image is read
   chosen, machine = settings.check(config), names.parse(target)
   mesh, parts = topology.mesh(machine), experiment.build(chosen)
   images = report.find_images(parts, IMAGES.get(preset))
@@ -78,11 +78,11 @@ def measure(preset: str, target: str) -> dict:
 
 
 def most_all_reduces(parts: Any) -> int:
-  """Returns how many all-reduces a step may take: of gradients, of metrics, and of the statistics of norms.
+  """Returns the maximum number of all-reduces in a step: for gradients, metrics and batch-norm statistics.
 
-  Each network's gradient is one, and the metrics are one. A batch norm takes one whenever it is passed
-  forward and one whenever it is passed back, or two where the variance is computed in two passes. Compilers
-  put some of them together, so this is what the program is written with.
+  There is one per network for the gradients, and one for the metrics. A batch norm has one per forward pass
+  and one per backward pass, or two if the variance is computed in two passes. Compilers may combine some, so
+  this is the number in the source program.
   """
   from dcgan_jax.core.models import LEAST_EPSILON_OF_FAST_VARIANCE
 
@@ -91,14 +91,14 @@ def most_all_reduces(parts: Any) -> int:
     return 5
   norms = [sum(net.norm) + net.norm[at] * len(net.dense_widths) for net, at in zip(networks, (0, -1))]
   each = [1 + (net.norm_epsilon < LEAST_EPSILON_OF_FAST_VARIANCE) for net in networks]
-  # G is passed once, forward and back. D sees real images, fakes, and fakes again when G learns; where a step
-  # is one of two branches, it also sees real images and fakes for the metrics of the other branch.
+  # G has one forward and backward pass. D sees real images, fakes, and fakes again in the update of G; if a
+  # step is one of two branches, it also sees real images and fakes for the metrics of the other branch.
   passes = (2 + train.fresh_z, 8 if train.order == 'one_per_batch' else 6)
   return 3 + sum(n * times * size for n, times, size in zip(norms, passes, each))
 
 
 def broken(preset: str, made: dict) -> list[str]:
-  """Returns the bounds that a report breaks, in words."""
+  """Returns the bounds that a report violates, in words."""
   found, target = [], made['target']
   if target['platform'] == 'gpu':
     others = {kind: n for kind, n in made['convolutions'].items() if not kind.startswith('cuDNN')}
@@ -121,7 +121,7 @@ def reduced(made: dict) -> dict:
 
 
 def row(preset: str, made: dict) -> tuple[str, ...]:
-  """Returns the cells of a report."""
+  """Returns the table cells of a report."""
   sizes = [f'{made[key] / MIB:,.1f}' for key in ('state', 'data', 'temporaries', 'total')]
   kinds = ', '.join(f'{n} {kind}' for kind, n in made['convolutions'].items())
   between = reduced(made)
@@ -139,7 +139,7 @@ def row(preset: str, made: dict) -> tuple[str, ...]:
 
 
 def in_a_process(preset: str, target: str) -> dict | str:
-  """Returns what `measure` returns in a process of its own, or the last line of what it says instead."""
+  """Returns the result of `measure` in a new process, or the last line of its output if it fails."""
   command = [sys.executable, str(Path(__file__)), f'--presets={preset}', f'--targets={target}', '--json']
   environment = os.environ | {'PYTHONPATH': str(ROOT), 'TF_CPP_MIN_LOG_LEVEL': '3'}
   done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -1,10 +1,9 @@
-"""Measures how well anomaly scores tell images of a run's data from those of another data set.
+"""Measures how well anomaly scores separate images of a run's data set from those of another.
 
 python benchmarks/anomaly.py --workdir=runs/mnist --own=tfds:mnist --other=tfds:fashion_mnist --num=300
 
-Both are test images that the run has not seen. Each is projected as by `--mode=project`. The figure is the
-area under the curve of true over false alarms (AUC): 0.5 is chance, 1 tells all. The last line is a JSON
-object.
+Both are test images that the run has not seen, projected as by `--mode=project`. The figure is the area under
+the ROC curve (AUC): 0.5 is chance, 1 is perfect. The last line is a JSON object.
 """
 
 import argparse
@@ -25,7 +24,7 @@ from dcgan_jax.trained.analysis.inversion import Search
 
 
 def main() -> None:
-  """Projects both and prints the figures."""
+  """Projects both sets of images and prints the figures."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--workdir', type=Path, required=True)
   parser.add_argument('--own', required=True, help='images of the run, as --images of --mode=project')

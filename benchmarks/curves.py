@@ -1,10 +1,10 @@
-"""Compares the loss curves of the same training in other arithmetic: with plain convolutions, in bfloat16.
+"""Compares loss curves of the same training in different arithmetic: plain convolutions, bfloat16.
 
 python benchmarks/curves.py --config=configs/digits.py --steps=1000 --out=docs/curves.png
 
-A GAN amplifies rounding: after some hundred steps two runs are two samples. What counts is therefore whether
-a curve differs more from the first one than the curve of another seed does. The last line is a JSON object of
-the mean absolute differences of the smoothed curves from the first.
+GANs amplify rounding: after a few hundred steps two runs are two independent samples. What counts is
+therefore whether a curve differs more from the first than that of another seed does. The last line is a JSON
+object of the mean absolute differences of the smoothed curves from the first.
 """
 
 import argparse
@@ -27,7 +27,7 @@ LOSSES = ('loss_d', 'loss_g')
 
 
 def train(config: str, steps: int, more: list[str]) -> dict[str, np.ndarray]:
-  """Trains a run; returns both losses of every fifth step, averaged over ten of those."""
+  """Trains a run; returns both losses of every fifth step, averaged over ten of them."""
   with tempfile.TemporaryDirectory() as workdir:
     keys = {'train.num_steps': steps, 'log.every_steps': 5, 'sample.every_steps': 0, 'log.tensorboard': False}
     command = [sys.executable, 'main.py', f'--config={config}', f'--workdir={workdir}/run', *more]

@@ -1,11 +1,11 @@
-"""Distribution over devices and processes: what it changes, what it sends, what it costs.
+"""Measures distribution over devices and processes: deviations, communication and cost.
 
 python benchmarks/distribution.py --config=configs/mnist.py --batch=64 --steps=50 --narrow=4
 
-First the same run goes through 1, 2, 4 and 8 fake CPU devices, and through two real processes of 1 and 2
-devices, in float32 and in float64, and a table shows how far parameters and losses are from those on one
-device. Then come the all-reduces of the compiled step, and the time of the step on one device beside that of
-a plainly jitted one. The last line is a JSON object.
+The same run is trained on 1, 2, 4 and 8 fake CPU devices and in two processes with 1 and 2 devices each, in
+float32 and float64; a table shows the deviations of parameters and losses from one device. Then follow the
+all-reduces of the compiled step, and the time of the step on one device relative to a plainly jitted one. The
+last line is a JSON object.
 """
 
 import argparse
@@ -33,12 +33,12 @@ from benchmarks import processes
 if TYPE_CHECKING:  # The workers import JAX themselves.
   from dcgan_jax.runs.experiment import Experiment
 
-# (processes, devices of each)
+# (processes, devices per process)
 TOPOLOGIES = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2))
 
 
 def build(config: ConfigDict, dtype: str = 'float32') -> 'Experiment':
-  """Returns the parts of a run that computes in a dtype, also in float64, which no config may ask for."""
+  """Returns the parts of a run that computes in a dtype, also float64, which no config allows."""
   from dcgan_jax import settings
   from dcgan_jax.runs import experiment
 
@@ -47,7 +47,7 @@ def build(config: ConfigDict, dtype: str = 'float32') -> 'Experiment':
 
 
 def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
-  """Trains some steps as a worker; process 0 writes parameters and losses to an .npz."""
+  """Trains in a worker; process 0 writes parameters and losses to an .npz."""
   import jax
 
   from dcgan_jax.core.accumulation import Examples
@@ -63,7 +63,7 @@ def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
   images = cache.load(built.source, config.data.source)
 
   def create_wide() -> Any:
-    """Returns the first state with parameters, statistics and averages as wide as the computation."""
+    """Returns the initial state with all arrays in the dtype of the computation."""
     floating = jax.numpy.floating
     return jax.tree.map(
       lambda x: x.astype(dtype) if jax.numpy.issubdtype(x.dtype, floating) else x, built.initial_state()
@@ -82,7 +82,7 @@ def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
 
 
 def train(topology: tuple[int, int], dtype: str, passed_on: list[str], out: Path) -> dict[str, np.ndarray]:
-  """Returns what `run_steps` writes in a run of so many processes and devices."""
+  """Returns the output of `run_steps` for a topology (processes, devices per process)."""
   count, devices = topology
   flags = f'--xla_force_host_platform_device_count={devices}'
   environment = os.environ | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
@@ -109,7 +109,7 @@ def train(topology: tuple[int, int], dtype: str, passed_on: list[str], out: Path
 
 
 def deviations(passed_on: list[str], figure: str | None) -> dict[str, Any]:
-  """Trains all topologies and prints the table; draws the losses of all runs over each other."""
+  """Trains all topologies, prints the table and draws all losses."""
   results: dict[str, Any] = {}
   curves: dict[tuple[str, str], dict[str, np.ndarray]] = {}
   titles = (f'{dtype + ": parameters":>22}{"losses":>10}' for dtype in ('float32', 'float64'))
@@ -130,7 +130,7 @@ def deviations(passed_on: list[str], figure: str | None) -> dict[str, Any]:
 
 
 def draw(losses: dict[str, np.ndarray], path: str) -> None:
-  """Draws the loss curves over each other, the later ones thinner so that all can be seen."""
+  """Draws the loss curves on top of each other, with later ones thinner."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(8, 3.5), layout='constrained')
@@ -146,7 +146,7 @@ def draw(losses: dict[str, np.ndarray], path: str) -> None:
 
 
 def collectives(config: ConfigDict) -> dict[str, Any]:
-  """Counts the all-reduces of a compiled step, and their bytes beside those of the parameters."""
+  """Counts the all-reduces of a compiled step and their bytes, and those of the parameters."""
   import jax
 
   from dcgan_jax.core.accumulation import Examples
@@ -178,9 +178,9 @@ def collectives(config: ConfigDict) -> dict[str, Any]:
 
 
 def cost(config: ConfigDict, rounds: int) -> float:
-  """Returns the time of `main.py`'s step on one device divided by that of a plainly jitted one.
+  """Returns the time of the step of `main.py` on one device divided by that of a plainly jitted one.
 
-  Both take turns; the result is the median over the pairs.
+  Both take turns; the result is the median over pairs.
   """
   import jax
 
@@ -210,7 +210,7 @@ def cost(config: ConfigDict, rounds: int) -> float:
 
 
 def in_process(what: str, devices: int, passed_on: list[str]) -> Any:
-  """Runs this script for one part alone, on so many fake devices; returns the JSON that it prints."""
+  """Runs one part of this script in a new process with fake devices; returns the JSON that it prints."""
   flags = f'--xla_force_host_platform_device_count={devices}'
   environment = os.environ | processes.OUR_ENVIRONMENT | {'XLA_FLAGS': flags, 'JAX_PLATFORMS': 'cpu'}
   command = [sys.executable, __file__, *passed_on, f'--only={what}']
@@ -236,7 +236,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> int:
-  """Runs the parts, or one of the workers that they start; returns the exit status."""
+  """Runs the parts or, in a worker, one of them; returns the exit status."""
   arguments = parse()
   config = processes.load_config(arguments.config)
   config.train.batch_size = arguments.batch

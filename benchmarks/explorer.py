@@ -1,11 +1,11 @@
-"""Measures an exported page in a headless Chromium: its first picture, pictures of a drag, and its pixels.
+"""Measures an exported page in headless Chromium: time to the first image, frame times of a drag, and pixels.
 
 python benchmarks/explorer.py --page=FOLDER [--workdir=runs/cifar10_32] [--openings=5] [--device=webgpu]
 
-A new Chromium opens the page for each measurement, so that nothing is compiled or cached. The first picture
-is timed from the navigation to its pixels on the canvas, a picture of a drag from the movement of the mouse.
-With the workdir of the run, the 48 pictures of the sheet are compared with `--mode=sample`; the status is 1
-if a pixel differs by more than 1.
+Each measurement opens the page in a new Chromium, so that nothing is compiled or cached. The first image is
+timed from navigation to its pixels on the canvas, a frame of a drag from the mouse move. With the workdir of
+the run, the 48 images of the sheet are compared to `--mode=sample`; the status is 1 if a pixel differs by
+more than 1.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from playwright import sync_api
 from dcgan_jax.runs import sampling
 
 QUIET = ['--disable-background-networking', '--disable-component-update', '--disable-sync']
-# Chromium's own GPU in software, for trying WebGPU where there is none; it is slow.
+# Chromium's software GPU, to try WebGPU without hardware; slow.
 SOFTWARE_GPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader', '--enable-features=Vulkan']
-MOVES = 40  # of a drag
+MOVES = 40  # mouse moves per drag
 PIXELS = """all => all.map(one => {
   const {data} = one.getContext('2d').getImageData(0, 0, one.width, one.height);
   return [...data];
@@ -39,7 +39,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 def measure(page: sync_api.Page, address: str) -> tuple[float, list[float], np.ndarray]:
-  """Opens the page and drags through its map; returns both times in milliseconds, and the sheet's RGBA."""
+  """Opens the page and drags on its map; returns both times in milliseconds, and the RGBA of the sheet."""
   page.goto(address)
   page.wait_for_selector('html[data-ready]', state='attached', timeout=120_000)
   first = page.evaluate("performance.getEntriesByName('first-image')[0].startTime")

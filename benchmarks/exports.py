@@ -1,13 +1,13 @@
-"""Compares the exports of all presets, and of trained runs, with the networks that they were made from.
+"""Compares the exports of all presets, and of trained runs, to the original networks.
 
 python benchmarks/exports.py
 python benchmarks/exports.py --presets=svhn,mnist --workdir=runs/mnist,runs/svhn
 
-The networks of a preset get random weights and statistics of the size of trained ones, and four images each.
-A row has the largest difference of an image, in [-1, 1], and of a logit, relative to the largest logit: in
-onnxruntime, in PyTorch where its example can be the network, from StableHLO in a process that has imported
-nothing but JAX, and from safetensors. A row of a run has the largest difference of a pixel, 0 to 255, of 256
-images of `--mode=sample`, and the share of the numbers that differ. The status is 1 if an image of a preset
+The networks of a preset have random weights and statistics of realistic size, and process four images. A row
+has the largest difference of an image, in [-1, 1], and of a logit, relative to the largest logit: in
+onnxruntime, in PyTorch if its example can represent the network, from StableHLO in a process that imports
+only JAX, and from safetensors. A row of a run has the largest difference of a pixel, 0 to 255, over 256
+images of `--mode=sample`, and the fraction of values that differ. The status is 1 if an image of a preset
 differs by more than 1e-4, or a pixel by more than 1.
 """
 
@@ -37,8 +37,8 @@ from dcgan_jax.runs import experiment, sampling
 from dcgan_jax.settings import Settings
 from dcgan_jax.trained.interop import exporting
 
-MOST = 1e-4  # difference of an image
-# Runs a program from a file on the arrays of another, and says whether anything of ours was imported.
+MOST = 1e-4  # maximum difference of an image
+# Runs an exported program on the arrays of another file, and reports whether our package was imported.
 JAX_ALONE = """
 import sys, numpy, jax
 from jax import export
@@ -49,12 +49,12 @@ assert not {'dcgan_jax', 'flax'} & set(sys.modules)
 
 
 def random_networks(chosen: Settings) -> tuple[Gan, dict[str, Any]]:
-  """Returns the networks of a run with random parameters and statistics, as if they were trained.
+  """Returns the networks of a run with random parameters and statistics of realistic size.
 
-  Kernels keep the spread of their input about the same, and nothing is left at 0 or 1.
+  Kernels about preserve the variance of their input, and no variable is left at 0 or 1.
 
   Returns:
-    The networks; the variables of 'generator' and of 'discriminator', float32 arrays.
+    The networks; and the variables of 'generator' and 'discriminator', float32.
   """
   parts = experiment.build(chosen)
   state = jax.eval_shape(parts.initial_state)
@@ -70,11 +70,11 @@ def random_networks(chosen: Settings) -> tuple[Gan, dict[str, Any]]:
 
 
 def _random(name: str, shape: tuple[int, ...], upsamples: bool) -> np.ndarray:
-  """Returns a random array, a function of its name; `upsamples` says that convolutions are transposed."""
+  """Returns a random array, a function of its name; `upsamples` is whether convolutions are transposed."""
   rng = np.random.default_rng(zlib.crc32(name.encode()))
   if name.endswith("['kernel']"):
     inputs: float = math.prod(shape[:-1])
-    if upsamples and len(shape) == 4:  # Strides of 2 meet a quarter of the kernel.
+    if upsamples and len(shape) == 4:  # With strides of 2, each output sees a quarter of the kernel.
       inputs = shape[0] * shape[1] * shape[3] / 4
     return rng.normal(0, (2 / inputs) ** 0.5, shape).astype(np.float32)
   if name.endswith(("['var']", "['scale']")):
@@ -83,7 +83,7 @@ def _random(name: str, shape: tuple[int, ...], upsamples: bool) -> np.ndarray:
 
 
 def random_latents(gan: Gan, num: int) -> np.ndarray:
-  """Returns normal latents and, with classes, weights of them that are not one-hot, float32 [num, width]."""
+  """Returns normal latents, with classes followed by weights that are not one-hot, float32 [num, width]."""
   rng = np.random.default_rng(0)
   z = rng.normal(size=(num, gan.latents.size))
   weights = rng.dirichlet(np.ones(gan.latents.classes), num) if gan.latents.classes else np.zeros((num, 0))
@@ -108,13 +108,13 @@ def in_jax_alone(path: Path, network: exporting.Exported, *inputs: np.ndarray) -
 
 
 def from_safetensors(path: Path, network: exporting.Exported, *inputs: np.ndarray) -> np.ndarray:
-  """Builds the module that the header describes, and runs it on the arrays of the file."""
+  """Builds the module from the header, and runs it with the arrays of the file."""
   import safetensors
   from flax import traverse_util
 
   with safetensors.safe_open(path, 'np') as file:
     about = {name: json.loads(text) for name, text in file.metadata().items()}
-    flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  It is no dictionary.
+    flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dictionary
   modules: dict[str, type] = {'generator': Generator, 'discriminator': Discriminator}
   return in_ours(
     modules[about['network']](**about['architecture']), traverse_util.unflatten_dict(flat, sep='.'), *inputs
@@ -122,7 +122,7 @@ def from_safetensors(path: Path, network: exporting.Exported, *inputs: np.ndarra
 
 
 def in_pytorch(path: Path, network: exporting.Exported, *inputs: np.ndarray) -> np.ndarray:
-  """Runs a state dict in modules like those of PyTorch's example."""
+  """Runs a state dict in the modules of PyTorch's example."""
   import torch
   from torch import nn
 
@@ -149,7 +149,7 @@ def in_pytorch(path: Path, network: exporting.Exported, *inputs: np.ndarray) -> 
 
 
 def in_ours(module: Generator | Discriminator, variables: Any, *inputs: np.ndarray) -> np.ndarray:
-  """Returns the images or the logits of our network."""
+  """Returns the images or logits of our network."""
   made: Any = jax.jit(module.apply)(variables, *inputs)
   return np.asarray(made if isinstance(module, Generator) else made[0])
 
@@ -163,14 +163,14 @@ RUNNERS: dict[str, Callable[..., np.ndarray]] = {
 
 
 def exported(gan: Gan, variables: Any, kind: str, chosen: Settings) -> exporting.Exported:
-  """Returns a network of a preset, as `exporting` takes it."""
+  """Returns a network of a preset in the form that `exporting` takes."""
   module, shape = getattr(gan, kind), (*chosen.data.size, chosen.data.channels)
   about = {'network': kind, 'architecture': exporting.architecture(module)}
   return exporting.Exported(module.clone(dtype='float32'), variables[kind], gan.latents, shape, 0, about)
 
 
 def outputs(network: exporting.Exported, *inputs: np.ndarray) -> dict[str, np.ndarray | None]:
-  """Returns what a network makes in each format; None where the format cannot have it."""
+  """Returns the output of a network in each format; None if the format does not support it."""
   made: dict[str, np.ndarray | None] = {}
   with tempfile.TemporaryDirectory() as folder:
     for name, run in RUNNERS.items():
@@ -189,10 +189,10 @@ def differences(made: dict[str, np.ndarray | None], want: np.ndarray) -> dict[st
 
 
 def compare_preset(name: str) -> bool:
-  """Prints the row of a preset; returns whether all images are as close as they should be."""
+  """Prints the row of a preset; returns whether all images are within `MOST`."""
   config = importlib.import_module(f'configs.{name}').get_config()
   if config.data.source in ('folder:', 'digits'):
-    config.data.source = 'folder:anywhere'  # Any number of channels goes with it.
+    config.data.source = 'folder:anywhere'  # a placeholder that allows any number of channels
   chosen = settings.check(config)
   gan, variables = random_networks(chosen)
   z = random_latents(gan, 4)
@@ -227,13 +227,13 @@ def compare_run(folder: Path) -> bool:
 
 
 def print_row(name: str, errors: list[float | None]) -> None:
-  """Prints a row of a table."""
+  """Prints a table row."""
   cells = ['-' if error is None else f'{error:.0e}' if error % 1 else f'{error:.0f}' for error in errors]
   print(f'| {name} | {" | ".join(cells)} |', flush=True)
 
 
 def print_head(*columns: str) -> None:
-  """Prints the head of a table."""
+  """Prints a table header."""
   print(f'| {" | ".join(columns)} |\n|{"---|" * len(columns)}', flush=True)
 
 

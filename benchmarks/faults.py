@@ -1,16 +1,16 @@
-"""Does to runs what machines and users do to them, and checks that nothing is lost.
+"""Injects faults of machines and users into runs, and checks that nothing is lost.
 
-python benchmarks/faults.py                              # each fault alone, as often as COUNTS says
+python benchmarks/faults.py                              # each fault alone, as often as FAULTS says
 python benchmarks/faults.py --share=0.05 --faults=killed,damaged
-python benchmarks/faults.py --pairs=1000                 # two drawn faults at once
-python benchmarks/faults.py --pairs=1000 --index=17      # one pair again, with what the processes said
+python benchmarks/faults.py --pairs=1000                 # two random faults at once
+python benchmarks/faults.py --pairs=1000 --index=17      # one pair again, with the output of its processes
 
-Each fault befalls a small run on the digits, in processes of its own. Then the run is started again, and its
-last state must be bit-equal to that of a run that nothing has befallen; where the fault is one that nothing
-can mend, one line must say what is wrong. Lost is also: a traceback in any output, a status that says
-nothing, a process that has not ended 20 seconds after it should have, 1 GiB of memory, and a sound checkpoint
-that was taken for a damaged one. Faults that mount a small disk need root, without which they are left out;
-`slow` throttles its disk by a control group (version 1). The status is 1 if anything was lost.
+Each fault hits a small run on the digits, in separate processes. The run is then started again, and its last
+state must be bit-equal to that of an undisturbed run; if the fault is irreparable, one line must say what is
+wrong. These also count as losses: a traceback in any output, an unexplained exit status, a process that is
+still alive 20 seconds after it should have ended, more than 1 GiB of memory, and a sound checkpoint taken for
+a damaged one. Faults that mount a small disk need root and are skipped without it; `slow` throttles its disk
+with a control group (version 1). The status is 1 if anything was lost.
 """
 
 import argparse
@@ -67,18 +67,18 @@ KEYS = {
   'checkpoint.every_steps': SAVE_EVERY,
   'checkpoint.keep': 2,
 }
-SECONDS = 20.0  # that a process may take beyond what it usually takes
-MIB = 1024.0  # of memory that a process may take
-SIGNS = ('Traceback', 'Fatal Python error', 'Exception ignored', 'terminate called')  # of what nobody foresaw
-DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2  # capabilities by which root reads and writes what its mode forbids
+SECONDS = 20.0  # allowed beyond the usual duration of a process
+MIB = 1024.0  # memory allowed for a process
+SIGNS = ('Traceback', 'Fatal Python error', 'Exception ignored', 'terminate called')  # unhandled errors
+DAC_OVERRIDE, DAC_READ_SEARCH = 1, 2  # capabilities that let root ignore file modes
 
 
 class LostError(Exception):
-  """Something was lost, or nobody said why."""
+  """Something was lost, or an exit was not explained."""
 
 
 class Process(forks.Child):
-  """A process of main.py that prints to files, unless it is given other outputs."""
+  """A process of main.py that prints to files unless given other outputs."""
 
   def __init__(self, run: 'Run', arguments: Sequence[str]):
     self._run = run
@@ -91,7 +91,7 @@ class Process(forks.Child):
       os.close(file)
 
   def poll(self) -> int | None:
-    """Returns the status, None while it runs; reads what it prints on a terminal, ends it if it is large."""
+    """Returns the status, None while it runs; reads its terminal output, and kills it if it is too large."""
     with contextlib.suppress(OSError):
       while self._run.terminal is not None and os.read(self._run.terminal, 4096):
         pass
@@ -99,35 +99,35 @@ class Process(forks.Child):
     if status is None:
       with contextlib.suppress(OSError, IndexError):
         pages = int(Path(f'/proc/{self.pid}/statm').read_text().split()[1])
-        if pages * resource.getpagesize() > 2 * MIB * 2**20:  # The machine may have no more.
+        if pages * resource.getpagesize() > 2 * MIB * 2**20:  # The machine may not have more.
           os.kill(self.pid, signal.SIGKILL)
     return status
 
   def said(self) -> tuple[str, str]:
-    """Returns what it has printed, as far as it could."""
+    """Returns its output, as far as it was written."""
     out, err = (path.read_text(errors='replace') for path in self._printed)
     return out, err
 
 
 @dataclass
 class Run:
-  """A run that is about to suffer.
+  """A run to inject faults into.
 
   Attributes:
-    root: folder of all that belongs to it.
-    random: draws moments, files and bytes.
-    shared: folder with the cache and with runs to begin with, to be read only.
-    usual: the user's variables.
-    duration: seconds that a start takes if nothing befalls it.
-    keys: of its config, beyond KEYS.
-    arguments: Flags of the disturbed start, in addition to the config's.
-    environment: variables beyond those.
-    first: Function that its processes call before anything else.
-    outputs: descriptors instead of 1 and 2, None for closed.
-    terminal: descriptor from which is read what its processes print on a terminal.
-    statuses: Exit statuses that are no loss, in addition to 0 and to 2 with a line that says why.
-    excused: Names of the checks that the fault itself makes fail.
-    alone: True if no second fault befalls the run.
+    root: Folder of all its files.
+    random: Generator of moments, files and bytes.
+    shared: Read-only folder with the cache and initial runs.
+    usual: Environment variables of the user.
+    duration: Seconds of an undisturbed start.
+    keys: Keys of its config in addition to KEYS.
+    arguments: Flags of the disturbed start in addition to those of the config.
+    environment: Environment variables in addition to `usual`.
+    first: Functions that its processes call before anything else.
+    outputs: Descriptors in place of 1 and 2; None for closed.
+    terminal: Descriptor to read the terminal output of its processes from.
+    statuses: Acceptable exit statuses, in addition to 0 and to 2 with an explanation.
+    excused: Names of checks that the fault itself makes fail.
+    alone: Whether there is no second fault.
   """
 
   root: Path
@@ -156,7 +156,7 @@ class Run:
     self.patience = SECONDS + 3 * self.duration
 
   def start(self, *arguments: str) -> Process:
-    """Starts training, or another mode by its arguments."""
+    """Starts training, or another mode given by the arguments."""
     command = [f'--workdir={self.folder}']
     if not any(argument.startswith('--mode=') for argument in arguments):
       command += ['--config=configs/digits.py']
@@ -165,7 +165,7 @@ class Run:
     return self.processes[-1]
 
   def end(self, process: Process) -> None:
-    """Waits for the end of a process, reads what it has said, and looks whether that is how runs may end."""
+    """Waits for a process to end, reads its output, and checks that it ended properly."""
     in_time = process.wait(self.patience)
     if not in_time:
       process.send_signal(signal.SIGKILL)
@@ -187,35 +187,35 @@ class Run:
         raise LostError(f'not a line at the end: {tail}')
 
   def finish(self, *arguments: str) -> None:
-    """Runs to the end, which must succeed."""
+    """Runs to the end and expects success."""
     self.end(self.start(*arguments))
     if self.status:
       raise LostError(f'status {self.status}: {self.err.strip()[-300:]}')
 
   def refuse(self, *arguments: str, saying: str = '') -> None:
-    """Starts what must be refused in one line that has some words in it."""
+    """Starts a process that must be refused in one line that contains `saying`."""
     self.end(self.start(*arguments))
     self.check_refused(saying)
 
   def check_refused(self, saying: str) -> None:
-    """Looks whether the last process was refused, with some words if nothing else befell it."""
+    """Checks that the last process was refused, with `saying` if there was no other fault."""
     ended_otherwise = self.status in self.statuses
     if not ended_otherwise and (self.status != 2 or (self.alone and saying not in self.err)):
       raise LostError(f'status {self.status}, {saying!r} expected: {self.err.strip()[-300:]}')
 
   def begin_at_half(self) -> None:
-    """Puts there a run that was stopped at half of its steps, unless there is one."""
+    """Creates a run that was stopped halfway, unless there is one."""
     if not self.folder.joinpath('config.json').exists():
       shutil.copytree(self.shared / 'half', self.folder, dirs_exist_ok=True)
 
   def rows(self) -> int:
-    """Returns how many rows of metrics are written."""
+    """Returns the number of rows of metrics."""
     with contextlib.suppress(OSError):
       return (self.folder / 'metrics.jsonl').read_bytes().count(b'\n')
     return 0
 
   def wait_for(self, process: Process, happened: Callable[[], object]) -> bool:
-    """Waits until something has happened; returns False if the process ends before."""
+    """Waits until `happened` returns true; returns False if the process ends first."""
     while process.poll() is None:
       if happened():
         return True
@@ -225,7 +225,7 @@ class Run:
     return False
 
   def has_come_to(self, rows: int) -> bool:
-    """Returns whether there are so many rows more than at the start, for -1 always, for 0 if it has begun."""
+    """Returns whether `rows` rows have been added since the start; -1 is always true, 0 once training began."""
     least = min(self.begin + rows, STEPS // LOG_EVERY)
     return rows < 0 or ((self.folder / 'config.json').exists() and self.rows() >= least)
 
@@ -234,22 +234,22 @@ class Run:
     return any(self.folder.glob('checkpoints/*.orbax-checkpoint-tmp*'))
 
   def kill(self, process: Process, number: signal.Signals) -> None:
-    """Sends a signal."""
+    """Sends a signal and expects its effect."""
     self.expect(number)
     process.send_signal(number)
 
   def expect(self, number: signal.Signals) -> None:
-    """Notes that a process may end by a signal that is about to come; while it trains, it saves first."""
+    """Allows a process to end by a signal that is about to be sent; in training, it saves first."""
     trains = self.rows() > self.begin and not self.is_trained()
     at_once = number == signal.SIGKILL or not trains or not self.alone
     self.statuses |= {128 + number, *([-number] if at_once else [])}
 
   def is_trained(self) -> bool:
-    """Returns whether the last checkpoint is there."""
+    """Returns whether the last checkpoint exists."""
     return (self.folder / f'checkpoints/{STEPS}').exists()
 
   def check_what_was_said(self) -> None:
-    """Looks for what the process has said to be on disk, and for what must be there before a checkpoint."""
+    """Checks that everything the process reported is on disk, and everything that precedes a checkpoint."""
     logged = [int(step) for step in re.findall(r'^step (\d+)/', self.out, re.MULTILINE)]
     saved = [int(step) for step in re.findall(r' saved (?:step )?(\d+)[, ]', self.out)]
     checkpoints = [int(path.name) for path in self.folder.glob('checkpoints/*') if path.name.isdigit()]
@@ -269,14 +269,14 @@ class Run:
       raise LostError(f'a sound checkpoint was moved: {os.listdir(self.folder / "damaged")}')
 
   def disarm(self) -> None:
-    """Lets the next start be an ordinary one."""
+    """Makes the next start an undisturbed one."""
     self.arguments, self.environment, self.first, self.statuses = [], {}, [], set()
     self.outputs, self.terminal = {}, None
     self.excused -= {'traceback'}
 
 
-# A fault is a generator. Up to its first `yield` it prepares the run, which is then started; at a drawn
-# moment it is sent the process, and acts; after the end it goes on behind its second `yield`, and mends.
+# A fault is a generator. Up to its first `yield` it prepares the run, which is then started. At a random moment
+# it is sent the process and acts. After its second `yield`, when the process has ended, it repairs.
 Fault = Callable[[Run], Generator[None, Process, None]]
 
 
@@ -297,7 +297,7 @@ def killed_in_a_save(run: Run) -> Generator[None, Process, None]:
 
 
 def killed_at_the_gif(run: Run) -> Generator[None, Process, None]:
-  """Kills the run while the GIF is written; the next start draws it."""
+  """Kills the run while the GIF is written; the next start writes it again."""
   process = yield
   run.wait_for(process, lambda: any(path.name != 'samples.gif' for path in run.folder.glob('*samples.gif*')))
   run.kill(process, signal.SIGKILL)
@@ -332,16 +332,16 @@ def hung_up(run: Run) -> Generator[None, Process, None]:
 
 
 def told_by_the_cluster(run: Run) -> Generator[None, Process, None]:
-  """Sends SIGUSR1, as SLURM does before the time is up."""
+  """Sends SIGUSR1, as SLURM does before the time limit."""
   process = yield
   run.kill(process, signal.SIGUSR1)
   yield
 
 
 def interrupted_twice(run: Run) -> Generator[None, Process, None]:
-  """Presses Ctrl-C twice, the second time while the run is saving, most likely."""
+  """Presses Ctrl-C twice, the second time most likely during the save."""
   process = yield
-  run.excused.add('traceback')  # What Python says of a KeyboardInterrupt is no loss.
+  run.excused.add('traceback')  # A traceback of KeyboardInterrupt is acceptable.
   run.statuses |= {1, 130, -signal.SIGINT}
   process.send_signal(signal.SIGINT)
   time.sleep(run.random.uniform(0, 0.3))
@@ -350,7 +350,7 @@ def interrupted_twice(run: Run) -> Generator[None, Process, None]:
 
 
 def full(run: Run) -> Generator[None, Process, None]:
-  """Fills the disk during the run, which goes on and says so; then makes room."""
+  """Fills the disk during the run, which continues and reports it; then frees space."""
   with mounted(run, 'size=2m'):
     run.excused |= {'rows', 'pictures'}
     yield
@@ -363,7 +363,7 @@ def full(run: Run) -> Generator[None, Process, None]:
 
 
 def slow(run: Run) -> Generator[None, Process, None]:
-  """Trains on a disk that takes half a megabyte in a second, and kills the run there."""
+  """Trains on a disk that writes half a megabyte per second, and kills the run."""
   run.patience *= 5
   with throttled(run, 2**19):
     process = yield
@@ -372,7 +372,7 @@ def slow(run: Run) -> Generator[None, Process, None]:
 
 
 def read_only(run: Run) -> Generator[None, Process, None]:
-  """Reads from a workdir that cannot be written, and trains there, which is refused."""
+  """Reads from a read-only workdir, and trains there, which is refused."""
   with mounted(run, 'size=20m'):
     run.begin_at_half()
     subprocess.run(['mount', '-o', 'remount,ro', run.folder], check=True)
@@ -387,7 +387,7 @@ def read_only(run: Run) -> Generator[None, Process, None]:
 
 
 def damaged(run: Run) -> Generator[None, Process, None]:
-  """Damages one file of the last checkpoint, in one of four ways, and maybe samples before it trains on."""
+  """Damages a file of the last checkpoint in one of four ways, and maybe samples before resuming."""
   run.begin_at_half()
   run.excused |= {'damaged'}
   files = sorted(p for p in (run.folder / f'checkpoints/{STEPS // 2}').rglob('*') if p.is_file())
@@ -399,7 +399,7 @@ def damaged(run: Run) -> Generator[None, Process, None]:
 
 
 def bit_flipped(run: Run) -> Generator[None, Process, None]:
-  """Flips a bit in the numbers of the last checkpoint."""
+  """Flips a bit in the arrays of the last checkpoint."""
   run.begin_at_half()
   run.excused |= {'damaged'}
   files = [p for p in (run.folder / f'checkpoints/{STEPS // 2}').rglob('*') if p.is_file()]
@@ -409,7 +409,7 @@ def bit_flipped(run: Run) -> Generator[None, Process, None]:
 
 
 def half_a_line(run: Run) -> Generator[None, Process, None]:
-  """Cuts the last line of the metrics."""
+  """Truncates the last line of the metrics."""
   run.begin_at_half()
   run.excused |= {'rows'}
   path = run.folder / 'metrics.jsonl'
@@ -419,7 +419,7 @@ def half_a_line(run: Run) -> Generator[None, Process, None]:
 
 
 def another_config(run: Run) -> Generator[None, Process, None]:
-  """Starts another config there, which is refused."""
+  """Starts with another config, which is refused."""
   run.begin_at_half()
   run.keys['train.batch_size'] = 32
   yield
@@ -429,7 +429,7 @@ def another_config(run: Run) -> Generator[None, Process, None]:
 
 
 def networks_that_do_not_fit(run: Run) -> Generator[None, Process, None]:
-  """Goes on with other widths, which is refused, and leaves the config as it was."""
+  """Resumes with other widths, which is refused and leaves the config unchanged."""
   run.begin_at_half()
   before = (run.folder / 'config.json').read_bytes()
   run.keys['generator.widths'] = (9,)
@@ -443,14 +443,14 @@ def networks_that_do_not_fit(run: Run) -> Generator[None, Process, None]:
 
 
 def two_starters(run: Run) -> Generator[None, Process, None]:
-  """Starts a second process, which is told of the first."""
+  """Starts a second process, which is refused and told about the first."""
   process = yield
   start_second(run, process, f'process {process.pid} of')
   yield
 
 
 def removed_lock(run: Run) -> Generator[None, Process, None]:
-  """Removes the file of the lock, and starts a second process, which is kept out all the same."""
+  """Removes the lock file and starts a second process, which is refused all the same."""
   process = yield
   (run.folder / '.lock').unlink(missing_ok=True)
   start_second(run, process, '')
@@ -469,7 +469,7 @@ def read_beside(run: Run) -> Generator[None, Process, None]:
 
 
 def clock_jumps(run: Run) -> Generator[None, Process, None]:
-  """Lets the clock jump back and forth by an hour, and kills the run."""
+  """Makes the clock jump back and forth by an hour, and kills the run."""
   run.first.append(let_the_clock_jump)
   process = yield
   run.kill(process, signal.SIGKILL)
@@ -477,7 +477,7 @@ def clock_jumps(run: Run) -> Generator[None, Process, None]:
 
 
 def vanished_data(run: Run) -> Generator[None, Process, None]:
-  """Takes the folder of images away for a start, which is refused."""
+  """Removes the folder of images for one start, which is refused."""
   source = run.root / 'images'
   shutil.copytree(run.shared / 'images', source)
   run.keys['data.source'] = f'folder:{source}'
@@ -490,7 +490,7 @@ def vanished_data(run: Run) -> Generator[None, Process, None]:
 
 
 def corrupt_cache(run: Run) -> Generator[None, Process, None]:
-  """Damages every file in the cache, or puts a file in its place."""
+  """Damages every file in the cache, or replaces the cache by a file."""
   for path in sorted(run.cache.rglob('*')):
     if path.is_file():
       damage(path, run.random)
@@ -506,7 +506,7 @@ def stalled_output(run: Run) -> Generator[None, Process, None]:
   reader, writer = os.pipe()
   fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
   fill = os.fdopen(os.dup(writer), 'wb', buffering=0)
-  fill.write(b'.' * 3000 + b'\n')  # so that it is full after a few lines
+  fill.write(b'.' * 3000 + b'\n')  # so that a few lines fill it
   fill.close()
   run.outputs[1] = writer
   try:
@@ -520,7 +520,7 @@ def stalled_output(run: Run) -> Generator[None, Process, None]:
 
 
 def full_output(run: Run) -> Generator[None, Process, None]:
-  """Prints to a disk that is full: standard output, standard error or both."""
+  """Prints to a full disk: standard output, standard error or both."""
   with open('/dev/full', 'w') as device:
     for number in ((1,), (2,), (1, 2))[run.random.integers(3)]:
       run.outputs[number] = device.fileno()
@@ -552,7 +552,7 @@ def vanished_output(run: Run) -> Generator[None, Process, None]:
 
 
 def unreadable(run: Run) -> Generator[None, Process, None]:
-  """Takes the rights to a folder of the run, or the folder itself, for some of the time that it trains."""
+  """Removes the permissions of a folder of the run, or the folder itself, for part of the training."""
   run.first.append(heed_modes)
   run.excused |= {'rows', 'pictures'}
   process = yield
@@ -564,7 +564,7 @@ def unreadable(run: Run) -> Generator[None, Process, None]:
   run.wait_for(process, lambda: run.rows() >= begin + 2 * SAVE_EVERY or time.monotonic() > end)
   if away.exists():
     process.send_signal(signal.SIGSTOP)
-    if folder.exists():  # It was made again, and what is new in it is kept.
+    if folder.exists():  # It was created again; keep what is new in it.
       for path in folder.iterdir():
         if not (away / path.name).exists():
           path.rename(away / path.name)
@@ -577,7 +577,7 @@ def unreadable(run: Run) -> Generator[None, Process, None]:
 
 
 def unreadable_at_the_start(run: Run) -> Generator[None, Process, None]:
-  """Starts with checkpoints that may not be read, which is refused, and moves none."""
+  """Starts with unreadable checkpoints, which is refused and moves none."""
   run.begin_at_half()
   run.first.append(heed_modes)
   folder = run.folder / ('checkpoints', f'checkpoints/{STEPS // 2}')[run.random.integers(2)]
@@ -588,7 +588,7 @@ def unreadable_at_the_start(run: Run) -> Generator[None, Process, None]:
 
 
 def wide_numbers(run: Run) -> Generator[None, Process, None]:
-  """Starts with JAX_ENABLE_X64, which is refused or works, and moves no checkpoint."""
+  """Starts with JAX_ENABLE_X64, which is refused or works, but moves no checkpoint."""
   run.begin_at_half()
   run.environment['JAX_ENABLE_X64'] = '1'
   yield
@@ -596,7 +596,7 @@ def wide_numbers(run: Run) -> Generator[None, Process, None]:
 
 
 def few_files(run: Run) -> Generator[None, Process, None]:
-  """Lets the process open few files only."""
+  """Limits the number of open files."""
   run.begin_at_half()
   most = int(run.random.integers(12, 60))
   run.first.append(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most)))
@@ -605,9 +605,9 @@ def few_files(run: Run) -> Generator[None, Process, None]:
 
 
 def little_memory(run: Run) -> Generator[None, Process, None]:
-  """Lets the process take little memory beyond that of its libraries."""
+  """Limits memory to a little more than that of the libraries."""
   run.begin_at_half()
-  run.excused.add('traceback')  # XLA aborts where it can start no thread, and nobody can say why.
+  run.excused.add('traceback')  # XLA aborts if it cannot start a thread, and nothing can explain why.
   run.statuses |= {-signal.SIGABRT, -signal.SIGSEGV}
   more = int(2 ** run.random.uniform(26, 31))
 
@@ -621,7 +621,7 @@ def little_memory(run: Run) -> Generator[None, Process, None]:
 
 
 def renamed_workdir(run: Run) -> Generator[None, Process, None]:
-  """Renames the workdir in mid-run, which ends the run in a line; then it is renamed back."""
+  """Renames the workdir in mid-run, which ends the run with one line; then renames it back."""
   process = yield
   run.excused |= {'rows', 'pictures'}
   away = run.root / 'elsewhere'
@@ -635,7 +635,7 @@ def renamed_workdir(run: Run) -> Generator[None, Process, None]:
 
 
 def removed_workdir(run: Run) -> Generator[None, Process, None]:
-  """Removes the workdir in mid-run, which ends the run in a line."""
+  """Removes the workdir in mid-run, which ends the run with one line."""
   process = yield
   with stopped(run, process) as in_training:
     is_removed = in_training and not run.is_trained()
@@ -648,20 +648,20 @@ def removed_workdir(run: Run) -> Generator[None, Process, None]:
 
 
 def check_not_made_again(run: Run) -> None:
-  """Looks whether the run has begun another workdir, or has not said that its own is gone."""
+  """Checks that the run has not created another workdir, and has reported that its own is gone."""
   if run.folder.exists():
     raise LostError(f'status {run.status}; a workdir was made again: {sorted(os.listdir(run.folder))}')
   run.check_refused('workdir')
 
 
 def let_the_clock_jump() -> None:
-  """Lets the clock of this process jump by an hour, back and forth, every second."""
+  """Makes the clock of this process jump by an hour, back and forth, every second."""
   now = time.time
   time.time = lambda: now() + 3600 * (int(now()) % 3 - 1)
 
 
 def heed_modes() -> None:
-  """Gives up what root may do beyond other users, so that the modes of files count for this process too."""
+  """Drops the capabilities of root that override file modes."""
   header = (ctypes.c_uint32 * 2)(0x20080522, 0)
   data, libc = (ctypes.c_uint32 * 6)(), ctypes.CDLL(None, use_errno=True)
   libc.capget(header, data)
@@ -672,14 +672,14 @@ def heed_modes() -> None:
 
 
 def take_the_terminal() -> None:
-  """Begins a session on the terminal that is standard output."""
+  """Starts a session with standard output as its controlling terminal."""
   os.setsid()
   fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 
 
 @contextlib.contextmanager
 def stopped(run: Run, process: Process) -> Iterator[bool]:
-  """Stops a process during the block, for other processes; yields whether it has the workdir's lock."""
+  """Suspends a process during the block; yields whether it holds the lock of the workdir."""
   own = run.outputs, run.first, run.environment
   process.send_signal(signal.SIGSTOP)
   run.outputs, run.first, run.environment = {}, [], {}
@@ -691,14 +691,14 @@ def stopped(run: Run, process: Process) -> Iterator[bool]:
 
 
 def start_second(run: Run, process: Process, saying: str) -> None:
-  """Starts a second process while the first trains, which must be refused."""
+  """Starts a second process, which must be refused while the first trains."""
   with stopped(run, process) as in_training:
     if in_training:
       run.refuse(saying=saying)
 
 
 def damage(path: Path, random: np.random.Generator) -> None:
-  """Cuts a file, empties it, removes it, or flips a bit of it."""
+  """Truncates, empties or removes a file, or flips a bit of it."""
   ways: list[Callable[[], Any]] = [
     lambda: os.truncate(path, path.stat().st_size // 2),
     lambda: os.truncate(path, 0),
@@ -709,7 +709,7 @@ def damage(path: Path, random: np.random.Generator) -> None:
 
 
 def flip(path: Path, random: np.random.Generator) -> None:
-  """Flips a bit of a file, if it has any."""
+  """Flips a bit of a file, unless it is empty."""
   content = bytearray(path.read_bytes())
   if content:
     content[random.integers(len(content))] ^= 1 << int(random.integers(8))
@@ -718,7 +718,7 @@ def flip(path: Path, random: np.random.Generator) -> None:
 
 @contextlib.contextmanager
 def mounted(run: Run, options: str, *device: str) -> Iterator[None]:
-  """Mounts a disk as the workdir, and leaves a copy in its place."""
+  """Mounts a disk as the workdir, and finally replaces it by a copy."""
   run.folder.mkdir()
   subprocess.run(['mount', *(device or ['-t', 'tmpfs', 'tmpfs']), '-o', options, run.folder], check=True)
   try:
@@ -733,7 +733,7 @@ def mounted(run: Run, options: str, *device: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def throttled(run: Run, bytes_per_second: int) -> Iterator[None]:
-  """Mounts a disk as the workdir that this process and its children can write to only so fast."""
+  """Mounts a disk as the workdir with a write limit for this process and its children."""
   image, group = run.root / 'disk', Path(f'/sys/fs/cgroup/blkio/dcgan_jax_faults_{os.getpid()}')
   with image.open('wb') as file:
     file.truncate(2**28)
@@ -744,7 +744,7 @@ def throttled(run: Run, bytes_per_second: int) -> Iterator[None]:
   (group / 'blkio.throttle.write_bps_device').write_text(f'{number} {bytes_per_second}')
   (group / 'cgroup.procs').write_text(str(os.getpid()))
   try:
-    # Only what a process writes itself is throttled, so nothing may be left to the kernel's own threads.
+    # Only a process's own writes are throttled, so nothing may be left to kernel threads.
     with mounted(run, 'sync', loop):
       yield
       (group.parent / 'cgroup.procs').write_text(str(os.getpid()))
@@ -755,15 +755,15 @@ def throttled(run: Run, bytes_per_second: int) -> Iterator[None]:
 
 
 def make_images(folder: Path) -> None:
-  """Writes images, for the fault that takes them away."""
+  """Writes images for `vanished_data`."""
   folder.mkdir(parents=True)
   random = np.random.default_rng(0)
   for i in range(64):
     Image.fromarray(random.integers(0, 256, (8, 8), np.uint8)).save(folder / f'{i}.png')
 
 
-# How often each befalls alone in a whole campaign, and what it lays hold of: no two that share a thing befall
-# a run together, nor those that have '*'. They prepare the run in this order.
+# For each fault, its number of runs in a full campaign, and the resources that it uses: faults that share one
+# are not combined, nor are those with '*'. They prepare a run in this order.
 FAULTS: dict[Fault, tuple[int, set[str]]] = {
   full: (10, {'workdir', 'disk'}),
   slow: (5, {'*'}),
@@ -804,7 +804,7 @@ IN_TRAINING = (full, two_starters, removed_lock, read_beside, unreadable, rename
 
 
 def draw_pair(random: np.random.Generator, choices: Sequence[Fault]) -> list[Fault]:
-  """Returns two faults that can befall a run together."""
+  """Returns two faults that can be combined."""
   while True:
     pair = sorted(random.choice(len(choices), 2, replace=False))
     first, second = (choices[i] for i in pair)
@@ -814,13 +814,13 @@ def draw_pair(random: np.random.Generator, choices: Sequence[Fault]) -> list[Fau
 
 
 def draw_moment(run: Run, fault: Fault) -> tuple[int, float]:
-  """Returns a moment: how many rows of metrics are then written, -1 if not even a config, and seconds."""
+  """Returns a moment: the number of rows of metrics written, -1 for not even a config, and extra seconds."""
   least = 1 if fault in IN_TRAINING else -1
   return int(run.random.integers(least, STEPS // LOG_EVERY)), float(run.random.uniform(0, 0.1))
 
 
 def suffer(faults: Sequence[Fault], run: Run) -> str:
-  """Lets faults befall a run and then ends it; returns what was lost, '' for nothing."""
+  """Injects faults into a run and finishes it; returns what was lost, '' for nothing."""
   run.alone = len(faults) == 1
   suffered = [fault(run) for fault in faults]
   try:
@@ -861,7 +861,7 @@ def last_state(folder: Path) -> Any:
 
 @functools.cache
 def shapes_of(chosen: Settings) -> Any:
-  """Returns what a state of these settings is like."""
+  """Returns the abstract state of these settings."""
   import jax
 
   from dcgan_jax.runs import experiment
@@ -870,7 +870,7 @@ def shapes_of(chosen: Settings) -> Any:
 
 
 def is_equal(a: Any, b: Any, exact: bool = True) -> bool:
-  """Returns whether two states agree in every bit or, if they need not be exact, up to rounding."""
+  """Returns whether two states are bit-equal or, if not `exact`, equal up to rounding."""
   import jax
 
   pairs = [
@@ -882,7 +882,7 @@ def is_equal(a: Any, b: Any, exact: bool = True) -> bool:
 
 
 def judge(problem: str, folder: Path, undisturbed: Any, exact: bool = True) -> str:
-  """Returns what was lost: what was noticed already, or that the last states differ; '' for nothing."""
+  """Returns what was lost: `problem`, or that the last states differ; '' for nothing."""
   try:
     return problem or ('' if is_equal(last_state(folder), undisturbed, exact) else 'the last states differ')
   except (OSError, ValueError) as error:
@@ -890,7 +890,7 @@ def judge(problem: str, folder: Path, undisturbed: Any, exact: bool = True) -> s
 
 
 def prepare(shared: Path, usual: dict[str, str]) -> tuple[float, float]:
-  """Trains what the others begin with or are compared with; returns how long a start takes, and its MiB."""
+  """Trains the initial and reference runs; returns the duration of a start, and its MiB."""
   make_images(shared / 'images')
   images = {'data.source': f'folder:{shared / "images"}'}
   for name, keys in (
@@ -901,7 +901,7 @@ def prepare(shared: Path, usual: dict[str, str]) -> tuple[float, float]:
   ):
     run = Run(shared / f'of {name}', np.random.default_rng(0), shared, usual, 300, keys)
     run.finish()
-    if name == 'first':  # It has compiled all that the others need.
+    if name == 'first':  # It has compiled everything that the others need.
       run.cache.rename(shared / 'cache')
     elif name == 'digits':
       duration, peak = run.processes[-1].age, run.peak
@@ -912,7 +912,7 @@ def prepare(shared: Path, usual: dict[str, str]) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Task:
-  """What a worker does: it lets some faults, by their places in FAULTS, befall a run."""
+  """A run with some faults, given by their positions in FAULTS."""
 
   faults: tuple[int, ...]
   seed: tuple[int, ...]
@@ -920,12 +920,12 @@ class Task:
   shared: Path
   usual: dict[str, str]
   duration: float
-  shows: bool = False  # what the processes print
+  shows: bool = False  # whether to show the output of the processes
 
 
 def do(task: Task) -> tuple[Task, str, float]:
-  """Does it; returns it, what was lost and the MiB that a process took at most."""
-  gc.set_threshold(200_000, 50, 50)  # Libraries are millions of objects, which no child need look at.
+  """Runs a task; returns it, what was lost and the peak MiB of a process."""
+  gc.set_threshold(200_000, 50, 50)  # Children need not scan the millions of objects of the libraries.
   gc.freeze()
   random = np.random.default_rng(task.seed)
   run = Run(task.root, random, task.shared, task.usual, task.duration)
@@ -948,7 +948,7 @@ def main() -> int:
   names = arguments.faults.split(',') if arguments.faults else [fault.__name__ for fault in FAULTS]
   chosen = [f for f in FAULTS if f.__name__ in names and (os.getuid() == 0 or f not in NEED_ROOT)]
   places, one = {fault: i for i, fault in enumerate(FAULTS)}, arguments.index
-  plan: list[tuple[list[Fault], int]] = []  # the faults of each run, and its number among its like
+  plan: list[tuple[list[Fault], int]] = []  # faults of each run, and its number among runs of the same faults
   if arguments.pairs:
     numbers = range(arguments.pairs) if one is None else [one]
     plan = [(draw_pair(np.random.default_rng([arguments.seed, i]), chosen), i) for i in numbers]
@@ -981,7 +981,7 @@ def main() -> int:
       for task, problem, peak in together:
         names = [list(FAULTS)[i].__name__ for i in task.faults]
         state = undisturbed['images' if vanished_data.__name__ in names else 'digits']
-        # Optax rounds otherwise where JAX's numbers have 64 bits.
+        # Optax rounds differently with x64 enabled.
         exact = wide_numbers.__name__ not in names
         problem = judge(problem, task.root / 'run', state, exact)
         shutil.rmtree(task.root)

@@ -1,7 +1,7 @@
-"""A DCGAN as one would write it without this project, with Flax's `nn.Conv` and `nn.ConvTranspose`.
+"""A plain Flax DCGAN without this project, with `nn.Conv` and `nn.ConvTranspose`.
 
-The updates are those of PyTorch's DCGAN example: D learns from real images and fakes, then G learns through
-the updated D, each by `jax.value_and_grad` of its loss.
+The updates are those of PyTorch's DCGAN example: D on real images and fakes, then G through the updated D, each
+by `jax.value_and_grad` of its loss.
 """
 
 import math
@@ -58,7 +58,7 @@ class Discriminator(nn.Module):
 
 
 class TrainState(train_state.TrainState):
-  """Flax's train state with batch statistics in addition."""
+  """Flax's train state with batch statistics."""
 
   batch_stats: Any = None
 
@@ -69,7 +69,7 @@ class TrainState(train_state.TrainState):
 
 
 def create(config: ConfigDict) -> tuple[TrainState, TrainState]:
-  """Returns generator and discriminator before the first step, with the sizes and optimizers of a config."""
+  """Returns the initial generator and discriminator, with the sizes and optimizers of a config."""
   size = config.data.image_size[0], config.data.image_size[-1]
   g, d, channels = config.generator, config.discriminator, config.data.channels
   networks = (
@@ -95,10 +95,10 @@ def train_step(g: TrainState, d: TrainState, z: Array, images: Array) -> tuple[T
   """Updates D and then G.
 
   Args:
-    g: the generator.
-    d: the discriminator.
-    z: latents, float32 [B, z_size].
-    images: uint8 [B, H, W, C].
+    g: Generator.
+    d: Discriminator.
+    z: Latents, float32 [B, z_size].
+    images: Images, uint8 [B, H, W, C].
 
   Returns:
     Both networks, and both losses, float32 [2].

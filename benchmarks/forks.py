@@ -1,4 +1,4 @@
-"""Processes of main.py that are forked from one with the libraries imported, which saves most of a start."""
+"""Processes of main.py forked from one with the libraries imported, which saves most of the start-up time."""
 
 import contextlib
 import ctypes
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).parents[1]
-# Its processes have imported all that a run needs, and have one thread, so that they can be forked.
+# Workers import everything that a run needs and stay single-threaded, so that they can fork.
 SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(
   [
@@ -26,17 +26,17 @@ SERVER.set_forkserver_preload(
   ]
 )
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD, signal.SIGPIPE)
-PR_SET_PDEATHSIG = 1  # of prctl(2)
+PR_SET_PDEATHSIG = 1  # option of prctl(2)
 
 
 class Child:
-  """A process of main.py; it is forked from this one, which must have one thread, and ends with it.
+  """A process of main.py, forked from this single-threaded one, and killed when it ends.
 
   Attributes:
-    pid: its number.
+    pid: Process ID.
     status: Exit status as in `subprocess.Popen.returncode`; None while it runs.
-    age: seconds that it has had so far; where others want the cores too, its share of the time.
-    peak: MiB of memory that it took at most, once it has ended.
+    age: Seconds of run time, scaled by its share of a core if others compete for the cores.
+    peak: Peak memory in MiB, once it has ended.
   """
 
   def __init__(
@@ -46,14 +46,14 @@ class Child:
     outputs: tuple[int | None, int | None],
     first: Sequence[Callable[[], object]] = (),
   ):
-    """Starts it.
+    """Forks the process.
 
     Args:
-      arguments: Arguments of the command line.
-      environment: its variables, of which those that JAX reads when it is imported are this process's own,
-        except for JAX_NUMPY_DTYPE_PROMOTION and JAX_ENABLE_X64.
-      outputs: descriptors of its standard output and standard error; None for closed.
-      first: Function that it calls before anything else.
+      arguments: Command-line arguments.
+      environment: Environment variables. Those that JAX reads on import are inherited from this process
+        instead, except for JAX_NUMPY_DTYPE_PROMOTION and JAX_ENABLE_X64.
+      outputs: Descriptors of standard output and standard error; None for closed.
+      first: Functions to call before anything else.
     """
     self.status: int | None = None
     self.age = self.peak = 0.0
@@ -73,7 +73,7 @@ class Child:
     return self.status
 
   def wait(self, seconds: float) -> bool:
-    """Waits for its end; returns False if it has not come when it is older by so many seconds."""
+    """Waits for the process to end; returns False if its age has grown by `seconds` before that."""
     end = self.age + seconds
     while self.poll() is None:
       if self.age > end:
@@ -82,13 +82,13 @@ class Child:
     return True
 
   def send_signal(self, number: int) -> None:
-    """Sends a signal, unless it has ended."""
+    """Sends a signal unless the process has ended."""
     if self.poll() is None:
       os.kill(self.pid, number)
 
 
 def _share() -> float:
-  """Returns which share of a core a process has now, of all that want to run."""
+  """Returns the share of a core that each runnable process has now."""
   with contextlib.suppress(OSError):
     running = int(Path('/proc/loadavg').read_text().split()[3].partition('/')[0])
     return min(1.0, (os.cpu_count() or 1) / max(1, running))
@@ -101,7 +101,7 @@ def _become(
   outputs: tuple[int | None, int | None],
   first: Sequence[Callable[[], object]],
 ) -> NoReturn:
-  """Turns this process, a new fork, into one that has been started as `python main.py ARGUMENTS`."""
+  """Turns this new fork into a process started as `python main.py ARGUMENTS`."""
   status = 1
   try:
     import jax
@@ -114,13 +114,13 @@ def _become(
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, output in zip((1, 2), outputs, strict=True):
       os.close(number) if output is None else os.dup2(output, number)
-    # As Python makes them at its start: None for what is closed. mypy takes two of the names for constants.
+    # As Python does at start-up: None for closed streams. mypy takes two of the names for constants.
     is_terminal = outputs[0] is not None and os.isatty(1)
     sys.stdout = sys.__stdout__ = _stream(1, 'strict', is_terminal)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _stream(2, 'backslashreplace', True)  # type: ignore[misc]
     os.chdir(ROOT)
     os.environ.clear()
-    os.environ.update(environment, GLIBC_TUNABLES='')  # With them set, main.py does not start itself again.
+    os.environ.update(environment, GLIBC_TUNABLES='')  # so that main.py does not re-execute itself
     jax.config.update('jax_numpy_dtype_promotion', environment.get('JAX_NUMPY_DTYPE_PROMOTION', 'standard'))
     jax.config.update('jax_enable_x64', environment.get('JAX_ENABLE_X64') == '1')
     for act in first:
@@ -131,10 +131,10 @@ def _become(
   except SystemExit as end:
     status = end.code if isinstance(end.code, int) else int(end.code is not None)
   except BaseException:
-    with contextlib.suppress(Exception):  # Standard error may be full, or closed.
+    with contextlib.suppress(Exception):  # Standard error may be full or closed.
       traceback.print_exc()
   finally:
-    ctypes.pythonapi.Py_Exit(status)  # as the interpreter ends: it waits for threads and flushes the streams
+    ctypes.pythonapi.Py_Exit(status)  # joins threads and flushes streams like the interpreter
     os._exit(status)
 
 

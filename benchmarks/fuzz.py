@@ -1,7 +1,7 @@
-"""Feeds every reader of a user's input with odd, broken and crafted input, from a seed.
+"""Fuzzes every reader of user input with odd, broken and crafted input, from a seed.
 
-For each input the only ways to end are a result and an `InputError` of one line, in bounded time and memory,
-with nothing written beside the workdir and the cache. Each target runs in a process of its own.
+Each input must lead to a result or an `InputError` of one line, in bounded time and memory, with nothing
+written outside the workdir and the cache. Each target runs in its own process.
 
 python -m benchmarks.fuzz                                  # all, 12,820 inputs: a quarter of an hour
 python -m benchmarks.fuzz --share=0.01                     # a hundredth of each target
@@ -33,13 +33,13 @@ from benchmarks import fuzz_words as words
 from benchmarks.fuzz_inputs import ROOT, Act, Random
 from dcgan_jax.errors import InputError
 
-SECONDS = 10.0  # that an input may take
-MIB = 1024  # of memory that a target may take beyond what it begins with
+SECONDS = 10.0  # time limit of an input
+MIB = 1024  # memory limit of a target, in addition to its initial memory
 
 
-Target = Callable[[Random, Path], Act]  # takes a folder to put files into; returns what reads them
+Target = Callable[[Random, Path], Act]  # (random, folder for input files) -> function that reads them
 
-# Each target, how many inputs the whole campaign has of it, and how many seconds one may take.
+# Targets, their number of inputs in a full campaign, and seconds per input.
 TARGETS: dict[str, tuple[Target, int, float]] = {
   'flags': (words.flags, 2000, SECONDS),
   'config.json': (files.config_files, 2000, SECONDS),
@@ -60,7 +60,7 @@ TARGETS: dict[str, tuple[Target, int, float]] = {
 
 
 class Stuck(BaseException):
-  """An input that takes too long."""
+  """An input has exceeded the time limit."""
 
 
 def _interrupt(*_: Any) -> None:
@@ -68,7 +68,7 @@ def _interrupt(*_: Any) -> None:
 
 
 def _memory() -> float:
-  """Returns the most MiB that this process has had so far."""
+  """Returns the peak memory of this process in MiB."""
   return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -91,9 +91,9 @@ def attempt(act: Act, seconds: float) -> tuple[str, str]:
 
 
 def run_target(name: str, indices: range, seed: int, show: bool) -> dict[str, Any]:
-  """Feeds one target, in this process; returns what became of the inputs."""
+  """Fuzzes one target in this process; returns the results."""
   target, _, seconds = TARGETS[name]
-  warnings.simplefilter('ignore')  # A user would see them, and they end nothing.
+  warnings.simplefilter('ignore')  # Warnings are shown to users and are not failures.
   signal.signal(signal.SIGALRM, _interrupt)
   report: dict[str, Any] = {'inputs': 0, 'accepted': 0, 'refused': 0, 'failed': 0, 'slowest': 0.0}
   report |= {'failures': [], 'messages': []}
@@ -118,7 +118,7 @@ def run_target(name: str, indices: range, seed: int, show: bool) -> dict[str, An
       report['failures'].append([i, why])
     elif why and len(report['messages']) < 60:
       report['messages'].append(why)
-    begin = begin or _memory()  # Whatever is imported has been.
+    begin = begin or _memory()  # after all imports
     if show:
       print(outcome, why)
   left = [path.name for path in Path().iterdir() if path.name != 'cache']
@@ -133,7 +133,7 @@ def run_target(name: str, indices: range, seed: int, show: bool) -> dict[str, An
 
 
 def _put_pipe(random: Random, folder: Path) -> None:
-  """Puts a pipe to which nobody writes in the place of one of the files."""
+  """Replaces one of the files by a pipe without a writer."""
   found = sorted(path for path in folder.iterdir() if path.is_file() and path.stat().st_size)
   if found:
     path = found[random.integers(len(found))]
@@ -142,7 +142,7 @@ def _put_pipe(random: Random, folder: Path) -> None:
 
 
 def start_target(name: str, count: int, seed: int) -> dict[str, Any]:
-  """Feeds one target in a process of its own, in an empty folder."""
+  """Fuzzes one target in a new process and an empty folder."""
   with tempfile.TemporaryDirectory(prefix='fuzz_') as folder:
     (Path(folder) / 'work').mkdir()
     done = subprocess.run(
@@ -174,7 +174,7 @@ def start_target(name: str, count: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> int:
-  """Runs the campaign, or one target, or one input; returns 1 if anything failed."""
+  """Runs the campaign, one target or one input; returns 1 if anything failed."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--share', type=float, default=1.0, help='of the inputs of each target')

@@ -1,4 +1,4 @@
-"""Targets of `benchmarks.fuzz` that are files: each puts some into a folder, and returns what reads them."""
+"""File targets of `benchmarks.fuzz`: each writes files to a folder and returns a function that reads them."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from benchmarks.fuzz_inputs import Act, Random, pick, shapes, spoil, text, write
 
 
 def config_files(random: Random, folder: Path) -> Act:
-  """The config.json of a run."""
+  """Fuzzes the config.json of a run."""
   import dataclasses
 
   from configs import digits
@@ -35,7 +35,7 @@ def config_files(random: Random, folder: Path) -> Act:
 
 
 def class_files(random: Random, folder: Path) -> Act:
-  """The classes.json of a run."""
+  """Fuzzes the classes.json of a run."""
   from dcgan_jax.records import workdir
 
   content = {'names': pick(random, [['a', 'b'], inputs.value(random), [text(random)] * 3])}
@@ -46,7 +46,7 @@ def class_files(random: Random, folder: Path) -> Act:
 
 
 def metrics_files(random: Random, folder: Path) -> Act:
-  """The metrics.jsonl of a run, what it says about the run, and sometimes its plots."""
+  """Fuzzes the metrics.jsonl of a run, its description of the run, and sometimes the plots."""
   from dcgan_jax.records import collapse, journal, metrics
 
   names = [
@@ -79,7 +79,7 @@ def metrics_files(random: Random, folder: Path) -> Act:
 
 
 def images(random: Random, folder: Path) -> Act:
-  """A folder of image files."""
+  """Fuzzes a folder of image files."""
   from dcgan_jax import data
 
   for i in range(random.integers(1, 4)):
@@ -109,7 +109,7 @@ def images(random: Random, folder: Path) -> Act:
 
 
 def pytorch(random: Random, folder: Path) -> Act:
-  """PyTorch's weights, as `--mode=import` takes them."""
+  """Fuzzes PyTorch weights for `--mode=import`."""
   from configs import cifar10
   from dcgan_jax import settings
   from dcgan_jax.trained.interop import importing
@@ -133,7 +133,7 @@ def pytorch(random: Random, folder: Path) -> Act:
 
 
 def newmu(random: Random, folder: Path) -> Act:
-  """The arrays of the paper's authors, as `--mode=import` takes them."""
+  """Fuzzes arrays in the authors' format for `--mode=import`."""
   from configs import svhn
   from dcgan_jax import settings
   from dcgan_jax.trained.interop import importing
@@ -155,7 +155,7 @@ def newmu(random: Random, folder: Path) -> Act:
 
 
 def latents(random: Random, folder: Path) -> Act:
-  """Latents for `--mode=sample`, through a generator."""
+  """Fuzzes latents for `--mode=sample`, through a generator."""
   from dcgan_jax.runs import sampling
 
   array = random.standard_normal((int(random.integers(4)), int(pick(random, [10, 10, 10, 3]))))
@@ -166,7 +166,7 @@ def latents(random: Random, folder: Path) -> Act:
 
 
 def _sampler() -> Any:
-  """Returns an untrained generator at work, always the same."""
+  """Returns the sampler of an untrained generator, always the same."""
   import jax
 
   from dcgan_jax.core.latents import Latents
@@ -186,7 +186,7 @@ _MADE: dict[str, Any] = {}
 
 
 def arrays_of_images(random: Random, folder: Path) -> Act:
-  """An .npz for `--mode=evaluate --images`, which takes ten images or more."""
+  """Fuzzes an .npz for `--mode=evaluate --images`, which takes ten images or more."""
   from dcgan_jax import data
   from dcgan_jax.evaluation import given
 
@@ -199,7 +199,7 @@ def arrays_of_images(random: Random, folder: Path) -> Act:
 
 
 def kept_arrays(random: Random, folder: Path) -> Act:
-  """Kept statistics of a run, and arrays of the cache, which are made again if they are broken."""
+  """Fuzzes cached statistics and arrays, which are computed again if broken."""
   from dcgan_jax.data import cache
 
   good = {'norm0/mean': np.zeros(4, np.float32), 'norm0/var': np.ones(4, np.float32)}
@@ -215,7 +215,7 @@ def kept_arrays(random: Random, folder: Path) -> Act:
 
 
 def kept_images(random: Random, folder: Path) -> Act:
-  """Decoded images in the cache, which are decoded again if they are broken."""
+  """Fuzzes cached images, which are decoded again if broken."""
   from PIL import Image
 
   from dcgan_jax import data
@@ -239,7 +239,7 @@ def kept_images(random: Random, folder: Path) -> Act:
 
 
 def inception_files(random: Random, folder: Path) -> Act:
-  """Inception's weights: everything is refused but the published file, which is not here."""
+  """Fuzzes Inception weights: everything but the published file, which is not here, is refused."""
   from dcgan_jax.evaluation import extractors
 
   path = write(folder / 'weights.pth', random.bytes(int(random.integers(10_000))))

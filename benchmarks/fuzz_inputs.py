@@ -1,4 +1,4 @@
-"""Inputs for `benchmarks.fuzz`, from a seed: odd text, valid files of each kind, and ways to spoil them."""
+"""Seeded inputs for `benchmarks.fuzz`: odd text, valid files of each kind, and ways to corrupt them."""
 
 import io
 import itertools
@@ -63,26 +63,26 @@ PLAUSIBLE = [
     'last',
   ),
 ]
-# A picture that is a program without an end.
+# A picture (EPS) that is an endless program.
 EPS = b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{ } loop\n%%EOF\n'
 NUMBERS = [0, 1, 2, 3, 7, 8, 64, 255, 256, -1, 2**15, 2**31 - 1, 2**31, 2**32, 2**63, -(2**63), 10**30]
 KEYS = [line.partition('=')[0].removeprefix('--config.') for line in settings.help_lines()]
 
 
 def pick(random: Random, choices: Any) -> Any:
-  """Returns one of some choices."""
+  """Returns a random choice."""
   return choices[random.integers(len(choices))]
 
 
 def text(random: Random) -> str:
-  """Returns odd text, or random characters, without a NUL, which no argument of a process can have."""
+  """Returns odd text or random characters, without NUL, which process arguments cannot contain."""
   if random.random() < 0.7:
     return pick(random, ODD)
   return ''.join(chr(c) for c in random.integers(1, pick(random, [128, 0x3000]), random.integers(1, 30)))
 
 
 def value(random: Random, depth: int = 3) -> Any:
-  """Returns any value that JSON can hold."""
+  """Returns a random JSON value."""
   kind = random.integers(8 if depth else 6)
   if kind == 6:
     return [value(random, depth - 1) for _ in range(random.integers(4))]
@@ -93,11 +93,11 @@ def value(random: Random, depth: int = 3) -> Any:
 
 
 def spoil(random: Random, content: bytes) -> bytes:
-  """Returns a file with some of its bytes changed, lost or doubled; sometimes as it was."""
+  """Returns a file with some bytes changed, lost or doubled; sometimes unchanged."""
   data = bytearray(content)
   for _ in range(random.integers(1, 5)):
     start = int(random.integers(len(data) + 1))
-    # The beginning of a file has what matters most.
+    # Headers matter most.
     start = start if random.random() < 0.5 else min(start, int(random.integers(1, 200)))
     length = int(random.integers(1, 9))
     kind = random.integers(9)
@@ -118,7 +118,7 @@ def spoil(random: Random, content: bytes) -> bytes:
 
 
 def image(random: Random) -> bytes:
-  """Returns an encoded image of some kind and format, or a bomb: a few bytes that claim to be large."""
+  """Returns an encoded image of a random mode and format, or a bomb: a few bytes that claim to be large."""
   if random.random() < 0.1:
     return bomb(*(int(pick(random, [0, 1, 2, 300, 9_000, 9_400, 20_000, 2**31 - 1])) for _ in range(2)))
   width, height = (int(n) for n in random.integers(1, 40, 2))
@@ -141,13 +141,13 @@ def image(random: Random) -> bytes:
   name = pick(random, ['PNG', 'JPEG', 'GIF', 'WEBP', 'BMP'])
   try:
     made.save(stream, name, **options)
-  except (OSError, ValueError):  # The format has no such mode.
+  except (OSError, ValueError):  # The format does not support the mode.
     made.convert('RGB').save(stream, name)
   return stream.getvalue()
 
 
 def bomb(width: int, height: int) -> bytes:
-  """Returns a PNG of black pixels, of which it has no more than 100 million."""
+  """Returns a PNG that contains at most 100 million black pixels."""
 
   def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
@@ -158,7 +158,7 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def npy(random: Random, array: np.ndarray) -> bytes:
-  """Returns an array as .npy, as it is, spoilt, or with another header."""
+  """Returns an array as .npy: unchanged, corrupted or with another header."""
   stream = io.BytesIO()
   np.save(stream, array)
   content = stream.getvalue()
@@ -180,7 +180,7 @@ def npy(random: Random, array: np.ndarray) -> bytes:
 
 
 def npz(random: Random, arrays: dict[str, np.ndarray]) -> bytes:
-  """Returns arrays as .npz, some of them spoilt, and maybe the archive too."""
+  """Returns arrays as .npz, some of them corrupted, and maybe the archive too."""
   stream = io.BytesIO()
   method = pick(random, [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
   with zipfile.ZipFile(stream, 'w', method) as archive:
@@ -192,7 +192,7 @@ def npz(random: Random, arrays: dict[str, np.ndarray]) -> bytes:
 
 
 def torch_zip(random: Random, tensors: dict[str, np.ndarray]) -> bytes:
-  """Returns a file as `torch.save` makes it; some tensors may have other shapes, strides or offsets."""
+  """Returns a file as written by `torch.save`; some tensors may have other shapes, strides or offsets."""
   stream = io.BytesIO()
   entries = []
   method = pick(random, [zipfile.ZIP_STORED] * 9 + [zipfile.ZIP_DEFLATED])
@@ -222,11 +222,11 @@ def torch_pickle(entries: list[Any]) -> bytes:
   """Returns the pickle of a state dict.
 
   Args:
-    entries: of each tensor the name, the key of the storage, offset, shape, strides and type.
+    entries: Name, storage key, offset, shape, strides and type of each tensor.
   """
 
   def dump(content: Any) -> bytes:
-    return pickle.dumps(content, 2)[2:-1]  # without what begins and ends it
+    return pickle.dumps(content, 2)[2:-1]  # without its header and end
 
   made = b'\x80\x02ccollections\nOrderedDict\n)R('
   for name, key, offset, shape, strides, kind in entries:
@@ -237,10 +237,10 @@ def torch_pickle(entries: list[Any]) -> bytes:
 
 
 def crafted_pickle(random: Random) -> bytes:
-  """Returns a pickle that is made to take all memory or time, or to crash Python's own unpickler."""
-  # A tuple of the same tuple twice, and so on: who hashes or shows it goes through 2**60 of them.
+  """Returns a pickle crafted to exhaust memory or time, or to crash Python's own unpickler."""
+  # A tuple of the same tuple twice, and so on: hashing or printing it visits 2**60 of them.
   deep = b')' + b''.join(b'q%ch%c\x86' % (i, i) for i in range(100, 160))
-  huge = b'\x8b' + struct.pack('<i', 400_000) + b'\x7f' * 400_000  # a number of a million digits
+  huge = b'\x8b' + struct.pack('<i', 400_000) + b'\x7f' * 400_000  # an integer of a million digits
   name, number, one = b'X\x01\0\0\0a', b'K\x01', b'K\x01\x85'
   rebuild = b'ctorch._utils\n_rebuild_tensor_v2\n'
   ordered, plain = b'ccollections\nOrderedDict\n', b'cbuiltins\ndict\n'
@@ -253,7 +253,7 @@ def crafted_pickle(random: Random) -> bytes:
     return b'}' + name + rebuild + arguments + b'Rs.'
 
   def again(what: bytes, function: bytes, arguments: bytes) -> bytes:
-    """Calls a function 2,000 times with what is large."""
+    """Calls a function 2,000 times with a large argument."""
     return what + b'q\x000' + function + b'q\x010' + (b'h\x01' + arguments + b'R0') * 2000 + b'}.'
 
   pairs = b'](' + b''.join(b'J' + struct.pack('<i', i) + b'N\x86' for i in range(50_000)) + b'e'
@@ -265,7 +265,7 @@ def crafted_pickle(random: Random) -> bytes:
     plain + b'](' + deep + b'N\x86e\x85R.',
     deep + name + b'\x93.',  # a name
     b'X\x05\0\0\0torch' + deep + b'\x93.',
-    deep + b'Q.',  # what is referred to, and its parts
+    deep + b'Q.',  # a persistent ID
     b'(' + deep + deep + deep + b'tQ.',
     tensor(storage(kind=deep)),
     tensor(storage(key=deep)),
@@ -283,13 +283,13 @@ def crafted_pickle(random: Random) -> bytes:
     again(pairs, ordered, b'h\x00\x85'),
     again(pairs, plain, b'h\x00\x85'),
     again(b'(' + number * 50_000 + b't', rebuild, b'(' + storage() + b'K\x00h\x00h\x00\x89t'),
-    b']q\x00(' + b'h\x00' * 900_000 + b'e.',  # a list that holds itself
-    b'(' + b''.join(b']r' + struct.pack('<I', i) for i in range(300_000)) + b't.',  # many numbered values
+    b']q\x00(' + b'h\x00' * 900_000 + b'e.',  # a list that contains itself
+    b'(' + b''.join(b']r' + struct.pack('<I', i) for i in range(300_000)) + b't.',  # many memoised values
     b')' + b'\x85' * 900_000 + b'.',  # a tuple in a tuple in ...
-    b'N' + b'r' + b'\xff\xff\xff\x3f' + b'.',  # a value with a huge number
+    b'N' + b'r' + b'\xff\xff\xff\x3f' + b'.',  # a huge memo index
     b']' * 100_000 + b'.',
     b'}q\x00' + b''.join(b'}(X\x01\0\0\0ah%cX\x01\0\0\0bh%cuq%c' % (i, i, i + 1) for i in range(60)) + b'.',
-    b'}q\x00X\x01\0\0\0ah\x00s.',  # a dictionary in itself
+    b'}q\x00X\x01\0\0\0ah\x00s.',  # a dictionary that contains itself
     b'cos\nsystem\nX\x04\0\0\0exit\x85R.',
     b'N' * 200_000 + b'.',
     b'\x8a\xff' + b'\xff' * 255 + b'.',
@@ -300,7 +300,7 @@ def crafted_pickle(random: Random) -> bytes:
 
 
 def networks(random: Random, kernel: int = 4) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """Returns the tensors of a small generator and a discriminator of PyTorch's example."""
+  """Returns the tensors of a small generator and discriminator of PyTorch's example."""
 
   def of(*shape: int) -> np.ndarray:
     return random.standard_normal(shape).astype(np.float32)
@@ -319,7 +319,7 @@ def networks(random: Random, kernel: int = 4) -> tuple[dict[str, np.ndarray], di
 
 
 def tree(random: Random, content: Any) -> Any:
-  """Returns a config.json, of which some values or keys may be others."""
+  """Returns a config.json with some values or keys replaced."""
   content = json.loads(json.dumps(content))
   for _ in range(random.integers(4)):
     *path, name = pick(random, KEYS).split('.')
@@ -348,7 +348,7 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def shapes(chosen: Any) -> None:
-  """Goes through a train step and all that it needs without computing it, as every run does at first."""
+  """Traces a train step without running it, as every run does first."""
   import jax
 
   from dcgan_jax.runs import experiment

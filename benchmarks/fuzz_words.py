@@ -1,4 +1,4 @@
-"""Targets of `benchmarks.fuzz` that are words: flags, names of data sets and files, and whole commands."""
+"""Text targets of `benchmarks.fuzz`: flags, names of data sets and files, and whole commands."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from dcgan_jax.errors import InputError
 
 
 def flags(random: Random, folder: Path) -> Act:
-  """Flags and overridden keys of a mode, up to the call of the library."""
+  """Fuzzes flags and overridden keys of a mode, up to the call of the library."""
   from dcgan_jax.command_line import parsing, processes, shared
 
   mode = pick(random, parsing.modes())
@@ -26,7 +26,7 @@ def flags(random: Random, folder: Path) -> Act:
     argv.append(pick(random, [f'--{flag}={words}'] * 9 + [text(random), f'--{text(random)}', f'--no{flag}']))
 
   def act() -> None:
-    sys.argv = argv  # where ml_collections looks for overridden keys
+    sys.argv = argv  # ml_collections reads overridden keys from here
     mode, rest = parsing.find_mode(argv)
     values = parsing.parse(mode or 'train', rest)
     if 'config' in values:
@@ -44,7 +44,7 @@ def flags(random: Random, folder: Path) -> Act:
 
 
 def names(random: Random, folder: Path) -> Act:
-  """Names of images, classes, data sets and splits, and paths."""
+  """Fuzzes names of images, classes, data sets and splits, and paths."""
   from dcgan_jax import data, files
   from dcgan_jax.runs import sampling
   from dcgan_jax.trained.walks import exemplars
@@ -57,14 +57,14 @@ def names(random: Random, folder: Path) -> Act:
     return lambda: sampling.find_class('class', words, ('a', 'B', 'b'))
   if kind == 2:
     return lambda: files.named('out', words)
-  if words.strip() in ('/', '~', '.'):  # Looking for images in all of them would take its time.
+  if words.strip() in ('/', '~', '.'):  # Searching all of these for images would take long.
     words = 'x'
   name = pick(random, ['digits', 'folder:', 'stacked:', '']) + words
   return lambda: data.open_source(name, words, data.Fit((8, 8), 1))
 
 
 def data_sets(random: Random, folder: Path) -> Act:
-  """Names of tfds data sets, without a network."""
+  """Fuzzes names of tfds data sets, without a network."""
   from dcgan_jax import data
 
   os.environ |= {'HTTPS_PROXY': 'http://127.0.0.1:9', 'HTTP_PROXY': 'http://127.0.0.1:9'}
@@ -80,7 +80,7 @@ def data_sets(random: Random, folder: Path) -> Act:
 
 
 def commands(random: Random, folder: Path) -> Act:
-  """The whole command line, in a process of its own."""
+  """Fuzzes the whole command line in a new process."""
   write(folder / 'config.json', spoil(random, b'{"seed": 1}'))
   write(folder / 'file', random.bytes(100))
   words = text(random).replace('\udcff', '\xff')[:1000]
@@ -97,7 +97,7 @@ def commands(random: Random, folder: Path) -> Act:
     'import': [f'--format={pick(random, ["pytorch", "newmu"])}'],
   }
   argv = [f'--mode={mode}', *rest.get(mode, []), argument]
-  # What is right would be trained: the workdir is a file, which is refused last.
+  # Valid commands would train; the workdir is a file, which is refused last.
   argv.append(f'--workdir={folder / "file" if mode in ("train", "import") else folder}')
 
   def act() -> None:

@@ -39,7 +39,7 @@ def leave(status: int) -> NoReturn:
   try:
     sys.stdout.flush()
   except OSError as error:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python has yet to flush
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards what Python has yet to flush
     if isinstance(error, BrokenPipeError):
       status = BROKEN_PIPE
     elif status == 0:

@@ -26,7 +26,7 @@ from dcgan_jax.errors import InputError
 
 Arrays = dict[str, np.ndarray]
 
-VERSION = 1  # of the decoding; increase it when the same source and fit give other images
+VERSION = 1  # decoder version; increase it when the same source and fit give other images
 
 
 def folder() -> Path:

@@ -201,4 +201,4 @@ def test_a_run_of_which_nothing_fits(untrained, tmp_path, refused):
 def test_the_flag_is_in_the_help(call_main):
   status, printed, _ = call_main('--mode=train', '--help')
   assert status == 0 and '--init_from=TEXT' in printed
-  assert 'WORKDIR, or WORKDIR:STEP, :best or' in printed
+  assert 'WORKDIR, or WORKDIR:STEP, :best or :last' in ' '.join(printed.split())
