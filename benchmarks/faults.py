@@ -225,7 +225,7 @@ class Run:
     return False
 
   def has_come_to(self, rows: int) -> bool:
-    """Returns whether `rows` rows have been added since the start; -1 is always true, 0 once training began."""
+    """Returns whether `rows` rows have been added since the start: 0 needs a config.json, -1 nothing."""
     least = min(self.begin + rows, STEPS // LOG_EVERY)
     return rows < 0 or ((self.folder / 'config.json').exists() and self.rows() >= least)
 
@@ -275,8 +275,8 @@ class Run:
     self.excused -= {'traceback'}
 
 
-# A fault is a generator. Up to its first `yield` it prepares the run, which is then started. At a random moment
-# it is sent the process and acts. After its second `yield`, when the process has ended, it repairs.
+# A fault is a generator. Up to its first `yield` it prepares the run, which is then started. At a random
+# moment it is sent the process and acts. After its second `yield`, when the process has ended, it repairs.
 Fault = Callable[[Run], Generator[None, Process, None]]
 
 

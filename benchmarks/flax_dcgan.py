@@ -1,7 +1,7 @@
 """A plain Flax DCGAN without this project, with `nn.Conv` and `nn.ConvTranspose`.
 
-The updates are those of PyTorch's DCGAN example: D on real images and fakes, then G through the updated D, each
-by `jax.value_and_grad` of its loss.
+The updates are those of PyTorch's DCGAN example: D on real images and fakes, then G through the updated D,
+each by `jax.value_and_grad` of its loss.
 """
 
 import math

@@ -1,12 +1,12 @@
-"""Times train steps on a GPU against PyTorch's, each with many steps in flight, as in a run.
+"""Times train steps on a GPU against PyTorch, with many steps in flight as in a run.
 
 python benchmarks/gpu_step.py --configs=cifar10,mnist,celeba --batches=128,1024 --dtypes=float32,bfloat16
 
 `ours` is the program that `python main.py` runs; `torch` stands for eager with NCHW, eager with channels_last
-and torch.compile with NCHW, each with cuDNN's benchmark, TF32, fused Adam where it works and, for bfloat16,
-autocast. In float32 both sides multiply in TF32, their default on a GPU for convolutions. A setting has a
-process of its own, in which the contenders take turns. `celeba` updates both networks with every batch here,
-because the other side has no updates that alternate. The last line is a JSON list.
+and torch.compile with NCHW, each with cuDNN benchmarking, TF32, fused Adam where it works and autocast for
+bfloat16. In float32 both sides use TF32, their default for convolutions on a GPU. Each setting runs in its
+own process, in which the contenders take turns. `celeba` updates both networks with every batch here, because
+the PyTorch side has no order 'one_per_batch'. The last line is a JSON list.
 """
 
 import argparse
@@ -29,21 +29,21 @@ from ml_collections import ConfigDict
 
 from benchmarks import processes, train_step
 
-TOGETHER = 50, 10  # steps before the host waits for the GPU: of batches below 512, of larger ones
-SECONDS = 0.3  # that a turn takes at least
+TOGETHER = 50, 10  # steps in flight: for batches below 512, for larger ones
+SECONDS = 0.3  # minimum duration of a turn
 LOCK = Path(tempfile.gettempdir()) / 'gpu_step.lock'
 
 
 @contextlib.contextmanager
 def device_to_itself() -> Iterator[None]:
-  """Lets one of several processes use the GPU; the others compile meanwhile."""
+  """Grants the GPU to one of several processes; the others compile meanwhile."""
   with LOCK.open('w') as file:
     fcntl.flock(file, fcntl.LOCK_EX)
     yield
 
 
 def warmed_up(name: str, config: ConfigDict, together: int) -> Callable[[], object] | None:
-  """Returns the function that takes so many steps of a contender, compiled, or None if it fails."""
+  """Returns a compiled function that takes `together` steps of a contender, or None if it fails."""
   kind, _, variant = name.partition(':')
   try:
     if kind == 'ours':
@@ -62,7 +62,7 @@ def warmed_up(name: str, config: ConfigDict, together: int) -> Callable[[], obje
 
 
 def time_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-  """Returns for each contender the seconds of a call in each round."""
+  """Returns the seconds of a call in each round, by contender."""
   seconds: dict[str, list[float]] = {name: [] for name in calls}
   for _ in range(rounds):
     for name, call in calls.items():
@@ -85,7 +85,7 @@ def run_setting(name: str, batch: int, dtype: str, rounds: int) -> dict[str, Any
   if config.train.order == 'one_per_batch':
     config.train.order = 'alternating'
   together = TOGETHER[batch >= 512]
-  # This one is compiled while other settings are timed, because it takes a minute and little of the GPU.
+  # Compiling takes a minute and little of the GPU, so it overlaps with the timing of other settings.
   compiled = warmed_up('torch:compile', config, together)
   with device_to_itself():
     calls = {key: warmed_up(key, config, together) for key in ('ours', 'torch:nchw', 'torch:channels_last')}
@@ -108,7 +108,7 @@ def run_setting(name: str, batch: int, dtype: str, rounds: int) -> dict[str, Any
 
 
 def main() -> None:
-  """Runs each setting in a process of its own and prints the table."""
+  """Runs each setting in its own process and prints the table."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--configs', default='cifar10,mnist,celeba')
   parser.add_argument('--batches', default='128,1024')
@@ -132,7 +132,7 @@ def main() -> None:
     for batch in arguments.batches.split(',')
     for dtype in arguments.dtypes.split(',')
   ]
-  # Both frameworks live in one process, and neither may take the whole memory.
+  # Both frameworks share the process, so neither may preallocate the whole memory.
   environment = os.environ | {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
   print('| config | batch | dtype | ours, ms | NCHW | channels_last | compile | ours / best | TFLOP/s |')
   print('|---|---|---|---|---|---|---|---|---|')

@@ -1,14 +1,14 @@
-"""Measures what the host does for a step: a whole run against its bare steps, on a device that is never busy.
+"""Measures the host overhead per step: a whole run against its bare steps, on an idle device.
 
 python benchmarks/host_overhead.py --steps=20000
 python benchmarks/host_overhead.py --steps=40000 --device_ms=2
 
-The networks are as small as they can be, so that nearly all time is the host's: the loop, metrics every 50
-steps, a picture every 100, a checkpoint every 1000. With `--device_ms` each step also sleeps for so long, as
-a host does beside a device; what counts then is how much longer the run takes than its steps. It takes a C++
-compiler. Programs have `--together` steps at most, and three are in flight, as on an accelerator.
+The networks are minimal, so that the host takes nearly all of the time: the loop, metrics every 50 steps, a
+sample grid every 100, a checkpoint every 1000. With `--device_ms` each step also sleeps, like a host beside a
+device; then the extra time of the run over its steps counts. This needs a C++ compiler. Rounds have at most
+`--together` steps, and three are in flight, as on an accelerator.
 
-The bare steps are the same compiled program on the same batch, called without waiting for its results. They
+The bare steps are calls of the same compiled program on the same batch, without waiting for results. They
 take turns with the run, a thousand steps each, and medians over the turns count.
 """
 
@@ -43,18 +43,18 @@ TINY = {
   'sample.num': 16,
   'eval.every_steps': 0,
 }
-Times = np.ndarray  # float64 [3], see `now`
-TURN = 1000  # steps; as many are left out at the beginning, which compile, and save for the first time
-BETWEEN = 550  # steps after the last save, when the writers have nothing to do
+Times = np.ndarray  # float64 [3]; see `now`
+TURN = 1000  # steps per turn; the first turn is ignored, because it compiles and saves for the first time
+BETWEEN = 550  # steps since the last save, when the writers are idle
 
 
 def now() -> Times:
-  """Returns the time in seconds, the CPU time of this process, and that of the calling thread."""
+  """Returns the time, the CPU time of this process and that of the calling thread, in seconds."""
   return np.array([time.perf_counter(), time.process_time(), time.thread_time()])
 
 
 def asleep(make_train_step: Any, seconds: float) -> Any:
-  """Returns the maker of train steps of which each also sleeps for so long, see `asleep.cc`."""
+  """Returns a `make_train_step` whose steps also sleep for `seconds`; see `asleep.cc`."""
   source = Path(__file__).with_name('asleep.cc')
   with tempfile.TemporaryDirectory() as folder:
     library = Path(folder) / 'asleep.so'
@@ -68,7 +68,7 @@ def asleep(make_train_step: Any, seconds: float) -> Any:
 
     def step(state: Any, *examples: Any) -> Any:
       sleep = jax.ffi.ffi_call('asleep', jax.ShapeDtypeStruct((), np.int32))
-      # It depends on the step, so that it is not taken out of the loop over steps.
+      # The sleep depends on the step, so that the compiler does not hoist it out of the loop.
       zero = 0.0 * sleep(state.step, seconds=np.float32(seconds))
       state, metrics = train_step(state, *examples)
       return state, metrics | {'loss_d': metrics['loss_d'] + zero}
@@ -79,11 +79,11 @@ def asleep(make_train_step: Any, seconds: float) -> Any:
 
 
 class InTurns(dispatch.Steps):
-  """Takes a run's steps, and after each turn as many bare ones.
+  """Takes the steps of a run, and after each turn as many bare steps.
 
   Attributes:
-    run: times of the run's turns.
-    bare: times of the turns of bare steps, one after each.
+    run: Times of the turns of the run.
+    bare: Times of the turns of bare steps.
   """
 
   run: ClassVar[list[Times]] = []
@@ -91,7 +91,7 @@ class InTurns(dispatch.Steps):
   _done, _begun = 0, None
 
   def __call__(self, state: Any, batches: Any) -> Any:
-    """Takes the steps of a block, after a turn of bare ones if that is due."""
+    """Takes the steps of a round, after a turn of bare ones if due."""
     if self._done > TURN and self._done % TURN == BETWEEN:
       jax.block_until_ready(state)
       if self._begun is not None:
@@ -102,7 +102,7 @@ class InTurns(dispatch.Steps):
     return super().__call__(state, batches)
 
   def _take_bare(self, state: Any, batches: Any) -> Times:
-    """Returns the times of as many steps as a turn has, from a copy of a state."""
+    """Returns the times of a turn of bare steps from a copy of a state."""
     state = jax.block_until_ready(jax.tree.map(jax.numpy.copy, state))
     begun = now()
     for _ in range(TURN // int(batches.steps)):
@@ -131,7 +131,7 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as name:
     loop.run(settings.check(config), (arguments.folder or Path(name)) / 'run')
 
-  run, bare = np.array(InTurns.run) / TURN, np.array(InTurns.bare) / TURN  # seconds a step, [turns, 3]
+  run, bare = np.array(InTurns.run) / TURN, np.array(InTurns.bare) / TURN  # seconds per step, [turns, 3]
   print(f'{len(run)} turns of {TURN} steps, {arguments.together} in a program; microseconds a step:')
   print('| | time | CPU time of all threads | of the main thread |\n|---|---|---|---|')
   for name, values in (('run', run), ('bare steps', bare), ('difference', run - bare)):

@@ -1,11 +1,11 @@
-"""Puts into workdirs what nobody would, and runs each mode there, and gives modes pipes for files.
+"""Runs each mode in workdirs with hostile content, and with pipes instead of files.
 
 python benchmarks/hostile.py                    # all
 python benchmarks/hostile.py --share=0.1        # a tenth, drawn from a seed
-python benchmarks/hostile.py --index=17         # one again, with what it prints
+python benchmarks/hostile.py --index=17         # one again, with its output
 
-The only ways to end are success and one line that says what is wrong, in 20 seconds beyond what the mode
-usually takes and in 1 GiB of memory, with nothing written through a link. The status is 1 if anything failed.
+Each must succeed or fail with one line that says what is wrong, within 20 seconds beyond the usual time of
+the mode and 1 GiB of memory, with nothing written through a link. The status is 1 if anything failed.
 """
 
 import argparse
@@ -25,10 +25,10 @@ import numpy as np
 
 from benchmarks import faults, forks, fuzz_inputs
 
-Place = Callable[[Path], object]  # puts something into a workdir; `PRECIOUS` lies beside it
+Place = Callable[[Path], object]  # writes something to a workdir, beside `PRECIOUS`
 
 PRECIOUS = 'precious'
-# What the modes are given; {out} is a folder for results.
+# Arguments of the modes; {out} is a folder for results.
 MODES = {
   'train': [],
   'sample': ['--num=4', '--out={out}/x.png'],
@@ -54,22 +54,22 @@ ROW = {'step': 2, 'loss_d': 1.0, 'loss_g': 1.0, 'd_real': 0.5, 'd_fake': 0.5, 'i
 
 
 def link(name: str, target: str = PRECIOUS) -> Place:
-  """Returns what puts a link there, to a file that matters."""
+  """Returns a function that creates a link to a precious file."""
   return lambda folder: _clear(folder / name).symlink_to(folder.parent / target)
 
 
 def pipe(name: str) -> Place:
-  """Returns what puts a pipe there, which nobody writes to or reads."""
+  """Returns a function that creates a pipe without reader or writer."""
   return lambda folder: os.mkfifo(_clear(folder / name))
 
 
 def put_folder(name: str) -> Place:
-  """Returns what puts a folder there."""
+  """Returns a function that creates a folder."""
   return lambda folder: (_clear(folder / name) / 'inside').mkdir(parents=True)
 
 
 def put(name: str, *content: bytes) -> Place:
-  """Returns what puts a file there, or several, numbered in the place of '*'."""
+  """Returns a function that writes a file, or several numbered ones if the name has a '*'."""
 
   def place(folder: Path) -> None:
     for i, each in enumerate(content):
@@ -79,7 +79,7 @@ def put(name: str, *content: bytes) -> Place:
 
 
 def rows(*changes: dict[str, object], times: int = 1) -> Place:
-  """Returns what adds rows of metrics with odd values."""
+  """Returns a function that appends rows of metrics with odd values."""
 
   def place(folder: Path) -> None:
     with _clear(folder / 'metrics.jsonl').open('w') as file:
@@ -90,7 +90,7 @@ def rows(*changes: dict[str, object], times: int = 1) -> Place:
 
 
 def _clear(path: Path) -> Path:
-  """Removes what is at a path, makes the folder that it lies in, and returns it."""
+  """Removes a path, creates its parent folder, and returns the path."""
   if path.is_dir() and not path.is_symlink():
     shutil.rmtree(path)
   path.unlink(missing_ok=True)
@@ -99,7 +99,7 @@ def _clear(path: Path) -> Path:
 
 
 def places() -> dict[str, list[tuple[str, Place]]]:
-  """Returns what is put into workdirs, by its kind, and with words for it."""
+  """Returns the hostile contents of workdirs with descriptions, by kind."""
   bomb, wide = fuzz_inputs.bomb(9000, 9000), fuzz_inputs.bomb(20_000, 20_000)
   numbers = {name: rows({'loss_d': value}, {'step': 4}) for name, value in (
     ('1e308', 1e308), ('-1e308', -1e308), ('NaN', float('nan')), ('infinity', float('inf')), ('text', 'x'),
@@ -129,7 +129,7 @@ def places() -> dict[str, list[tuple[str, Place]]]:
   }  # fmt: skip
 
 
-# A pipe where a flag takes a path, {pipe}; {out} as above.
+# Flags with a pipe, {pipe}, as their path; {out} as above.
 FLAGS = [
   ['--mode=evaluate', '--images={pipe}'],
   ['--mode=evaluate', '--features=inception', '--weights={pipe}'],
@@ -155,11 +155,11 @@ FLAGS = [
 
 @dataclass(frozen=True)
 class Task:
-  """What a worker does: it runs a mode in a workdir into which something was put, or with other flags."""
+  """A run of a mode in a hostile workdir or with hostile flags."""
 
   kind: str
   words: str
-  place: int  # in `places()[kind]`, or in FLAGS
+  place: int  # index in `places()[kind]` or FLAGS
   mode: str
   root: Path
   shared: Path
@@ -173,7 +173,7 @@ class Task:
 
 
 def do(task: Task) -> tuple[Task, str, float]:
-  """Does it; returns it, what was wrong and the MiB that the process took."""
+  """Runs a task; returns it, what was wrong and the peak MiB of the process."""
   run = faults.Run(task.root, np.random.default_rng(0), task.shared, task.usual, task.duration)
   run.begin_at_half()
   precious, out, problem = task.root / PRECIOUS, task.root / 'out', ''
@@ -205,7 +205,7 @@ def do(task: Task) -> tuple[Task, str, float]:
 
 
 def prepare(shared: Path, usual: dict[str, str], modes: Sequence[str]) -> dict[str, float]:
-  """Trains the run and runs some modes there; returns how long each takes."""
+  """Trains the run and runs some modes on it; returns the duration of each."""
   faults.prepare(shared, usual)
   seconds = {}
   for mode in modes:
@@ -240,7 +240,7 @@ def main() -> int:
     for mode in MODES
   ]
   plan += [('flags', ' '.join(flags), i, 'train') for i, flags in enumerate(FLAGS)]
-  # The number of a task stays the same whatever else is chosen.
+  # The index of a task does not depend on the selection.
   chosen = [
     (n, one)
     for n, one in enumerate(plan)

@@ -1,10 +1,10 @@
-"""Compares Inception-v3's features, and the Frechet distance of them, with those of its two PyTorch ports.
+"""Compares Inception-v3 features and their Frechet distance to those of two PyTorch ports.
 
 python benchmarks/inception_parity.py --config=configs/cifar10_32.py --num=256
 
-All read one file of random weights, or --weights=PATH, and take the same images of the config's data.
-Differences are divided by the spread of the features over the images. The distance is between the first half
-of the images and the second. The last line is a JSON object. The status is 1 if a difference is above 1e-3.
+All read the same random weights, or --weights=PATH, and process the same images of the config's data.
+Differences are divided by the standard deviation of the features over the images. The distance is between the
+two halves of the images. The last line is a JSON object. The status is 1 if a difference is above 1e-3.
 """
 
 import argparse
@@ -33,7 +33,7 @@ LARGEST = 1e-3
 
 
 def random_tensors() -> dict[str, np.ndarray]:
-  """Draws weights, by their PyTorch names, with which activations keep their size through the layers."""
+  """Draws weights that preserve the scale of activations, by PyTorch name."""
   rng = np.random.default_rng(0)
   shapes = jax.eval_shape(
     inception.Inception().init, jax.random.key(0), jnp.zeros((1, inception.SIZE, inception.SIZE, 3))
@@ -56,21 +56,21 @@ def random_tensors() -> dict[str, np.ndarray]:
 
 
 def save(tensors: dict[str, np.ndarray], path: Path) -> None:
-  """Writes tensors as PyTorch saves them."""
+  """Writes tensors in PyTorch's format."""
   import torch
 
   torch.save({name: torch.from_numpy(x) for name, x in tensors.items()}, path)
 
 
 def complete_torchvision() -> None:
-  """Lets a torchvision that was built for CUDA be imported beside a PyTorch for CPU.
+  """Allows a CUDA build of torchvision to be imported with a CPU build of PyTorch.
 
   The ports need none of its operators.
   """
   import torch
 
   for name in ('nms', 'qnms'):
-    with contextlib.suppress(RuntimeError):  # The operator is there already.
+    with contextlib.suppress(RuntimeError):  # The operator exists.
       torch.library.define(f'torchvision::{name}', '(Tensor dets, Tensor scores, float threshold) -> Tensor')
 
 
@@ -104,7 +104,7 @@ def pytorch_fid(weights: Path, images: np.ndarray) -> np.ndarray:
 
 
 def _fid_of_torch_fidelity(a: np.ndarray, b: np.ndarray) -> float:
-  """Computes torch-fidelity's distance of features [N, 2048]."""
+  """Computes the distance of torch-fidelity between features [N, 2048]."""
   import torch
   from torch_fidelity import metric_fid
 
@@ -113,7 +113,7 @@ def _fid_of_torch_fidelity(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _fid_of_pytorch_fid(a: np.ndarray, b: np.ndarray) -> float:
-  """Computes pytorch-fid's distance of features [N, 2048]."""
+  """Computes the distance of pytorch-fid between features [N, 2048]."""
   from pytorch_fid.fid_score import calculate_frechet_distance
 
   statistics = [x for f in (a, b) for x in (f.mean(0), np.cov(f, rowvar=False))]
@@ -123,7 +123,7 @@ def _fid_of_pytorch_fid(a: np.ndarray, b: np.ndarray) -> float:
 def _compare(
   weights: Path, images: np.ndarray, resizer: str, port: Callable[..., Any], fid: Callable[..., float]
 ) -> dict[str, float]:
-  """Compares the features of images, and their distance, with those of a port."""
+  """Compares the features of images and their distance to those of a port."""
   ours = extractors.of_inception(inception.read_weights(weights), resizer).look(images)['features']
   theirs = np.concatenate([port(weights, images[i : i + 32]) for i in range(0, len(images), 32)])
   spread = theirs.std(0).mean()
@@ -138,7 +138,7 @@ def _compare(
 
 
 def main() -> int:
-  """Compares with both ports; returns the exit status."""
+  """Compares to both ports; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--config', default='configs/cifar10_32.py')
   parser.add_argument('--num', type=int, default=256, help='images')
@@ -150,7 +150,7 @@ def main() -> int:
   complete_torchvision()
   rows = {}
   with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-    warnings.simplefilter('ignore')  # The ports give some.
+    warnings.simplefilter('ignore')  # from the ports
     weights = arguments.weights or Path(folder) / inception.WEIGHTS
     if not arguments.weights:
       save(random_tensors(), weights)

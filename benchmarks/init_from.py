@@ -1,13 +1,13 @@
-"""Measures what it is worth to start from another run, and draws the tables and a figure.
+"""Measures the benefit of initialising from another run; prints tables and draws a figure.
 
 TFDS_DATA_DIR=... python benchmarks/init_from.py --seeds=0,1,2 --out=docs/init_from.png
 TFDS_DATA_DIR=... python benchmarks/init_from.py --seeds=0,1,2 --only_show
 
-Two comparisons on Fashion-MNIST, each of `--init_from` with a run that starts from chance: a run that begins
-with the networks of an MNIST run, and a run of 64x64 images that begins with those of a 32x32 run. All
-networks are those of `configs/cifar10_32.py` at a quarter of its widths, in gray, with batches of 64. Those
-of 64x64 images have one layer more beside the image; they and those that they begin with upsample
-bilinearly. A run is a folder of its own, so that the command goes on where it was stopped.
+Two comparisons on Fashion-MNIST, each of `--init_from` against random initialisation: a run initialised from
+an MNIST run, and a run at 64x64 initialised from one at 32x32. All networks are those of
+`configs/cifar10_32.py` at a quarter of its widths, in gray, with batches of 64. Those at 64x64 have one more
+layer next to the image; they and their initial networks upsample bilinearly. Each run has its own folder, so
+the command resumes where it was stopped.
 """
 
 import argparse
@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
   'discriminator.widths': (16, 32, 64),
 }
 MNIST = SMALL | {'data.source': 'tfds:mnist', 'eval.every_steps': 0}
-# With transposed convolutions, D wins against networks of 64x64 that are so narrow, in the first 100 steps.
+# With transposed convolutions, D wins against such narrow networks at 64x64 within the first 100 steps.
 BILINEAR = {'generator.upsample': 'bilinear'}
 LARGE = (
   SMALL
@@ -44,7 +44,7 @@ LARGE = (
     'discriminator.norm': (False, True, True, True),
   }
 )
-# Keys of each run, and the run that it starts from; '' for none.
+# Keys of each run, and the run to initialise it from; '' for none.
 RUNS: dict[str, tuple[dict[str, Any], str]] = {
   'mnist': (MNIST, ''),
   'fashion': (SMALL, ''),
@@ -60,13 +60,13 @@ COMPARISONS = {
 
 
 def curves_of(folder: Path, name: str, seeds: list[int]) -> dict[int, Curves]:
-  """Returns the scores of the runs of a name that have some, by seed and step."""
+  """Returns the scores of the runs of a name by seed and step, without seeds that have none."""
   found = {seed: read(folder / name / str(seed), '', [DISTANCE])[0] for seed in seeds}
   return {seed: curves for seed, curves in found.items() if curves}
 
 
 def table(folder: Path, title: str, seeds: list[int]) -> list[str]:
-  """Returns the lines of a table: the mean distance at each step that all runs have reached."""
+  """Returns the lines of a table: mean distances at each step that all runs have reached."""
   runs = {label: curves_of(folder, name, seeds) for label, name in COMPARISONS[title].items()}
   every = [set(curves) for each in runs.values() for curves in each.values()]
   if not every or not all(runs.values()):
@@ -87,7 +87,7 @@ def table(folder: Path, title: str, seeds: list[int]) -> list[str]:
 
 
 def plot(path: Path, folder: Path, seeds: list[int]) -> None:
-  """Plots the distance over the steps, a panel for each comparison, with the range of the seeds."""
+  """Plots the distance over steps, with a panel per comparison and the range over seeds."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(9, 3.4), layout='constrained')
@@ -111,7 +111,7 @@ def plot(path: Path, folder: Path, seeds: list[int]) -> None:
 
 
 def main() -> None:
-  """Trains what is missing, then prints the tables and draws the figure."""
+  """Trains missing runs, prints the tables and draws the figure."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--runs', default=','.join(RUNS), help='with commas: which to train; by default all')
   parser.add_argument('--seeds', default='0', help='with commas')

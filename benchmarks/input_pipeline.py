@@ -1,13 +1,13 @@
-"""Times how images get to the train step: decoding, reading from the cache, and waiting in training.
+"""Times the input pipeline: decoding, reading from the cache, and waiting in training.
 
 python benchmarks/input_pipeline.py --configs=configs/digits.py,configs/mnist.py --steps=10
 python benchmarks/input_pipeline.py --large=203000 --steps=300
 
-It trains for a few steps in each of three ways: with the images on the device (resident), read from the cache
-(mapped), and decoded again in every epoch (streamed). With --large it trains tiny networks on a folder of so
-many colour images of 64x64, of which 300 are different, and compares the images of some steps on the device.
-The last line is a JSON object. The status is 1 if training waits for images more than one per cent of the
-time, or if images differ.
+It trains for a few steps in each of three ways: with images on the device (resident), read from the cache
+(mapped), and decoded in every epoch (streamed). With --large=N it trains tiny networks on a folder of N
+colour images of 64x64, 300 of them different, and compares the images of some steps on the device. The last
+line is a JSON object. The status is 1 if training waits for images more than 1 % of the time, or if images
+differ.
 """
 
 import argparse
@@ -33,10 +33,10 @@ from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.runs import experiment
 
-BOUND = 0.01  # share of the time that training may wait for images
-DIFFERENT = 300  # pictures of the large data set
+BOUND = 0.01  # maximum share of time that training waits for images
+DIFFERENT = 300  # different images in the large data set
 MAIN = [sys.executable, 'main.py']
-# Trains as main.py does on a machine whose disk and memory have no room for the images.
+# Trains like main.py on a machine without room for the images on disk or in memory.
 WITHOUT_ROOM = [
   sys.executable,
   '-c',
@@ -58,18 +58,18 @@ TINY = {
 
 
 def seconds_to_images(path: str, cache_folder: str) -> tuple[float, int]:
-  """Returns the seconds from an open source to all of its images in memory, and how many images it has."""
+  """Returns the seconds to load an open source into memory, and its number of images."""
   os.environ['DCGAN_JAX_CACHE'] = cache_folder
   config = processes.load_config(path)
-  source = experiment.build(settings.check(config)).source  # This imports tfds, which is not timed.
+  source = experiment.build(settings.check(config)).source  # imports tfds, which is not timed
   start = time.perf_counter()
   images = cache.load(source, config.data.source)
-  images.sum(dtype='int64')  # This reads what is only mapped.
+  images.sum(dtype='int64')  # reads mapped images
   return time.perf_counter() - start, len(images)
 
 
 def memory(process: int) -> dict[str, float]:
-  """Returns the resident memory of a process in MiB: that of its own, and that of mapped files."""
+  """Returns the resident memory of a process in MiB: its own, and that of mapped files."""
   with contextlib.suppress(OSError):
     lines = dict(line.split(':') for line in Path(f'/proc/{process}/status').read_text().splitlines())
     names = {'own_mib': 'RssAnon', 'files_mib': 'RssFile'}
@@ -83,8 +83,8 @@ def train(
   """Trains in one of `WAYS`.
 
   Returns:
-    `input_wait`, the median share of the time that training waited for images, and `images_per_second`, both
-    without the first steps; the whole `seconds`; and the highest `own_mib` and `files_mib` of memory.
+    `input_wait`, the median share of time spent waiting for images, and `images_per_second`, both without the
+    first steps; the total `seconds`; and the peak memory, `own_mib` and `files_mib`.
   """
   command, limit = WAYS[way]
   command = [*command, f'--config={path}', f'--workdir={workdir}', limit]
@@ -105,7 +105,7 @@ def train(
 
 
 def make_large(folder: Path, count: int) -> None:
-  """Makes a folder of PNG files of noise, in which each of a few pictures has many names."""
+  """Creates a folder of PNG noise images, with many links to each of a few files."""
   rng = np.random.default_rng(0)
   folder.mkdir()
   for i in range(min(count, DIFFERENT)):
@@ -115,7 +115,7 @@ def make_large(folder: Path, count: int) -> None:
 
 
 def resident_equals_mapped(source: str, cache_folder: str, steps: int = 20) -> bool:
-  """Returns whether the images that are gathered on the device are those that are gathered on the host."""
+  """Returns whether images gathered on the device equal those gathered on the host."""
   from dcgan_jax.devices import parallel
   from dcgan_jax.training import loop
 
@@ -127,7 +127,7 @@ def resident_equals_mapped(source: str, cache_folder: str, steps: int = 20) -> b
     feeds.append(loop.make_feed(experiment.build(settings.check(config))).blocks(mesh, 0, lambda _: 1))
 
   def gathered(step: int) -> np.ndarray:
-    """Returns the images of a step, which a program takes from those on the device, as rows."""
+    """Returns the images of a step as gathered on the device, as rows."""
     examples, window, _ = next(resident).batches
     return np.asarray(examples.images[window.rows[step - int(window.first)]])
 
@@ -144,7 +144,7 @@ def run_large(count: int, steps: int) -> int:
     source = f'folder:{folder}/pictures'
     print(f'{count:,} images, {count * 64 * 64 * 3:,} bytes decoded', flush=True)
     print(f'{"way":28}{"seconds":>9}{"images/s":>10}{"wait":>9}{"own MiB":>10}{"files MiB":>11}', flush=True)
-    # The first run decodes all images to the cache, and the others find them there.
+    # The first run decodes all images to the cache for the others.
     for name, way in (('decoded, then mapped', 'mapped'), *((way, way) for way in WAYS)):
       workdir = Path(folder) / name
       found = train(way, 'configs/base.py', steps, TINY | {'data.source': source}, folder, workdir)

@@ -1,11 +1,11 @@
-"""Trains 20,000 tiny steps and checks that memory, step time and files stay as they are.
+"""Trains 20,000 tiny steps and checks that memory, step time and files stay constant.
 
 python benchmarks/long_run.py --out=docs/long_run.png
 
-A run on the digits in a process of its own, with a row of metrics every 20 steps, a picture every 500 and a
-checkpoint every 250. The resident memory of the process is read every half second. The last line is a JSON
-object. The status is 1 if the last quarter takes more memory than the second by 3 %, or more time a step by
-20 % (medians), or if files pile up.
+The run trains on the digits in its own process, with a row of metrics every 20 steps, a sample grid every 500
+and a checkpoint every 250. Its resident memory is sampled every half second. The last line is a JSON object.
+The status is 1 if the last quarter needs 3 % more memory or 20 % more time per step than the second
+(medians), or if files accumulate.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def resident(process: int) -> float:
 
 
 def train(folder: Path, steps: int) -> np.ndarray:
-  """Trains, and returns the step and the memory in MiB at each moment that was looked at, [N, 2]."""
+  """Trains; returns the step and the memory in MiB at each sampled time, [N, 2]."""
   command = [sys.executable, 'main.py', '--config=configs/digits.py', f'--workdir={folder}']
   command += [f'--config.{key}={value}' for key, value in (KEYS | {'train.num_steps': steps}).items()]
   seen = []
@@ -64,7 +64,7 @@ def quarters(steps: np.ndarray, values: np.ndarray, total: int) -> list[float]:
 
 
 def plot(path: Path, memory: np.ndarray, steps: np.ndarray, milliseconds: np.ndarray) -> None:
-  """Plots memory and step time over the steps."""
+  """Plots memory and step time over steps."""
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(9, 3.5), layout='constrained')

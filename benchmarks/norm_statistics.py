@@ -1,11 +1,11 @@
-"""Measures with which batch-norm statistics a generator makes the better images, over whole runs.
+"""Measures which batch-norm statistics give better images over whole runs.
 
 TFDS_DATA_DIR=... python benchmarks/norm_statistics.py --seeds=0,1,2 --out=FILE.png
 
-Checkpoints are scored three times each, as `--mode=evaluate --statistics=...` does with 10,000 images: by the
-running averages of training (stored), by the statistics of each 64 images (batch) and by those of 10,000
-latents (population). `mnist` and `cifar10_32` are trained at half their widths with batches of 64, so that
-three seeds take hours and not days. What is trained and scored already is kept in --folder.
+Each checkpoint is scored three times with 10,000 images, as by `--mode=evaluate --statistics=...`: with the
+running averages of training (stored), the statistics of each 64 images (batch) and those of 10,000 latents
+(population). `mnist` and `cifar10_32` are trained at half their widths with batches of 64, so that three
+seeds take hours rather than days. Runs and scores are kept in --folder.
 """
 
 import argparse
@@ -45,11 +45,11 @@ SCORED = {
 KINDS = ('stored', 'batch', 'population')
 DISTANCE = 'classifier_frechet_distance'
 
-Scores = dict[str, dict[str, float]]  # the distance by kind and step
+Scores = dict[str, dict[str, float]]  # distance by kind and step
 
 
 def train(config: str, workdir: Path, seed: int) -> None:
-  """Trains a run to the last step that is scored, and keeps its checkpoints."""
+  """Trains a run up to the last scored step, and keeps its checkpoints."""
   keys = NARROW[config] | {
     'seed': seed,
     'train.num_steps': SCORED[config][-1],
@@ -65,7 +65,7 @@ def train(config: str, workdir: Path, seed: int) -> None:
 
 
 def score(workdir: Path, steps: tuple[int, ...], kinds: tuple[str, ...] = KINDS) -> Scores:
-  """Scores those checkpoints that are not scored yet; returns all scores, and how long the estimates took."""
+  """Scores checkpoints without scores; returns all scores, and the duration of the estimates."""
   from dcgan_jax.evaluation import evaluate, extractors
   from dcgan_jax.runs.sampling import load
 
@@ -89,14 +89,14 @@ def score(workdir: Path, steps: tuple[int, ...], kinds: tuple[str, ...] = KINDS)
 
 
 def plot(path: Path, runs: dict[str, list[Scores]]) -> None:
-  """Plots the distance over the steps for each kind, with the range of the seeds."""
+  """Plots the distance over steps for each kind, with the range over seeds."""
   from matplotlib.figure import Figure
   from matplotlib.ticker import LogLocator, NullFormatter
 
   figure = Figure(figsize=(4.5 * len(runs), 4), layout='constrained')
   panels: Any = figure.subplots(1, len(runs), squeeze=False)[0]
   for panel, (config, scores) in zip(panels, runs.items()):
-    for kind, style in zip(KINDS, ('-', '-', '--')):  # Batch and population lie upon each other.
+    for kind, style in zip(KINDS, ('-', '-', '--')):  # Batch and population overlap.
       steps = sorted(set.intersection(*(set(map(int, one[kind])) for one in scores)))
       values = np.array([[one[kind][str(step)] for step in steps] for one in scores])
       (line,) = panel.plot(steps, values.mean(0), style, label=kind)
@@ -113,7 +113,7 @@ def plot(path: Path, runs: dict[str, list[Scores]]) -> None:
 
 
 def print_table(config: str, scores: list[Scores]) -> None:
-  """Prints the mean distance of each kind at each step, and in how many runs population beats stored."""
+  """Prints the mean distance of each kind at each step, and how often population beats stored."""
   steps = sorted(set.intersection(*(set(map(int, one['population'])) for one in scores)))
   print(f'| {config}, step | {" | ".join(KINDS)} | population below stored |')
   print('|---|---|---|---|---|')
@@ -127,7 +127,7 @@ def print_table(config: str, scores: list[Scores]) -> None:
 
 
 def main() -> None:
-  """Trains and scores what is missing, then prints the tables and draws the figure."""
+  """Trains and scores missing runs, prints the tables and draws the figure."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--configs', default='digits,mnist,cifar10_32')
   parser.add_argument('--seeds', default='0,1,2')

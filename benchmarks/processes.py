@@ -1,4 +1,4 @@
-"""Paired timings: contenders take turns, each in a new process, so that a drifting machine is fair."""
+"""Paired timings: contenders take turns in new processes, so that drift of the machine affects all alike."""
 
 import json
 import os
@@ -16,23 +16,23 @@ from typing import Any
 from ml_collections import ConfigDict
 
 ROOT = Path(__file__).parents[1]
-# main.py sets this for itself. The other contenders run as their users would start them.
+# main.py sets this itself; the other contenders run as their users would start them.
 OUR_ENVIRONMENT = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'} if sys.platform == 'linux' else {}
 
 Row = dict[str, Any]
 
 
 def load_config(path: str) -> ConfigDict:
-  """Returns the config of a file of `configs/`."""
+  """Returns the config of a file in `configs/`."""
   return runpy.run_path(str(ROOT / path))['get_config']()
 
 
 def alternate(contenders: list[str], arguments: list[str], rounds: int) -> dict[str, list[Row]]:
-  """Runs the calling script with `--contender=NAME` for each in turn, `rounds` times.
+  """Runs the calling script with `--contender=NAME` for each contender in turn, `rounds` times.
 
   Returns:
-    For each contender the JSON object in its last line of output, round by round. A contender that fails is
-    named and left out.
+    The JSON objects in the last line of output of each round, by contender. One that fails is reported and
+    left out.
   """
   results: dict[str, list[Row]] = {name: [] for name in contenders}
   for number in range(rounds):
@@ -54,10 +54,10 @@ def time_calls(call: Callable[[], object], seconds: float = 4.0, least: int = 5,
   """Returns the median seconds of a call.
 
   Args:
-    call: what is timed.
-    seconds: how long to go on at least, in all.
-    least: how many calls to time at least.
-    warm_up: calls before them that are not timed.
+    call: Function to time.
+    seconds: Minimum total duration.
+    least: Minimum number of timed calls.
+    warm_up: Number of untimed calls before them.
   """
   for _ in range(warm_up):
     call()
@@ -70,23 +70,23 @@ def time_calls(call: Callable[[], object], seconds: float = 4.0, least: int = 5,
 
 
 def report(seconds: float) -> None:
-  """Prints the last line of a contender: its seconds, and the peak memory of this process."""
+  """Prints the last line of a contender: its seconds and the peak memory of this process."""
   kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   print(json.dumps({'seconds': seconds, 'peak_memory_mib': round(kibibytes / 1024)}))
 
 
 def median(rows: list[Row], key: str = 'seconds') -> float:
-  """Returns the median of a value over the rounds."""
+  """Returns the median of a value over rounds."""
   return statistics.median(row[key] for row in rows)
 
 
 def ratio(ours: list[Row], theirs: list[Row]) -> float:
-  """Returns the median over the rounds of our seconds divided by theirs."""
+  """Returns the median ratio of our seconds to theirs over rounds."""
   return statistics.median(a['seconds'] / b['seconds'] for a, b in zip(ours, theirs))
 
 
 def print_table(results: dict[str, list[Row]]) -> None:
-  """Prints for each contender its seconds, its peak memory, and our seconds divided by its own."""
+  """Prints the seconds and the peak memory of each contender, and our seconds divided by its own."""
   print(f'\n{platform.machine()}, {os.cpu_count()} cores')
   print(f'{"contender":24}{"median s":>10}{"min":>10}{"max":>10}{"peak MiB":>10}{"ours / it":>11}')
   for name, rows in results.items():

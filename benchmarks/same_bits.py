@@ -1,12 +1,11 @@
-"""Compares the training of two checkouts bit by bit, to show that a change leaves all results as they were.
+"""Compares the training of two checkouts bit by bit, to show that a change preserves all results.
 
 git worktree add ../before COMMIT
 python benchmarks/same_bits.py --before=../before --steps=30
 
 Each checkout trains `digits`, `mnist`, `svhn` and `image_folder`, the last two with narrow networks on a
-small folder of colour images that this script makes. The final training states are compared array by array.
-`mnist` needs its data set, from `TFDS_DATA_DIR` or by download. The status is 1 if a difference is above
---tolerance.
+small generated folder of colour images. The final states are compared array by array. `mnist` needs its data
+set, from `TFDS_DATA_DIR` or by download. The status is 1 if a difference is above --tolerance.
 """
 
 import argparse
@@ -28,7 +27,7 @@ NARROW = ['--config.generator.widths=(64,32,16,8)', '--config.discriminator.widt
 
 
 def cases(folder: Path) -> dict[str, list[str]]:
-  """Returns the flags of each run, by its name."""
+  """Returns the flags of each run, by name."""
   source = f'--config.data.source=folder:{folder}'
   return {
     'digits': ['--config=configs/digits.py'],
@@ -49,7 +48,7 @@ def write_images(folder: Path) -> None:
 
 
 def train(checkout: Path, workdir: Path, steps: int, flags: list[str]) -> dict[str, np.ndarray]:
-  """Trains in a new process; returns the arrays of the final state by their paths."""
+  """Trains in a new process; returns the arrays of the final state, by path."""
   command = [sys.executable, 'main.py', *flags, f'--workdir={workdir}', f'--config.train.num_steps={steps}']
   command += ['--config.eval.every_steps=0', '--config.log.tensorboard=False']
   environment = os.environ | {'PYTHONPATH': str(checkout)}
@@ -60,7 +59,7 @@ def train(checkout: Path, workdir: Path, steps: int, flags: list[str]) -> dict[s
 
 
 def largest_difference(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> tuple[float, str]:
-  """Returns the largest absolute difference of any number, and the array that has it."""
+  """Returns the largest absolute difference, and the name of its array."""
   if a.keys() != b.keys():
     raise SystemExit(f'the states have other arrays: {sorted(a.keys() ^ b.keys())}')
   differences = {name: float(np.abs(a[name].astype(np.float64) - b[name]).max(initial=0.0)) for name in a}

@@ -1,8 +1,8 @@
-"""Times sampling from a generator with stored statistics, against PyTorch in eval mode.
+"""Times sampling from a generator with stored statistics against PyTorch in eval mode.
 
 python benchmarks/sampling.py --config=configs/cifar10.py --num=10000 --rounds=3
 
-Both make uint8 arrays in batches of 64. The last line is a JSON object. The status is 1 if ours is slower.
+Both return uint8 arrays, in batches of 64. The last line is a JSON object. The status is 1 if ours is slower.
 """
 
 import argparse
@@ -33,12 +33,12 @@ def run_ours(config: ConfigDict, num: int) -> None:
   built = experiment.build(settings.check(config))
   variables = jax.jit(built.initial_state)().sampling_variables
   sampler = sampling.Sampler(built.gan.generator, variables, built.gan.latents, 0)
-  sampler.sample(sampling.BATCH_SIZE)  # This compiles.
+  sampler.sample(sampling.BATCH_SIZE)  # compiles
   processes.report(processes.time_calls(lambda: sampler.sample(num), 0.0, least=1, warm_up=0))
 
 
 def run_torch(config: ConfigDict, variant: str, num: int) -> None:
-  """Times the same in PyTorch, see `torch_dcgan`."""
+  """Times the same in PyTorch; see `torch_dcgan`."""
   import torch
 
   from benchmarks import torch_dcgan
@@ -61,7 +61,7 @@ def run_torch(config: ConfigDict, variant: str, num: int) -> None:
 
 
 def main() -> int:
-  """Lets the contenders take turns, or runs one of them; returns the exit status."""
+  """Alternates the contenders, or runs one of them; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--config', default='configs/cifar10.py')
   parser.add_argument('--num', type=int, default=10000, help='images')

@@ -1,11 +1,11 @@
-"""Checks that scores get worse for images that are known to be farther and farther from the data.
+"""Checks that scores get worse for images that are increasingly far from the data.
 
 python benchmarks/scores.py --config=configs/cifar10_32.py --num=10000
 
-Half of the config's data is compared with the other half: as it is, blurred, and with fewer and fewer of the
-classes; and with noise. Features are the classifier's or, with --weights=PATH of Inception-v3's file,
-Inception's. The classes that are left out are drawn five times, and their scores are averaged. The last line
-is a JSON object. The status is 1 if the distances are not in order.
+Half of the config's data is compared to the other half: unchanged, increasingly blurred, and with more and
+more classes dropped; and to noise. Features are those of the classifier or, with --weights=PATH, of
+Inception-v3. The dropped classes are drawn five times, and scores are averaged. The last line is a JSON
+object. The status is 1 if the distances are not in order.
 """
 
 import argparse
@@ -24,10 +24,10 @@ from dcgan_jax.data import cache
 from dcgan_jax.evaluation import extractors, inception, scores
 from dcgan_jax.runs import experiment
 
-BLURS = (0.5, 1.0, 2.0)  # deviations of a Gaussian, in pixels
-DROPPED = (0.1, 0.3, 0.5, 0.7, 0.9)  # shares of the classes that are left out
-DRAWS = 5  # of the classes that are left out
-NEAR = 2000  # images whose neighbourhoods are taken
+BLURS = (0.5, 1.0, 2.0)  # standard deviations of a Gaussian, in pixels
+DROPPED = (0.1, 0.3, 0.5, 0.7, 0.9)  # shares of dropped classes
+DRAWS = 5  # draws of the dropped classes
+NEAR = 2000  # images for the neighbourhood scores
 
 Scores = dict[str, float]
 
@@ -41,7 +41,7 @@ def blurred(images: np.ndarray, deviation: float) -> np.ndarray:
 
 
 def score(fake: np.ndarray, real: np.ndarray) -> Scores:
-  """Scores features [N, D] against real ones [M, D]; neighbourhoods are those of the first 2,000."""
+  """Scores features [N, D] against real ones [M, D]; neighbourhood scores use the first 2,000."""
   distance = scores.frechet_distance(scores.moments(fake), scores.moments(real))
   return {'distance': distance} | scores.manifold(fake[:NEAR], real[:NEAR])._asdict()
 
@@ -49,7 +49,7 @@ def score(fake: np.ndarray, real: np.ndarray) -> Scores:
 def without_classes(
   features: np.ndarray, classes: np.ndarray, gone: int, num: int, real: np.ndarray
 ) -> Scores:
-  """Returns the mean scores of `num` images when `gone` classes are left out, over several draws of these."""
+  """Returns the mean scores of `num` images without `gone` classes, over several draws of these."""
   draws = []
   for seed in range(DRAWS):
     random = np.random.default_rng(seed)

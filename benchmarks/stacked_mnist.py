@@ -1,13 +1,13 @@
-"""Counts the modes of Stacked MNIST that DCGAN reaches, with packing and with a relativistic loss (PacGAN).
+"""Counts the modes of Stacked MNIST that DCGAN covers, with packing (PacGAN) and with a relativistic loss.
 
 TFDS_DATA_DIR=... python benchmarks/stacked_mnist.py --sizes=half --steps=30000 --seeds=0
 TFDS_DATA_DIR=... python benchmarks/stacked_mnist.py --sizes=table_3_quarter --seeds=0,1,2
 
-The rows are those of Lin et al. 2018, Tables 2 and 3: plain DCGAN, and packing of 2 to 4 images; and beside
-them the relativistic loss with gradient penalties. As there, 26,000 samples are judged by a classifier of
-digits for each channel; there are 128,000 triples, batches of 64, Adam of 2e-4 and uniform z. The networks
-are smaller: those of `configs/cifar10_32.py` at 32x32 with half its widths. `table_3_quarter` and
-`table_3_half` give D so many parameters beside those of G.
+The rows are those of Lin et al. 2018, Tables 2 and 3: plain DCGAN and packing of 2 to 4 images; and the
+relativistic loss with gradient penalties. As there, a digit classifier labels each channel of 26,000 samples;
+there are 128,000 triples, batches of 64, Adam at 2e-4 and uniform z. The networks are smaller: those of
+`configs/cifar10_32.py` at 32x32 with half its widths. In `table_3_quarter` and `table_3_half`, D has that
+fraction of the parameters of G.
 """
 
 import argparse
@@ -43,7 +43,7 @@ SCORES = ('modes', 'kl_to_uniform', ablation.DISTANCE)
 
 
 def table(folder: Path, size: str, recipes: list[str], seeds: list[int]) -> list[str]:
-  """Returns the lines of a table: the scores of each recipe at the last step that all its seeds reached."""
+  """Returns the lines of a table: scores of each recipe at the last step that all its seeds have reached."""
   lines = [
     f'| {size} | seeds | steps | modes | KL to uniform | classifier distance |',
     '|---|---|---|---|---|---|',
@@ -63,7 +63,7 @@ def table(folder: Path, size: str, recipes: list[str], seeds: list[int]) -> list
 
 
 def main() -> None:
-  """Trains what is missing, prints the tables and draws the curves."""
+  """Trains missing runs, prints the tables and draws the curves."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--sizes', default='half', help=f'with commas: {", ".join(SIZES)}')
   parser.add_argument('--recipes', default=';'.join(RECIPES), help='with semicolons; by default all')

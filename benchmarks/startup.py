@@ -1,9 +1,9 @@
-"""Times starts: until the first step, with an empty cache and with a full one; until help; until an error.
+"""Times starts: to the first step, with an empty and a full cache; to the help; to an error.
 
 python benchmarks/startup.py --config=configs/digits.py --rounds=3
 
-The last line is a JSON object of median seconds. With the config `digits`, the status is 1 if one is above
-its bound.
+The last line is a JSON object of median seconds. With the config `digits`, the status is 1 if one exceeds its
+bound.
 """
 
 import argparse
@@ -27,7 +27,7 @@ BOUNDS = {  # seconds
 
 
 def seconds_until(wanted: str, arguments: list[str], cache: str) -> float:
-  """Returns the seconds from the start of `python main.py` to the first line that begins with `wanted`.
+  """Returns the seconds from the start of `python main.py` to the first line that starts with `wanted`.
 
   The process is then killed.
   """

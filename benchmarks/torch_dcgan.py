@@ -1,8 +1,8 @@
-"""The other side of the benchmarks: a config's networks and train step in PyTorch.
+"""The PyTorch side of the benchmarks: the networks and the train step of a config.
 
-The code is written like PyTorch's DCGAN example and TensorFlow's DCGAN tutorial, with the same layers, the
-same updates and Adam, and takes any config of `configs/` whose order is not 'one_per_batch'. Where a config
-pads as TensorFlow does, with an odd zero after the image, these layers put it before; the work is the same.
+The code follows PyTorch's DCGAN example and TensorFlow's DCGAN tutorial, with the same layers, updates and
+Adam, for any config in `configs/` whose order is not 'one_per_batch'. Where TensorFlow's padding puts an odd
+zero after the image, these layers put it before; the work is the same.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import nn
 from dcgan_jax import settings
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
-# As PyTorch's example and its guide to performance advise; jax does both by default.
+# Recommended by PyTorch's example and its performance guide; defaults in JAX.
 torch.backends.cudnn.benchmark = True
 torch.backends.cuda.matmul.allow_tf32 = True
 
@@ -24,7 +24,7 @@ def generator(config: ConfigDict) -> nn.Sequential:
   net, (height, width) = config.generator, settings.check(config).data.size
   base = height // math.prod(net.strides), width // math.prod(net.strides)
   layers = [nn.ConvTranspose2d(config.latent.size, net.widths[0], base, bias=net.use_bias)]
-  if net.norm[0] and net.dense_norm == 'unit':  # as Keras normalises a dense layer, before it is reshaped
+  if net.norm[0] and net.dense_norm == 'unit':  # like Keras, normalised before the reshape
     shape = net.widths[0], *base
     units = nn.BatchNorm1d(math.prod(shape), net.norm_epsilon, 1 - net.norm_momentum)
     layers += [nn.Flatten(), units, nn.Unflatten(1, shape), *_activation(net)]
@@ -55,13 +55,13 @@ def discriminator(config: ConfigDict) -> nn.Sequential:
 
 
 def _padding(kernel_size: int, stride: int) -> tuple[int, int]:
-  """Returns padding and output_padding with which the features have the size image / stride."""
+  """Returns padding and output_padding for features of size image / stride."""
   pad = (kernel_size - stride + 1) // 2
   return pad, stride + 2 * pad - kernel_size
 
 
 def _norm_and_activation(net: ConfigDict, i: int) -> list[nn.Module]:
-  """Returns what follows the i-th layer of a network: batch norm, activation and dropout, if it has them."""
+  """Returns the modules after the i-th layer of a network: batch norm, activation and dropout, if any."""
   layers: list[nn.Module] = []
   if net.norm[i]:
     layers.append(nn.BatchNorm2d(net.widths[i], net.norm_epsilon, 1 - net.norm_momentum))
@@ -69,19 +69,19 @@ def _norm_and_activation(net: ConfigDict, i: int) -> list[nn.Module]:
 
 
 def _activation(net: ConfigDict) -> list[nn.Module]:
-  """Returns the activation of a hidden layer, and dropout if the network has it."""
+  """Returns the activation of a hidden layer, and dropout, if any."""
   activation = nn.LeakyReLU(net.leak, inplace=True) if net.leak else nn.ReLU(inplace=True)
   return [activation, nn.Dropout(net.dropout)] if net.dropout else [activation]
 
 
 def initialize(network: nn.Sequential, initializer: str) -> None:
-  """Draws the first weights: 'normal' as the paper does, 'glorot' as Keras does by default."""
+  """Initialises the weights: 'normal' as in the paper, 'glorot' as in Keras."""
   layers = [layer for layer in network if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
   for layer in layers:
     if initializer == 'normal':
       nn.init.normal_(layer.weight, 0.0, 0.02)
     else:
-      # The layer that is dense in Keras covers the whole of its side, so one pixel there is all of a unit.
+      # The kernel of a layer that is dense in Keras covers its whole input, so each pixel is a unit.
       _, _, *kernel = layer.weight.shape
       area = math.prod(kernel)
       inputs, outputs = layer.in_channels * area, layer.out_channels * area
@@ -101,29 +101,29 @@ def initialize(network: nn.Sequential, initializer: str) -> None:
 class TrainStep:
   """A train step, images uint8 [B, C, H, W] -> {'loss_d', 'loss_g'}, that updates its networks in place.
 
-  It does not wait for a GPU; who reads a loss does.
+  It does not wait for a GPU; reading a loss does.
 
   Attributes:
-    generator: see the function `generator`.
-    discriminator: see the function `discriminator`.
-    optimizers: Adam for the generator and for the discriminator.
+    generator: See the function `generator`.
+    discriminator: See the function `discriminator`.
+    optimizers: Adam of the generator and the discriminator.
   """
 
   def __init__(self, config: ConfigDict, memory_format: torch.memory_format, compiled: bool = False):
-    """Makes both networks and their optimizers.
+    """Creates both networks and their optimizers.
 
     Args:
-      config: with the order 'alternating' (PyTorch's example) or 'simultaneous' (TensorFlow's tutorial),
+      config: Config with order 'alternating' (PyTorch's example) or 'simultaneous' (TensorFlow's tutorial),
         or with the relativistic loss, R1 and R2 (R3GAN's trainer).
-      memory_format: of images and weights, torch.contiguous_format (NCHW) | torch.channels_last.
-      compiled: whether each network is compiled by torch.compile.
+      memory_format: Layout of images and weights, torch.contiguous_format (NCHW) | torch.channels_last.
+      compiled: Whether torch.compile compiles each network.
     """
     self.config, self.memory_format = config, memory_format
     self.generator = generator(config).to(DEVICE, memory_format=memory_format)
     self.discriminator = discriminator(config).to(DEVICE, memory_format=memory_format)
     initialize(self.generator, config.generator.initializer)
     initialize(self.discriminator, config.discriminator.initializer)
-    # The fused Adam refuses parameters whose gradients come in another memory format.
+    # Fused Adam refuses parameters whose gradients have another memory format.
     fused = DEVICE == 'cuda' and memory_format == torch.contiguous_format
     self.optimizers = [
       torch.optim.Adam(net.parameters(), o.learning_rate, (o.b1, o.b2), o.epsilon, fused=fused)
@@ -134,7 +134,7 @@ class TrainStep:
     ]
     self._g, self._d = self.generator, self.discriminator
     if compiled:
-      torch._functorch.config.donated_buffer = False  # Otherwise a second backward pass is refused.
+      torch._functorch.config.donated_buffer = False  # allows a second backward pass
       self._g, self._d = (torch.compile(net, dynamic=False) for net in (self.generator, self.discriminator))
     orders = {'alternating': self._alternating, 'simultaneous': self._simultaneous}
     self._update = self._relativistic if config.train.loss == 'relativistic' else orders[config.train.order]
@@ -144,8 +144,8 @@ class TrainStep:
     """Takes one step.
 
     Args:
-      images: uint8 [B, C, H, W].
-      z: latents, float32 [B, z_size, 1, 1]; None draws them from N(0, 1).
+      images: Images, uint8 [B, C, H, W].
+      z: Latents, float32 [B, z_size, 1, 1]; None to draw them from N(0, 1).
     """
     real = (images.float() / 127.5 - 1.0).to(memory_format=self.memory_format)
     if z is None:
@@ -155,7 +155,7 @@ class TrainStep:
     return {'loss_d': loss_d.detach(), 'loss_g': loss_g.detach()}
 
   def _alternating(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Updates D on real images and on fakes, then G through the new D, as PyTorch's example does."""
+    """Updates D on real images and fakes, then G through the new D, as in PyTorch's example."""
     one, zero = torch.ones(len(real), device=DEVICE), torch.zeros(len(real), device=DEVICE)
     self.discriminator.zero_grad()
     loss_real = self._loss(self._d(real), one)
@@ -171,7 +171,7 @@ class TrainStep:
     return loss_real + loss_fake, loss_g
 
   def _relativistic(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Updates D with penalties on its gradient, then G through the new D, as R3GAN's trainer does."""
+    """Updates D with gradient penalties, then G through the new D, as in R3GAN's trainer."""
     train, softplus = self.config.train, nn.functional.softplus
     self.discriminator.zero_grad()
     fake = self._g(z)
@@ -193,7 +193,7 @@ class TrainStep:
     return loss_d, loss_g
 
   def _simultaneous(self, real: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Updates both networks from one forward pass, each by its own loss, as TensorFlow's tutorial does."""
+    """Updates both networks from one forward pass, as in TensorFlow's tutorial."""
     one, zero = torch.ones(len(real), device=DEVICE), torch.zeros(len(real), device=DEVICE)
     fake = self._g(z)
     real_logits, fake_logits = self._d(real), self._d(fake)

@@ -1,10 +1,10 @@
-"""Times a train step against PyTorch and plain Flax, in turn, process by process.
+"""Times a train step against PyTorch and plain Flax, in alternating processes.
 
 python benchmarks/train_step.py --config=configs/cifar10.py --batch=64 --against=torch,flax --rounds=7
 
 `ours` is the program that `python main.py` runs. `torch` stands for three contenders, eager with NCHW, eager
-with channels_last and torch.compile; the fastest of them counts. The last line is a JSON object. The status
-is 1 if ours takes more than --bound times as long as PyTorch's best. For a GPU, see `gpu_step.py`.
+with channels_last and torch.compile; the fastest counts. The last line is a JSON object. The status is 1 if
+ours takes more than --bound times as long as the fastest. For a GPU, see `gpu_step.py`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from benchmarks import processes
 from dcgan_jax import settings
 
 AGAINST = {'torch': ['torch:nchw', 'torch:channels_last', 'torch:compile'], 'flax': ['flax']}
-ROWS = 10_000  # steps that the order of the images is long enough for
+ROWS = 10_000  # steps in the image order
 BOUNDS = {
   'cifar10': 0.90,
   'cifar10_32': 0.80,
@@ -38,7 +38,7 @@ def random_images(config: ConfigDict) -> np.ndarray:
 
 
 def ours(config: ConfigDict, together: int = 1) -> Callable[[], object]:
-  """Returns a function that takes so many steps, as `main.py` does on all devices, and waits for them."""
+  """Returns a function that takes `together` steps on all devices, like `main.py`, and waits for them."""
   import jax
 
   from dcgan_jax.core.accumulation import Examples
@@ -69,7 +69,7 @@ def ours(config: ConfigDict, together: int = 1) -> Callable[[], object]:
 
 
 def run_flax(config: ConfigDict) -> None:
-  """Times a step of Flax's own layers, see `flax_dcgan`."""
+  """Times a step with Flax's own layers; see `flax_dcgan`."""
   import jax
 
   from benchmarks import flax_dcgan
@@ -90,12 +90,12 @@ def run_flax(config: ConfigDict) -> None:
 
 
 def pytorchs(config: ConfigDict, variant: str, together: int = 1) -> Callable[[], object]:
-  """Returns a function that takes so many steps in PyTorch, see `torch_dcgan`, and waits for them."""
+  """Returns a function that takes `together` steps in PyTorch and waits for them; see `torch_dcgan`."""
   import torch
 
   from benchmarks import torch_dcgan
 
-  # On a GPU, torch.compile 2.11 expects other strides of the gradients than channels_last gives, and fails.
+  # On a GPU, torch.compile 2.11 fails with channels_last, because it expects gradients with other strides.
   nchw = variant == 'nchw' or (variant == 'compile' and torch_dcgan.DEVICE == 'cuda')
   memory_format = torch.contiguous_format if nchw else torch.channels_last
   step = torch_dcgan.TrainStep(config, memory_format, compiled=variant == 'compile')
@@ -113,9 +113,9 @@ def pytorchs(config: ConfigDict, variant: str, together: int = 1) -> Callable[[]
 
 
 def direct_gflop(config: ConfigDict) -> float:
-  """Returns the GFLOP of a step's convolutions as they are defined, without forms that multiply less.
+  """Returns the GFLOP of the convolutions of a step by definition, without fast algorithms.
 
-  A multiplication and its addition count as 2 FLOP.
+  A multiply-add counts as 2 FLOP.
   """
 
   def layers(widths: tuple[int, ...], sizes: list[tuple[int, int]], kernel_size: int) -> list[float]:
@@ -123,7 +123,7 @@ def direct_gflop(config: ConfigDict) -> float:
     return [2e-9 * a * b * h * w * kernel_size**2 * config.train.batch_size for a, b, (h, w) in pairs]
 
   def sizes(strides: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Returns the sizes of the features of convolutions with these strides, from the image on."""
+    """Returns the feature sizes of convolutions with these strides, starting at the image."""
     factors = np.cumprod(strides)
     return [(height // f, width // f) for f in factors]
 
@@ -131,8 +131,8 @@ def direct_gflop(config: ConfigDict) -> float:
   g, d = config.generator, config.discriminator
   in_g = layers((config.data.channels, *g.widths[::-1]), sizes(g.strides[::-1]), g.kernel_size)
   in_d = layers((config.data.channels, *d.widths), sizes(d.strides), d.kernel_size)
-  # D has so many forward passes. Two of them need gradients of kernels, three need gradients of inputs; only
-  # one of the three, for G, goes down to the image.
+  # Forward passes of D. Two of them need kernel gradients, three need input gradients; only one of the three,
+  # for G, reaches the image.
   forward = 2 if config.train.order == 'simultaneous' else 3
   return (forward + 2 + 3) * sum(in_d) - 2 * in_d[0] + 3 * sum(in_g)
 
@@ -156,7 +156,7 @@ def run_contender(name: str, config: ConfigDict) -> None:
 
 
 def main() -> int:
-  """Lets the contenders take turns, or runs one of them; returns the exit status."""
+  """Alternates the contenders, or runs one of them; returns the exit status."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
   parser.add_argument('--config', default='configs/cifar10.py')
   parser.add_argument('--batch', type=int, default=64, help='images a step')
@@ -183,7 +183,7 @@ def main() -> int:
     return 0
 
   others = [name for key in arguments.against.split(',') for name in AGAINST[key]]
-  if arguments.relativistic:  # torch.compile does not take second derivatives.
+  if arguments.relativistic:  # torch.compile does not support second derivatives.
     others = [name for name in others if name != 'torch:compile']
   passed_on = [f'--{key}={getattr(arguments, key)}' for key in ('config', 'batch', 'dtype')]
   passed_on += ['--relativistic'] if arguments.relativistic else []
@@ -207,7 +207,7 @@ def main() -> int:
     'ratio': ratios,
     'best_of_torch': best,
     'peak_memory_mib': {name: processes.median(rows, 'peak_memory_mib') for name, rows in results.items()},
-    # These count the convolutions as defined, so forms with fewer multiplications may be above the peak.
+    # The GFLOP are those by definition, so fast algorithms may exceed the peak.
     'direct_gflops': {name: gflop / s for name, s in seconds.items()},
     'matmul_peak_gflops': peak,
     'share_of_peak': {name: gflop / s / peak for name, s in seconds.items()},

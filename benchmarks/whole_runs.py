@@ -1,11 +1,11 @@
-"""Trains the same recipe here and in PyTorch, and scores both over whole runs by the same classifier.
+"""Trains the same recipe here and in PyTorch, and scores both over whole runs with the same classifier.
 
 TFDS_DATA_DIR=... python benchmarks/whole_runs.py --configs=mnist,cifar10_32 --seeds=0,1,2 --out=FILE.png
 
-The runs are those of `benchmarks/norm_statistics.py`, with the same --folder: half the widths, batches of 64.
-PyTorch's (`benchmarks/torch_dcgan.py`) have the same layers, losses, optimizers and first weights in
-distribution, and draw their own numbers. 10,000 samples are scored at each step, with stored running averages
-on both sides. What is trained and scored already is kept, so that the command goes on where it was stopped.
+Our runs are those of `benchmarks/norm_statistics.py` in the same --folder: half the widths, batches of 64.
+The PyTorch runs (`benchmarks/torch_dcgan.py`) have the same layers, losses, optimizers and distribution of
+initial weights, with random numbers of their own. 10,000 samples are scored at each step, with stored running
+averages on both sides. Runs and scores are kept, so the command resumes where it was stopped.
 """
 
 import argparse
@@ -27,18 +27,18 @@ STEPS = (500, 1000, 2000, 4000)
 SAMPLES = 10_000
 SIDES = ('dcgan_jax', 'PyTorch')
 
-Distances = dict[str, float]  # by step
+Distances = dict[str, float]  # distance by step
 
 
 def config_of(name: str) -> ConfigDict:
-  """Returns the config of the runs, narrowed."""
+  """Returns the narrowed config of the runs."""
   config = processes.load_config(f'configs/{name}.py')
   config.update_from_flattened_dict(norm_statistics.NARROW[name])
   return config
 
 
 def train_torch(config: ConfigDict, images: np.ndarray, folder: Path, seed: int) -> None:
-  """Trains in PyTorch and writes samples of each step of STEPS as STEP.npz; goes on from the last of them."""
+  """Trains in PyTorch and writes samples at each of STEPS as STEP.npz; resumes after the last of them."""
   import torch
 
   from benchmarks import torch_dcgan
@@ -65,7 +65,7 @@ def train_torch(config: ConfigDict, images: np.ndarray, folder: Path, seed: int)
 
 
 def sample_torch(generator: Any, z_size: int) -> np.ndarray:
-  """Draws images, uint8 [N, H, W, C], with stored running averages."""
+  """Samples images, uint8 [N, H, W, C], with stored running averages."""
   import torch
 
   from benchmarks.torch_dcgan import DEVICE
@@ -82,7 +82,7 @@ def sample_torch(generator: Any, z_size: int) -> np.ndarray:
 
 
 def score_torch(folder: Path, workdir: Path) -> Distances:
-  """Scores the samples in a folder against the data of our run; returns all distances."""
+  """Scores the samples in a folder against the data of our run; returns the distances."""
   from dcgan_jax.evaluation import evaluate, extractors
 
   path = folder / 'scores.json'
@@ -99,7 +99,7 @@ def score_torch(folder: Path, workdir: Path) -> Distances:
 
 
 def print_table(config: str, runs: dict[str, list[Distances]]) -> None:
-  """Prints the distances of all seeds at each step, and whether our mean lies within PyTorch's seeds."""
+  """Prints the distances of all seeds at each step, and whether our mean is within the range of PyTorch's."""
   print(f'| {config}, step | {" | ".join(runs)} | our mean is |')
   print('|---|---|---|---|')
   for step in STEPS:
@@ -112,7 +112,7 @@ def print_table(config: str, runs: dict[str, list[Distances]]) -> None:
 
 
 def plot(path: Path, runs: dict[str, dict[str, list[Distances]]]) -> None:
-  """Plots the distances over the steps, a panel for each config and a line for each seed."""
+  """Plots distances over steps, with a panel per config and a line per seed."""
   from matplotlib.figure import Figure
   from matplotlib.ticker import LogLocator
 
@@ -134,7 +134,7 @@ def plot(path: Path, runs: dict[str, dict[str, list[Distances]]]) -> None:
 
 
 def main() -> None:
-  """Trains and scores what is missing, then prints the tables and draws the figure."""
+  """Trains and scores missing runs, prints the tables and draws the figure."""
   from dcgan_jax import settings
   from dcgan_jax.data import cache
   from dcgan_jax.runs import experiment
