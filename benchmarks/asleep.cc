@@ -1,4 +1,4 @@
-// A device that is busy while the host is not: copies a number after so many seconds of sleep.
+// Emulates a device that is busy while the host is idle: sleeps, then copies a number.
 #include <chrono>
 #include <thread>
 
