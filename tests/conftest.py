@@ -1,4 +1,4 @@
-"""What all tests share: helpers, four CPU devices, and no implicit dtype promotion."""
+"""Shared helpers, four CPU devices and strict dtype promotion for all tests."""
 # ruff: noqa: E402  # JAX reads the environment when it is imported.
 
 import atexit
@@ -80,26 +80,26 @@ TINY = [
 
 
 def environment(devices=1, optimized=False):
-  """Returns the environment of a process that is started as a user would, with so many devices."""
+  """Returns the environment of a process as a user would start it, with fake devices."""
   flags = f'--xla_force_host_platform_device_count={devices}'
   flags += '' if optimized else COMPILE_FAST
   return os.environ | {'XLA_FLAGS': flags, 'JAX_NUMPY_DTYPE_PROMOTION': 'standard'}
 
 
 def start(*arguments, devices=1, optimized=False):
-  """Runs main.py in a process of its own; returns the finished process."""
+  """Runs main.py in a new process; returns the finished process."""
   return forked.run([*map(str, arguments)], environment(devices, optimized))
 
 
 def succeed(*arguments, **options):
-  """Runs main.py, which must succeed; returns what it printed."""
+  """Runs main.py, which must succeed; returns its output."""
   done = start(*arguments, **options)
   assert done.returncode == 0, done.stderr[-3000:]
   return done.stdout
 
 
 def start_together(arguments, processes=2, devices=1, heartbeat=None):
-  """Starts the processes of a run, as one would by hand on each host; see `forked.Started`."""
+  """Starts the processes of a run as by hand on each host; see `forked.Started`."""
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
@@ -111,7 +111,7 @@ def start_together(arguments, processes=2, devices=1, heartbeat=None):
 
 
 def succeed_together(*arguments, **topology):
-  """Runs the processes, which must succeed; returns what each printed."""
+  """Runs the processes, which must succeed; returns their outputs."""
   started = start_together(arguments, **topology)
   printed = [process.communicate()[0] for process in started]
   assert [process.returncode for process in started] == [0] * len(started), printed
@@ -119,7 +119,7 @@ def succeed_together(*arguments, **topology):
 
 
 def read_mp4(path):
-  """Returns what ffmpeg says of a film, and its frames, uint8 [N, H, W, 3]."""
+  """Returns ffmpeg's description of a film, and its frames, uint8 [N, H, W, 3]."""
   import imageio_ffmpeg
 
   with warnings.catch_warnings():
@@ -141,7 +141,7 @@ def assert_same_state(a, b, step):
 
 
 def untrained_run(folder, overrides=None):
-  """Writes a run on the digits that was saved before its first step, which is enough to make images."""
+  """Writes an untrained run on the digits, which is enough to make images."""
   config = digits.get_config()
   config.data.image_size = (8, 8)
   config.generator.widths, config.discriminator.widths = (8, 6), (6, 8)
@@ -156,7 +156,7 @@ def untrained_run(folder, overrides=None):
 
 
 def narrow(name, overrides=None):
-  """Returns the settings of a preset, by the name of its file, with narrow layers and other changes."""
+  """Returns the settings of a preset by name, with narrow layers and other changes."""
   config = importlib.import_module(f'configs.{name}').get_config()
   if config.data.source == 'folder:':
     config.data.source = 'folder:anywhere'
@@ -170,7 +170,7 @@ def narrow(name, overrides=None):
 
 
 def digits_plan(**changes):
-  """Returns the plan of 2,000 steps on the digits, with other keys of the config."""
+  """Returns the plan of 2,000 steps on the digits, with other keys changed."""
   config = digits.get_config()
   config.update_from_flattened_dict(changes)
   parts = experiment.build(settings.check(config))
@@ -186,7 +186,7 @@ def _changed(config, overrides):
 
 
 def import_torchvision():
-  """Returns torchvision, which the ports of scores need beside SciPy, or skips the test."""
+  """Returns torchvision, which the score ports need in addition to SciPy, or skips the test."""
   from benchmarks import inception_parity
 
   pytest.importorskip('scipy')
@@ -197,7 +197,7 @@ def import_torchvision():
 
 
 def assert_full_precision(function, *arguments):
-  """Asserts that all products of a function are of float32 on every platform, by what XLA is told."""
+  """Asserts that all products of a function have float32 precision in the HLO of every platform."""
   lines = jax.jit(function).lower(*arguments).as_text().splitlines()
   products = [line for line in lines if 'stablehlo.convolution' in line or 'stablehlo.dot_general' in line]
   assert products and all(line.count('HIGHEST') == 2 for line in products)
@@ -219,7 +219,7 @@ def gan_of(networks, optimizer: optax.GradientTransformation, z_size: int = 5, c
 
 
 def pytest_collection_modifyitems(items):
-  """Puts files with slow tests first, the slowest ahead: workers take whole files and so end together."""
+  """Sorts files by their slowest test, descending, so that workers, which take whole files, end together."""
   seconds = collections.Counter()
   for item in items:
     if marker := item.get_closest_marker('slow'):
@@ -228,7 +228,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_sessionfinish(session, exitstatus):
-  """Fails the session if a test was skipped and FAIL_ON_SKIP is set, as it is where all must run."""
+  """Fails the session if a test was skipped and FAIL_ON_SKIP is set."""
   reporter = session.config.pluginmanager.get_plugin('terminalreporter')
   if exitstatus == 0 and os.environ.get('FAIL_ON_SKIP') and reporter and reporter.stats.get('skipped'):
     reporter.write_line('FAIL_ON_SKIP is set, and tests were skipped')
@@ -237,7 +237,7 @@ def pytest_sessionfinish(session, exitstatus):
 
 @pytest.fixture(scope='session')
 def tiny() -> tuple[Generator, Discriminator]:
-  """Networks small enough to compile and run in a moment, with everything the presets have."""
+  """Small networks with all features of the presets that compile and run quickly."""
   generator = Generator(
     widths=(8, 6), strides=(2, 2), norm=(True, True), leak=0.0, image_size=(8, 8), channels=1
   )
@@ -247,27 +247,27 @@ def tiny() -> tuple[Generator, Discriminator]:
 
 @pytest.fixture(scope='session')
 def untrained(tmp_path_factory):
-  """The workdir of an `untrained_run`, to be read only."""
+  """The workdir of an `untrained_run`; read-only."""
   return untrained_run(tmp_path_factory.mktemp('runs') / 'untrained')
 
 
 @pytest.fixture(scope='session')
 def trained(tmp_path_factory):
-  """A finished run of the command line, TINY, and what it printed: (workdir, text)."""
+  """A finished TINY run of the command line: (workdir, output)."""
   folder = tmp_path_factory.mktemp('runs') / 'whole'
   return folder, succeed(*TINY, f'--workdir={folder}')
 
 
 @pytest.fixture(scope='session')
 def digits_classifier(untrained, tmp_path_factory):
-  """Lets the classifier of 8x8 digits learn, as fast as a user's does; from then on it is in the cache."""
+  """Trains the classifier of 8x8 digits with the optimised programs of users, and caches it."""
   folder = shutil.copytree(untrained, tmp_path_factory.mktemp('runs') / 'judged')
   succeed('--mode=evaluate', f'--workdir={folder}', '--num=10', optimized=True)
 
 
 @pytest.fixture(scope='session')
 def browser():
-  """A headless Chromium, driven by Playwright; where one of the two is missing, its tests are skipped."""
+  """A headless Chromium driven by Playwright; tests are skipped without either."""
   missing = "no Chromium: apt-get install chromium and pip install -e '.[browser]'"
   playwright = pytest.importorskip('playwright.sync_api', reason=missing)
   program = shutil.which('chromium') or shutil.which('chromium-browser')
@@ -284,13 +284,13 @@ def browser():
 
 @pytest.fixture(autouse=True)
 def keep_no_programs(monkeypatch):
-  """Keeps JAX from storing what tests compile, which would also change the configuration of later tests."""
+  """Disables the compilation cache, which would change the configuration of later tests."""
   monkeypatch.setattr(cache, 'keep_compiled_programs', lambda: None)
 
 
 @pytest.fixture
 def call_main(monkeypatch, capsys):
-  """A function that runs main.main() in this process; it returns the status, standard output and errors."""
+  """A function that runs main.main() in this process; it returns status, stdout and stderr."""
   monkeypatch.chdir(ROOT)
 
   def call(*arguments):
@@ -303,7 +303,7 @@ def call_main(monkeypatch, capsys):
 
 @pytest.fixture
 def refused(call_main):
-  """A function that runs main.main(), which must refuse the arguments; it returns the line that says why."""
+  """A function that runs main.main(), which must refuse the arguments; it returns the error line."""
 
   def call(*arguments):
     status, printed, error = call_main(*arguments)
@@ -316,7 +316,7 @@ def refused(call_main):
 
 @pytest.fixture
 def bands() -> Image.Image:
-  """A picture of 30 x 10 pixels that is red, green and blue from left to right."""
+  """A picture of 30 x 10 pixels, red, green and blue from left to right."""
   pixels = np.zeros((10, 30, 3), np.uint8)
   for i in range(3):
     pixels[:, 10 * i : 10 * i + 10, i] = 255
@@ -325,7 +325,7 @@ def bands() -> Image.Image:
 
 @pytest.fixture
 def pictures_folder(tmp_path, bands) -> pathlib.Path:
-  """A folder as people have them, with pictures of all formats, broken ones and other files."""
+  """A realistic folder, with pictures of all formats, broken ones and other files."""
   inner = tmp_path / 'more' / 'inside'
   inner.mkdir(parents=True)
   bands.save(tmp_path / 'a.png')
@@ -346,7 +346,7 @@ def pictures_folder(tmp_path, bands) -> pathlib.Path:
 
 @pytest.fixture
 def tfds_data() -> str:
-  """The folder of prepared tfds data sets, where there is one."""
+  """The folder of prepared tfds data sets, if any."""
   folder = os.environ.get('TFDS_DATA_DIR')
   if not folder or not os.path.isdir(os.path.join(folder, 'mnist')):
     pytest.skip('TFDS_DATA_DIR does not point at a prepared MNIST')

@@ -1,4 +1,4 @@
-"""Runs main.py in processes that are forked from one with the libraries imported, which saves time."""
+"""Runs main.py in processes forked from one with the libraries imported, which saves time."""
 
 import atexit
 import functools
@@ -25,11 +25,11 @@ SERVER.set_forkserver_preload(
 
 
 def run(arguments, environment):
-  """Runs main.py as a user starts it, except for the imports; returns the finished process.
+  """Runs main.py as a user would, except for the imports; returns the finished process.
 
   Args:
-    arguments: of the command line.
-    environment: the variables that the process has. Those that JAX reads when it is imported must be this
+    arguments: Command-line arguments.
+    environment: Environment variables. Those that JAX reads on import must be this
       process's own, except for JAX_NUMPY_DTYPE_PROMOTION.
   """
   with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +73,7 @@ class Started:
     os.kill(self._process.pid, number)
 
   def kill(self):
-    """Ends it at once."""
+    """Kills the process."""
     self._process.kill()
 
   def communicate(self, timeout=240):

@@ -1,4 +1,4 @@
-"""Runs the examples of a page in the current folder, and fails if one prints something else.
+"""Runs the examples of a page in the current folder, and fails if an output differs.
 
 python tests/pages.py docs/library.md
 """

@@ -1,4 +1,4 @@
-"""The rules of docs/architecture.md, read off the source: where imports point, who knows what."""
+"""The rules of docs/architecture.md, checked against the source."""
 
 import ast
 import configparser
@@ -44,7 +44,7 @@ def _tree(path):
 
 
 def _imports(path):
-  """Yields the dotted names of what a file imports, wherever in it: modules, or what is in them."""
+  """Yields the dotted names of all imports of a file, at any level: modules or their members."""
   for node in ast.walk(_tree(path)):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
@@ -91,7 +91,7 @@ def test_imports_point_down():
 
 
 def test_imports_have_no_cycles():
-  """Removes modules that import nothing that is left, until there is nothing left."""
+  """Removes modules that import no remaining one, until none remain."""
   left = dict(GRAPH)
   while leaves := {name for name, imported in left.items() if not imported & left.keys() - {name}}:
     left = {name: imported for name, imported in left.items() if name not in leaves}
@@ -147,7 +147,7 @@ def test_what_is_public_has_a_docstring():
 
 
 def test_names_of_extras_have_no_separators():
-  """Otherwise pip 23.2 finds them by neither spelling, says so in a warning, and installs nothing."""
+  """Otherwise pip 23.2 finds them by neither spelling, warns and installs nothing."""
   metadata = configparser.ConfigParser()
   metadata.read(ROOT / 'setup.cfg')
   extras = list(metadata['options.extras_require'])

@@ -1,4 +1,4 @@
-"""A short form of the campaign of `benchmarks/faults.py`, and checks of its own judgement."""
+"""A short form of the campaign of `benchmarks/faults.py`, and tests of its checks."""
 
 import os
 
@@ -34,7 +34,7 @@ def test_pairs_follow_from_the_seed_and_do_not_contradict_each_other():
 
 
 class Ended:
-  """A process that has ended as it is told to."""
+  """A process that has ended in a given way."""
 
   def __init__(self, status=0, out='', err='', peak=100.0, ends=True):
     self.status, self.peak, self.wait = status, peak, lambda seconds: ends
@@ -87,7 +87,7 @@ def test_what_was_said_to_be_saved_must_be_there(run):
 
 
 def test_what_is_lost_is_noticed(tmp_path, monkeypatch):
-  """Compares states of runs that were never trained."""
+  """Compares states of untrained runs."""
   monkeypatch.setattr(faults, 'last_state', lambda folder: {'w': np.float32([1.0, -0.0])})
   assert faults.judge('', tmp_path, {'w': np.float32([1.0, -0.0])}) == ''
   assert faults.judge('', tmp_path, {'w': np.float32([1.0, 0.0])}) == 'the last states differ'

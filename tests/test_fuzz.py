@@ -13,7 +13,7 @@ IN_PROCESS = [name for name in fuzz.TARGETS if name not in SLOW]
 
 @pytest.fixture(autouse=True)
 def restored(monkeypatch, tmp_path):
-  """A folder of its own for what a target writes, and filters of warnings that stay as they were."""
+  """A separate folder for each target, with warning filters restored."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr('sys.argv', ['main.py'])
   with warnings.catch_warnings():
@@ -40,7 +40,7 @@ def test_whole_commands(name, monkeypatch):
 
 
 def test_what_fails_is_reported(monkeypatch):
-  """Runs targets that do what none may: raise something else, take too long, write beside their folder."""
+  """Runs targets that misbehave: raise other errors, take too long, write outside their folder."""
 
   def broken(random, folder):
     return lambda: {}['x']

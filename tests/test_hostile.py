@@ -1,4 +1,4 @@
-"""Checks of the judgement of `benchmarks/hostile.py`, and a short form of it."""
+"""Tests of the checks of `benchmarks/hostile.py`, and a short form of it."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ def _task(kind, place, root, mode='sample'):
 
 @pytest.fixture
 def root(tmp_path):
-  """A folder with a run in it, of which the names are all that counts."""
+  """A folder with a fake run, of which only the names count."""
   for name in ('config.json', 'metrics.jsonl', 'checkpoints/20/x', 'samples/step_00000010.png'):
     (tmp_path / 'half' / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / 'half' / name).write_text('{}')
@@ -46,7 +46,7 @@ def test_each_changes_the_workdir_and_leaves_what_is_beside_it(kind, place, word
 )
 def test_what_is_written_through_a_link_is_noticed(words, problem, root, monkeypatch):
   class Writes:
-    """A process that has written into the workdir."""
+    """A process that has written to the workdir."""
 
     status, peak = 0, 1.0
 

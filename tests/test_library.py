@@ -13,7 +13,7 @@ PAGE = ROOT / 'docs' / 'library.md'
 
 
 def _run(page, folder):
-  """Runs a page in a folder and in a process of its own, as a reader would; returns the finished process."""
+  """Runs a page in a new folder and process, as a reader would; returns the finished process."""
   env = environment(optimized=True)
   env['PYTHONPATH'] = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
   return subprocess.run(

@@ -10,7 +10,7 @@ SAYING = {'InputError': 0, 'Rule': 1, 'all_of': 1, 'PickleError': 0, '_refuse': 
 
 
 def template(node: ast.expr) -> str:
-  """Returns the text of a message, with `{...}` for what is only known when it is said."""
+  """Returns the text of a message, with `{...}` for its values."""
   match node:
     case ast.Constant(value=str(text)):
       return text
@@ -26,7 +26,7 @@ def template(node: ast.expr) -> str:
 
 
 def _name(value: ast.expr) -> str:
-  """Returns an expression in a message as it is in the code, or dots where that says little."""
+  """Returns an expression in a message as source code, or dots if that is long."""
   text = ast.unparse(value)
   return text if len(text) < 30 and not set(text) & set('"\'[(') else '...'
 
@@ -51,7 +51,7 @@ def test_messages_are_found():
 
 
 def test_messages_are_lines_that_name_something():
-  """Finds in each what is wrong with what: a field, flag or file first, or words for a caller who adds it."""
+  """Each names a field, flag or file first, or leaves that to the caller."""
   for path in (ROOT / 'dcgan_jax').rglob('*.py'):
     for text in messages(path):
       assert '\n' not in text and not text.endswith('.') and '  ' not in text, text

@@ -1,4 +1,4 @@
-"""Images that are no ordinary pictures, from the file to the samples: transparent ones, and arrays."""
+"""Images other than ordinary pictures, from file to samples: transparent ones, and arrays."""
 
 import json
 
@@ -26,7 +26,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def lenient():
-  """Lets libraries mix dtypes, as they do in a process of their own."""
+  """Lets libraries mix dtypes, as in a separate process."""
   with jax.numpy_dtype_promotion('standard'):
     yield
 
@@ -41,7 +41,7 @@ def _blobs(count, channels, low, high, dtype):
 
 
 def _train(call_main, source, folder, channels, *flags):
-  """Trains for two steps; returns what was printed."""
+  """Trains for two steps; returns the output."""
   steps = ['--config.train.num_steps=2', '--config.sample.every_steps=2', '--config.sample.num=4']
   source = [f'--config.data.source={source}', f'--config.data.channels={channels}']
   status, printed, error = call_main(*TINY, *steps, *source, *flags, f'--workdir={folder}')
@@ -72,7 +72,7 @@ def test_five_channels_are_learned_and_given_out_in_their_dtype_and_range(
 
 @pytest.mark.slow
 def test_arrays_with_classes_are_scored_and_looked_at(tmp_path, call_main, refused, monkeypatch, lenient):
-  """Takes an .npz through the scores in training, and the modes that look at images."""
+  """Runs scores in training and the modes that read images on an .npz."""
   monkeypatch.setattr(classifier, 'STEPS', 15)
   images, classes = _blobs(100, 2, 0, 4095, 'uint16')
   np.savez(tmp_path / 'x.npz', x=images, y=classes)

@@ -1,4 +1,4 @@
-"""The notebook examples/tour.ipynb: what is committed, and whether it runs."""
+"""The notebook examples/tour.ipynb: its committed outputs, and whether it runs."""
 
 import base64
 import io
@@ -25,7 +25,7 @@ def _cells(path, kind='code'):
 
 
 def _printed(cells):
-  """Returns what code cells have printed, and the pictures that they show."""
+  """Returns the text output and the pictures of code cells."""
   outputs = [output for cell in cells for output in cell['outputs']]
   assert not [output for output in outputs if output['output_type'] == 'error']
   text = ''.join(''.join(output.get('text', '')) for output in outputs)

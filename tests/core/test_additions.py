@@ -1,4 +1,4 @@
-"""What can be added to the classic step: the relativistic loss, penalties, augmentation, packing."""
+"""Additions to the classic step: the relativistic loss, penalties, augmentation, packing."""
 
 import functools
 
@@ -96,7 +96,7 @@ def test_bfloat16_and_accumulation(name):
 
 @pytest.mark.slow
 def test_relativistic_step_is_the_textbooks():
-  """Compares with losses of whole networks, differentiated in one go."""
+  """Compares with losses of whole networks, differentiated at once."""
   generator = GENERATOR.clone(norm=(False, False))
   recipe = Recipe(LOSSES['relativistic'], r1=2.0, r2=0.5, order='simultaneous')
   gan = gan_of((generator, PLAIN), lenient(optax.sgd(1.0)), 5)
@@ -137,7 +137,7 @@ def test_relativistic_step_is_the_textbooks():
 @pytest.mark.parametrize('packing', [1, 2])
 @pytest.mark.parametrize('kind', ['r1', 'r2', 'gradient_penalty'])
 def test_penalties_are_of_the_gradient_of_each_logit_in_all_that_it_judges(kind, packing):
-  """Compares with gradients that are taken of one logit at a time, in the images of its pack."""
+  """Compares with gradients of one logit at a time in the images of its pack."""
   gan = gan_of((GENERATOR, PLAIN.clone(packing=packing)), lenient(optax.sgd(1e-2)), 5)
   state = jax.jit(functools.partial(train_state.create, gan, 0))()
   recipe = Recipe(order='simultaneous', **{kind: 3.0})

@@ -16,7 +16,7 @@ def _augment(images, kinds, seed=0):
 
 
 def test_draws_do_not_depend_on_the_width_of_numbers():
-  """Compares with what JAX_ENABLE_X64=1 makes of the same keys."""
+  """Compares with the results of the same keys under JAX_ENABLE_X64=1."""
   images, keys = _images(8), jax.random.split(jax.random.key(0), 8)
 
   def draw():

@@ -1,4 +1,4 @@
-"""Networks that are told classes: the modules, the step, and a run of every mode."""
+"""Conditional networks: the modules, the step, and a run of every mode."""
 
 import json
 
@@ -63,7 +63,7 @@ def _batch_norm(x):
 
 
 def _beside(x, y):
-  """Puts the class beside the channels of each pixel, the authors' `conv_cond_concat`."""
+  """Concatenates the class to the channels of each pixel, the authors' `conv_cond_concat`."""
   y = y.reshape(len(y), *(1,) * (x.ndim - 2), -1)
   return jnp.concatenate([x, jnp.broadcast_to(y, (*x.shape[:-1], y.shape[-1]))], -1)
 
@@ -118,7 +118,7 @@ def test_mnist_conditional_is_the_authors_model():
 
 @pytest.mark.parametrize('dense_norm', ['channel', 'unit'])
 def test_a_norm_of_classes_scales_and_shifts_what_all_classes_are_normalised_by(dense_norm):
-  """Compares what follows the first batch norm in training with NumPy; half a class is half of its row."""
+  """Compares the first batch norm in training with NumPy; half a class is half of its row."""
   generator = G.clone(condition='norm', dense_norm=dense_norm, norm_momentum=0.0)
   random = np.random.default_rng(0)
   z = random.standard_normal((6, Z)).astype(np.float32)
@@ -221,7 +221,7 @@ def test_latents_with_classes_are_functions_of_their_index():
 
 @pytest.fixture(scope='module')
 def told(digits_classifier, tmp_path_factory):
-  """A run that is told the digits, trained for some steps, with a score."""
+  """A run conditioned on the digits, trained for a few steps, with a score."""
   folder = tmp_path_factory.mktemp('told') / 'run'
   scored = ['--config.eval.every_steps=24', '--config.eval.num=100', '--config.sample.num=20']
   succeed(*TINY, f'--workdir={folder}', '--config.data.classes=10', *scored)

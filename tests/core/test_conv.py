@@ -21,7 +21,7 @@ def _random(*shape, seed=0):
 
 
 def _conv_by_loops(image, kernel, stride, pairs):
-  """Computes a cross-correlation straight from its definition, in float64."""
+  """Computes a cross-correlation by definition, in float64."""
   image = np.pad(np.asarray(image, np.float64), ((0, 0), *pairs, (0, 0)))
   k = kernel.shape[0]
   rows, columns = ((n - k) // stride + 1 for n in image.shape[1:3])
@@ -43,7 +43,7 @@ def test_conv_is_the_definition(k, s, padding, channels, features):
 
 @pytest.mark.parametrize(('k', 's', 'padding', 'channels', 'features'), PRESETS)
 def test_transpose_is_the_adjoint(k, s, padding, channels, features):
-  """Compares <conv(x), y> with <x, transpose(y)>, the convolution being computed from its definition."""
+  """Compares <conv(x), y> with <x, transpose(y)>, with the convolution by definition."""
   image, kernel = _random(2, 4 * s, 3 * s, channels), _random(k, k, channels, features)
   y = _random(2, 4, 3, features, seed=1)
   pairs = conv.padding_pairs(padding, image.shape[1:3], (k, k), (s, s))

@@ -16,7 +16,7 @@ def _sigmoid(x):
 
 
 def _reference(name, real, fake, label):
-  """Computes the losses as the papers write them, on probabilities where they do."""
+  """Computes the losses as written in the papers, on probabilities if they do."""
   d_real, d_fake = _sigmoid(real), _sigmoid(fake)
   cross_entropy = -np.mean(label * np.log(d_real) + (1 - label) * np.log(1 - d_real)) - np.mean(
     np.log(1 - d_fake)
@@ -57,7 +57,7 @@ def test_finite_at_extreme_logits(name):
 
 
 def test_saturation():
-  """Compares gradients where D is sure of a fake: minimax has none, non_saturating a full one."""
+  """Compares gradients when D is sure of a fake: minimax has none, non_saturating a full one."""
   sure = jnp.float32([-20.0])
   assert abs(jax.grad(LOSSES['minimax'].generator)(sure)[0]) < 1e-8
   np.testing.assert_allclose(jax.grad(LOSSES['non_saturating'].generator)(sure)[0], -1.0, rtol=1e-6)

@@ -28,7 +28,7 @@ COUNTS = {
 
 
 def _layers(name):
-  """Returns the rows of the summary, those of the generator and those of the discriminator."""
+  """Returns the rows of the summary for the generator and for the discriminator."""
   config = importlib.import_module(f'configs.{name}').get_config()
   gan = experiment.build(settings.check(config)).gan
   images = (1, *gan.generator.image_size, gan.generator.channels)
@@ -95,7 +95,7 @@ def test_any_size_that_the_strides_give(size, strides, upsample, channels):
 
 
 def test_images_are_in_range_and_bilinear_has_no_checkerboard():
-  """Upsamples a constant, of which an untrained transposed convolution makes an uneven image."""
+  """Upsamples a constant, which an untrained transposed convolution makes uneven."""
   unevenness = {}
   for upsample in ('transposed', 'bilinear'):
     generator = Generator(
@@ -157,7 +157,7 @@ class _BatchNorm(Generator):
 
 
 def test_a_tiny_epsilon_gets_an_exact_variance():
-  """Normalises values around 1000, whose squares have too few digits for a variance of 1e-4."""
+  """Normalises values around 1000, whose squares are too imprecise for a variance of 1e-4."""
   x = (1000 + 0.01 * np.random.default_rng(0).standard_normal((512, 4))).astype(np.float32)
   norm = _BatchNorm((3,), (2,), (True,), norm_epsilon=1e-8, norm_momentum=0.0, initializer='glorot')
   variables = jax.jit(norm.init)(jax.random.key(0), x)
@@ -206,7 +206,7 @@ def test_leak():
 
 
 def test_logits_of_bfloat16_have_the_digits_of_float32():
-  """Compares with float64 sums of the very factors; rounded to bfloat16 they would be 0.4 % off."""
+  """Compares with float64 sums of the same factors; rounded to bfloat16 they would be 0.4 % off."""
   discriminator = Discriminator(
     (64,), (2,), (False,), use_bias=True, initializer='glorot', classes=3, dtype='bfloat16'
   )

@@ -11,7 +11,7 @@ from dcgan_jax.core.models import Discriminator, Generator
   ('known', 'classes', 'affine'), [((), 0, True), (('norm0',), 0, True), ((), 3, True), ((), 0, False)]
 )
 def test_statistics_are_those_of_one_batch_of_all(known, classes, affine):
-  """Compares images by the statistics of a batch with those by statistics that were taken in parts of it."""
+  """Compares images by the statistics of a batch with those by statistics measured in parts of it."""
   shape = {
     'image_size': (8, 8),
     'channels': 1,

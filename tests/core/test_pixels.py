@@ -15,7 +15,7 @@ WHOLE = [name for name, limits in DTYPES.items() if limits]
 
 
 def _back(kinds, images):
-  """Takes images to the networks and back, as compiled programs do."""
+  """Converts images to the networks' range and back in compiled programs."""
   return np.asarray(jax.jit(lambda x: to_pixels(normalize(x, kinds), kinds))(images))
 
 
@@ -59,14 +59,14 @@ def test_floats_come_back_in_their_dtype_and_range(dtype, value_range):
 
 
 def test_the_ends_of_a_range_are_numbers_of_the_dtype():
-  """A range that is stated in float64 has the numbers of float32 in it that were meant."""
+  """A range given in float64 contains the float32 values that it names."""
   images = np.array([0.1, 0.3], np.float32)
   kinds = pixels.of('float32', (0.1, 0.3))
   assert (images >= kinds.low).all() and (images <= kinds.high).all()
 
 
 def test_ordinary_pictures_are_scaled_as_ever():
-  """Pins the two formulas: every run that there is was trained with them."""
+  """Pins the two formulas, with which all existing runs were trained."""
   every = np.arange(256, dtype=np.uint8)
   images = np.random.default_rng(0).uniform(-1.1, 1.1, 10_000).astype(np.float32)
 
@@ -82,7 +82,7 @@ def test_ordinary_pictures_are_scaled_as_ever():
 
 
 def _every_visible_colour():
-  """Returns every colour with every opacity that it can be multiplied by, as kept, uint8 [N, 4]."""
+  """Returns every colour with every alpha that it can have premultiplied, uint8 [N, 4]."""
   colour, opacity = np.meshgrid(np.arange(256), np.arange(256))
   valid = colour <= opacity
   return np.stack([colour[valid]] * 3 + [opacity[valid]], -1).astype(np.uint8)

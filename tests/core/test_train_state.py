@@ -88,7 +88,7 @@ def test_training_has_a_key_that_is_not_of_a_latent(created):
 
 
 def test_ema_starts_as_a_copy_in_buffers_of_its_own(created):
-  """Compares buffers: the state is donated, so a shared one would be an error, or worse, on some platform."""
+  """Compares buffers: the state is donated, so sharing one would be an error, or worse, on some platforms."""
   pairs = zip(jax.tree.leaves(created.ema), jax.tree.leaves(created.generator.variables), strict=True)
   for average, now in pairs:
     np.testing.assert_array_equal(average, now)

@@ -33,7 +33,7 @@ def _images(count, seed=0):
 
 @functools.cache  # so that tests which train alike compile once
 def _make(tiny, rate=1e-3, loss=LOSS, ema=False, axis_name=None, **arguments):
-  """Returns a state and the step that trains it."""
+  """Returns a state and its train step."""
   # The updates of plain gradient descent are the gradients, so that equality means something.
   gan = gan_of(tiny, lenient(optax.sgd(rate)), Z)
   step = make_train_step(gan, Recipe(loss, **arguments), axis_name)
@@ -174,7 +174,7 @@ def test_four_devices_equal_one(tiny, one_device, wrapper):
 @pytest.mark.slow
 @pytest.mark.parametrize('order', ['alternating', 'simultaneous'])
 def test_parts_of_a_batch_add_up(tiny, order):
-  """Leaves out batch norm, to which a part is a batch of its own: then accumulation changes nothing."""
+  """Without batch norm, for which each part is a batch, accumulation changes nothing."""
   tiny = tuple(module.clone(norm=(False, False), dropout=0.0) for module in tiny)
   before, step = _make(tiny, order=order)
   _, in_parts = _make(tiny, order=order, accumulate=3)
@@ -294,7 +294,7 @@ def test_flip_mirrors_half_of_the_images(tiny):
   """Counts the images that a discriminator sees mirrored."""
 
   class Spy:
-    """A discriminator that keeps the first images it sees among its statistics."""
+    """A discriminator that stores the first images that it sees in its statistics."""
 
     def clone(self, **_):
       return self
@@ -319,7 +319,7 @@ def test_flip_mirrors_half_of_the_images(tiny):
 
 
 class _GeneratorOfItsKey:
-  """A generator whose images tell the key of its dropout, which it also keeps among its statistics."""
+  """A generator whose images encode its dropout key, which it also stores in its statistics."""
 
   axis_name, sync_norm = None, True
 
@@ -332,7 +332,7 @@ class _GeneratorOfItsKey:
 
 
 class _DiscriminatorOfItsKey(_GeneratorOfItsKey):
-  """A discriminator whose logits tell the key of its dropout; it keeps all that it saw and said."""
+  """A discriminator whose logits encode its dropout key; it stores its inputs and outputs."""
 
   def apply(self, variables, x, y=None, rngs=None, **_):
     number = jax.random.uniform(rngs['dropout'])
@@ -436,7 +436,7 @@ def test_fast_convolutions_train_as_plain_lax(tiny):
 
 @pytest.mark.slow
 def test_learns(tiny):
-  """Trains on images that are all one gray, to which G's mean goes."""
+  """Trains on images of a single gray, which the mean of G approaches."""
   gan = gan_of(tiny, lenient(train_state.make_optimizer(5e-3)), Z)
   before = jax.jit(lambda: train_state.create(gan, 0))()
   step = jax.jit(make_train_step(gan, Recipe(LOSS)))

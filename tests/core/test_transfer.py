@@ -1,4 +1,4 @@
-"""What one network takes from another, for every way in which the two can differ."""
+"""Initialising a network from another, for every way in which the two can differ."""
 
 import dataclasses
 
@@ -57,7 +57,7 @@ def assert_taken(made, old, names):
 
 
 def assert_rest(made, fresh, names):
-  """Asserts that all other arrays are those that were there before."""
+  """Asserts that all other arrays are unchanged."""
   for name in made.keys() - set(names):
     np.testing.assert_array_equal(made[name], fresh[name], err_msg=name)
 
@@ -174,7 +174,7 @@ def test_dense_layers_of_as_many_units_fit_only_the_same_base():
 
 
 def test_the_batch_norm_of_a_new_layer_is_new():
-  """Its shape fits, but it has the statistics of another layer."""
+  """The shape fits, but the statistics are those of another layer."""
   plan, _, fresh, made = taken(G, G.clone(image_size=(12, 8)))
   assert_rest(made, fresh, set(made) - set(arrays('dense', norms=('norm0',))))
   assert plan.new == ('dense (5x48, was 5x32)',)

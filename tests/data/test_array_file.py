@@ -1,4 +1,4 @@
-"""Arrays as training images: .npy and .npz of any dtype, as they are, resized, or refused."""
+"""Arrays as training images: .npy and .npz of any dtype, unchanged, resized or refused."""
 
 import contextlib
 import pickle
@@ -24,7 +24,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def _images(dtype='uint16', count=20, size=(8, 8), channels=5):
-  """Returns images of all numbers, [N, H, W, C]; floats are from 0 to 1."""
+  """Returns images with all values, [N, H, W, C]; floats are from 0 to 1."""
   random, shape, kind = np.random.default_rng(0), (count, *size, channels), np.dtype(dtype)
   if kind.kind == 'f':
     return random.uniform(0, 1, shape).astype(kind)
@@ -33,7 +33,7 @@ def _images(dtype='uint16', count=20, size=(8, 8), channels=5):
 
 
 def _fit(images, size=None, **options):
-  """Returns the fit of images that are an array."""
+  """Returns the fit of an array."""
   value_range = () if images.dtype.kind in 'iu' else (0.0, 1.0)
   numbers = pixels.of(images.dtype.name, options.pop('value_range', value_range))
   return Fit(size or images.shape[1:3], images.shape[3] if images.ndim == 4 else 1, pixels=numbers, **options)
@@ -260,7 +260,7 @@ def test_pictures_are_no_arrays_of_other_numbers(pictures_folder):
 
 
 def test_a_transparent_array_is_made_to_fit_a_run_of_pictures(tmp_path):
-  """Takes RGBA as users know it, where a run keeps colours multiplied by their opacity."""
+  """Takes straight alpha, where a run stores premultiplied alpha."""
   images = _images('uint8', channels=4)
   numbers = pixels.Pixels(transparent=True)
   source = open_source(_saved(tmp_path / 'a.npy', images), 'train', Fit((8, 8), 4, pixels=numbers))

@@ -85,7 +85,7 @@ def test_parts_are_written_as_numpy_writes_the_whole(tmp_path_factory, array, cu
 
 
 def test_headers_of_python_2_are_read(tmp_path):
-  """Reads what the paper's authors' NumPy wrote, without its warning."""
+  """Reads files of the authors' NumPy without a warning."""
   (tmp_path / 'x.npy').write_bytes(_header('(2L, 1L)') + np.float32([1, 2]).tobytes())
   np.testing.assert_array_equal(arrays.read_npy(tmp_path / 'x.npy'), [[1], [2]])
 
@@ -104,7 +104,7 @@ def test_rows_are_read_of_a_compressed_archive(tmp_path):
 
 
 def test_a_small_archive_of_many_zeros_is_not_unpacked(tmp_path):
-  """Reads no more than is asked for, whatever an archive of a few MB claims to hold."""
+  """Reads no more than requested, whatever an archive of a few MB claims to contain."""
   path = tmp_path / 'x.npz'
   with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive, archive.open('x.npy', 'w') as file:
     file.write(_header('(1000, 1000, 100)', "'|u1'"))

@@ -25,7 +25,7 @@ keep_compiled_programs = cache.keep_compiled_programs  # as it is without the fi
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
-  """Two images and a broken one, with a cache beside them."""
+  """Two images and a broken one, with a cache."""
   monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path / 'cache'))
   pictures = tmp_path / 'pictures'
   pictures.mkdir()
@@ -72,7 +72,7 @@ def test_a_broken_cache_is_made_again(source, content):
 
 
 def test_other_arrays_in_the_cache_are_made_again(source):
-  """Replaces images of another shape or type, and notes that are none."""
+  """Replaces images of another shape or dtype, and invalid notes."""
   first = np.array(cache.load(source, 'folder'))
   (kept,) = cache.folder().rglob('*.npy')
   for other in (first[:, :4], first.astype(np.float32), first[0], first[:1], first[:0]):
@@ -109,7 +109,7 @@ def test_without_room_or_permission_nothing_is_kept(source, monkeypatch, capsys)
 
 
 def test_without_a_home_folder_nothing_is_kept(source, monkeypatch, capsys):
-  """Runs as in a container, whose user has no name and no HOME."""
+  """Runs as in a container whose user has no name and no HOME."""
   for name in ('DCGAN_JAX_CACHE', 'XDG_CACHE_HOME', 'HOME'):
     monkeypatch.delenv(name, raising=False)
   monkeypatch.setattr(os, 'getuid', lambda: 2**32 - 2)
@@ -121,7 +121,7 @@ def test_without_a_home_folder_nothing_is_kept(source, monkeypatch, capsys):
 
 
 def test_a_disk_that_runs_full_keeps_nothing(source, monkeypatch, capsys):
-  """Runs into the largest size that a file may have, and into a disk that is full when all is written."""
+  """Hits the file size limit, and a disk that is full at the final sync."""
 
   def full(_):
     raise OSError(errno.ENOSPC, 'No space left on device')
@@ -186,7 +186,7 @@ def test_what_a_kill_interrupts_is_made_again(tmp_path, monkeypatch):
 
 
 def test_only_one_process_decodes(source, monkeypatch):
-  """Waits for who has the lock, and then finds the images there."""
+  """Waits for the holder of the lock, and then finds the images."""
   expected = np.array(cache.load(source, 'folder'))
   (kept,) = cache.folder().rglob('*.npy')
   aside = kept.rename(kept.with_suffix('.aside'))

@@ -87,7 +87,7 @@ def test_narrow_pictures_keep_a_pixel():
 
 
 def test_bombs_and_other_formats_are_no_images(tmp_path):
-  """Finds pictures unreadable that are larger than Pillow likes, or of a format that we do not look for."""
+  """Treats pictures above Pillow's size limit or in other formats as unreadable."""
   (tmp_path / 'bomb.png').write_bytes(fuzz_inputs.bomb(10_000, 9_999))
   (tmp_path / 'large.png').write_bytes(fuzz_inputs.bomb(40_000, 40_000))
   Image.new('L', (9, 9), 70).save(tmp_path / 'tiff.png', 'TIFF')

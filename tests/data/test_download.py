@@ -1,4 +1,4 @@
-"""Downloads without a network, and through proxies: real ones, on this machine."""
+"""Downloads without a network, and through real local proxies."""
 
 import contextlib
 import http.server
@@ -28,7 +28,7 @@ def no_proxies(monkeypatch):
 
 @pytest.fixture
 def proxy():
-  """A proxy that answers everything itself: (address, the requests that it was sent, its status)."""
+  """A proxy that answers everything itself: (address, received requests, status)."""
   asked, status = [], [200]
 
   class Handler(http.server.BaseHTTPRequestHandler):
@@ -102,7 +102,7 @@ def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch, tmp_path, c
 
 @pytest.fixture
 def server():
-  """A server of a file without an end: (address, whether some of it was sent, whether to send more)."""
+  """A server of an endless file: (address, whether some was sent, whether to send more)."""
   sent, more = threading.Event(), threading.Event()
 
   class Handler(http.server.BaseHTTPRequestHandler):
@@ -162,7 +162,7 @@ def test_a_download_that_is_stopped_leaves_nothing_behind(tmp_path, server, numb
 
 @pytest.mark.slow
 def test_a_data_set_that_cannot_be_downloaded_is_one_line_at_once(tmp_path):
-  """Runs the command of the README without a network, as a user does."""
+  """Runs the command of the README without a network."""
   pytest.importorskip('tensorflow')
   command = [sys.executable, 'main.py', '--config=configs/cifar10.py', f'--workdir={tmp_path}/run']
   env = environment() | {'HTTPS_PROXY': NOWHERE, 'TFDS_DATA_DIR': str(tmp_path / 'tfds')}

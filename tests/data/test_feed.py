@@ -22,7 +22,7 @@ def images():
 
 @pytest.fixture
 def without_room(monkeypatch):
-  """Neither the disk nor the memory has room for decoded images."""
+  """Leaves no room for decoded images on disk or in memory."""
   monkeypatch.setattr(cache, 'load_large', lambda source, title: None)
 
 
@@ -31,7 +31,7 @@ def _mesh(devices):
 
 
 def _images(feed, mesh, step, num_steps, most=1):
-  """Returns for each program the images of its steps, [steps, batch, H, W, C]."""
+  """Returns the images of the steps of each round, [steps, batch, H, W, C]."""
   found = []
   with contextlib.closing(feed.blocks(mesh, step, lambda step: most)) as blocks:
     for batches, count in blocks:
@@ -70,7 +70,7 @@ def test_batches_are_those_of_their_steps(images, devices, memory_limit, fixture
 
 @pytest.mark.parametrize(('batch_size', 'steps'), [(4, 5 * HUNDRED), (500, HUNDRED)])
 def test_programs_end_where_the_order_on_the_devices_ends(images, batch_size, steps):
-  """Goes past the end of an order of 500 or 100 steps, from a step in the middle."""
+  """Passes the end of an order of 500 or 100 steps, starting in the middle."""
   begin = 2 * steps - 9
   found = _images(Feed(SOURCE, 'digits', seed=3, batch_size=batch_size), _mesh(1), begin, begin + 17, most=6)
   assert [len(batches) for batches in found] == [6, 3, 6, 6]
@@ -89,7 +89,7 @@ def test_the_same_images_are_left_out_in_memory_and_on_the_disk(pictures_folder)
 
 
 def test_classes_of_mapped_images_are_their_own(pictures_folder):
-  """Has a class for each file, also for the one that cannot be decoded."""
+  """Has a class for each file, including the unreadable one."""
   source = open_folder(pictures_folder, data.Fit((8, 8), 3))
   classes = np.arange(len(source), dtype=np.int32)
   feed = Feed(source, 'folder', seed=1, batch_size=4, memory_limit=0, classes=classes)

@@ -9,7 +9,7 @@ from dcgan_jax.data import order
   seed=st.integers(0, 2**32 - 1), count=st.integers(1, 40), size=st.integers(1, 30), step=st.integers(0, 9)
 )
 def test_every_epoch_has_every_image_once(seed, count, size, step):
-  """Takes the batches of some steps, each of which can be had without the ones before."""
+  """Computes the batches of some steps, each independently of those before."""
   stream = np.concatenate([order.batch_indices(seed, s, size, count) for s in range(step + 1)])
   for start in range(0, len(stream) - count + 1, count):
     assert sorted(stream[start : start + count]) == list(range(count))

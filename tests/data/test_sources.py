@@ -106,7 +106,7 @@ def test_threads_that_read_triples_decode_the_gray_images_once(monkeypatch):
 
 
 def test_odd_files_of_a_folder_are_named_or_left_out(tmp_path, bands, capsys):
-  """Meets links in circles, pipes, devices, hidden files, and names that are no text."""
+  """Handles circular links, pipes, devices, hidden files and names that are not valid text."""
   good = os.fsencode(tmp_path) + b'/\xff\n.png'
   bands.save(tmp_path / 'x.png')
   os.rename(tmp_path / 'x.png', good)
@@ -128,7 +128,7 @@ def test_odd_files_of_a_folder_are_named_or_left_out(tmp_path, bands, capsys):
 
 @pytest.mark.skipif(not hasattr(os, 'fork') or os.getuid() != 0, reason='only root can become nobody')
 def test_folders_and_files_without_permission_are_named(tmp_path, bands):
-  """Reads as another user, to whom a folder and a file are closed."""
+  """Reads as another user, without permission for a folder and a file."""
   for path in (tmp_path, *tmp_path.parents):
     if path != Path('/') and not path.stat().st_mode & 1:
       path.chmod(0o755)

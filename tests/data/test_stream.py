@@ -15,7 +15,7 @@ from dcgan_jax.data.stream import AHEAD, batches_mapped, batches_streamed
 
 @pytest.fixture
 def whole(pictures_folder):
-  """A source whose images can all be decoded."""
+  """A source with readable images only."""
   (pictures_folder / 'truncated.png').unlink()
   return open_folder(pictures_folder, data.Fit((8, 8), 3))
 
@@ -49,7 +49,7 @@ def test_batches_are_those_of_memory(whole, open_batches, rows):
 
 
 def test_classes_follow_their_images(pictures_folder):
-  """Also when an image that cannot be decoded is replaced by the next one."""
+  """Also if an unreadable image is replaced by the next one."""
   source = open_folder(pictures_folder, data.Fit((8, 8), 3))
   classes = np.arange(len(source), dtype=np.int32)
   streamed = batches_streamed(source, 0, 0, len(source), 0, classes=classes)
@@ -70,7 +70,7 @@ def test_streaming_replaces_what_cannot_be_decoded(pictures_folder):
 
 @pytest.mark.slow(2)
 def test_images_beyond_32_bits_are_gathered(tmp_path):
-  """Maps a file of 2.5 billion numbers, of which only the rows of two batches are on the disk."""
+  """Maps a sparse file of 2.5 billion values with only the rows of two batches on disk."""
   count, shape = 203_000, (64, 64, 3)
   images = np.memmap(tmp_path / 'images', np.uint8, 'w+', shape=(count, *shape))
   wanted = np.concatenate([batch_indices(0, step, 64, count) for step in range(10**6, 10**6 + 2)])
@@ -85,7 +85,7 @@ def test_images_beyond_32_bits_are_gathered(tmp_path):
 
 
 def test_mapped_batches_are_new_arrays_and_their_threads_end(whole):
-  """Lets a device go on reading one batch while the next ones are made."""
+  """Lets a device read one batch while the next ones are gathered."""
   images, _ = data.load(whole, 'folder')
   before = threading.active_count()
   batches = batches_mapped(images, 0, 0, 2)

@@ -33,7 +33,7 @@ def test_tfds_without_tensorflow_says_what_to_do(tmp_path, monkeypatch):
 
 
 def test_tfds_without_a_home_folder_says_what_to_do(monkeypatch):
-  """Asks for a home folder that is not there, as that of a container's user, for whom tfds would make one."""
+  """Uses a missing home folder, as of a container's user, which tfds would create."""
   monkeypatch.setenv('TFDS_DATA_DIR', '~nobody_here')
   with pytest.raises(
     InputError, match=r'no home folder for ~nobody_here/mnist/.*; set TFDS_DATA_DIR to another'
@@ -97,7 +97,7 @@ def test_labels_that_are_no_classes_are_refused():
 def test_data_of_which_some_has_no_class_is_refused_by_whatever_reads_labels(
   monkeypatch, refused, untrained, tmp_path, arguments, said
 ):
-  """Before anything is compiled: the state before the first step is not made."""
+  """Fails before anything is compiled: the initial state is not created."""
   monkeypatch.setattr(tfds, 'open_tfds', lambda *_: _labelled(0, -1, *[0, 1] * 600))
   monkeypatch.setattr(experiment.Experiment, 'first_state', lambda *_: pytest.fail('it has begun'))
   folder = shutil.copytree(untrained, tmp_path / 'run')

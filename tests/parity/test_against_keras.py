@@ -1,4 +1,4 @@
-"""A step of TensorFlow's DCGAN tutorial, by Keras and by ours, narrow and without dropout."""
+"""A step of TensorFlow's DCGAN tutorial in Keras and in ours, narrow and without dropout."""
 
 import importlib.util
 import os

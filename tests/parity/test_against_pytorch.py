@@ -65,12 +65,12 @@ def _discriminator_params(d):
 
 
 def _unbiased(variance, count, left):
-  """Turns running variances of ours, which are of biased ones, into PyTorch's, which are of unbiased ones.
+  """Converts our running averages of biased variances to PyTorch's of unbiased ones.
 
   Args:
-    variance: the running variances.
-    count: of the numbers that each batch gave a channel, the same for all batches.
-    left: how much of the first variance, 1, is left: the momentum to the power of the batches.
+    variance: Running variances.
+    count: Number of values per channel in each batch.
+    left: Remaining weight of the initial variance, 1: the momentum to the power of the batches.
   """
   return (np.asarray(variance, np.float64) - left) * count / (count - 1) + left
 

@@ -69,7 +69,7 @@ def _choices(path):
 
 
 def test_choices_are_the_tables_of_the_nouns():
-  """Compares both: the table must not import JAX, so it names the choices again."""
+  """The table must not import JAX, so it repeats the choices."""
   assert _choices('train.loss') == set(losses.LOSSES)
   assert _choices('train.order') == set(train_step.ORDERS)
   assert _choices('latent.prior') == set(latents.PRIORS)
@@ -254,7 +254,7 @@ def test_unknown_keys():
   ],
 )
 def test_values_of_other_types_and_sizes_in_a_config_json(field, value, text):
-  """Refuses what the types of a config on the command line do not let through, but a file may hold."""
+  """Refuses values that a file may contain, but that the command line rejects by type."""
   content = _get('digits').to_dict()
   *path, key = field.split('.')
   section = content

@@ -1,4 +1,4 @@
-"""The command line: its help, and what it refuses, each in one line and before anything is compiled."""
+"""The command line: its help, and its errors, each in one line and before anything is compiled."""
 
 import gc
 import importlib
@@ -170,7 +170,7 @@ def test_a_current_folder_that_was_deleted_is_one_line(refused, tmp_path, monkey
 
 
 def test_files_of_flags_and_configs_are_ordinary_files(refused, tmp_path):
-  """Refuses pipes, also those that a file of flags leads to, and files of flags without an end."""
+  """Refuses pipes, also those that a flag file includes, and endless flag files."""
   os.mkfifo(tmp_path / 'pipe')
   with (tmp_path / 'huge').open('wb') as file:
     file.truncate(2**40)
@@ -246,7 +246,7 @@ def test_ctrl_c_is_one_line(call_main, monkeypatch):
 
 
 def test_ctrl_c_is_heard_where_an_exception_would_be_lost(tmp_path, monkeypatch):
-  """Interrupts an import, of which C extensions make an ImportError, and the garbage collector."""
+  """Interrupts an import, where C extensions raise an ImportError instead, and the garbage collector."""
   ends, said = [], []
   monkeypatch.setattr(main.os, '_exit', ends.append)
   monkeypatch.setattr(main.os, 'write', lambda number, text: said.append((number, text)))
@@ -302,7 +302,7 @@ runpy.run_path('main.py', run_name='__main__')
 
 @pytest.mark.slow
 def test_a_bug_ends_the_process_whatever_its_threads_do():
-  """Starts one, as Orbax does, that never ends."""
+  """Starts a thread that never ends, like Orbax."""
   done = subprocess.run(
     [sys.executable, '-c', LEAVE],
     cwd=ROOT,
@@ -365,7 +365,7 @@ def test_a_window_system_that_is_not_there_does_not_matter(tmp_path):
 
 @pytest.mark.slow
 def test_devices_that_are_not_there_are_one_line_in_every_mode(untrained):
-  """Finds that no mode asks JAX for anything before it knows that there are devices."""
+  """Checks that no mode uses JAX before it knows that there are devices."""
   commands = [TINY, ['--mode=summary', '--config=configs/digits.py'], *OF_A_RUN]
   commands = [[*command, f'--workdir={untrained}'] for command in commands if command[0] not in NO_DEVICES]
   code = 'import json, sys, main\nfor sys.argv in json.loads(sys.argv[1]): print(main.main())'
@@ -382,7 +382,7 @@ def test_devices_that_are_not_there_are_one_line_in_every_mode(untrained):
 
 @pytest.mark.skipif(not hasattr(os, 'getuid'), reason='folders are closed to other users in another way')
 def test_a_workdir_of_another_user_is_one_line_in_every_mode(tmp_path):
-  """Opens no folder that this user may not look into; root becomes nobody for it."""
+  """Opens no folder without permission; root becomes nobody for this."""
   for path in (tmp_path, *tmp_path.parents[:-1]):
     if os.getuid() == 0 and not path.stat().st_mode & 1:
       path.chmod(0o755)

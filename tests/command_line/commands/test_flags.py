@@ -1,4 +1,4 @@
-"""Which function of the library each mode calls, and with what."""
+"""The library call of each mode and its arguments."""
 
 import importlib
 from pathlib import Path

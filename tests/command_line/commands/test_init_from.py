@@ -1,4 +1,4 @@
-"""Runs that begin with another run's networks, as a user starts them."""
+"""Runs initialised from another run, from the command line."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ LARGER = [
 
 @pytest.fixture(scope='module')
 def grown(trained, tmp_path_factory):
-  """The workdir of a run of 16x16 that began with one of 8x8, on one device, and what it printed."""
+  """The workdir and output of a run at 16x16 initialised from one at 8x8, on one device."""
   folder = tmp_path_factory.mktemp('runs') / 'grown'
   return folder, succeed(*LARGER, f'--workdir={folder}', f'--init_from={trained[0]}:16')
 
@@ -40,7 +40,7 @@ def test_it_says_and_records_what_it_takes(trained, grown):
 
 
 def test_stopped_and_started_again_it_is_bit_equal_also_without_the_other_run(trained, grown, tmp_path):
-  """Starts the same command again when the other run has gone, and once more without the flag."""
+  """Repeats the command after the other run was removed, and then without the flag."""
   other, folder = tmp_path / 'other', tmp_path / 'parts'
   shutil.copytree(trained[0], other)
   flag = f'--init_from={other}:16'

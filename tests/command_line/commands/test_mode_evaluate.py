@@ -1,4 +1,4 @@
-"""Scores as a user asks for them, and the classifier that they are by."""
+"""Scores from the command line, and their classifier."""
 
 import json
 import re
@@ -18,7 +18,7 @@ FIT = data.Fit((8, 8), 1)
 
 @pytest.fixture(scope='module')
 def scored(digits_classifier, tmp_path_factory):
-  """A run that is scored after 4 and 8 steps."""
+  """A run scored after 4 and 8 steps."""
   folder = tmp_path_factory.mktemp('runs') / 'run'
   flags = ['--config.eval.every_steps=4', '--config.eval.num=300']
   done = start(*TINY, *flags, '--config.train.num_steps=8', f'--workdir={folder}')
@@ -35,7 +35,7 @@ def digits():
 
 @pytest.fixture(scope='module')
 def of_run(scored):
-  """The report of the command, and what it printed."""
+  """The report of the command and its output."""
   done = start('--mode=evaluate', f'--workdir={scored}', '--num=300')
   assert done.returncode == 0, done.stderr[-3000:]
   return json.loads((scored / 'evaluation.json').read_text()), done.stdout
@@ -118,7 +118,7 @@ def _score(scored, path, images):
 
 @pytest.mark.slow
 def test_scores_are_in_order(scored, of_run, digits, tmp_path):
-  """Finds half of the real images near all of them, farther without some classes, and noise farthest."""
+  """Half of the real images are near all of them, farther without some classes, and noise is farthest."""
   labels, _ = Digits(FIT).labels()
   half = _score(scored, tmp_path / 'half.npz', digits[::2])
   dropped = _score(scored, tmp_path / 'dropped.npz', digits[::2][labels[::2] > 2])

@@ -1,4 +1,4 @@
-"""Exports as a user asks for them, and what is refused."""
+"""Exports from the command line, and their errors."""
 
 import sys
 
@@ -99,7 +99,7 @@ def test_a_missing_package_is_one_line(refused, monkeypatch, untrained, name):
 
 
 def test_a_network_that_pytorchs_example_cannot_be_is_one_line(refused, tmp_path):
-  """Writes neither file, and leaves one that was there."""
+  """Writes neither file, and keeps an existing one."""
   folder = untrained_run(tmp_path / 'run', {'discriminator.packing': 2})
   out = tmp_path / 'out'
   out.mkdir()

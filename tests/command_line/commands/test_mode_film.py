@@ -1,4 +1,4 @@
-"""Films of training as a user asks for them."""
+"""Films of training from the command line."""
 
 import os
 import signal
@@ -62,7 +62,7 @@ def test_bad_input_is_one_line(refused, flags, text):
 
 
 def _pictures(folder, count, side):
-  """Draws what is slow to encode."""
+  """Draws frames that are slow to encode."""
   noise = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
   for step, image in enumerate(noise):
     pictures.save_png(workdir.sample(folder, step), image)
@@ -92,7 +92,7 @@ def test_ctrl_c_leaves_no_part_and_no_encoder(tmp_path):
 
 
 def _processes_of(part):
-  """Returns the processes that are told to write a file."""
+  """Returns the processes whose command line names a file."""
   found = []
   for path in Path('/proc').glob('[0-9]*/cmdline'):
     try:
@@ -104,7 +104,7 @@ def _processes_of(part):
 
 @pytest.mark.slow
 def test_an_encoder_without_room_is_one_line(tmp_path):
-  """Lets the process, and so the encoder, write no file of more than 100 kB."""
+  """Limits files of the process, and so of the encoder, to 100 kB."""
   _pictures(tmp_path / 'run', 3, 64)
   arguments = ['--mode=film', f'--workdir={tmp_path}/run', f'--out={tmp_path}/x.mp4', '--seconds=20']
   command = ['bash', '-c', 'ulimit -f 100; exec "$@"', '', sys.executable, 'main.py', *arguments]

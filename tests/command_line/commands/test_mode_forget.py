@@ -1,4 +1,4 @@
-"""Forgetting as a user asks for it, with a stand-in for the classifier."""
+"""Forgetting from the command line, with a fake classifier."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from dcgan_jax.evaluation import extractors
 
 @pytest.fixture
 def by_brightness(monkeypatch):
-  """A stand-in for the classifier: images that are brighter above are 3, others 5."""
+  """A fake classifier: images that are brighter at the top are a 3, others a 5."""
 
   def look(images):
     above, below = images[:, :4].mean((1, 2, 3)), images[:, 4:].mean((1, 2, 3))

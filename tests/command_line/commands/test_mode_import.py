@@ -1,4 +1,4 @@
-"""An import as a user asks for it."""
+"""Imports from the command line."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from dcgan_jax.records import checkpoints
 
 @pytest.mark.slow
 def test_the_command_and_what_comes_after(tmp_path):
-  """Imports without a config, and makes the images of the run's picture again from Python."""
+  """Imports without a config, and reproduces the images of the run's grid from Python."""
   torch = pytest.importorskip('torch')
   from benchmarks import torch_dcgan
 

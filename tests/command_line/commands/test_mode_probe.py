@@ -1,4 +1,4 @@
-"""A probe as a user asks for it."""
+"""Probes from the command line."""
 
 import json
 import shutil

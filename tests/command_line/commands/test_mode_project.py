@@ -1,4 +1,4 @@
-"""Projections as a user starts them."""
+"""Projections from the command line."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Pages as a user asks for them, and those that training writes."""
+"""Reports from the command line, and those written by training."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Sampling as a user starts it."""
+"""Sampling from the command line."""
 
 import numpy as np
 import pytest

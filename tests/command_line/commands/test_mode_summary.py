@@ -1,4 +1,4 @@
-"""The summary as a user starts it."""
+"""Summaries from the command line."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Training as a user starts it, each time in a process of its own."""
+"""Training from the command line, each time in a new process."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def test_done_is_done(trained):
 
 
 def test_killed_and_started_again_is_bit_equal(tmp_path):
-  """Kills a run of the optimised programs that users run: while starting, and between two checkpoints."""
+  """Kills a run with the optimised programs of users: at the start, and between two checkpoints."""
   whole, folder = tmp_path / 'whole', tmp_path / 'killed'
   succeed(*TINY, f'--workdir={whole}', optimized=True)
   command = [sys.executable, 'main.py', *TINY, f'--workdir={folder}']
@@ -132,7 +132,7 @@ def test_a_lost_config_is_written_anew_if_the_checkpoints_fit(trained, tmp_path)
 
 
 def test_a_run_with_64_bits_goes_on_without_them(tmp_path):
-  """Trains with JAX_ENABLE_X64, reads and goes on without it, and the other way around."""
+  """Trains with JAX_ENABLE_X64, reads and resumes without it, and vice versa."""
   for name, bits in (('a', ('1', '0')), ('b', ('0', '1'))):
     for steps, enabled in zip((8, 16), bits):
       command = [*TINY, f'--workdir={tmp_path / name}', f'--config.train.num_steps={steps}']
@@ -184,7 +184,7 @@ def test_profile(tmp_path):
 
 
 def test_two_devices_are_near_one(trained, tmp_path):
-  """Trains on all devices unasked; the run is the same up to the order of sums."""
+  """Trains on all devices by default; the run is the same up to the order of sums."""
   folder = tmp_path / 'two'
   assert 'on 2 cpu devices' in succeed(*TINY, f'--workdir={folder}', devices=2)
   one, two = state_of(trained[0], 8), state_of(folder, 8)

@@ -1,4 +1,4 @@
-"""Replaying a run as a user asks for it."""
+"""Replaying a run from the command line."""
 
 import shutil
 
@@ -14,7 +14,7 @@ from dcgan_jax.training import verification
 
 @pytest.mark.slow
 def test_a_run_repeats_itself_and_another_does_not(trained, tmp_path):
-  """Replays a run in a second process; then changes one number of its last checkpoint."""
+  """Replays a run in a second process; then changes one value of its last checkpoint."""
   folder, _ = trained
   printed = succeed('--mode=verify', f'--workdir={folder}')
   assert 'steps 16 to 24' in printed and 'every bit of all' in printed

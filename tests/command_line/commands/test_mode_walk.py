@@ -1,4 +1,4 @@
-"""Walks as a user asks for them."""
+"""Walks from the command line."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_directions_as_a_user_asks_for_them(trained, tmp_path, flags):
 
 
 def test_flags_reach_the_command(call_main, monkeypatch):
-  """Gives flags with a space, and with `=`."""
+  """Passes flags with a space and with `=`."""
   called = []
   monkeypatch.setattr(walk, 'run', lambda *arguments: called.append(arguments))
   monkeypatch.setattr(shared, 'check_run', lambda folder: None)

@@ -1,4 +1,4 @@
-"""What a run prints, and that nobody who does not read it, or cannot, holds it up."""
+"""The output of a run, which no stalled or missing reader holds up."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ SAVED = [104, 112, 120]
 
 
 class Refusing(io.RawIOBase):
-  """A file that refuses what it is told to."""
+  """A file that fails on demand."""
 
   def __init__(self):
     self.error, self.taken = None, b''
@@ -72,7 +72,7 @@ def test_lines_are_written_when_they_are_printed(pipe):
 
 
 def test_nobody_waits_for_a_reader_who_takes_nothing(pipe, monkeypatch):
-  """Fills a pipe that nobody reads for a while; what has no room is the oldest, and is counted."""
+  """Fills a pipe with a stalled reader; the oldest lines are dropped and counted."""
   monkeypatch.setattr(output, 'PATIENCE', 0.2)
   monkeypatch.setattr(output, 'MOST', 50)
   reader, stream = pipe
@@ -149,7 +149,7 @@ def test_a_run_that_cannot_print_is_complete(tmp_path, redirection):
 
 @pytest.mark.slow(10)
 def test_a_terminal_that_goes_away(tmp_path):
-  """Reads the progress bar on a terminal, and then closes that."""
+  """Reads the progress bar from a terminal, and then closes the terminal."""
   mine, theirs = pty.openpty()
   termios.tcsetwinsize(mine, (24, 100))
   process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""How a process learns whether it is one of several."""
+"""Detection of runs of several processes."""
 
 import re
 

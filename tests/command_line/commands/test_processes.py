@@ -1,4 +1,4 @@
-"""Runs of two real processes, which talk to each other through gloo, as a user starts them."""
+"""Runs of two real processes, connected by gloo, from the command line."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def test_two_processes_are_near_one(together, tmp_path):
 
 
 def test_checkpoints_are_of_any_topology(tmp_path):
-  """Saves with two processes of two devices and reads the same bits with one, and the other way round."""
+  """Saves with two processes of two devices and restores the same bits with one, and vice versa."""
   script = """
 import hashlib, json, pathlib, sys
 import jax, numpy as np
@@ -125,7 +125,7 @@ def test_processes_agree_on_the_checkpoint_before_a_damaged_one(together, tmp_pa
 
 
 def test_samples_of_two_processes_are_those_of_one(together, tmp_path):
-  """Compares any numbers of devices; 70 images are no whole number of batches."""
+  """Compares different numbers of devices; 70 images are not a multiple of the batch."""
   made = []
   for i, topology in enumerate(({'devices': 2}, {'processes': 1}, {'processes': 1, 'devices': 3})):
     for statistics in ('stored', 'batch'):

@@ -1,4 +1,4 @@
-"""Runs of two real processes, of which one is stopped or killed."""
+"""Runs of two real processes, one of which is stopped or killed."""
 
 import re
 import signal
@@ -21,7 +21,7 @@ def _wait_for(process, pattern):
 
 
 def _assert_goes_on_as_if_never_stopped(folder, fresh):
-  """Compares a restart, for some more steps, with a run from the start."""
+  """Compares a resumed and extended run with an uninterrupted one."""
   steps = [f'--config.train.num_steps={checkpoints.steps(folder / "checkpoints")[-1] + 8}']
   steps.append('--config.checkpoint.every_steps=10000')  # The last step is saved anyway.
   succeed_together(*ENDLESS, *steps, f'--workdir={folder}', devices=2)

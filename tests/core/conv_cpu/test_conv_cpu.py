@@ -28,7 +28,7 @@ def _operands(geometry, channels=3, features=5):
 
 
 def _assert_all_equal_plain(operators, geometry):
-  """Compares in float64, where another order of summation is all that may differ."""
+  """Compares in float64, where results differ by the order of summation only."""
   with jax.enable_x64(True):
 
     @jax.jit
@@ -80,7 +80,7 @@ def test_phases_are_the_transpose(size, k, s, padding):
 @pytest.mark.slow
 @pytest.mark.parametrize(('size', 'k', 's', 'limit'), [(16, 4, 2, 3e-6), (7, 5, 1, 3e-6)])
 def test_float32_errors_are_those_of_float32(size, k, s, limit):
-  """Measures errors relative to the largest value, with as many channels as in the presets."""
+  """Measures errors relative to the largest value, with the channels of the presets."""
   geometry = _geometry((size, size), k, s, 'same')
   with jax.enable_x64(True):
     exact = _operands(geometry, 128, 64)
@@ -103,7 +103,7 @@ def test_which_formulation_a_layer_gets():
 
 
 def test_gradients_inside_of_a_branch_are_convolutions_as_fast_as_outside():
-  """XLA:CPU is fast for one layout only, and in a branch it does not bring others into it."""
+  """XLA:CPU is fast for one layout only, to which it does not convert others inside a branch."""
 
   def gradient(turn, image, kernel):
     loss = lambda kernel: jnp.square(conv.conv2d(image, kernel, 2, 'symmetric')).sum()  # noqa: E731
