@@ -59,7 +59,7 @@ class Data:
     (), VALUE_RANGE, 'lowest and highest value of an npy: array; () for the full range of an integer dtype'
   )
   fit: str = key(
-    'crop', one_of('crop', 'squash'), 'crop (largest centred crop of that shape) | squash (the whole picture)'
+    'crop', one_of('crop', 'squash'), 'crop (largest centred part of the right shape) | squash (the whole)'
   )
   background: tuple[int, int, int] = key(
     (255, 255, 255), COLOUR, 'RGB in 0..255 behind transparent pixels, with 1 or 3 channels'
