@@ -62,7 +62,7 @@ def main() -> int:
     return 2
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
-    return 130
+    return exits.INTERRUPTED
   except SystemExit as end:  # after a signal
     if isinstance(end.code, str):  # like Python for `sys.exit(TEXT)`
       print(end.code, file=sys.stderr)

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -289,11 +290,14 @@ def test_too_little_memory_is_one_line(refused, monkeypatch, error):
 
 
 LEAVE = """
-import runpy, sys, threading
+import multiprocessing, runpy, sys, threading, time
 from dcgan_jax.command_line import parsing
+worker = multiprocessing.get_context('fork').Process(target=time.sleep, args=(600,), daemon=True)
+worker.start()
+print(worker.pid, flush=True)
 threading.Thread(target=threading.Event().wait).start()
 def fail(*_):
-  raise ZeroDivisionError('a bug')
+  raise {error}
 parsing.parse = fail
 sys.argv = ['main.py', '--mode=sample']
 runpy.run_path('main.py', run_name='__main__')
@@ -301,17 +305,28 @@ runpy.run_path('main.py', run_name='__main__')
 
 
 @pytest.mark.slow
-def test_a_bug_ends_the_process_whatever_its_threads_do():
-  """Starts a thread that never ends, like Orbax."""
+@pytest.mark.parametrize(
+  ('error', 'status', 'said'),
+  [
+    ("ZeroDivisionError('a bug')", 1, ['Traceback', 'ZeroDivisionError: a bug']),
+    ('KeyboardInterrupt', 130, ['interrupted']),
+  ],
+)
+def test_threads_and_workers_do_not_hold_up_the_end(error, status, said):
+  """Starts a thread that never ends, like those of Orbax and XLA, and a worker like Grain's."""
   done = subprocess.run(
-    [sys.executable, '-c', LEAVE],
+    [sys.executable, '-c', LEAVE.replace('{error}', error)],
     cwd=ROOT,
     env=os.environ | {'GLIBC_TUNABLES': ''},
     capture_output=True,
     text=True,
     timeout=60,
   )
-  assert done.returncode == 1 and 'Traceback' in done.stderr and 'ZeroDivisionError: a bug' in done.stderr
+  assert done.returncode == status and all(words in done.stderr for words in said)
+  worker, until = Path('/proc', done.stdout.strip(), 'stat'), time.monotonic() + 20
+  while worker.exists() and worker.read_text().split()[2] != 'Z' and time.monotonic() < until:
+    time.sleep(0.01)
+  assert time.monotonic() < until
 
 
 @pytest.mark.parametrize('arguments', [['--config=configs/digits.py'], ['--mode=sample']])
