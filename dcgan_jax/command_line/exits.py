@@ -35,9 +35,9 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 def leave(status: int) -> NoReturn:
   """Exits the process.
 
-  It exits at once after Ctrl-C, and where threads of Orbax may wait an hour for a failed save: the interpreter's
-  own exit waits for threads, and crashes if one of XLA is still at work. After a bug, threads get `LONGEST_END`
-  seconds to finish.
+  It exits at once after Ctrl-C, and where threads of Orbax may wait an hour for a failed save: the
+  interpreter's own exit waits for threads, and crashes if one of XLA is still at work. After a bug, threads
+  get `LONGEST_END` seconds to finish.
   """
   try:
     sys.stdout.flush()
