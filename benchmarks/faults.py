@@ -177,8 +177,10 @@ class Run:
       raise LostError(f'{process.peak:.0f} MiB of memory')
     if not in_time:
       raise LostError(f'no end after {self.patience:.0f} s; {self.out[-200:]} {tail}')
-    if 'traceback' not in self.excused and any(sign in self.out + self.err for sign in SIGNS):
-      raise LostError(f'a traceback: {tail}')
+    said = self.out + self.err
+    sign = min((said.index(sign) for sign in SIGNS if sign in said), default=None)
+    if 'traceback' not in self.excused and sign is not None:
+      raise LostError(f'a traceback: status {self.status}: {said[sign:][:4000]}')
     if self.status not in {0, 2} | self.statuses:
       raise LostError(tail)
     if self.status == 2 and not self.outputs:
