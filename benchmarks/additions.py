@@ -21,9 +21,9 @@ import numpy as np
 from benchmarks import processes, train_step
 from dcgan_jax import settings
 from dcgan_jax.core.accumulation import Examples
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement
 from dcgan_jax.runs import experiment
-from dcgan_jax.training import dispatch
+from dcgan_jax.training import rounds
 
 PENALTIES = {'train.r1': 1.0, 'train.r2': 1.0}
 ADDITIONS: dict[str, dict[str, Any]] = {
@@ -68,11 +68,11 @@ def compile_step(path: str, batch: int, changes: dict[str, Any]) -> Any:
       config.discriminator.norm = (False,) * len(config.discriminator.norm)
     else:
       config.update_from_flattened_dict({key: value})
-  mesh, built = parallel.all_devices(), experiment.build(settings.check(config))
+  mesh, built = placement.mesh(), experiment.build(settings.check(config))
   classes = np.arange(batch, dtype=np.int32) % 10 if config.data.classes else None
-  batches = parallel.put_batch(mesh, Examples(train_step.random_images(config), classes))
-  state = jax.jit(built.initial_state, out_shardings=parallel.replicated(mesh))()
-  run = dispatch.Steps(built, mesh)
+  batches = placement.put_batch(mesh, Examples(train_step.random_images(config), classes))
+  state = built.first_state(placement.replicated(mesh))
+  run = rounds.TakeRound(built, mesh)
 
   def step_once() -> None:
     nonlocal state

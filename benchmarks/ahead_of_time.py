@@ -64,7 +64,7 @@ def measure(preset: str, target: str) -> dict:
   from dcgan_jax import settings
   from dcgan_jax.runs import experiment
   from dcgan_jax.trained.targets import names, report, topology
-  from dcgan_jax.training import dispatch
+  from dcgan_jax.training import rounds
 
   config = importlib.import_module(f'configs.{preset}').get_config()
   if preset.startswith('image_folder'):
@@ -72,7 +72,7 @@ def measure(preset: str, target: str) -> dict:
   chosen, machine = settings.check(config), names.parse(target)
   mesh, parts = topology.mesh(machine), experiment.build(chosen)
   images = report.find_images(parts, IMAGES.get(preset))
-  steps = 1 if images.streamed else dispatch.steps_per_dispatch(chosen, machine.platform)
+  steps = 1 if images.streamed else rounds.most_steps(chosen, machine.platform)
   made = dataclasses.asdict(report.measure(parts, machine, mesh, images, steps))
   return made | {'most_reduced': most_all_reduces(parts) if mesh.size > 1 else 0}
 

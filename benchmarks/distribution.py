@@ -53,12 +53,13 @@ def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
   from dcgan_jax.core.accumulation import Examples
   from dcgan_jax.data import cache
   from dcgan_jax.data.order import batch_indices
-  from dcgan_jax.devices import parallel
-  from dcgan_jax.training import dispatch
+  from dcgan_jax.devices import placement
+  from dcgan_jax.devices.processes import is_main
+  from dcgan_jax.training.rounds import TakeRound
 
   if dtype == 'float64':
     jax.config.update('jax_enable_x64', True)
-  mesh = parallel.all_devices()
+  mesh = placement.mesh()
   built = build(config, dtype)
   images = cache.load(built.source, config.data.source)
 
@@ -69,15 +70,15 @@ def run_steps(config: ConfigDict, dtype: str, steps: int, out: str) -> None:
       lambda x: x.astype(dtype) if jax.numpy.issubdtype(x.dtype, floating) else x, built.initial_state()
     )
 
-  state = jax.jit(create_wide, out_shardings=parallel.replicated(mesh))()
-  run = dispatch.Steps(built, mesh)
-  rows, losses = parallel.own_rows(mesh, config.train.batch_size), []
+  state = jax.jit(create_wide, out_shardings=placement.replicated(mesh))()
+  run = TakeRound(built, mesh)
+  rows, losses = placement.own_rows(mesh, config.train.batch_size), []
   for step in range(steps):
     indices = batch_indices(config.seed, step, config.train.batch_size, len(images))[rows]
-    state, _, metrics = run(state, parallel.put_batch(mesh, Examples(images[indices])))
+    state, _, metrics = run(state, placement.put_batch(mesh, Examples(images[indices])))
     losses.append([float(metrics[key]) for key in ('loss_d', 'loss_g')])
   parameters = jax.tree.leaves((state.generator.params, state.discriminator.params))
-  if parallel.is_main():
+  if is_main():
     np.savez(out, losses=np.array(losses), parameters=np.concatenate([np.ravel(p) for p in parameters]))
 
 
@@ -150,13 +151,13 @@ def collectives(config: ConfigDict) -> dict[str, Any]:
   import jax
 
   from dcgan_jax.core.accumulation import Examples
-  from dcgan_jax.devices import parallel
+  from dcgan_jax.devices import placement
 
-  mesh, built = parallel.all_devices(), build(config)
+  mesh, built = placement.mesh(), build(config)
   shape = (config.train.batch_size, *built.settings.data.size, config.data.channels)
-  batches = parallel.Batches(Examples(jax.ShapeDtypeStruct(shape, np.uint8)))
-  state = jax.eval_shape(built.initial_state)
-  text = built.compile_steps(mesh).lower(state, batches).compile().as_text()
+  batches = placement.Batches(Examples(jax.ShapeDtypeStruct(shape, np.uint8)))
+  state = built.shapes
+  text = built.train_program(mesh).lower(state, batches).compile().as_text()
   operands = re.findall(r'= (\S.*?) all-reduce(?:-start)?\(', str(text))
   sizes = [
     sum(
@@ -184,21 +185,21 @@ def cost(config: ConfigDict, rounds: int) -> float:
   """
   import jax
 
-  from dcgan_jax.core import conv
+  from dcgan_jax.core import compiling
   from dcgan_jax.core.accumulation import Examples
-  from dcgan_jax.devices import parallel
-  from dcgan_jax.training import dispatch
+  from dcgan_jax.devices import placement
+  from dcgan_jax.training.rounds import TakeRound
 
-  mesh, built = parallel.all_devices(), build(config)
+  mesh, built = placement.mesh(), build(config)
   shape = (config.train.batch_size, *built.settings.data.size, config.data.channels)
   images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-  plain = jax.jit(built.train_step(None), donate_argnums=0, compiler_options=conv.compiler_options())
-  ours = dispatch.Steps(built, mesh)
+  plain = compiling.jit(built.train_step(None), donate_argnums=0)
+  ours = TakeRound(built, mesh)
   steps: dict[str, tuple[Callable[..., Any], Any]] = {
     'plain': (plain, jax.device_put(images)),
-    'ours': (ours, parallel.put_batch(mesh, Examples(images))),
+    'ours': (ours, placement.put_batch(mesh, Examples(images))),
   }
-  states = {name: jax.jit(built.initial_state)() for name in steps}
+  states = {name: built.first_state() for name in steps}
   seconds: dict[str, list[float]] = {name: [] for name in steps}
   for i in range(rounds + 2):
     for name, (step, batch) in steps.items():
@@ -245,9 +246,9 @@ def main() -> int:
   if arguments.join:
     coordinator, count, number = arguments.join.split(',')
     if int(count) > 1:
-      from dcgan_jax.devices import parallel
+      from dcgan_jax.devices.processes import initialize
 
-      parallel.initialize(coordinator, int(count), int(number))
+      initialize(coordinator, int(count), int(number))
     run_steps(config, arguments.dtype, arguments.steps, arguments.out)
     return 0
   if arguments.only:

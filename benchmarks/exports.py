@@ -57,7 +57,7 @@ def random_networks(chosen: Settings) -> tuple[Gan, dict[str, Any]]:
     The networks; and the variables of 'generator' and 'discriminator', float32.
   """
   parts = experiment.build(chosen)
-  state = jax.eval_shape(parts.initial_state)
+  state = parts.shapes
   filled = {}
   for kind, net in (('generator', state.generator), ('discriminator', state.discriminator)):
     upsamples = kind == 'generator' and chosen.generator.upsample == 'transposed'

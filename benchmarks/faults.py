@@ -863,12 +863,11 @@ def last_state(folder: Path) -> Any:
 
 @functools.cache
 def shapes_of(chosen: Settings) -> Any:
-  """Returns the abstract state of these settings."""
-  import jax
+  """Returns what a state of these settings is like."""
 
   from dcgan_jax.runs import experiment
 
-  return jax.eval_shape(experiment.build(chosen).initial_state)
+  return experiment.build(chosen).shapes
 
 
 def is_equal(a: Any, b: Any, exact: bool = True) -> bool:

@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks import processes
 from dcgan_jax import settings
 from dcgan_jax.runs import experiment
-from dcgan_jax.training import dispatch, loop
+from dcgan_jax.training import loop, rounds
 
 TINY = {
   'data.image_size': (8, 8),
@@ -78,8 +78,8 @@ def asleep(make_train_step: Any, seconds: float) -> Any:
   return make
 
 
-class InTurns(dispatch.Steps):
-  """Takes the steps of a run, and after each turn as many bare steps.
+class InTurns(rounds.TakeRound):
+  """Takes a run's steps, and after each turn as many bare ones.
 
   Attributes:
     run: Times of the turns of the run.
@@ -91,7 +91,7 @@ class InTurns(dispatch.Steps):
   _done, _begun = 0, None
 
   def __call__(self, state: Any, batches: Any) -> Any:
-    """Takes the steps of a round, after a turn of bare ones if due."""
+    """Takes the steps of a round, after a turn of bare ones if that is due."""
     if self._done > TURN and self._done % TURN == BETWEEN:
       jax.block_until_ready(state)
       if self._begun is not None:
@@ -126,8 +126,8 @@ def main() -> None:
   config.update_from_flattened_dict(TINY)
   config.train.num_steps = 2 * TURN + arguments.steps
   config.train.steps_per_dispatch = arguments.together
-  loop.Steps = InTurns  # type: ignore[misc]
-  dispatch.programs_in_flight = lambda: 3
+  rounds.TakeRound = InTurns  # type: ignore[misc]
+  rounds.most_in_flight = lambda: 3
   with tempfile.TemporaryDirectory() as name:
     loop.run(settings.check(config), (arguments.folder or Path(name)) / 'run')
 

@@ -115,16 +115,15 @@ def make_large(folder: Path, count: int) -> None:
 
 
 def resident_equals_mapped(source: str, cache_folder: str, steps: int = 20) -> bool:
-  """Returns whether images gathered on the device equal those gathered on the host."""
-  from dcgan_jax.devices import parallel
-  from dcgan_jax.training import loop
+  """Returns whether the images that are gathered on the device are those that are gathered on the host."""
+  from dcgan_jax.devices import placement
 
   os.environ['DCGAN_JAX_CACHE'] = cache_folder
-  mesh, feeds = parallel.all_devices(), []
+  mesh, feeds = placement.mesh(), []
   for limit in (16384, 0):
     config = processes.load_config('configs/base.py')
     config.data.source, config.data.memory_limit = source, limit
-    feeds.append(loop.make_feed(experiment.build(settings.check(config))).blocks(mesh, 0, lambda _: 1))
+    feeds.append(experiment.build(settings.check(config)).feed().rounds(mesh, 0, lambda _: 1))
 
   def gathered(step: int) -> np.ndarray:
     """Returns the images of a step as gathered on the device, as rows."""

@@ -25,13 +25,12 @@ def run_ours(config: ConfigDict, num: int) -> None:
 
   For a trained one, `dcgan_jax.load(workdir)` returns such a sampler.
   """
-  import jax
 
   from dcgan_jax import settings
   from dcgan_jax.runs import experiment, sampling
 
   built = experiment.build(settings.check(config))
-  variables = jax.jit(built.initial_state)().sampling_variables
+  variables = built.first_state().sampling_variables
   sampler = sampling.Sampler(built.gan.generator, variables, built.gan.latents, 0)
   sampler.sample(sampling.BATCH_SIZE)  # compiles
   processes.report(processes.time_calls(lambda: sampler.sample(num), 0.0, least=1, warm_up=0))

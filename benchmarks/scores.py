@@ -67,7 +67,7 @@ def main() -> int:
   arguments = parser.parse_args()
   config = processes.load_config(arguments.config)
   source = experiment.build(settings.check(config)).source
-  images, labels = cache.load(source, config.data.source), extractors.Labels(*source.labels())
+  images, labels = cache.load(source, config.data.source), source.labels()
   if arguments.weights:
     extractor = extractors.of_inception(inception.read_weights(arguments.weights), 'tf1')
   else:

@@ -43,21 +43,21 @@ def ours(config: ConfigDict, together: int = 1) -> Callable[[], object]:
 
   from dcgan_jax.core.accumulation import Examples
   from dcgan_jax.data import cache
-  from dcgan_jax.devices import parallel
+  from dcgan_jax.devices import placement, programs
   from dcgan_jax.runs import experiment
-  from dcgan_jax.training import dispatch
+  from dcgan_jax.training import rounds
 
   cache.keep_compiled_programs()
-  mesh, built = parallel.all_devices(), experiment.build(settings.check(config))
+  mesh, built = placement.mesh(), experiment.build(settings.check(config))
   images = random_images(config)
   rows = np.arange(len(images), dtype=np.int32)[None].repeat(ROWS, 0)
-  window = parallel.put_whole(mesh, parallel.Window(rows, np.array(0, np.int32)))
-  in_program = min(together, dispatch.steps_per_dispatch(built.settings))
-  batches = parallel.Batches(
-    parallel.put_data_set(mesh, Examples(images)), window, np.array(in_program, np.int32)
+  window = placement.put_whole(mesh, placement.Window(rows, np.array(0, np.int32)))
+  in_program = min(together, rounds.most_steps(built.settings))
+  batches = placement.Batches(
+    placement.put_data_set(mesh, Examples(images)), window, np.array(in_program, np.int32)
   )
-  now = jax.jit(built.initial_state, out_shardings=parallel.replicated(mesh))()
-  run = dispatch.Steps(built, mesh, 0 if in_program == 1 else parallel.LOOP)
+  now = built.first_state(placement.replicated(mesh))
+  run = rounds.TakeRound(built, mesh, None if in_program == 1 else programs.LONGEST_INNER)
 
   def take_steps() -> None:
     nonlocal now

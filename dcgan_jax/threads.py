@@ -1,4 +1,4 @@
-"""Work in threads: ahead of its use, or beside other work."""
+"""Threads that work ahead, or in the background."""
 
 import collections
 import functools
@@ -12,7 +12,7 @@ Made = TypeVar('Made')
 
 
 class cached_property(functools.cached_property[Made]):  # noqa: N801  It takes the place of functools'.
-  """A cached property that one thread computes while others wait, as functools' did before Python 3.12."""
+  """A cached property that only one thread computes, as functools' did before Python 3.12."""
 
   def __init__(self, compute: Callable[[Any], Made]):
     super().__init__(compute)
@@ -26,16 +26,16 @@ class cached_property(functools.cached_property[Made]):  # noqa: N801  It takes 
 def map_ahead(
   function: Callable[[Item], Made], items: Iterable[Item], threads: int, ahead: int
 ) -> Generator[Made, None, None]:
-  """Yields what a function makes of each item, in their order; threads work on those that come next.
+  """Yields the result of a function for each item, in order, while threads work on the next ones.
 
-  Unlike `Executor.map` it takes items without end, and holds no more than `ahead` results in memory, however
-  slow the consumer is. The threads end when the generator is closed.
+  Unlike `Executor.map` it takes endless items, and holds at most `ahead` results in memory, however slow the
+  consumer is. The threads end when the generator is closed.
 
   Args:
-    function: called in the threads. What it raises is raised where its result would be yielded.
-    items: read in this thread, one at a time.
-    threads: how many.
-    ahead: how many items are in work, or done and not yielded.
+    function: The function. An exception is raised where the result would be yielded.
+    items: The items, read in this thread, one at a time.
+    threads: Number of threads.
+    ahead: Maximum number of items in flight, or done and not yielded.
   """
   pool = ThreadPoolExecutor(threads)
   waiting: collections.deque[Future[Made]] = collections.deque()
@@ -51,18 +51,18 @@ def map_ahead(
 
 
 class Background:
-  """A thread that does one thing after the other.
+  """A thread that runs tasks one after the other.
 
   Attributes:
-    last: what was given to it last, which ends when all before it have ended.
+    last: Future of the most recent task; when it is done, all earlier ones are.
   """
 
   def __init__(self, name: str, most: int):
-    """Starts without anything to do.
+    """Starts without a task.
 
     Args:
-      name: of the thread.
-      most: how many things may wait or be under way; who gives it more waits until one is done.
+      name: Name of the thread.
+      most: Maximum number of tasks that wait or run; `do` blocks while there are as many.
     """
     self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
     self._room = threading.BoundedSemaphore(most)
@@ -71,32 +71,32 @@ class Background:
     self.last.set_result(None)
 
   def do(self, function: Callable[..., Any], *arguments: Any) -> None:
-    """Gives it a function to call, and waits only for room.
+    """Queues a call of a function; blocks while the queue is full.
 
     Raises:
-      Exception: what an earlier function raised.
+      Exception: An earlier task raised it.
     """
     self.check()
     self._room.acquire()
     self.last = self._pool.submit(self._call, function, *arguments)
 
   def drain(self) -> None:
-    """Waits until all is done.
+    """Waits for all tasks.
 
     Raises:
-      Exception: what a function raised.
+      Exception: A task raised it.
     """
     wait([self.last])
     self.check()
 
   def check(self) -> None:
-    """Raises what a function has raised, if one has; each error is raised once."""
+    """Raises the first exception of a task, if there is one; each is raised once."""
     if self._error is not None:
       error, self._error = self._error, None
       raise error
 
   def close(self) -> None:
-    """Waits until all is done, and ends the thread."""
+    """Waits for all tasks and ends the thread."""
     self._pool.shutdown()
 
   def _call(self, function: Callable[..., Any], *arguments: Any) -> None:

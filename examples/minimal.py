@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcgan_jax import data
-from dcgan_jax.core import conv
+from dcgan_jax.core import compiling
 from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.losses import LOSSES
 from dcgan_jax.core.models import Discriminator, Generator, to_pixels
@@ -41,7 +41,7 @@ def main() -> None:
 
   # A step is a pure function of state and images. Donation reuses the memory of the old state.
   recipe = Recipe(LOSSES['non_saturating'], order='alternating')
-  step = jax.jit(make_train_step(gan, recipe), donate_argnums=0, compiler_options=conv.compiler_options())
+  step = compiling.jit(make_train_step(gan, recipe), donate_argnums=0)
   for i in range(STEPS):
     state, metrics = step(state, images[batch_indices(0, i, BATCH_SIZE, len(images))])
     if i % 100 == 99:

@@ -42,9 +42,8 @@ from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.core.train_state import Gan
 from dcgan_jax.data import cache
-from dcgan_jax.records import checkpoints, workdir
+from dcgan_jax.records import checkpoints, schedule, workdir
 from dcgan_jax.runs import experiment
-from dcgan_jax.training import loop
 
 if 'PYTEST_XDIST_WORKER' not in os.environ:
   atexit.register(shutil.rmtree, os.environ['DCGAN_JAX_CACHE'], True)
@@ -131,7 +130,7 @@ def read_mp4(path):
 
 def state_of(folder, step):
   """Returns the state in a checkpoint of a run."""
-  shapes = jax.eval_shape(experiment.build(workdir.read_settings(folder)).initial_state)
+  shapes = experiment.build(workdir.read_settings(folder)).shapes
   return checkpoints.restore(folder / 'checkpoints', step, shapes)
 
 
@@ -169,12 +168,11 @@ def narrow(name, overrides=None):
   return settings.check(_changed(config, overrides))
 
 
-def digits_plan(**changes):
-  """Returns the plan of 2,000 steps on the digits, with other keys changed."""
+def digits_schedule(**changes):
+  """Returns the schedule of 2,000 steps on the digits, with other keys of the config."""
   config = digits.get_config()
   config.update_from_flattened_dict(changes)
-  parts = experiment.build(settings.check(config))
-  return loop.make_plan(parts, 1797, 0, 2000, profile=False)
+  return schedule.of_run(settings.check(config), 1797, 0, 2000)
 
 
 def _changed(config, overrides):

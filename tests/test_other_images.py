@@ -110,7 +110,7 @@ def test_the_discriminator_and_the_maps_of_arrays_are_looked_at(tmp_path, monkey
   chosen, folder = settings.check(config), tmp_path / 'run'
   workdir.write_settings(folder, chosen)
   saver = checkpoints.Saver(folder / 'checkpoints', 1)
-  saver.save(jax.jit(experiment.build(chosen).initial_state)())
+  saver.save(experiment.build(chosen).first_state())
   saver.close()
   monkeypatch.setattr(probe, 'LABELS', 20)
   monkeypatch.setattr(probe, 'DRAWS', 2)

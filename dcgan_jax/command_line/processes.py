@@ -36,13 +36,13 @@ def run_together(values: flags.FlagValues, function: Callable[[], None]) -> None
   named = (values.coordinator, values.num_processes, values.process_id)
   if not is_one_of_many(values.distributed, *named):
     return function()
-  parallel = importlib.import_module('dcgan_jax.devices.parallel')
-  parallel.initialize(*named)
+  joined = importlib.import_module('dcgan_jax.devices.processes')
+  joined.initialize(*named)
   try:
-    with parallel.leaving_when_others_do():
+    with joined.leaving_when_others_do():
       function()
-  except InputError as error:  # maybe in this process only
-    parallel.leave(f'error: {error}', status=2)
+  except InputError as error:  # maybe of this process alone
+    joined.leave(f'error: {error}', status=2)
 
 
 def is_one_of_many(

@@ -13,7 +13,6 @@ of its adjoint, [kh, kw, image channels, feature channels], as in PyTorch, Keras
 platform at lowering. The forms that replace plain lax on a CPU are in `conv_cpu`.
 """
 
-import functools
 from functools import partial
 
 import jax
@@ -189,32 +188,3 @@ def _formulate(operator: str, geometry: Geometry, kernel_shape: tuple[int, ...],
   if operator != 'conv' and small and min(geometry.strides) > 1:
     cuda = partial(conv_cpu.PATCHES[operator], geometry)
   return lax.platform_dependent(*operands, cpu=cpu, cuda=cuda, default=plain)
-
-
-@functools.cache
-def compiler_options(deterministic: bool = False, platform: str | None = None) -> dict[str, str | bool]:
-  """Returns the compiler options for programs with convolutions; {} for none.
-
-  XLA:CPU of jaxlib 0.10 hands convolutions, matrix products and reductions to its YNN library, whose
-  convolutions are slower than XLA's own, so only the other two stay there. Compiling an empty program tests
-  whether the option exists.
-
-  Args:
-    deterministic: Whether a GPU must be bitwise reproducible, without atomic additions and the cuDNN
-      algorithms that use them.
-    platform: Target platform, 'cpu' | 'gpu' | 'tpu'; None for the default backend.
-  """
-  platform = platform or jax.default_backend()
-  options: dict[str, str | bool] = {
-    'xla_cpu_experimental_ynn_fusion_type': 'LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE'
-  }
-  if platform == 'gpu' and deterministic:
-    return {'xla_gpu_deterministic_ops': True}
-  if platform != 'cpu':
-    return {}
-  try:
-    with jax.default_device(jax.devices('cpu')[0]):
-      jax.jit(lambda: jnp.zeros(()), compiler_options=options).lower().compile()
-  except jax.errors.JaxRuntimeError:  # This jaxlib does not have the option.
-    return {}
-  return options

@@ -4,7 +4,6 @@ One module each serves all presets in `configs/`, which differ only in its argum
 """
 
 import math
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -330,14 +329,3 @@ def to_pixels(images: Array, pixels: Pixels = BYTES) -> Array:
   if not pixels.transparent:
     return made
   return jnp.concatenate([jnp.minimum(made[..., :3], made[..., 3:]), made[..., 3:]], -1)
-
-
-def initializer_options() -> dict[str, str | int]:
-  """Returns the compiler options for programs that run once, such as initialisation.
-
-  On a CPU, LLVM takes seconds to optimise the random numbers of large kernels. Its lower level takes about
-  half as long and gives the same bits. A level in XLA_FLAGS is left alone.
-  """
-  if jax.default_backend() != 'cpu' or 'xla_backend_optimization_level' in os.environ.get('XLA_FLAGS', ''):
-    return {}
-  return {'xla_backend_optimization_level': 1}

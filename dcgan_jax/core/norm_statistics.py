@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from dcgan_jax.core import conv
+from dcgan_jax.core import compiling
 from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Discriminator, Generator
 
@@ -89,4 +89,4 @@ def _moments(
     output = output.reshape(-1, size)  # last axis: channels or units
     return output.mean(0), output.var(0)  # The compiler drops the later layers.
 
-  return jax.jit(measure, compiler_options=conv.compiler_options())
+  return compiling.jit(measure)

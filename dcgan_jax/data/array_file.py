@@ -12,6 +12,7 @@ from PIL import Image
 from dcgan_jax import files
 from dcgan_jax.data import arrays
 from dcgan_jax.data.decode import Fit
+from dcgan_jax.data.labels import Labels
 from dcgan_jax.errors import InputError
 from dcgan_jax.settings.rules import DTYPES
 
@@ -48,8 +49,8 @@ class ArrayFile:
   def identity(self) -> str:
     return f'array {self.path.resolve()} {self.stamp} {self.fit.pixels}'
 
-  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Returns the classes given by the array 'y' or 'labels' of an .npz, integers [N].
+  def labels(self) -> Labels:
+    """Takes the array 'y' or 'labels' of an .npz, integers [N].
 
     Raises:
       InputError: The array is missing, or has another shape or kind.
@@ -71,7 +72,7 @@ class ArrayFile:
         f'{field}: the classes are {found.dtype} {found.shape}; they should be integers ({len(self)},)'
       )
     values, classes = np.unique(found, return_inverse=True)
-    return classes.astype(np.int32), tuple(map(str, values))
+    return Labels(classes.astype(np.int32), tuple(map(str, values)))
 
   @property
   def images(self) -> np.ndarray:

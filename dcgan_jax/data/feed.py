@@ -16,16 +16,16 @@ from jax.sharding import Mesh
 from dcgan_jax.core.accumulation import Examples
 from dcgan_jax.data import cache, order, stream
 from dcgan_jax.data.sources import Source
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement, processes
 from dcgan_jax.errors import InputError
 
 HUNDRED = 100  # steps
 
 
-class Block(NamedTuple):
-  """The input of one round of steps, and their number."""
+class Round(NamedTuple):
+  """The input of the steps that one call of a program takes, and their number."""
 
-  batches: parallel.Batches
+  batches: placement.Batches
   steps: int
 
 
@@ -51,14 +51,14 @@ class Feed:
   workers: int = 0
   classes: np.ndarray | None = None
 
-  def blocks(self, mesh: Mesh, step: int, most: Callable[[int], int]) -> Generator[Block, None, None]:
-    """Yields the input of each round on the devices of the mesh, starting at `step`.
+  def rounds(self, mesh: Mesh, step: int, most: Callable[[int], int]) -> Generator[Round, None, None]:
+    """Yields the input of each round, from `step` on, on the devices of the mesh.
 
     Args:
-      mesh: Mesh of all devices.
-      step: First step of the first round.
-      most: Maximum length of a round, as a function of its first step. Rounds are shorter at the end of the
-        image order on the devices; those of a streamed data set have one step.
+      mesh: All devices.
+      step: Step that the first round begins with.
+      most: Returns the maximum number of steps in the round that begins with a step. A round is shorter where
+        the order of the images on the devices ends, and has one step if the data set is streamed.
 
     Raises:
       InputError: No image can be decoded, or classes cannot be matched to images because some are unreadable.
@@ -67,10 +67,10 @@ class Feed:
       return self._resident(mesh, step, most)
     return self._large(mesh, step)
 
-  def _large(self, mesh: Mesh, step: int) -> Generator[Block, None, None]:
-    """Reads the images from disk or memory if every process has room, decodes them in every epoch if not."""
+  def _large(self, mesh: Mesh, step: int) -> Generator[Round, None, None]:
+    """Reads the images from the disk if every process can keep them there, and says what it does."""
     loaded = cache.load_large(self.source, self.title)
-    mapped = parallel.all_agree(loaded is not None)
+    mapped = processes.all_agree(loaded is not None)
     if loaded is None or not mapped:
       way = 'decoded again in every epoch, because the cache has no room for them'
     else:
@@ -79,11 +79,11 @@ class Feed:
     decoded = f'{mib / 2**10:,.1f} GiB' if mib >= 2**10 else f'{mib:,.1f} MiB'
     limit = f'data.memory_limit={self.memory_limit} MiB'
     print(f'images: {decoded} decoded are more than {limit}, so they are {way}', flush=True)
-    rows = parallel.own_rows(mesh, self.batch_size)
+    rows = placement.own_rows(mesh, self.batch_size)
     batches = self._mapped(step, rows, *loaded) if loaded and mapped else self._streamed(step, rows)
     with contextlib.closing(batches):
       for batch in batches:
-        yield Block(parallel.put_batch(mesh, Examples(*batch)), 1)
+        yield Round(placement.put_batch(mesh, Examples(*batch)), 1)
 
   def _mapped(self, step: int, rows: slice, images: np.ndarray, skipped: list[str]) -> stream.Batches:
     classes = self.classes
@@ -97,11 +97,11 @@ class Feed:
       self.source, self.seed, step, self.batch_size, self.workers, rows, self.classes
     )
 
-  def _resident(self, mesh: Mesh, step: int, most: Callable[[int], int]) -> Generator[Block, None, None]:
+  def _resident(self, mesh: Mesh, step: int, most: Callable[[int], int]) -> Generator[Round, None, None]:
     images = cache.load(self.source, self.title)
     if self.classes is not None and len(self.classes) != len(images):
       raise InputError('data.classes: images that cannot be decoded have classes; remove them')
-    examples = parallel.put_data_set(mesh, Examples(images, self.classes))
+    examples = placement.put_data_set(mesh, Examples(images, self.classes))
     length = steps_of_window(len(images), self.batch_size)
     # Windows start at multiples of their length, so that a resumed run has those of an uninterrupted one.
     for number in itertools.count(step // length):
@@ -109,16 +109,16 @@ class Feed:
       # A window has the order of a single batch of all its images.
       rows = order.batch_indices(self.seed, number, length * self.batch_size, len(images))
       rows = rows.reshape(length, self.batch_size)
-      window = parallel.put_whole(mesh, parallel.Window(rows, np.array(first, np.int32)))
+      window = placement.put_whole(mesh, placement.Window(rows, np.array(first, np.int32)))
       while step < end:
         count = min(most(step), end - step)
-        yield Block(parallel.Batches(examples, window, np.int32(count)), count)
+        yield Round(placement.Batches(examples, window, np.int32(count)), count)
         step += count
 
 
 def steps_of_window(num_images: int, batch_size: int) -> int:
   """Returns the number of steps whose image order is on the devices: an epoch, rounded up to hundreds.
 
-  Rounds end with a window, so its length is a round number like the intervals at which things are due.
+  Rounds end where this order ends, so it is as round as the steps after which something is due.
   """
   return -(-num_images // (batch_size * HUNDRED)) * HUNDRED

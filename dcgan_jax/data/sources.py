@@ -19,6 +19,7 @@ from PIL import Image
 from dcgan_jax import files, threads
 from dcgan_jax.data import array_file, decode
 from dcgan_jax.data.decode import Fit
+from dcgan_jax.data.labels import Labels
 from dcgan_jax.errors import InputError, printable
 
 CHUNK = 2**22  # bytes of decoded images per task of a thread, which has at most 256 images
@@ -49,8 +50,8 @@ class Source(Protocol):
     """Returns a unique key of the images, independent of `fit`."""
     ...
 
-  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Returns the class of each image, int32 [N] in [0, K), and the names of the K classes.
+  def labels(self) -> Labels:
+    """Returns the class of each image, and the names of the classes.
 
     Raises:
       InputError: Some or all images have no class.
@@ -76,10 +77,10 @@ class Digits:
   def identity(self) -> str:
     return 'digits'
 
-  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+  def labels(self) -> Labels:
     from sklearn import datasets
 
-    return datasets.load_digits().target.astype(np.int32), tuple('0123456789')
+    return Labels(datasets.load_digits().target.astype(np.int32), tuple('0123456789'))
 
 
 @functools.cache
@@ -110,8 +111,8 @@ class Folder:
     files = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.paths]
     return f'folder {hashlib.sha256(repr(files).encode()).hexdigest()}'
 
-  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Returns the classes, which are the names of the folders that hold the files.
+  def labels(self) -> Labels:
+    """Takes the name of each file's folder as its class.
 
     Raises:
       InputError: All files are in one folder.
@@ -119,7 +120,8 @@ class Folder:
     names = sorted({path.parent.name for path in self.paths})
     if len(names) < 2:
       raise InputError('data.source: its images have no classes; put those of each into a folder of its own')
-    return np.array([names.index(path.parent.name) for path in self.paths], np.int32), tuple(names)
+    classes = np.array([names.index(path.parent.name) for path in self.paths], np.int32)
+    return Labels(classes, tuple(names))
 
 
 @dataclass(frozen=True)
@@ -163,12 +165,13 @@ class Stacked:
   def identity(self) -> str:
     return f'stacked {self.count} {self.gray.identity()}'
 
-  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
+  def labels(self) -> Labels:
     classes, names = self.gray.labels()
     if len(classes) != len(self.images):
       raise InputError('data.source: images that cannot be decoded have labels; remove them')
     numbers = classes[self.triples] @ np.array([len(names) ** 2, len(names), 1])
-    return numbers.astype(np.int32), tuple(f'{a}-{b}-{c}' for a in names for b in names for c in names)
+    triples = tuple(f'{a}-{b}-{c}' for a in names for b in names for c in names)
+    return Labels(numbers.astype(np.int32), triples)
 
 
 def open_folder(folder: Path, fit: Fit) -> Folder:

@@ -17,6 +17,7 @@ import numpy as np
 from dcgan_jax import files, threads
 from dcgan_jax.data import decode, download
 from dcgan_jax.data.decode import Fit
+from dcgan_jax.data.labels import Labels
 from dcgan_jax.errors import InputError
 
 # Valid names after tfds:. Other notations of tfds would fetch code or data from elsewhere.
@@ -56,8 +57,8 @@ class Tfds:
   def identity(self) -> str:
     return f'tfds {self.origin} {self.image_key} {len(self)}'
 
-  def labels(self) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Returns the classes given by the feature "label".
+  def labels(self) -> Labels:
+    """Takes the feature "label" as the class.
 
     Raises:
       InputError: The feature is missing, or some images are unlabelled, as in splits with secret labels.
@@ -71,7 +72,7 @@ class Tfds:
         f'labels are not from 0 to {len(self.label_names) - 1}, e.g. {self._numbers[wrong[0]]} of '
         f'{self.name(wrong[0])}; choose another split or data set'
       )
-    return self._numbers, self.label_names
+    return Labels(self._numbers, self.label_names)
 
   @threads.cached_property
   def _numbers(self) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Processes, devices, and programs compiled for them."""
+"""Processes, the placement of arrays on devices, and the programs that run there."""

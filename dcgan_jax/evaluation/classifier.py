@@ -14,8 +14,8 @@ import optax
 from flax import linen as nn
 from jax import Array, lax
 
-from dcgan_jax.core import conv
-from dcgan_jax.core.models import initializer_options, normalize
+from dcgan_jax.core import compiling
+from dcgan_jax.core.models import normalize
 from dcgan_jax.core.pixels import BYTES, Pixels
 
 VERSION = 2  # of the network and its training; raise it when its features come to differ
@@ -79,7 +79,7 @@ def train(images: np.ndarray, labels: np.ndarray, classes: int, pixels: Pixels =
   steps = min(STEPS, max(1, EPOCHS * len(learned) // BATCH_SIZE))
   optimizer = optax.adam(optax.linear_schedule(RATE, 0.0, steps))
 
-  @functools.partial(jax.jit, donate_argnums=(0, 1), compiler_options=conv.compiler_options())
+  @functools.partial(compiling.jit, donate_argnums=(0, 1))
   def step(variables: Any, state: Any, images: Array, labels: Array) -> tuple[Any, Any]:
     def loss(variables: Any) -> Array:
       _, logits = module.apply(variables, images)
@@ -88,7 +88,7 @@ def train(images: np.ndarray, labels: np.ndarray, classes: int, pixels: Pixels =
     updates, state = optimizer.update(jax.grad(loss)(variables), state, variables)
     return optax.apply_updates(variables, updates), state
 
-  initialize = jax.jit(module.init, compiler_options=initializer_options())
+  initialize = compiling.jit(module.init, runs_once=True)
   variables = initialize(jax.random.key(0), images[:1])
   state = optimizer.init(variables)
   random = np.random.default_rng(0)
@@ -96,7 +96,7 @@ def train(images: np.ndarray, labels: np.ndarray, classes: int, pixels: Pixels =
     chosen = random.choice(learned, BATCH_SIZE)
     variables, state = step(variables, state, images[chosen], labels[chosen])
 
-  @functools.partial(jax.jit, compiler_options=conv.compiler_options())
+  @compiling.jit
   def predict(variables: Any, images: Array) -> Array:
     logits: Any = module.apply(variables, images)[1]
     return jnp.argmax(logits, 1)

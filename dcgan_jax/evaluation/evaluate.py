@@ -12,7 +12,8 @@ import numpy as np
 
 from dcgan_jax.core.pixels import Pixels
 from dcgan_jax.data import cache, sources
-from dcgan_jax.devices import parallel
+from dcgan_jax.data.labels import Labels
+from dcgan_jax.devices import processes
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors, given, scores, scoring
 from dcgan_jax.evaluation.scoring import LEAST
@@ -61,7 +62,7 @@ def run(
   elif others is not None:
     fake = _Images(others, str(images_from))
   compared = _compare(parts, prepared, real, fake)
-  if parallel.is_main():
+  if processes.is_main():
     ours, theirs = compared.found['features'], compared.reference['features']
     _write(folder, compared.report, _beside_nearest(fake.pixels, ours, real, theirs, fit.pixels))
   print(_table(compared.report))
@@ -177,7 +178,7 @@ def _results(
   found: extractors.Features,
   reference: dict[str, np.ndarray],
   kind: str,
-  labels: extractors.Labels | None,
+  labels: Labels | None,
   stacked: bool,
 ) -> dict[str, Any]:
   """Returns the scores of images and, if the classes are known, how the images are spread over them.

@@ -13,8 +13,9 @@ from dcgan_jax import data, files
 from dcgan_jax.core.models import normalize
 from dcgan_jax.core.pixels import BYTES, Pixels
 from dcgan_jax.data import cache
+from dcgan_jax.data.labels import Labels
 from dcgan_jax.data.sources import Stacked
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement, programs
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, inception, learned, scores
 from dcgan_jax.runs.experiment import Experiment
@@ -59,28 +60,6 @@ class Chosen:
   resizer: str = 'tf1'
 
 
-class Labels(NamedTuple):
-  """The classes of the real images, as `Source.labels` returns them.
-
-  Attributes:
-    classes: of each image, integers [N] in [0, K).
-    names: of the K classes.
-  """
-
-  classes: np.ndarray
-  names: tuple[str, ...]
-
-  @property
-  def counts(self) -> np.ndarray:
-    """Returns how many images of each class the data has, [K]."""
-    return np.bincount(self.classes, minlength=len(self.names))
-
-  @property
-  def shares(self) -> np.ndarray:
-    """Returns the share of each class in the data, [K]."""
-    return self.counts / len(self.classes)
-
-
 # The classes of real images, if they are needed, and the function that makes the extractor from all of them.
 Prepared = tuple[Labels | None, Callable[[np.ndarray], Extractor]]
 
@@ -111,7 +90,7 @@ def prepare(chosen: Chosen, experiment: Experiment, folder: Path | None = None) 
     variables = inception.read_weights(find_weights(chosen.weights, chosen.download))
     return None, lambda real: of_inception(variables, chosen.resizer, fit.pixels)
   source = experiment.source
-  labels = Labels(*source.labels())
+  labels = source.labels()
   return labels, lambda real: of_run(source, real, labels, folder)
 
 
@@ -181,7 +160,7 @@ def of_stacked(source: Stacked, folder: Path | None = None) -> Extractor:
   Raises:
     InputError: see `of_classifier`.
   """
-  gray = of_classifier(source.gray, source.images, Labels(*source.gray.labels()), folder)
+  gray = of_classifier(source.gray, source.images, source.gray.labels(), folder)
 
   def look(images: np.ndarray) -> Features:
     found = [gray.look(images[..., i : i + 1]) for i in range(3)]
@@ -228,9 +207,9 @@ def _make_look(apply: Callable[..., Any], variables: Any, kind: str) -> Callable
     features, logits = apply(variables, images)
     return {'features': features, 'probabilities': jax.nn.softmax(logits.astype(jnp.float32))}
 
-  mesh = parallel.all_devices()
-  mapped = parallel.map_rows(look, mesh)
-  placed = jax.device_put(variables, parallel.replicated(mesh))
+  mesh = placement.mesh()
+  mapped = programs.map_rows(look, mesh)
+  placed = jax.device_put(variables, placement.replicated(mesh))
   return lambda images: mapped(placed, images, BATCH_SIZE[kind])
 
 

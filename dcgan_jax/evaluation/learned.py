@@ -19,7 +19,7 @@ import numpy as np
 from dcgan_jax import files
 from dcgan_jax.core.pixels import BYTES, Pixels
 from dcgan_jax.data import arrays, cache
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import processes
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier
 
@@ -67,14 +67,14 @@ def of_run(
   image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
   shapes = jax.eval_shape(module.init, jax.random.key(0), image)
   own = None if folder is None else _read(folder / FILE, shapes, names)
-  found = parallel.agreed(own or _of_data(description, images, classes, shapes, module))
+  found = processes.agreed(own or _of_data(description, images, classes, shapes, module))
   accuracy = float(found['accuracy'])
   if accuracy < classifier.LEAST_ACCURACY:
     raise InputError(
       f'features=classifier: it tells {accuracy:.1%} of the held-out images; below '
       f'{classifier.LEAST_ACCURACY:.0%} its features say nothing; take features=inception'
     )
-  if folder is not None and own is None and parallel.is_main():
+  if folder is not None and own is None and processes.is_main():
     _write(folder / FILE, found, names)
   leaves = [np.asarray(found[path]) for path in _paths(shapes)]
   fingerprint = hashlib.sha256(b''.join(leaf.tobytes() for leaf in leaves)).hexdigest()[:8]

@@ -18,8 +18,9 @@ from jax.sharding import Mesh
 
 from dcgan_jax.core.train_state import GanState
 from dcgan_jax.data import cache
+from dcgan_jax.data.labels import Labels
 from dcgan_jax.data.sources import Stacked
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import programs
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors, neighbourhoods, scores
 from dcgan_jax.runs import sampling
@@ -107,7 +108,7 @@ def make(experiment: Experiment, mesh: Mesh, folder: Path | None = None) -> Scor
   reference['features'] = kept[np.linspace(0, len(kept) - 1, min(num, len(kept))).astype(int)]
 
   make_images = sampling.make_images(experiment.gan.generator, 'stored', experiment.gan.pixels)
-  generate = parallel.map_rows(make_images, mesh)
+  generate = programs.map_rows(make_images, mesh)
   seed, latents = experiment.settings.seed, experiment.latents
   asked = classes_like_data(experiment, num, seed)
   z = latents.draw(seed, num)
@@ -134,7 +135,7 @@ def make(experiment: Experiment, mesh: Mesh, folder: Path | None = None) -> Scor
 
 def _prepare(
   experiment: Experiment, folder: Path | None
-) -> tuple[extractors.Extractor, extractors.Labels | None, dict[str, np.ndarray]]:
+) -> tuple[extractors.Extractor, Labels | None, dict[str, np.ndarray]]:
   """Returns the extractor, the labels if it is a classifier, and the reference that it gives."""
   settings = experiment.settings
   chosen = extractors.Chosen(settings.eval.features, settings.eval.weights or None)
@@ -147,14 +148,14 @@ def _prepare(
 
 def classes_like_data(experiment: Experiment, num: int, seed: int) -> np.ndarray | None:
   """Draws a class for each of `num` images with the shares of the data, int32 [num]; None without classes."""
-  if experiment.classes is None:
+  if experiment.labels is None:
     return None
-  shares = extractors.Labels(*experiment.classes).shares
+  shares = experiment.labels.shares
   return np.random.default_rng(seed).choice(len(shares), num, p=shares).astype(np.int32)
 
 
 def by_class(
-  found: extractors.Features, asked: np.ndarray, real: dict[str, np.ndarray], labels: extractors.Labels
+  found: extractors.Features, asked: np.ndarray, real: dict[str, np.ndarray], labels: Labels
 ) -> dict[str, Any]:
   """Returns how well images are of the classes that G was asked for.
 
@@ -237,7 +238,7 @@ def score(found: extractors.Features, reference: dict[str, np.ndarray], kind: st
   } | near
 
 
-def classes(probabilities: np.ndarray, labels: extractors.Labels) -> dict[str, Any]:
+def classes(probabilities: np.ndarray, labels: Labels) -> dict[str, Any]:
   """Returns how images are spread over the classes of the data.
 
   Args:

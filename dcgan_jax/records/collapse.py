@@ -1,6 +1,6 @@
-"""Signs that a GAN has stopped learning, found in the metrics of its run and put in plain words.
+"""Signs of collapse in the metrics of a run, in words.
 
-GANs of this kind usually collapse sooner or later. Losses do not tell it, but scores of samples do.
+GANs of this kind usually collapse sooner or later. Losses do not show it, but scores of samples do.
 """
 
 import math
@@ -12,24 +12,23 @@ from typing import Any
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError
-from dcgan_jax.records import workdir
+from dcgan_jax.settings import Settings
 
 Row = Mapping[str, Any]
-Signs = dict[str, str]  # a sentence for each sign that was found, by a short name
+Signs = dict[str, str]  # a sentence for each sign, by a short name
 
-WINDOW = 10  # rows of losses that a sign is averaged over, because one batch says little
+WINDOW = 10  # rows of metrics that a sign is averaged over, because one batch says little
 SATURATED = 0.9  # D(x) - D(G(z)) above which D is hardly ever wrong; 0.8 is usual in a good run
-LEAST = 0.05  # coverage below which there is nothing yet that could collapse
+LEAST = 0.05  # coverage below which nothing has been learned that could collapse
 PATIENCE = 5  # scores after which the coverage should be above `LEAST`
 FALL = 0.5  # share of the best coverage so far; less than it is a collapse
-RISE, FAR = 1.5, 3.0  # multiples of the best distance so far: more is reported, and is a collapse
-GRAVE = ('saturated', 'coverage', 'far')  # signs for which a run stops or goes back, if it is told to
-MOST_ROLLBACKS = 3
+RISE, FAR = 1.5, 3.0  # multiples of the best distance so far, above which it is reported, and is a collapse
+GRAVE = ('saturated', 'coverage', 'far')  # signs for which `train.on_collapse=stop` stops a run
 
 
 @dataclass
 class _Scored:
-  """What there is to compare a score with, by one protocol: rows with a distance and the coverage."""
+  """The rows that a score is compared with, all of one protocol."""
 
   widest: Row
   best: Row
@@ -39,23 +38,22 @@ class _Scored:
 
 
 class Watch:
-  """Looks out for signs in the rows of a run, in the order of their steps.
+  """Finds signs of collapse in the rows of a run, in the order of their steps.
 
   Attributes:
-    signs: those that are there after the last row. 'saturated' tells that D has won, so that G can no longer
-      learn from it; 'coverage', 'classes', and 'distance' or 'far', that samples have become worse than they
-      were.
+    signs: Signs after the last row. 'saturated': D has won, and G can no longer learn from it. 'coverage',
+      'classes', and 'distance' or 'far': samples have become worse.
   """
 
   def __init__(self, distance: str | None, probabilities: bool, rows: Iterable[Row] = ()):
-    """Looks at the first rows.
+    """Starts with some rows.
 
     Args:
-      distance: name of the distance that tells the best checkpoint, lower is better; None if there are no
-        scores. Rows with it may have `coverage` in [0, 1] and, where the data has classes, `missing_classes`;
-        only those by the last one's `protocol` are compared.
-      probabilities: whether `d_real` and `d_fake`, the mean outputs of D, are such.
-      rows: of metrics.
+      distance: Name of the score that ranks checkpoints, the lower the better; None if there are no scores.
+        Rows with it may have `coverage` in [0, 1] and, if the data has classes, `missing_classes`. Only rows
+        with the `protocol` of the last one are compared.
+      probabilities: Whether `d_real` and `d_fake`, the mean outputs of D, are probabilities.
+      rows: The first rows of metrics.
     """
     self._distance, self._probabilities = distance, probabilities
     self._gaps: deque[tuple[int, float]] = deque(maxlen=WINDOW)  # steps, and D(x) - D(G(z))
@@ -66,7 +64,7 @@ class Watch:
       self.add(row)
 
   def add(self, row: Row) -> Signs:
-    """Looks at the next row; returns `signs`."""
+    """Adds the next row and returns `signs`."""
     if self._probabilities and 'd_real' in row and 'd_fake' in row:
       self._gaps.append((row['step'], row['d_real'] - row['d_fake']))
     if self._distance is not None and self._distance in row:
@@ -75,7 +73,7 @@ class Watch:
     return self.signs
 
   def _compare(self, row: Row, distance: str) -> None:
-    """Compares a row with those before it."""
+    """Compares a row's scores with earlier ones."""
     if 'coverage' not in row:
       return
     seen = self._scored.setdefault(row.get('protocol'), _Scored(row, row, row))
@@ -87,7 +85,7 @@ class Watch:
     self._of_scores = self._worse(seen, distance)
 
   def _of_outputs(self) -> Signs:
-    """Returns the sign that D has won, or none."""
+    """Returns the sign that D has won, if it has."""
     gap = sum(gap for _, gap in self._gaps) / WINDOW
     if len(self._gaps) < WINDOW or not gap > SATURATED:
       return {}
@@ -123,28 +121,30 @@ class Watch:
 
 
 def grave(signs: Signs) -> str:
-  """Returns the sentence of a sign for which a run would stop or go back; '' if there is none."""
+  """Returns the sentence of a sign for which a run may stop; '' if there is none."""
   return next((signs[name] for name in GRAVE if name in signs), '')
 
 
-def rollbacks(folder: Path) -> list[int]:
-  """Returns the steps from which a run has gone back to its best checkpoint, in their order.
+def check_rates(folder: Path, settings: Settings) -> None:
+  """Refuses a run whose learning rates were halved by the retired `train.on_collapse=rollback`.
 
   Raises:
-    InputError: the file that keeps them is broken.
+    InputError: one line with the way to go on; or the file that says so is broken.
   """
   path = folder / 'rollbacks.json'
   if not path.exists():
-    return []
-  try:
-    steps = files.read_json(path)['from_steps']
-  except (KeyError, TypeError):
-    steps = None
-  if not isinstance(steps, list) or not all(type(step) is int and 0 <= step < 2**31 for step in steps):
+    return
+  content = files.read_json(path)
+  steps = content.get('from_steps') if isinstance(content, dict) else None
+  if not isinstance(steps, list):
     raise InputError(f'{path}: has no list "from_steps" of steps; remove it')
-  return steps
-
-
-def note_rollback(folder: Path, step: int) -> None:
-  """Keeps in the workdir that a run has gone back from a step."""
-  workdir.write_json(folder / 'rollbacks.json', {'from_steps': [*rollbacks(folder), step]})
+  if steps:
+    rates = ' '.join(
+      f'--config.{name}.learning_rate={getattr(settings, name).learning_rate / 2 ** len(steps):g}'
+      for name in ('generator_optimizer', 'discriminator_optimizer')
+    )
+    raise InputError(
+      f'{path}: train.on_collapse=rollback, which is retired, has halved both learning rates of this run '
+      f"{len(steps)} times; to go on with those, remove the file and give the run's --config, {rates} and "
+      '--allow_config_change'
+    )

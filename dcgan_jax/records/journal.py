@@ -1,10 +1,9 @@
-"""The journal of a run in training: it logs, draws, scores and saves when each is due."""
+"""The record of a run in training: it logs, draws, scores and saves when each is due."""
 
 import concurrent.futures
-import contextlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,15 +13,16 @@ import jax.numpy as jnp
 from jax import Array
 
 from dcgan_jax.core.train_state import GanState
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import processes
 from dcgan_jax.media import pictures, plots
 from dcgan_jax.records import checkpoints, collapse, metrics, workdir
-from dcgan_jax.records.plan import Plan
+from dcgan_jax.records.schedule import Due, Schedule
 from dcgan_jax.records.timing import Clock, Tracer
-from dcgan_jax.records.writer import Picture, Writer
+from dcgan_jax.records.writer import PendingGrid, Writer
+from dcgan_jax.settings import Settings
 from dcgan_jax.threads import Background
 
-Draw = Callable[[GanState], Picture]  # begins to draw, on the devices
+Draw = Callable[[GanState], PendingGrid]  # starts to draw samples on the devices
 MOST_SAVES = 2  # copies of the state, one of which is being written, before training waits for the disk
 
 
@@ -31,120 +31,155 @@ class Score(Protocol):
 
   @property
   def protocol(self) -> str:
-    """How they are taken; only scores of the same protocol can be compared."""
+    """How scores are taken; only scores of the same protocol can be compared."""
 
   def __call__(self, state: GanState) -> dict[str, float]:
     """Returns the scores by name."""
 
 
 @dataclass(frozen=True)
-class _Program:
-  """A program of steps that the devices may still be working on, and what is to be done when they have."""
+class _Round:
+  """A round in flight, and what to write when the devices are done.
 
-  step: int  # after it
-  sums: metrics.Values  # of the metrics of its steps
-  last: metrics.Values  # the metrics of the last one
-  finite: Array | None = None  # whether all numbers of the state are; None if nobody asks
-  picture: Picture | None = None
-  state: GanState | None = None  # a copy, to be saved
+  Attributes:
+    step: Last step of the round.
+    due: What is due after it.
+    sums: Sums of the metrics over its steps.
+    last: Metrics of its last step.
+    finite: Whether all numbers of the state are finite; None if not asked.
+    grid: Samples, if a grid is due.
+    state: A copy of the state, if it is to be saved.
+  """
+
+  step: int
+  due: Due
+  sums: metrics.Values
+  last: metrics.Values
+  finite: Array | None = None
+  grid: PendingGrid | None = None
+  state: GanState | None = None
 
 
 class Journal:
-  """Keeps the record of a run; each process has one, of which that of process 0 writes.
+  """Keeps the record of a run. Each process has one, and that of process 0 writes.
 
   Attributes:
-    clock: tells the speed in the metrics.
-    healthy: whether all numbers of the state were finite when they were last looked at.
-    collapse: the sign of collapse for which the run is to end, in words; '' for none.
+    clock: Measures the speed in the metrics.
+    healthy: Whether all numbers of the state were finite at the last look.
+    collapse: Sign of collapse for which the run must stop, in words; '' for none.
   """
 
-  def __init__(self, folder: Path, plan: Plan, draw: Draw, score: Score | None):
-    self.plan, self.clock, self.healthy, self.collapse = plan, Clock(plan.start), True, ''
-    self._folder, self._draw, self._score = folder, draw, score
-    self._programs: deque[_Program] = deque()  # that the devices may still be working on
-    self._sums: list[metrics.Values] = []  # of the programs since the last row
-    self._step = self._logged = plan.start
+  def __init__(
+    self,
+    folder: Path,
+    settings: Settings,
+    schedule: Schedule,
+    draw: Draw,
+    score: Score | None,
+    distance: str,
+    profile: bool = False,
+  ):
+    """Opens the files of a run, dropping rows after the first step.
+
+    Args:
+      folder: The workdir.
+      settings: The run's settings.
+      schedule: What is due, and when.
+      draw: Draws samples of a state.
+      score: Scores the generator of a state; None if scores are never due.
+      distance: Name of the score that ranks checkpoints, the lower the better.
+      profile: Whether to trace some steps for a profiler.
+
+    Raises:
+      InputError: Nothing can be saved there.
+    """
+    self.clock, self.healthy, self.collapse = Clock(schedule.start), True, ''
+    self._folder, self._settings, self._schedule = folder, settings, schedule
+    self._draw, self._score, self._distance = draw, score, distance
+    self._in_flight: deque[_Round] = deque()
+    self._sums: list[metrics.Values] = []  # of the rounds since the last row
+    self._step = self._logged = schedule.start
     self._place = workdir.Place(folder)
     self._writer: Writer | None = None
     # First, because the writer drops the rows after the first step, and a save may turn out to be impossible.
-    self._saver = checkpoints.Saver(folder / 'checkpoints', plan.keep, self.say, plan.start)
-    self._writer = Writer(self._place, plan) if parallel.is_main() else None
+    self._saver = checkpoints.Saver(
+      folder / 'checkpoints', settings.checkpoint.keep, self.say, schedule.start
+    )
+    self._writer = Writer(self._place, settings, schedule, distance) if processes.is_main() else None
     self._saves = Background('saver', MOST_SAVES)
     scored = checkpoints.best(folder / 'checkpoints', self._protocol)
     self._least = scored[0][1].distance if scored else math.inf  # the best score so far
-    self._tracer = Tracer(folder / 'profile', plan.start) if plan.profile and parallel.is_main() else None
+    traces = profile and processes.is_main()
+    self._tracer = Tracer(folder / 'profile', schedule.start) if traces else None
 
   def begin(self, state: GanState) -> None:
-    """Compiles what is done with states, draws the first picture of a new run, and starts the clock."""
+    """Compiles what is done with states, draws the first grid of a new run, and starts the clock."""
     _is_finite(state)
     if jax.process_count() == 1:
       _copy(state)
-    if self._writer and self.plan.draw_every:
-      picture = self._draw(state)
-      if self.plan.start == 0:
-        self._writer.picture(0, picture)
-    self.clock.restart(self.plan.start)
+    if self._writer and self._schedule.draw_every:
+      grid = self._draw(state)
+      if self._schedule.start == 0:
+        self._writer.grid(0, grid)
+    self.clock.restart(self._schedule.start)
 
   def record(self, state: GanState, step: int, sums: metrics.Values, last: metrics.Values) -> None:
-    """Notes a program of steps, and begins on the devices what is due after it.
-
-    The rest is done by `wait`.
+    """Notes a round in flight, and starts on the devices what is due after it; `wait` writes it.
 
     Args:
-      state: that it leads to; the next program may take over its buffers.
-      step: the steps done.
-      sums: of the metrics of its steps.
-      last: the metrics of the last step.
+      state: The new state; the next round may take over its buffers.
+      step: Last step of the round.
+      sums: Sums of the metrics over its steps.
+      last: Metrics of the last step.
     """
     if self._tracer:
       self._tracer.step(step, state)
-    logs, draws, scores, saves = self._due(step)
+    due = self._schedule.due(step)
     with self.clock.spent('pictures'):
-      picture = self._draw(state) if self._writer and draws else None
+      grid = self._draw(state) if self._writer and due.draw else None
     with self.clock.spent('saves'):
       # Several processes save together, and at once; one saves beside training, after the scores.
-      copied = _copy(state) if saves and not scores and jax.process_count() == 1 else None
-    finite = _is_finite(state) if logs or scores or saves else None
-    self._programs.append(_Program(step, sums, last, finite, picture, copied))
-    if scores or (saves and copied is None):
+      copied = _copy(state) if due.save and not due.score and jax.process_count() == 1 else None
+    finite = _is_finite(state) if due.log or due.score or due.save else None
+    self._in_flight.append(_Round(step, due, sums, last, finite, grid, copied))
+    if due.score or (due.save and copied is None):
       self.wait(0)
-      if scores and self.healthy:
-        self._score_now(step, state, saves)
+      if due.score and self.healthy:
+        self._score_now(step, state, due.save)
       elif self.healthy:
         with self.clock.spent('saves'):
           self._save(state)
 
   def wait(self, most: int) -> None:
-    """Waits until the devices work on at most so many programs, and writes what is due after the others."""
-    while len(self._programs) > most and self.healthy:
-      program = self._programs.popleft()
+    """Blocks until at most `most` rounds are in flight, and writes what is due after the others."""
+    while len(self._in_flight) > most and self.healthy:
+      done = self._in_flight.popleft()
       with self.clock.spent('device'):
-        jax.block_until_ready((program.last, program.finite))
-      self._step = program.step
-      self._sums.append(program.sums)
-      self.healthy = program.finite is None or bool(program.finite)
+        jax.block_until_ready((done.last, done.finite))
+      self._step = done.step
+      self._sums.append(done.sums)
+      self.healthy = done.finite is None or bool(done.finite)
       if self.healthy:  # Otherwise nothing of it is written.
-        self._write(program)
+        self._write(done)
 
-  def _write(self, program: _Program) -> None:
-    """Writes what is due after a program that is done."""
-    step = program.step
-    logs, _, scores, _ = self._due(step)
-    if logs:
-      speed = self.clock.lap(step, self.plan.images_per_step)
+  def _write(self, done: _Round) -> None:
+    """Writes what is due after a round that is done."""
+    step, due = done.step, done.due
+    if due.log:
+      speed = self.clock.lap(step, self._settings.train.images_per_step)
       if self._writer:
         steps = step - self._logged
-        self._writer.progress(step, program.last, self._sums, steps, speed, self._saver.standing)
+        self._writer.progress(step, done.last, self._sums, steps, speed, self._saver.standing)
       self._sums, self._logged = [], step
     if self._writer:
       self._writer.advance(step)
       with self.clock.spent('pictures'):
-        if program.picture:
-          self._writer.picture(step, program.picture)
+        if done.grid:
+          self._writer.grid(step, done.grid)
     with self.clock.spent('saves'):
-      if program.state is not None:
-        self._save(program.state)
-    if logs and not scores:
+      if done.state is not None:
+        self._save(done.state)
+    if due.log and not due.score:
       self._heed_collapse()
 
   def _score_now(self, step: int, state: GanState, saves: bool) -> None:
@@ -155,22 +190,22 @@ class Journal:
       row = self._score(state)
     if self._writer:
       self._writer.scores(step, row | {'protocol': self._protocol})
-    distance = row[self.plan.distance]
+    distance = row[self._distance]
     with self.clock.spent('saves'):
-      if saves or bool(parallel.agreed(distance < self._least)):
+      if saves or bool(processes.agreed(distance < self._least)):
         copied = _copy(state) if jax.process_count() == 1 else state
         self._save(copied, checkpoints.Score(distance, self._protocol))
     self._least = min(self._least, distance)
     self._heed_collapse()
 
   def _save(self, state: GanState, score: checkpoints.Score | None = None) -> None:
-    """Saves a state beside training; in a run of several processes, which do it together, at once.
+    """Saves a state beside training; several processes save together, at once.
 
-    A checkpoint is not begun before all rows and pictures that were given to the writer are on disk, so that
-    a run that goes on from it has them.
+    A checkpoint is not begun before all rows and pictures given to the writer are on disk, so that a run
+    resumed from it has them.
 
     Raises:
-      InputError: the folder of the run is gone.
+      InputError: The workdir is gone.
     """
     self._place.check()
     written = self._writer.background.last if self._writer else None
@@ -188,20 +223,14 @@ class Journal:
       save()
 
   def _heed_collapse(self) -> None:
-    """Looks for a sign of collapse for which the run is to end, if it is to and no row has had one yet."""
-    if self.plan.heeds_collapse and not self.collapse:  # Rows of programs in flight may have none any more.
+    """Looks for a sign of collapse, if the run must stop for one and no row has had one yet."""
+    stops = self._settings.train.on_collapse != 'continue'
+    if stops and not self.collapse:  # Rows of rounds in flight may have none any more.
       sign = ''
       if self._writer:
         self._writer.background.drain()
         sign = collapse.grave(self._writer.signs)
-      self.collapse = (sign or 'another process has seen it') if parallel.agreed(bool(sign)) else ''
-
-  def _due(self, step: int) -> tuple[bool, bool, bool, bool]:
-    """Returns whether rows of metrics, pictures, scores and checkpoints are due after a step."""
-    plan = self.plan
-    every = (plan.log_every, plan.draw_every, plan.score_every, plan.save_every)
-    logs, draws, scores, saves = (plan.is_due(each, step) for each in every)
-    return logs, draws, scores, saves
+      self.collapse = (sign or 'another process has seen it') if processes.agreed(bool(sign)) else ''
 
   @property
   def _protocol(self) -> str:
@@ -212,14 +241,14 @@ class Journal:
     """Prints a line above the progress bar, if there is one."""
     if self._writer:
       self._writer.say(line)
-    elif parallel.is_main():
+    elif processes.is_main():
       print(line, flush=True)
 
   def finish(self, state: GanState) -> None:
     """Saves the last step, unless it is saved already or not finite, and waits until it is on disk.
 
     Raises:
-      InputError: the folder of the run is gone.
+      InputError: The workdir is gone.
     """
     self.wait(0)
     self._saves.drain()
@@ -234,7 +263,7 @@ class Journal:
 
   @property
   def unsaved(self) -> str:
-    """What kept the last state from disk, and what to do about it; '' if nothing did."""
+    """Why the last state is not on disk, and what to do about it; '' if it is."""
     if not self._saver.problem:
       return ''
     remedy = 'free some room' if self._saver.lacks_room else 'put that right'
@@ -249,14 +278,14 @@ class Journal:
     self._saves.check()
 
   def summarize(self) -> None:
-    """Ends the trace, if one was asked for, and draws the pictures of the whole run."""
+    """Ends the trace, if there is one, and draws the pictures of the whole run."""
     if self._tracer:
       self._tracer.close(self._step)
     if self._writer:
-      draw_run(self._folder, self.plan.distance)
+      draw_run(self._folder, self._distance)
 
   def divergence(self, state: GanState) -> str:
-    """Returns what to say of a run whose numbers are no longer finite."""
+    """Returns the error message for a state whose numbers are no longer finite."""
     networks = ('generator', 'discriminator')
     broken = ' and '.join(name for name in networks if not _is_finite(getattr(state, name)))
     done = checkpoints.steps(self._folder / 'checkpoints')
@@ -265,14 +294,6 @@ class Journal:
       f'workdir={self._folder}: training has diverged: at step {self._step} numbers of {broken} are not '
       f'finite; {kept}; try lower learning rates, with --allow_config_change or in another --workdir'
     )
-
-
-@contextlib.contextmanager
-def opened(folder: Path, plan: Plan, draw: Draw, score: Score | None) -> Iterator[Journal]:
-  """Opens a journal, closes it at the end of the block, and then draws the pictures of the whole run."""
-  with contextlib.closing(Journal(folder, plan, draw, score)) as journal:
-    yield journal
-  journal.summarize()
 
 
 def draw_run(folder: Path, distance: str) -> None:

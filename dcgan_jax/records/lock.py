@@ -1,8 +1,8 @@
-"""The lock of a workdir: one process trains there at a time.
+"""The lock of a workdir: only one process trains there at a time.
 
-The operating system releases it when its process ends, however that ends. Those who only read take none.
-It is the lock of a file, and one of the folder itself, because somebody may remove that file. Windows, where
-a locked file cannot be removed, and NFS have none of folders.
+The operating system releases it when the process ends, however it ends. Readers take no lock. There are two,
+on a file and on the folder itself, because somebody may remove the file. Windows, where a locked file cannot
+be removed, and NFS do not lock folders.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ LOCK, OWNER = '.lock', '.owner.json'
 
 @contextlib.contextmanager
 def held(workdir: Path) -> Iterator[None]:
-  """Holds the lock of a workdir during the block, and leaves a note there of who does.
+  """Holds the lock of a workdir during the block, and writes there who holds it.
 
   Args:
-    workdir: the folder, which is made if it is not there.
+    workdir: The folder, created if necessary.
 
   Raises:
-    InputError: another process trains there, or the folder cannot be written.
+    InputError: Another process trains there, or the folder cannot be written.
   """
   try:
     workdir.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def held(workdir: Path) -> Iterator[None]:
     with _lock(workdir):
       since = f'{datetime.datetime.now():%Y-%m-%d %H:%M:%S}'
       owner = {'process': os.getpid(), 'host': platform.node(), 'since': since}
-      # On a full disk there is no note, and the lock is held all the same.
+      # On a full disk the note is missing, and the lock is held all the same.
       with contextlib.suppress(OSError):
         (workdir / OWNER).unlink(missing_ok=True)  # It may be a link, to anything.
         with (workdir / OWNER).open('x') as note:
@@ -69,11 +69,11 @@ def is_elsewhere(workdir: Path) -> bool:
 
 @contextlib.contextmanager
 def _lock(workdir: Path) -> Iterator[None]:
-  """Takes the lock; on a file system that has no locks, says so and goes on without.
+  """Holds the lock of the file; says so if the file system has no locks.
 
   Raises:
-    Timeout: another process has it.
-    InputError: the folder cannot be written, or its file is a link.
+    Timeout: Another process holds it.
+    InputError: The folder cannot be written, or the file is a link.
   """
   if (workdir / LOCK).is_symlink():
     raise InputError(f'{workdir / LOCK}: is a link, maybe to a file that is of use; remove it')
@@ -95,10 +95,10 @@ def _lock(workdir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked_folder(workdir: Path) -> Iterator[None]:
-  """Locks the folder itself, where that can be done.
+  """Holds the lock of the folder itself, if the platform has such locks.
 
   Raises:
-    Timeout: another process has locked it.
+    Timeout: Another process holds it.
   """
   if fcntl is None:
     yield
@@ -109,7 +109,7 @@ def _locked_folder(workdir: Path) -> Iterator[None]:
       fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       raise Timeout(str(workdir)) from None
-    except OSError:  # as on NFS, which has the lock of the file
+    except OSError:  # as on NFS, where the lock of the file must do
       pass
     yield
   finally:
@@ -117,7 +117,7 @@ def _locked_folder(workdir: Path) -> Iterator[None]:
 
 
 def _owner(workdir: Path) -> dict[str, object]:
-  """Returns the note of who holds the lock, {} if it cannot be read."""
+  """Returns the note of who holds the lock; {} if it cannot be read."""
   try:
     found = files.read_json(workdir / OWNER)
   except InputError:

@@ -1,4 +1,4 @@
-"""The metrics of a run, in `metrics.jsonl`, as TensorBoard events and at a tracker."""
+"""Rows of metrics: in `metrics.jsonl`, as TensorBoard events, and at a tracker."""
 
 import json
 import math
@@ -17,19 +17,19 @@ from dcgan_jax.records import tracking
 if TYPE_CHECKING:  # slow to import, and nothing that only reads needs it
   from jax import Array
 
-MOST_BYTES = 2**30  # of a file of metrics, which a million rows fill to a fifth
-LARGEST = 2.0**128  # Metrics are of float32, which ends below; they may be infinite, or no number.
+MOST_BYTES = 2**30  # of a metrics file; a million rows take a fifth of it
+LARGEST = 2.0**128  # above all of float32, the dtype of metrics, which may be infinite or NaN
 Values = Mapping[str, 'Array']  # float32 [] each, by name
-MOST_EVENTS = 2**24  # bytes of TensorBoard's that wait for a full disk; rows of metrics have no limit
+MOST_EVENTS = 2**24  # bytes of events that wait for a full disk; rows have no limit
 
 
 def row(last: Values, sums: Sequence[Values], steps: int) -> dict[str, float]:
-  """Returns the metrics of the last of some steps and, as `NAME_mean`, their means over all of them.
+  """Returns a row: the metrics of the last step and, as `NAME_mean`, their means over all steps of the row.
 
   Args:
-    last: of the last step.
-    sums: over the steps of each program.
-    steps: of all these programs.
+    last: Metrics of the last step.
+    sums: Sums of the metrics over the steps of each round.
+    steps: Number of steps of all rounds.
   """
   import jax
 
@@ -39,24 +39,24 @@ def row(last: Values, sums: Sequence[Values], steps: int) -> dict[str, float]:
 
 
 def read(path: Path, last_step: int | None = None) -> list[dict[str, Any]]:
-  """Reads the rows of a metrics file, up to a step; what is no row is left out, like a line that is cut.
+  """Reads the rows of a metrics file up to a step; skips lines that are not rows, or not whole.
 
   Args:
-    path: of the file; one that does not exist has no rows.
-    last_step: the last step to read, None for all.
+    path: The file; it has no rows if it does not exist.
+    last_step: Last step to read; None for all.
 
   Returns:
-    The rows in the order of their steps, each with its 'step' and some metrics. Those with scores have
-    their 'protocol' too, a string.
+    The rows in the order of their steps, each with its 'step' and some metrics. Rows with scores also have
+    their 'protocol', a string.
 
   Raises:
-    InputError: the file cannot be read.
+    InputError: The file cannot be read.
   """
   return _read(path, last_step)[0]
 
 
 def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int, int]:
-  """Returns the rows up to a step, where the last of them ends, and how many lines before that are none."""
+  """Returns the rows up to a step, the offset of their end, and the number of skipped lines before it."""
   rows: list[dict[str, Any]] = []
   size = end = spoilt = 0
   try:
@@ -74,19 +74,19 @@ def _read(path: Path, last_step: int | None) -> tuple[list[dict[str, Any]], int,
       break
     rows.append(row)
     size, spoilt = end, number - len(rows)
-  rows.sort(key=lambda row: row['step'])  # They are in order if nobody has written to the file but us.
+  rows.sort(key=lambda row: row['step'])  # They are in order unless somebody else has written to the file.
   return rows, size, spoilt
 
 
 def _shared(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  """Returns the dictionary of some pairs, whose names are not kept twice."""
+  """Returns a dictionary whose keys are interned."""
   return {sys.intern(name): value for name, value in pairs}
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-  """Returns the row of a line; None if it is no row, or not the whole of one."""
+  """Returns the row of a line; None if it is not a row, or not whole."""
   try:
-    # All rows share the strings of their names, which would else take more memory than the numbers.
+    # All rows share the strings of their names, which would otherwise take more memory than the numbers.
     row = json.loads(line, object_pairs_hook=_shared) if line.endswith(b'\n') else None
   except (ValueError, RecursionError):
     return None
@@ -104,37 +104,38 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 class Appender:
-  """A file that only grows. What a full disk does not take is kept and tried again, and no line is cut.
+  """A file that only grows. What a full disk refuses is kept and tried again, and no line is cut.
 
   Attributes:
-    problem: what keeps the last bytes from disk; '' if nothing does.
+    problem: Why the last bytes are not on disk; '' if they are.
   """
 
   def __init__(self, path: Path, size: int = 0, most: float = math.inf):
     """Opens a file.
 
     Args:
-      path: of the file.
-      size: the bytes of it that are kept; the rest is dropped.
-      most: the bytes that may wait for the disk; what is more, from one `flush` to the next, is dropped.
+      path: The file.
+      size: Number of its bytes to keep.
+      most: Maximum number of bytes that wait for the disk; further ones, from one `flush` to the next, are
+        dropped.
     """
     self.problem = ''
     self._path, self._size, self._most = path, size, most
     self._file: BinaryIO | None = None
     self._waiting = bytearray()  # Bytes would be copied whole by each `write`.
-    self._kept, self._dropped = 0, False  # bytes of it that are kept whatever comes; whether some were not
+    self._kept, self._dropped = 0, False  # waiting bytes that are never dropped; whether others were
     self.flush()
 
   def write(self, data: bytes) -> None:
-    """Takes bytes, which `flush` writes."""
+    """Appends bytes, which `flush` writes."""
     self._waiting += data
 
   def flush(self) -> None:
-    """Writes all that is still to be written, or nothing."""
+    """Writes all waiting bytes, or none."""
     try:
       if self._file is None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # A workdir may be a stranger's, and a link in it lead to a file of the user.
+        # A workdir may be somebody else's, and a link in it may lead to a file of the user.
         self._file = open(self._path, 'ab', buffering=0, opener=_without_links)  # noqa: SIM115
       self._file.truncate(self._size)  # A write that failed may have left a part.
       done = 0
@@ -154,57 +155,57 @@ class Appender:
     self._kept = len(self._waiting)
 
   def close(self) -> None:
-    """Writes what is still to be written, and closes the file."""
+    """Writes all waiting bytes and closes the file."""
     self.flush()
     if self._file is not None:
       self._file.close()
 
 
 def _without_links(path: str, flags: int) -> int:
-  """Opens a file that is no link, where the platform can tell."""
+  """Opens a file, but not through a link, where the platform can refuse one."""
   return os.open(path, flags | getattr(os, 'O_NOFOLLOW', 0), 0o666)
 
 
 class _EventFiles:
-  """How tensorboardX opens files: its thread would die of a full disk, and training would wait for it.
+  """Lets tensorboardX open its files as Appenders: its thread would die of a full disk, and block training.
 
   Attributes:
-    last: the file that was opened last.
+    last: The file opened last.
   """
 
   PREFIX = 'appender'
   last: Appender
 
   def directory_check(self, path: str) -> None:
-    """Does nothing, because `Appender` makes the folder."""
+    """Does nothing, because `Appender` creates the folder."""
 
   def open(self, path: str) -> Appender:
-    """Opens a file whose path follows the prefix and a colon."""
+    """Opens a file, whose path follows the prefix and a colon."""
     self.last = Appender(Path(path.partition(':')[2]), most=MOST_EVENTS)
     return self.last
 
 
 def comparable(rows: Sequence[Mapping[str, Any]], score: str) -> list[Mapping[str, Any]]:
-  """Returns the rows that have a score by the protocol of the last of them; no others can be compared."""
+  """Returns the rows that have a score and the protocol of the last such row, which alone can be compared."""
   scored = [row for row in rows if score in row]
   return [row for row in scored if row.get('protocol') == scored[-1].get('protocol')]
 
 
 class MetricsWriter:
-  """A writer that appends rows to `metrics.jsonl` in the folder of a run, and tells others.
+  """Appends rows to `metrics.jsonl`, and sends them to TensorBoard and a tracker.
 
   Attributes:
-    rows: all rows of the run, also those of earlier starts.
+    rows: All rows of the run, also those from before it was resumed.
   """
 
   def __init__(self, folder: Path, step: int, tensorboard: bool, tracker: str = 'none'):
     """Opens the files.
 
     Args:
-      folder: of the run.
-      step: that the run continues from; later rows, from a run that was killed, are dropped.
-      tensorboard: whether to write TensorBoard events too.
-      tracker: service that is told too, see `tracking`, or 'none'.
+      folder: The workdir.
+      step: Step that the run resumes from; later rows, of a killed process, are dropped.
+      tensorboard: Whether to write TensorBoard events.
+      tracker: Service to send rows to, see `tracking`, or 'none'.
     """
     path = folder / 'metrics.jsonl'
     if path.is_symlink():
@@ -227,11 +228,11 @@ class MetricsWriter:
 
   @property
   def problems(self) -> dict[str, str]:
-    """What keeps `metrics.jsonl` and TensorBoard's events from disk, by their names; {} if nothing does."""
+    """Why `metrics.jsonl` or TensorBoard's events are not on disk, by their names; {} if they are."""
     return {name: file.problem for name, file in self._files.items() if file.problem}
 
   def write(self, step: int, values: dict[str, Any]) -> None:
-    """Writes one row of metrics: numbers and strings."""
+    """Writes a row: numbers and strings."""
     self.rows.append({'step': step, **values})
     self._file.write(json.dumps(self.rows[-1]).encode() + b'\n')
     self._file.flush()
@@ -243,14 +244,14 @@ class MetricsWriter:
       self._tracker.write(step, values)
 
   def add_image(self, step: int, image: np.ndarray) -> None:
-    """Shows a picture, uint8 [H, W, C], in TensorBoard and at the tracker."""
+    """Sends a picture, uint8 [H, W, C], to TensorBoard and the tracker."""
     if self._events is not None:
       self._events.add_image('samples', image, step, dataformats='HWC')
     if self._tracker is not None:
       self._tracker.add_image(step, image)
 
   def close(self) -> None:
-    """Writes what is still buffered and closes the files."""
+    """Writes everything and closes the files."""
     self._file.close()
     if self._events is not None:
       self._events.close()

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: a clock for the metrics, and a tracer for profilers."""
+"""Time: a clock for the metrics, and a tracer for profilers."""
 
 import contextlib
 import time
@@ -8,32 +8,32 @@ from typing import Any
 
 import jax
 
-# What the main thread spends time on: compiling steps; waiting for the devices, or for input; and the rest.
+# What the main thread spends time on.
 PARTS = ('compilation', 'device', 'input', 'pictures', 'scores', 'saves')
 
 
 class Clock:
-  """Measures the time between two rows of metrics, and what the main thread has spent it on."""
+  """Measures the time between two rows of metrics, and what the main thread spends it on."""
 
   def __init__(self, step: int):
     self.restart(step)
 
   def restart(self, step: int) -> None:
-    """Begins a new interval at a step."""
+    """Starts a new interval at a step."""
     self._step, self._start = step, time.perf_counter()
     self._spent = dict.fromkeys(PARTS, 0.0)
     self._idle = 0.0
 
   @contextlib.contextmanager
   def spent(self, part: str) -> Iterator[None]:
-    """Counts the time within as spent on one of `PARTS`."""
+    """Counts the time of the block as one of `PARTS`."""
     start = time.perf_counter()
     yield
     self._spent[part] += time.perf_counter() - start
 
   @contextlib.contextmanager
   def waiting(self, values: Any) -> Iterator[None]:
-    """Counts the time within as input, and as waiting unless the devices still work on `values` after it."""
+    """Counts the time of the block as input, and as idle if the devices finished `values` first."""
     start = time.perf_counter()
     yield
     seconds = time.perf_counter() - start
@@ -42,12 +42,11 @@ class Clock:
       self._idle += seconds
 
   def lap(self, step: int, images_per_step: int) -> dict[str, float]:
-    """Ends the interval at a step and begins the next one.
+    """Ends the interval at a step and starts the next one.
 
     Returns:
-      `images_per_second`, without the time of compiling and scores; `input_wait`, the share of time in which
-      the devices waited for input; and in seconds `time/PART` for each of `PARTS`, and `time/other` for the
-      rest.
+      `images_per_second`, not counting compilation and scores; `input_wait`, the share of time that devices
+      were idle for lack of input; `time/PART` in seconds for each of `PARTS`; `time/other` for the rest.
     """
     seconds = time.perf_counter() - self._start
     training = seconds - self._spent['compilation'] - self._spent['scores']
@@ -60,13 +59,13 @@ class Clock:
 
 
 class Tracer:
-  """Traces ten steps for a profiler, once the first ten, which compile, are done."""
+  """Traces ten steps for a profiler, after the first ten, which compile."""
 
   def __init__(self, folder: Path, start: int):
     self._folder, self._first, self._running, self._done = folder, start + 10, False, False
 
   def step(self, step: int, state: Any) -> None:
-    """Starts or ends the trace; call it after each program, with the steps done and the new state."""
+    """Starts or ends the trace; call it after each round, with its last step and the new state."""
     if self._done or step < self._first:
       return
     if not self._running:
@@ -78,7 +77,7 @@ class Tracer:
       self.close(step)
 
   def close(self, step: int) -> None:
-    """Ends the trace, if it has not ended yet, or says why there is none."""
+    """Ends the trace if it is running, or says why there is none."""
     if self._running:
       jax.profiler.stop_trace()
       self._running, self._done = False, True

@@ -1,6 +1,6 @@
-"""Weights & Biases and Trackio: services that keep and show the metrics, scores and pictures of runs.
+"""Trackers, Weights & Biases and Trackio: services that show the metrics, scores and pictures of runs.
 
-Both have the same interface. What goes wrong with one is said in a line, and training goes on without it.
+Both have the same interface. If one fails, a line says so, and training goes on without it.
 """
 
 import importlib
@@ -19,30 +19,30 @@ from dcgan_jax.errors import InputError, printable
 from dcgan_jax.records import workdir
 
 PROJECT = 'dcgan_jax'  # unless the environment variable WANDB_PROJECT names another one
-AXIS = 'train_step'  # of the charts; wandb's own steps cannot go back, as those of a resumed run may
+AXIS = 'train_step'  # of the charts; wandb's own steps cannot decrease, as those of a resumed run may
 
 
 def check(kind: str) -> None:
-  """Refuses a tracker whose package is not installed; it is not imported yet.
+  """Refuses a tracker whose package is not installed, without importing it.
 
   Args:
     kind: 'none' | 'wandb' | 'trackio'.
 
   Raises:
-    InputError: the package is missing.
+    InputError: The package is missing.
   """
   if kind != 'none' and importlib.util.find_spec(kind) is None:
     raise InputError(f"log.tracker={kind}: needs the package {kind}; pip install -e '.[{kind}]'")
 
 
 class Tracker:
-  """What a service is told of a run. A run that goes on is the same one there, too."""
+  """Sends a run to a service. A resumed run is the same run there, too."""
 
   def __init__(self, folder: Path, kind: str):
     """Opens the service's run.
 
     Args:
-      folder: the workdir, whose config.json and name the service shows; tracker.json has the run's id there.
+      folder: The workdir. The service shows its config.json and name; tracker.json has the run's id.
       kind: 'wandb' | 'trackio'.
     """
     self._kind = kind
@@ -51,11 +51,11 @@ class Tracker:
     self._attempt(lambda: self._open(folder))
 
   def write(self, step: int, values: Mapping[str, float | str]) -> None:
-    """Tells a row of metrics, by name."""
+    """Sends a row of metrics, by name."""
     self._log(step, lambda: dict(values))
 
   def add_image(self, step: int, image: np.ndarray) -> None:
-    """Shows a picture, uint8 [H, W, C]."""
+    """Sends a picture, uint8 [H, W, C]."""
     colours = image.repeat(3, -1) if image.shape[-1] == 1 else image
     self._log(step, lambda: {'samples': self._service.Image(colours)})
 
@@ -65,7 +65,7 @@ class Tracker:
       self._attempt(self._run.finish)
 
   def _open(self, folder: Path) -> None:
-    """Begins the service's run, or goes on with it."""
+    """Starts the service's run, or resumes it."""
     self._service = importlib.import_module(self._kind)
     config, own = files.read_json(folder / 'config.json'), _own_id(folder)
     project = os.environ.get('WANDB_PROJECT') or PROJECT
@@ -76,13 +76,13 @@ class Tracker:
         project=project, id=own, name=name, dir=folder, config=config, resume='allow', settings=options
       )
       self._run.define_metric('*', step_metric=AXIS)
-    else:  # It knows a run by its name.
+    else:  # Trackio identifies a run by its name.
       self._run = self._service.init(
         project=project, name=f'{name}-{own}', config=config, resume='allow', embed=False
       )
 
   def _log(self, step: int, values: Callable[[], dict[str, Any]]) -> None:
-    """Tells values of a step, unless the service has failed before."""
+    """Sends values of a step, unless the service has failed before."""
     if self._run is None:
       return
     if self._kind == 'wandb':
@@ -91,7 +91,7 @@ class Tracker:
       self._attempt(lambda: self._run.log(values(), step=step))
 
   def _attempt(self, act: Callable[[], Any]) -> None:
-    """Calls the service; if that fails, says so and does without it from then on."""
+    """Calls the service; if that fails, says so and never calls it again."""
     try:
       act()
     except Exception as error:  # It may be anything: a network, an account, a bug of another project.
@@ -101,7 +101,7 @@ class Tracker:
 
 
 def _own_id(folder: Path) -> str:
-  """Returns the id of a run at its service, which is drawn once and kept in tracker.json."""
+  """Returns the run's id at the service, which is drawn once and kept in tracker.json."""
   path = folder / 'tracker.json'
   if path.exists():
     return str(files.read_json(path)['id'])

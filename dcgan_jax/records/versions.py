@@ -1,4 +1,4 @@
-"""With what a run was trained: versions and devices, in `versions.json`."""
+"""The versions and devices that a run was last trained with, in `versions.json`."""
 
 import importlib.metadata
 import platform
@@ -17,27 +17,27 @@ def here() -> dict[str, str]:
   for name in PACKAGES:
     try:
       found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:  # It runs from a folder where it was not installed.
+    except importlib.metadata.PackageNotFoundError:  # The package is used without being installed.
       continue
   return found
 
 
 def note(folder: Path, devices: str) -> None:
-  """Writes down in a workdir what it is trained with, or says that this cannot be written.
+  """Writes the versions and devices, or says that they cannot be written.
 
   Args:
-    folder: the workdir.
-    devices: that train, in words.
+    folder: The workdir.
+    devices: The devices, in words.
   """
   with workdir.said_if_not_written(folder / 'versions.json'):
     workdir.write_json(folder / 'versions.json', here() | {'devices': devices})
 
 
 def read(folder: Path) -> dict[str, str]:
-  """Returns what `note` wrote there, {} if nothing is there.
+  """Returns what `note` wrote; {} if there is no such file.
 
   Raises:
-    InputError: the file is damaged.
+    InputError: The file is damaged.
   """
   path = folder / 'versions.json'
   if not path.exists():

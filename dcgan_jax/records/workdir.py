@@ -1,28 +1,27 @@
-"""The folder of a run: where things lie in it, and the settings that it belongs to.
+"""The workdir, which is the folder of a run: its layout, settings, classes and origin.
 
 config.json           the settings
-classifier.npz        the classifier that its scores are by, see `evaluation.learned`
-classes.json          names of the classes and the number of images of each, if the networks are told them
-init_from.json        the run that it took its networks from at its beginning, if any, and what it took
-metrics.jsonl         a row of metrics a line
+classifier.npz        classifier for its scores, see `evaluation.learned`
+classes.json          names of the classes and number of images of each, if the networks are conditional
+init_from.json        checkpoint that the networks were initialised from, and what was taken
+metrics.jsonl         rows of metrics
 tensorboard/          the same as events
-tracker.json          id of the run at the service `log.tracker`; wandb/ is what that keeps
-losses.png            plot of them
-scores.png            plot of the scores, where some are taken
-samples/step_N.png    pictures of the same latents
-samples.gif           those over training
-evaluation.json .png  what `--mode=evaluate` found
-neighbours.png        images beside the real ones nearest to them, by the same
-probe.json            what `--mode=probe` found; features.png
-forget_CLASS.json     what `--mode=forget` found; .png
-checkpoints/N/        whole training states
+tracker.json          id of the run at the service `log.tracker`, whose own files are in wandb/
+losses.png            plot of the losses
+scores.png            plot of the scores
+samples/step_N.png    grids of samples, always of the same latents
+samples.gif           the same over training
+evaluation.json .png  results of `--mode=evaluate`
+neighbours.png        samples beside the nearest real images, also of `--mode=evaluate`
+probe.json            results of `--mode=probe`; features.png
+forget_CLASS.json     results of `--mode=forget`; .png
+checkpoints/N/        training states
 damaged/N/            checkpoints that could not be restored
-rollbacks.json        steps from which `train.on_collapse=rollback` went back to the best checkpoint
-left/N/               checkpoints after that one
-.lock .owner.json     of the process that trains here
-versions.json         versions and devices that it was last trained with
-report.html           a page of the run
-statistics/N-*.npz    population statistics of a checkpoint's generator, once measured
+rollbacks.json left/  of runs trained with the retired `train.on_collapse=rollback`
+.lock .owner.json     lock and name of the process that trains here
+versions.json         versions and devices of the last training
+report.html           report of the run
+statistics/N-*.npz    population statistics of a checkpoint's generator
 """
 
 import contextlib
@@ -44,10 +43,10 @@ NO_CONFIG = (
 
 
 class Origin(NamedTuple):
-  """A checkpoint of another run, with whose networks a run begins.
+  """Checkpoint of another run to initialise the networks from.
 
   Attributes:
-    folder: the other run's workdir.
+    folder: Workdir of the other run.
     checkpoint: 'last', 'best' or the number of a step.
   """
 
@@ -59,20 +58,20 @@ class Origin(NamedTuple):
 
 
 def samples(workdir: Path) -> list[Path]:
-  """Returns the pictures of a run, in the order of their steps."""
+  """Returns the paths of a run's grids of samples, in the order of their steps."""
   return sorted((workdir / 'samples').glob('step_*.png'))
 
 
 def sample(workdir: Path, step: int) -> Path:
-  """Returns where the picture of a step belongs."""
+  """Returns the path of a step's grid of samples."""
   return workdir / 'samples' / f'step_{step:08d}.png'
 
 
 def check_unchanged(workdir: Path, chosen: Settings, allow_change: bool) -> None:
-  """Refuses to go on with a run of other hyper-parameters, unless nothing is trained there yet.
+  """Refuses to resume a run with other hyper-parameters, unless nothing is trained there yet.
 
   Raises:
-    InputError: the differences, in one line; or nothing could be saved there.
+    InputError: The settings differ, or nothing could be saved there.
   """
   files.check_utf8(workdir)
   if files.exists(workdir) and not workdir.is_dir():
@@ -87,45 +86,56 @@ def check_unchanged(workdir: Path, chosen: Settings, allow_change: bool) -> None
         f'workdir={workdir}: holds a run with other settings: {"; ".join(differences)}; '
         'choose another --workdir, or go on with the new ones by --allow_config_change'
       )
-  elif _numbered(workdir / 'checkpoints') and not allow_change:
+  elif steps(workdir / 'checkpoints') and not allow_change:
     raise InputError(f'workdir={workdir}: {NO_CONFIG}; or choose another --workdir')
-  if _numbered(workdir / 'damaged') and not _numbered(workdir / 'checkpoints'):
+  if _has_damaged(workdir) and not steps(workdir / 'checkpoints'):
     raise InputError(
       f'workdir={workdir}: all its checkpoints are damaged, see {workdir / "damaged"}; choose another '
       '--workdir, or remove that folder to begin anew here'
     )
 
 
+def steps(checkpoints: Path) -> list[int]:
+  """Returns the steps of the finished checkpoints in a folder of checkpoints, in ascending order.
+
+  Raises:
+    InputError: The folder cannot be read.
+  """
+  files.check_utf8(checkpoints)
+  return sorted(int(name) for name in files.listed(checkpoints) if name.isascii() and name.isdigit())
+
+
 def is_trained(workdir: Path) -> bool:
   """Returns whether there are checkpoints, sound or damaged."""
-  return _numbered(workdir / 'checkpoints') or _numbered(workdir / 'damaged')
+  return bool(steps(workdir / 'checkpoints')) or _has_damaged(workdir)
 
 
-def _numbered(folder: Path) -> bool:
-  """Returns whether a folder has checkpoints in it."""
-  return any(name.isascii() and name.partition('-')[0].isdigit() for name in files.listed(folder))
+def _has_damaged(workdir: Path) -> bool:
+  """Returns whether damaged checkpoints were moved aside, as N, N-again or N-scores."""
+  names = files.listed(workdir / 'damaged')
+  return any(name.isascii() and name.partition('-')[0].isdigit() for name in names)
 
 
 def write_settings(
   workdir: Path, chosen: Settings, classes: Sequence[str] = (), counts: Sequence[int] = ()
 ) -> None:
-  """Makes the folder and writes config.json, and classes.json if there are classes, each whole or not at all.
+  """Creates the folder and writes config.json, and classes.json if there are classes; each is atomic.
 
   Args:
-    workdir: of the run.
-    chosen: the settings.
-    classes: names of those that the networks are told.
-    counts: training images of each; () where they are not known.
+    workdir: The folder.
+    chosen: The run's settings.
+    classes: Class names; () if the networks are unconditional.
+    counts: Number of training images of each class; () if unknown.
 
   Raises:
-    InputError: the folder cannot be written.
+    InputError: The folder cannot be written.
   """
   try:
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / 'config.json', dataclasses.asdict(chosen))
     if classes:
       write_json(workdir / 'classes.json', {'names': list(classes), 'counts': list(counts)})
-    else:  # Settings that had some may have been replaced before anything was trained.
+    else:  # Earlier settings with classes may have been replaced before anything was trained.
       (workdir / 'classes.json').unlink(missing_ok=True)
   except OSError as error:
     raise InputError(
@@ -134,10 +144,10 @@ def write_settings(
 
 
 class Place:
-  """The folder of a run in training, which others may remove, rename or empty.
+  """The workdir of a run in training, which others may remove, rename or empty.
 
   Attributes:
-    workdir: Path of the folder when training began.
+    workdir: Path of the folder when training started.
   """
 
   def __init__(self, workdir: Path):
@@ -145,16 +155,16 @@ class Place:
     self._was = self._look()
 
   def check(self) -> None:
-    """Refuses to go on without the folder: nothing of it may be made anew where it was.
+    """Refuses to go on without the folder, which must not be created again where it was.
 
     Raises:
-      InputError: it was removed, renamed or emptied, or another one is there.
+      InputError: It was removed, renamed or emptied, or there is another one.
     """
     try:
       is_there = self._look() == self._was
     except (FileNotFoundError, NotADirectoryError):
       is_there = False
-    except OSError:  # A fault that may pass; the next save tells what it does.
+    except OSError:  # A fault that may pass; the next save shows whether it does.
       is_there = True
     if not is_there:
       raise InputError(
@@ -172,10 +182,10 @@ class Place:
 
 
 def read_classes(workdir: Path) -> tuple[str, ...]:
-  """Returns the names of the classes that a run's networks are told; () if they are told none.
+  """Returns a run's class names; () if its networks are unconditional.
 
   Raises:
-    InputError: the file with the names is broken.
+    InputError: classes.json is broken.
   """
   path = workdir / 'classes.json'
   if not path.exists():
@@ -190,10 +200,10 @@ def read_classes(workdir: Path) -> tuple[str, ...]:
 
 
 def read_class_counts(workdir: Path) -> tuple[int, ...]:
-  """Returns how many training images a run has of each class; () if it has no classes, or is an old one.
+  """Returns a run's number of training images of each class; () if it has no classes, or is an old run.
 
   Raises:
-    InputError: the file with the numbers is broken.
+    InputError: classes.json is broken.
   """
   names = read_classes(workdir)
   return (
@@ -204,15 +214,15 @@ def read_class_counts(workdir: Path) -> tuple[int, ...]:
 
 
 def checked_counts(path: Path, content: Mapping[str, Any], names: Sequence[str]) -> tuple[int, ...]:
-  """Returns the entry 'counts' of a file, the images of each class; () if it has none.
+  """Returns the entry 'counts' of a file, the number of images of each class; () if it has none.
 
   Args:
-    path: of the file.
-    content: of it.
-    names: of the classes.
+    path: The file, for the error message.
+    content: Its content.
+    names: Class names.
 
   Raises:
-    InputError: they are no such numbers.
+    InputError: The entry is not such numbers.
   """
   counts = content.get('counts', [])
   known = isinstance(counts, list) and all(type(count) is int and 0 <= count < 2**31 for count in counts)
@@ -225,15 +235,15 @@ def checked_counts(path: Path, content: Mapping[str, Any], names: Sequence[str])
 
 
 def write_origin(workdir: Path, origin: Origin, content: dict[str, Any]) -> None:
-  """Writes init_from.json, whole or not at all.
+  """Writes init_from.json, atomically.
 
   Args:
-    workdir: of the new run.
-    origin: with which it begins.
-    content: what else there is to say of that.
+    workdir: Workdir of the new run.
+    origin: Checkpoint that its networks are initialised from.
+    content: Further entries.
 
   Raises:
-    InputError: it cannot be written.
+    InputError: It cannot be written.
   """
   path = workdir / 'init_from.json'
   try:
@@ -243,10 +253,10 @@ def write_origin(workdir: Path, origin: Origin, content: dict[str, Any]) -> None
 
 
 def read_origin(workdir: Path) -> Origin | None:
-  """Returns the checkpoint of another run with which a run began, None if it began from chance.
+  """Returns the checkpoint that a run's networks were initialised from; None for random initialisation.
 
   Raises:
-    InputError: the file that says so is broken.
+    InputError: init_from.json is broken.
   """
   path = workdir / 'init_from.json'
   if not path.exists():
@@ -259,10 +269,10 @@ def read_origin(workdir: Path) -> Origin | None:
 
 
 def read_average_steps(workdir: Path) -> int:
-  """Returns the age, in steps, of the moving average that a run began with; 0 if that was a new one.
+  """Returns the age, in steps, that a run's moving average started with; 0 if it was new.
 
   Raises:
-    InputError: the file that says so is broken.
+    InputError: init_from.json is broken.
   """
   path = workdir / 'init_from.json'
   if not path.exists():
@@ -277,20 +287,20 @@ def read_average_steps(workdir: Path) -> int:
 
 
 def forget_origin(workdir: Path) -> None:
-  """Removes the record of a beginning that came to nothing, from a workdir in which a run begins anew."""
+  """Removes a stale init_from.json."""
   with contextlib.suppress(OSError):
     (workdir / 'init_from.json').unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-  """Writes the file, whole or not at all."""
+  """Writes a JSON file, atomically."""
   with files.whole(path) as part:
     part.write_text(json.dumps(content, indent=2) + '\n')
 
 
 @contextlib.contextmanager
 def said_if_not_written(path: Path) -> Iterator[None]:
-  """Says in one line that something cannot be written, and goes on."""
+  """Says in one line if something cannot be written, and goes on."""
   try:
     yield
   except (OSError, InputError) as error:
@@ -302,11 +312,11 @@ def read_settings(workdir: Path) -> Settings:
   """Returns the settings of a run.
 
   Raises:
-    InputError: there is no run in the folder, or its config is broken.
+    InputError: There is no run in the folder, or its config is broken.
   """
   path = workdir / 'config.json'
   if not files.exists(path):
-    if _numbered(workdir / 'checkpoints'):
+    if steps(workdir / 'checkpoints'):
       raise InputError(f'workdir={workdir}: {NO_CONFIG}')
     raise InputError(f'workdir={workdir}: no run here (no config.json); train one there first')
   return _read(path)

@@ -1,40 +1,53 @@
-"""Writes the metrics, scores and pictures of a run beside its training, and says how it goes."""
+"""Writes the rows and grids of a run beside its training, and prints its progress."""
 
 import datetime
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
+from dcgan_jax.core.losses import LOSSES
 from dcgan_jax.media import pictures
 from dcgan_jax.records import collapse, metrics, workdir
-from dcgan_jax.records.plan import Plan
+from dcgan_jax.records.schedule import Schedule
+from dcgan_jax.settings import Settings
 from dcgan_jax.threads import Background
 
-Picture = Callable[[], np.ndarray]  # waits for a grid of samples, uint8 [H, W, C], and returns it
-MOST_WAITING = 100  # rows and pictures that wait for the disk before training waits for them
+PendingGrid = Callable[[], np.ndarray]  # blocks until a grid of samples is drawn, uint8 [H, W, C]
+MOST_WAITING = 100  # rows and grids that wait for the disk before training waits for them
 
 
 class Writer:
-  """Writes what process 0 alone writes. All of it is done in one thread, in order, while training goes on.
+  """Writes what process 0 alone writes, in one thread and in order, while training goes on.
 
   Attributes:
-    background: that thread; when what it was given last is done, all before it is on disk.
-    signs: of collapse that were there when it was last drained, see `collapse`.
+    background: The thread; when its last task is done, everything is on disk.
+    signs: Signs of collapse after the last row, see `collapse`; up to date once the thread is drained.
   """
 
-  def __init__(self, place: workdir.Place, plan: Plan):
-    folder = place.workdir
-    self._folder, self._place, self._plan = folder, place, plan
-    self._metrics = metrics.MetricsWriter(folder, plan.start, plan.tensorboard, plan.tracker)
+  def __init__(self, place: workdir.Place, settings: Settings, schedule: Schedule, distance: str):
+    """Opens the files, and drops rows after the first step.
+
+    Args:
+      place: The workdir.
+      settings: The run's settings.
+      schedule: The steps of the run.
+      distance: Name of the score that ranks checkpoints.
+    """
+    self._folder, self._place, self._distance = place.workdir, place, distance
+    self._num_steps, self._images_per_step = schedule.num_steps, settings.train.images_per_step
+    log = settings.log
+    self._metrics = metrics.MetricsWriter(self._folder, schedule.start, log.tensorboard, log.tracker)
     self.background = Background('writer', MOST_WAITING)
     self.signs: collapse.Signs = {}
-    self._watch = collapse.Watch(plan.distance, plan.probabilities, self._metrics.rows)
-    self._unwritten: dict[str, str] = {}  # what could not be written the last time, and why
+    probabilities = LOSSES[settings.train.loss].output is jax.nn.sigmoid
+    self._watch = collapse.Watch(distance, probabilities, self._metrics.rows)
+    self._unwritten: dict[str, str] = {}  # files that could not be written the last time, and why
     # shown on a terminal only
-    self._bar = tqdm(total=plan.num_steps, initial=plan.start, unit='step', disable=None)
+    self._bar = tqdm(total=schedule.num_steps, initial=schedule.start, unit='step', disable=None)
 
   def advance(self, step: int) -> None:
     """Moves the progress bar."""
@@ -49,15 +62,15 @@ class Writer:
     speed: dict[str, float],
     standing: Callable[[], str],
   ) -> None:
-    """Writes a row of metrics and shows it, with how the checkpoints stand.
+    """Writes a row of metrics and shows it, with the state of the checkpoints.
 
     Args:
-      step: that was taken last.
-      last: its metrics.
-      sums: of the metrics over the steps of each program since the row before.
-      steps: how many these are.
-      speed: of them, see `Clock.lap`.
-      standing: tells which step is on disk.
+      step: The last step.
+      last: Its metrics.
+      sums: Sums of the metrics over the steps of each round since the row before.
+      steps: Number of steps since the row before.
+      speed: Their speed, see `Clock.lap`.
+      standing: Returns the state of the checkpoints, in words.
     """
 
     def write() -> None:
@@ -69,21 +82,21 @@ class Writer:
     self.background.do(write)
 
   def scores(self, step: int, row: dict[str, Any]) -> None:
-    """Writes a row of scores and their protocol, and says what they tell."""
+    """Writes a row of scores and their protocol, and prints them."""
 
     def write() -> None:
       self._write(step, row)
-      names = (self._plan.distance, 'precision', 'recall', 'coverage')
+      names = (self._distance, 'precision', 'recall', 'coverage')
       self._say(f'step {step}  ' + '  '.join(f'{name.replace("_", " ")} {row[name]:.4g}' for name in names))
       self._warn(step)
 
     self.background.do(write)
 
-  def picture(self, step: int, picture: Picture) -> None:
-    """Writes a picture of samples."""
+  def grid(self, step: int, grid: PendingGrid) -> None:
+    """Writes a grid of samples."""
 
     def write() -> None:
-      made = picture()
+      made = grid()
       path = workdir.sample(self._folder, step)
       self._place.check()
       with workdir.said_if_not_written(path):
@@ -97,7 +110,7 @@ class Writer:
     self.background.do(self._say, line)
 
   def close(self) -> None:
-    """Waits until all is written, and closes the files and the progress bar."""
+    """Waits until everything is written, and closes the files and the progress bar."""
     self.background.close()
     self._metrics.close()
     for name, reason in self._metrics.problems.items():
@@ -106,7 +119,7 @@ class Writer:
     self.background.check()
 
   def _write(self, step: int, row: dict[str, float]) -> None:
-    """Writes a row, and says if the rows of late are not on disk."""
+    """Writes a row, and says if the last rows are not on disk."""
     self._metrics.write(step, row)
     problems = self._metrics.problems
     for name, reason in problems.items():
@@ -115,7 +128,7 @@ class Writer:
     self._unwritten = problems
 
   def _warn(self, step: int) -> None:
-    """Says which signs of collapse are new."""
+    """Prints new signs of collapse."""
     signs = self._watch.add(self._metrics.rows[-1])
     for name in sorted(signs.keys() - self.signs.keys()):
       self._say(f'step {step}: {signs[name]}')
@@ -126,13 +139,12 @@ class Writer:
     sys.stdout.flush()
 
   def _report(self, step: int, row: dict[str, float], standing: str) -> None:
-    """Shows losses and speed: on a terminal in the progress bar, elsewhere as a line."""
-    told = f'loss_d {row["loss_d"]:.3f}  loss_g {row["loss_g"]:.3f}'
+    """Shows losses and speed: in the progress bar on a terminal, elsewhere as a line."""
+    losses = f'loss_d {row["loss_d"]:.3f}  loss_g {row["loss_g"]:.3f}'
     speed = f'{row["images_per_second"]:.0f} images/s'
     if not self._bar.disable:
-      self._bar.set_postfix_str(f'{told}  {speed}  {standing}', refresh=False)
+      self._bar.set_postfix_str(f'{losses}  {speed}  {standing}', refresh=False)
       return
-    plan = self._plan
-    seconds = round((plan.num_steps - step) * plan.images_per_step / row['images_per_second'])
+    seconds = round((self._num_steps - step) * self._images_per_step / row['images_per_second'])
     left = datetime.timedelta(seconds=seconds)
-    print(f'step {step}/{plan.num_steps}  {told}  {speed}  {left} left  {standing}', flush=True)
+    print(f'step {step}/{self._num_steps}  {losses}  {speed}  {left} left  {standing}', flush=True)

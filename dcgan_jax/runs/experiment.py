@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from dcgan_jax import data
-from dcgan_jax.core import pixels, train_state, train_step
-from dcgan_jax.devices import parallel
-from dcgan_jax.errors import InputError
-from dcgan_jax.records import checkpoints, workdir
+from dcgan_jax.core import compiling, pixels, train_state, train_step
 from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.losses import LOSSES
-from dcgan_jax.core.models import Discriminator, Generator, initializer_options
-from dcgan_jax.settings import Settings
-from dcgan_jax.settings.table import Train
+from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.core.train_state import Gan, GanState
 from dcgan_jax.core.train_step import Recipe
+from dcgan_jax.data.feed import Feed
+from dcgan_jax.data.labels import Labels
+from dcgan_jax.devices import placement, programs
+from dcgan_jax.errors import InputError
+from dcgan_jax.records import checkpoints, workdir
+from dcgan_jax.settings import Settings
+from dcgan_jax.settings.table import Train
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Experiment:
   """The built parts of a run.
 
   Attributes:
-    settings: that it was built from; plain values.
-    gan: both networks, without parameters, their optimizers, and the latents.
-    recipe: how a train step trains them.
-    fit: how pictures become the run's images.
+    settings: The settings that it was built from; plain values.
+    gan: Both networks, without parameters, their optimizers, and the latents.
+    recipe: How a step trains.
+    fit: How pictures become the run's images.
   """
 
   settings: Settings
@@ -42,70 +43,95 @@ class Experiment:
 
   @functools.cached_property
   def source(self) -> data.Source:
-    """The training images, not yet decoded; opened, and maybe downloaded, when first asked for.
+    """The training images, not yet decoded; opened, and downloaded if necessary, on first use.
 
     Raises:
-      InputError: there are no such images.
+      InputError: There are no such images.
     """
     return data.open_source(self.settings.data.source, self.settings.data.split, self.fit)
 
   @functools.cached_property
-  def classes(self) -> tuple[np.ndarray, tuple[str, ...]] | None:
-    """The class of each training image, int32 [N], and their names; None if the networks are told no class.
+  def labels(self) -> Labels | None:
+    """Classes of the training images; None if the networks are unconditional.
 
     Raises:
-      InputError: the images have no classes, or another number of them than `data.classes` says.
+      InputError: The images have no classes, or their number is not `data.classes`.
     """
     count = self.settings.data.classes
     if not count:
       return None
     try:
-      numbers, names = self.source.labels()
+      labels = self.source.labels()
     except InputError as error:
       raise InputError(f'{error}; or set data.classes={count} to 0') from error
-    if len(names) != count:
+    if len(labels.names) != count:
       raise InputError(
-        f'data.classes={count}: the data has {len(names)}: {", ".join(names[:20])}; set it to that, or to 0'
+        f'data.classes={count}: the data has {len(labels.names)}: {", ".join(labels.names[:20])}; set it to '
+        'that, or to 0'
       )
-    return numbers, names
+    return labels
 
   @property
   def latents(self) -> Latents:
-    """The latents of G, with the number of training images of each class, for which those are opened."""
-    if self.classes is None:
+    """Latents of G; with the number of training images of each class, for which the images are opened."""
+    if self.labels is None:
       return self.gan.latents
-    numbers, names = self.classes
-    counts = np.bincount(numbers, minlength=len(names)).tolist()
-    return dataclasses.replace(self.gan.latents, counts=tuple(counts))
+    return dataclasses.replace(self.gan.latents, counts=tuple(self.labels.counts.tolist()))
 
   def initial_state(self) -> GanState:
-    """Makes the state before the first step; to be compiled, or asked for its shapes by `jax.eval_shape`."""
+    """Makes the state before the first step; compiled by `first_state` or as part of a larger program."""
     return train_state.create(self.gan, self.settings.seed, ema=self.recipe.ema_decay > 0)
 
+  @functools.cached_property
+  def shapes(self) -> GanState:
+    """Shapes and dtypes of the state."""
+    shapes: GanState = jax.eval_shape(self.initial_state)
+    return shapes
+
   def first_state(self, sharding: NamedSharding | None = None) -> GanState:
-    """Compiles and runs `initial_state`; returns the state, with a sharding if one is given."""
+    """Returns the state before the first step; on the default device if no sharding is given."""
     placed: dict[str, Any] = {} if sharding is None else {'out_shardings': sharding}
-    return jax.jit(self.initial_state, compiler_options=initializer_options(), **placed)()
+    state: GanState = compiling.jit(self.initial_state, runs_once=True, **placed)()
+    return state
+
+  def feed(self) -> Feed:
+    """Returns the way of the images to the devices."""
+    data, train = self.settings.data, self.settings.train
+    classes = self.labels.classes if self.labels else None
+    return Feed(
+      self.source,
+      data.source,
+      self.settings.seed,
+      train.images_per_step,
+      data.memory_limit,
+      data.workers,
+      classes,
+    )
 
   def train_step(self, axis_name: str | None) -> train_step.TrainStep:
     """Makes the train step, not yet compiled, see `train_step.make_train_step`."""
     return train_step.make_train_step(self.gan, self.recipe, axis_name)
 
-  def compile_steps(self, mesh: Mesh, loop: int = 0) -> jax.stages.Wrapped:
-    """Returns the program of the run's steps on these devices, see `parallel.compile_steps`."""
+  def train_program(self, mesh: Mesh, inner: int | None = None) -> jax.stages.Wrapped:
+    """Returns the program of a round of steps on these devices, see `programs.train_program`."""
     train = self.settings.train
-    return parallel.compile_steps(
-      self.train_step(parallel.mesh_axis(mesh)),
+    return programs.train_program(
+      self.train_step(placement.mesh_axis(mesh)),
       mesh,
       (*self.fit.image_size, self.fit.channels),
-      loop,
+      inner,
       train.deterministic,
       train.matmul_precision,
     )
 
 
 def build(settings: Settings, counts: tuple[int, ...] = ()) -> Experiment:
-  """Returns the parts of a run with these settings and, if known, so many training images of each class."""
+  """Builds a run.
+
+  Args:
+    settings: The run's settings.
+    counts: Number of training images of each class; () if unknown.
+  """
   shared = {key: getattr(settings.train, key) for key in ('dtype', 'fast_conv', 'sync_norm')}
   shared['classes'] = settings.data.classes
   numbers = pixels.of(settings.data.dtype, settings.data.value_range, settings.data.transparent)
@@ -133,7 +159,7 @@ def build(settings: Settings, counts: tuple[int, ...] = ()) -> Experiment:
 
 
 def _ema_decay(train: Train) -> float:
-  """Returns the decay of the moving average in a step, also where its half-life is given in images."""
+  """Returns the decay of the moving average per step, also if its half-life is given in images."""
   if not train.ema_half_life:
     return train.ema_decay
   # With one_per_batch G learns from every second batch.
@@ -145,7 +171,7 @@ _RECIPE_KEYS = {field.name for field in dataclasses.fields(Recipe)}
 
 
 class TrainedRun(NamedTuple):
-  """A run and one of its checkpoints, whose arrays every device has whole."""
+  """A run and one of its checkpoints, replicated."""
 
   experiment: Experiment
   step: int
@@ -156,12 +182,12 @@ def open_run(folder: Path, checkpoint: str) -> TrainedRun:
   """Opens a trained run.
 
   Args:
-    folder: its workdir.
+    folder: The workdir.
     checkpoint: 'last', 'best' by score, or the number of a step.
 
   Raises:
-    InputError: there is no run, or no such checkpoint, in the folder, or its classes are of
-      another run, or there are no devices.
+    InputError: There is no run or no such checkpoint in the folder, its classes are those of another run, or
+      there are no devices.
   """
   settings, names = workdir.read_settings(folder), workdir.read_classes(folder)
   if names and len(names) != settings.data.classes:
@@ -170,7 +196,6 @@ def open_run(folder: Path, checkpoint: str) -> TrainedRun:
       'config.json; the two are not of the same run'
     )
   experiment = build(settings, workdir.read_class_counts(folder))
-  sharding = parallel.replicated(parallel.all_devices())
-  shapes = jax.eval_shape(experiment.initial_state)
-  step, state = checkpoints.restore_any(folder / 'checkpoints', checkpoint, shapes, sharding)
+  sharding = placement.replicated(placement.mesh())
+  step, state = checkpoints.restore_any(folder / 'checkpoints', checkpoint, experiment.shapes, sharding)
   return TrainedRun(experiment, step, state)

@@ -14,15 +14,15 @@ from jax import Array
 
 from dcgan_jax import files
 from dcgan_jax.core import norm_statistics
-from dcgan_jax.devices import parallel
-from dcgan_jax.runs import experiment
-from dcgan_jax.data import arrays, cache
-from dcgan_jax.errors import InputError
-from dcgan_jax.media import pictures
-from dcgan_jax.records import workdir
 from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Generator, to_pixels
 from dcgan_jax.core.pixels import BYTES, Pixels
+from dcgan_jax.data import arrays, cache
+from dcgan_jax.devices import placement, processes, programs
+from dcgan_jax.errors import InputError
+from dcgan_jax.media import pictures
+from dcgan_jax.records import workdir
+from dcgan_jax.runs import experiment
 
 # Images that a device makes at a time. It is constant, so that one program serves any number of images and
 # the images do not depend on the number of devices.
@@ -57,10 +57,10 @@ class Sampler:
     self.latents, self.step, self.folder, self.statistics = latents, step, folder, 'stored'
     self.pixels = pixels
     self.classes = tuple(classes) or tuple(map(str, range(latents.classes)))
-    mesh = parallel.all_devices()
+    mesh = placement.mesh()
     self._generator = generator
-    self._variables = jax.device_put(variables, parallel.replicated(mesh))
-    self._generate = {s: parallel.map_rows(make_images(generator, s, pixels), mesh) for s in STATISTICS}
+    self._variables = jax.device_put(variables, placement.replicated(mesh))
+    self._generate = {s: programs.map_rows(make_images(generator, s, pixels), mesh) for s in STATISTICS}
 
   def sample(
     self,
@@ -162,13 +162,11 @@ class Sampler:
     def fits(kept: dict[str, np.ndarray]) -> bool:
       return {key: x.shape for key, x in kept.items()} == shapes
 
-    flat = parallel.agreed(cache.arrays_in(self.folder / 'statistics' / name, measure, fits))
+    flat = processes.agreed(cache.arrays_in(self.folder / 'statistics' / name, measure, fits))
     stats = {
       norm: {key: flat[f'{norm}/{key}'] for key in ('mean', 'var')} for norm, _ in self._generator.norms
     }
-    return self._variables | {
-      'batch_stats': jax.device_put(stats, parallel.replicated(parallel.all_devices()))
-    }
+    return self._variables | {'batch_stats': jax.device_put(stats, placement.replicated(placement.mesh()))}
 
 
 def draw_batches(latents: Latents, seed: int, num: int) -> np.ndarray:
@@ -298,7 +296,7 @@ def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
     made = sampler.from_latents(z, asked.statistics)
   else:
     made = sampler.sample(asked.num or 64, asked.seed, asked.statistics)
-  if parallel.is_main():
+  if processes.is_main():
     _write(target, made, sampler.pixels, columns)
   print(f'{len(made)} images of step {sampler.step} in {target}')
 

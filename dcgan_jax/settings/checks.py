@@ -35,9 +35,9 @@ def check(config: ConfigDict) -> Settings:
   return _check(config.to_dict())
 
 
-def _check(values: Mapping[str, Any]) -> Settings:
-  """Returns the settings with these values; see `check`."""
-  settings = _build(Settings, values, '')
+def _check(values: Mapping[str, Any], of_earlier_run: bool = False) -> Settings:
+  """Returns the settings with these values, see `check`; an earlier run may have retired values."""
+  settings = _build(Settings, values, '', of_earlier_run)
   _check_pixels(settings.data)
   _check_networks(settings)
   _check_sizes(settings)
@@ -46,12 +46,27 @@ def _check(values: Mapping[str, Any]) -> Settings:
 
 
 def from_dict(content: Mapping[str, Any]) -> Settings:
-  """Returns the settings of a config.json, which may lack keys added later.
+  """Returns the settings of a config.json, which may lack new keys and have retired values.
 
   Raises:
     InputError: See `check`.
   """
-  return _check(_fill(dataclasses.asdict(Settings()), content))
+  return _check(_fill(dataclasses.asdict(Settings()), content), of_earlier_run=True)
+
+
+def check_retired(settings: Settings) -> None:
+  """Refuses to train with a value that only the config.json of an earlier run may have.
+
+  Raises:
+    InputError: one line with the field, its value and what would be valid.
+  """
+  values = flat(dataclasses.asdict(settings))
+  for name, field in _keys(Settings):
+    rule = field.metadata['rule']
+    if values[name] in rule.retired:
+      raise InputError(
+        f'{name}={values[name]}: is retired; {rule.choices}, by --config=FILE and --config.{name}=VALUE'
+      )
 
 
 def _fill(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,8 +81,8 @@ def _fill(defaults: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, 
   return filled
 
 
-def _build(kind: type, values: Any, path: str) -> Any:
-  """Returns an instance of a section with these values, each checked by its rule."""
+def _build(kind: type, values: Any, path: str, of_earlier_run: bool) -> Any:
+  """Returns a dataclass of the table with these values, each checked by its rule."""
   fields = {field.name: field for field in dataclasses.fields(kind)}
   if not isinstance(values, Mapping):
     raise InputError(f'{path.removesuffix(".")}={values!r}: is a section; it has {", ".join(fields)}')
@@ -82,10 +97,10 @@ def _build(kind: type, values: Any, path: str) -> Any:
       raise InputError(f'{path}{name}: missing; start from configs/base.py')
     value = values[name]
     if dataclasses.is_dataclass(field.type):
-      built[name] = _build(field.type, value, f'{path}{name}.')  # type: ignore[arg-type]
+      built[name] = _build(field.type, value, f'{path}{name}.', of_earlier_run)  # type: ignore[arg-type]
       continue
     rule = field.metadata['rule']
-    if not _is_of(field.type, value) or not rule.holds(value):
+    if not _is_of(field.type, value) or not (rule.holds(value) or (of_earlier_run and value in rule.retired)):
       raise InputError(f'{path}{name}={_short(value)}: {rule.choices}')
     built[name] = value
   return kind(**built)
@@ -222,11 +237,6 @@ def _check_combinations(settings: Settings) -> None:
         f'{name}.every_epochs={section.every_epochs}: {name}.every_images={section.every_images} is set, '
         'too; set one of them to 0'
       )
-  if train.on_collapse == 'rollback' and not settings.eval.happens:
-    raise InputError(
-      'train.on_collapse=rollback: goes back to the checkpoint with the best score, and no scores are taken; '
-      'set eval.every_steps'
-    )
   data = settings.data
   if data.classes and settings.generator.condition == 'norm' and not any(settings.generator.norm):
     raise InputError(

@@ -7,10 +7,17 @@ from typing import Any, NamedTuple
 
 
 class Rule(NamedTuple):
-  """A predicate for valid values, and its wording in an error."""
+  """What a value must be: a predicate, and how to say it in an error.
+
+  Attributes:
+    holds: The predicate.
+    choices: Valid values, in words.
+    retired: Values that the config.json of an earlier run may still have.
+  """
 
   holds: Callable[[Any], bool]
   choices: str
+  retired: tuple[Any, ...] = ()
 
 
 def key(default: Any, rule: Rule, help: str, free: bool = False) -> Any:
@@ -30,9 +37,9 @@ def section(kind: type, **defaults: Any) -> Any:
   return dataclasses.field(default_factory=lambda: kind(**defaults))
 
 
-def one_of(*choices: Any) -> Rule:
-  """Returns the rule for one of several choices."""
-  return Rule(lambda v: v in choices, 'choose ' + ' or '.join(str(c) for c in choices))
+def one_of(*choices: Any, retired: tuple[Any, ...] = ()) -> Rule:
+  """Returns the rule of a value that is one of a few."""
+  return Rule(lambda v: v in choices, 'choose ' + ' or '.join(str(c) for c in choices), retired)
 
 
 def all_of(item: Callable[[Any], bool], text: str) -> Rule:

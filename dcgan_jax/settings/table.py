@@ -245,9 +245,8 @@ class Train:
   )
   on_collapse: str = key(
     'continue',
-    one_of('continue', 'stop', 'rollback'),
-    'when D has won, or scores have got much worse: continue (and say so) | stop | rollback (to the best '
-    'checkpoint, with both learning rates halved, three times at most)',
+    one_of('continue', 'stop', retired=('rollback',)),
+    'when D has won, or scores have got much worse: continue (and say so) | stop',
     free=True,
   )
 

@@ -1,4 +1,4 @@
-"""Requests to stop: Ctrl-C, SIGTERM, SIGHUP and SIGUSR1, noted so that a run can save first."""
+"""Requests to stop: Ctrl-C, SIGTERM, SIGHUP and SIGUSR1, handled so that a run can save first."""
 
 import contextlib
 import itertools
@@ -18,13 +18,13 @@ NOTICES = [getattr(signal, name) for name in ('SIGHUP', 'SIGUSR1') if hasattr(si
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], signal.Signals | None]]:
-  """Yields a function that tells whether one of the signals has come.
+  """Yields a function that returns the signal that has arrived, if one has.
 
   A second Ctrl-C or SIGTERM then acts as usual. SIGHUP and SIGUSR1, which come in pairs or ahead of SIGTERM,
-  never do; where the process was told to ignore one of them, as by nohup, it goes on ignoring it.
+  never do; a process that ignores one of them, as under nohup, continues to ignore it.
 
-  In a run of several processes a request counts when it has reached any of them, and all are told at the same
-  call of the function. So each process must call it equally often.
+  With several processes a request counts when it has reached any of them, and all see it at the same call of
+  the function. So each process must call it equally often.
   """
   if jax.process_count() > 1:
     # JAX's runtime has its own handler for SIGTERM, by which the processes agree.
@@ -48,13 +48,13 @@ def stop_requests() -> Iterator[Callable[[], signal.Signals | None]]:
 
 
 def _heeded() -> list[signal.Signals]:
-  """Returns the notices that this process was not told to ignore."""
+  """Returns the notices that this process does not ignore."""
   return [number for number in NOTICES if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextlib.contextmanager
 def _handled(numbers: Iterable[signal.Signals], handler: Callable[[int, Any], None]) -> Iterator[None]:
-  """Handles signals, and puts the handlers back that were there before."""
+  """Handles signals during the block, and restores the previous handlers."""
   previous = {number: signal.signal(number, handler) for number in numbers}
   try:
     yield

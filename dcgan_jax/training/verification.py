@@ -1,5 +1,6 @@
-"""Replays a part of a run and compares every bit, to see whether this machine repeats it."""
+"""Replays a part of a run and compares every bit, to see whether this machine reproduces it."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ import numpy as np
 
 from dcgan_jax.core.train_state import GanState
 from dcgan_jax.data import cache
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement
 from dcgan_jax.errors import InputError
-from dcgan_jax.records import checkpoints, lock, workdir
-from dcgan_jax.runs import experiment
-from dcgan_jax.training import dispatch, loop
+from dcgan_jax.records import checkpoints, collapse, lock, workdir
+from dcgan_jax.records.schedule import of_run
+from dcgan_jax.runs.experiment import build
+from dcgan_jax.training import rounds
 
-DELETION = 5.0  # seconds, within which a checkpoint is deleted that another process has begun to delete
+DELETION = 5.0  # seconds that another process takes at most to delete a checkpoint
 
 
 def run(folder: Path, checkpoint: str | None) -> None:
@@ -24,28 +26,29 @@ def run(folder: Path, checkpoint: str | None) -> None:
   Nothing is written to the workdir.
 
   Args:
-    folder: the workdir.
-    checkpoint: number of the step to begin with; None for the last but one.
+    folder: The workdir.
+    checkpoint: Step of the checkpoint to begin with; None for the last but one.
 
   Raises:
-    InputError: in one line; there are no two checkpoints, or they cannot be restored.
+    InputError: There are no two checkpoints, or they cannot be restored.
     SystemExit: 1, the states differ.
   """
-  parts = experiment.build(workdir.read_settings(folder))
+  chosen = workdir.read_settings(folder)
+  collapse.check_rates(folder, chosen)
+  experiment = build(chosen)
   begin, end = _choose(checkpoints.steps(folder / 'checkpoints'), folder, checkpoint)
   cache.keep_compiled_programs()
-  mesh = parallel.all_devices()
-  shapes, sharding = jax.eval_shape(parts.initial_state), parallel.replicated(mesh)
-  state, wanted = (_restore(folder, step, shapes, sharding) for step in (begin, end))
-  plan = loop.make_plan(parts, len(parts.source), begin, end, profile=False)
-  inner = dispatch.steps_of_loop(plan, dispatch.steps_per_dispatch(parts.settings))
-  take_steps = dispatch.Steps(loop.continued(parts, folder), mesh, inner)
+  mesh = placement.mesh()
+  sharding = placement.replicated(mesh)
+  state, wanted = (_restore(folder, step, experiment.shapes, sharding) for step in (begin, end))
+  schedule = of_run(chosen, len(experiment.source), begin, end)
+  take_round, feed = rounds.prepare(experiment, folder, schedule, mesh)
   step = begin
-  for block in loop.blocks_of_steps(parts, plan, mesh, inner):
-    state = take_steps(state, block.batches)[0]
-    step += block.steps
-    if step >= end:
-      break
+  with contextlib.closing(feed):
+    while step < end:
+      inputs = next(feed)
+      state, *_ = take_round(state, inputs.batches)
+      step += inputs.steps
   wrong = differences(state, wanted)
   total = len(jax.tree.leaves(wanted))
   print(f'{folder}: steps {begin} to {end}, on {jax.device_count()} {jax.default_backend()} device(s)')
@@ -61,10 +64,10 @@ def run(folder: Path, checkpoint: str | None) -> None:
 
 
 def _choose(known: list[int], folder: Path, checkpoint: str | None) -> tuple[int, int]:
-  """Returns the step to begin with, and that of the checkpoint after it.
+  """Returns the steps of a checkpoint and of the one after it.
 
   Raises:
-    InputError: there are none.
+    InputError: There are none.
   """
   if len(known) < 2:
     raise InputError(f'{folder}: verify takes two checkpoints, and there are {known}; see checkpoint.keep')
@@ -77,10 +80,10 @@ def _choose(known: list[int], folder: Path, checkpoint: str | None) -> tuple[int
 
 
 def _restore(folder: Path, step: int, like: GanState, sharding: jax.sharding.Sharding) -> GanState:
-  """Restores a checkpoint, which a training in the same workdir may delete while it is read.
+  """Restores a checkpoint, which a process that trains in the workdir may delete at the same time.
 
   Raises:
-    InputError: it has been deleted, is damaged or is of other networks.
+    InputError: It has been deleted, is damaged or belongs to other networks.
   """
   kept = folder / 'checkpoints'
   try:
@@ -98,7 +101,7 @@ def _restore(folder: Path, step: int, like: GanState, sharding: jax.sharding.Sha
 
 
 def differences(a: Any, b: Any) -> dict[str, float]:
-  """Returns the largest difference in each array in which two trees do not agree bit for bit, by its path."""
+  """Returns the largest difference in each array whose bits differ in two trees, by the array's path."""
   found = {}
   pairs = zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True)
   for (path, x), y in pairs:

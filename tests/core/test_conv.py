@@ -156,13 +156,6 @@ def test_bfloat16_stays_bfloat16_and_near():
   np.testing.assert_allclose(value.astype(jnp.float32), want, rtol=0.05, atol=0.1)
 
 
-def test_compiler_options_compile():
-  options = conv.compiler_options()
-  assert conv.compiler_options(platform='cpu') == options and conv.compiler_options(platform='tpu') == {}
-  assert conv.compiler_options(True, 'gpu') and not conv.compiler_options(False, 'gpu')
-  assert jax.jit(lambda x: x + 1.0, compiler_options=options)(1.0) == 2.0
-
-
 @pytest.mark.parametrize(('size', 'on_cuda'), [(5, 1), (4, 0)])
 def test_which_platform_gets_which_form(size, on_cuda):
   """Counts convolutions: CUDA gets the plain form, but a product for features below the kernel."""
@@ -179,14 +172,3 @@ def test_which_platform_gets_which_form(size, on_cuda):
     assert count['tpu'] == plain
     if function is conv.conv2d_transpose:
       assert count['cpu'] == 4  # a convolution for each position modulo the stride
-
-
-def test_deterministic_kernels_are_asked_for_by_an_option_that_xla_knows(monkeypatch):
-  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  make = conv.compiler_options.__wrapped__  # without its memory
-  options = make(deterministic=True)
-  assert options and make() == {}
-  monkeypatch.undo()  # The options of all backends are known everywhere, and an unknown one is refused.
-  jax.jit(lambda x: x + 1, compiler_options=options).lower(1.0).compile()
-  with pytest.raises(jax.errors.JaxRuntimeError):
-    jax.jit(lambda x: x + 1, compiler_options={'xla_gpu_unheard_of': 'true'}).lower(1.0).compile()

@@ -14,7 +14,7 @@ from dcgan_jax.core import pixels
 from dcgan_jax.data import Fit, array_file, cache, open_source
 from dcgan_jax.data.feed import Feed
 from dcgan_jax.data.order import batch_indices
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement
 from dcgan_jax.errors import InputError
 
 
@@ -241,10 +241,10 @@ def test_batches_are_those_of_their_steps(tmp_path, dtype, memory_limit, size, d
   source = open_source(_saved(tmp_path / 'a.npy', images), 'train', _fit(images, size))
   expected = cache.load(source, 'a')
   feed = Feed(source, 'a', seed=3, batch_size=4, memory_limit=memory_limit)
-  mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
-  with contextlib.closing(feed.blocks(mesh, 3, lambda step: 1)) as blocks:
+  mesh = Mesh(np.array(jax.devices()[:devices]), (placement.AXIS,))
+  with contextlib.closing(feed.rounds(mesh, 3, lambda step: 1)) as rounds:
     for step in range(3, 8):
-      batches = next(blocks).batches
+      batches = next(rounds).batches
       found = np.asarray(batches.examples.images)
       assert found.dtype == source.fit.pixels.kept
       if batches.window is not None:

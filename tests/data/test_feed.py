@@ -10,7 +10,7 @@ from dcgan_jax.data import cache
 from dcgan_jax.data.feed import HUNDRED, Feed
 from dcgan_jax.data.order import batch_indices
 from dcgan_jax.data.sources import Digits, open_folder
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement
 
 SOURCE = Digits(data.Fit((8, 8), 1))
 
@@ -27,14 +27,14 @@ def without_room(monkeypatch):
 
 
 def _mesh(devices):
-  return Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
+  return Mesh(np.array(jax.devices()[:devices]), (placement.AXIS,))
 
 
 def _images(feed, mesh, step, num_steps, most=1):
   """Returns the images of the steps of each round, [steps, batch, H, W, C]."""
   found = []
-  with contextlib.closing(feed.blocks(mesh, step, lambda step: most)) as blocks:
-    for batches, count in blocks:
+  with contextlib.closing(feed.rounds(mesh, step, lambda step: most)) as rounds:
+    for batches, count in rounds:
       if batches.window is None:
         assert count == 1
         found.append(np.asarray(batches.examples.images)[None])
@@ -93,9 +93,9 @@ def test_classes_of_mapped_images_are_their_own(pictures_folder):
   source = open_folder(pictures_folder, data.Fit((8, 8), 3))
   classes = np.arange(len(source), dtype=np.int32)
   feed = Feed(source, 'folder', seed=1, batch_size=4, memory_limit=0, classes=classes)
-  with contextlib.closing(feed.blocks(_mesh(4), 0, lambda step: 1)) as blocks:
+  with contextlib.closing(feed.rounds(_mesh(4), 0, lambda step: 1)) as rounds:
     for _ in range(6):
-      found = next(blocks).batches.examples
+      found = next(rounds).batches.examples
       for image, number in zip(np.asarray(found.images), np.asarray(found.classes)):
         np.testing.assert_array_equal(image, source.read([number])[0])
 

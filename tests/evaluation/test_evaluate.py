@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import untrained_run
 
+from dcgan_jax.data.labels import Labels
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import evaluate, extractors
 
@@ -38,7 +39,7 @@ def test_classes_of_too_few_images_are_left_out_and_named(monkeypatch, tmp_path,
   folder = untrained_run(tmp_path / 'run', {'data.source': f'npy:{tmp_path}/few.npz', 'data.classes': 4})
   classes = np.repeat([0, 1, 3], [18, 1, 11]).astype(np.int32)
   names = ('many', 'one', 'none', 'some')
-  monkeypatch.setattr('dcgan_jax.data.array_file.ArrayFile.labels', lambda self: (classes, names))
+  monkeypatch.setattr('dcgan_jax.data.array_file.ArrayFile.labels', lambda self: Labels(classes, names))
 
   def look(images):
     found = images.reshape(len(images), -1)[:, ::16].astype(np.float32)

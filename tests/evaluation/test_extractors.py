@@ -4,6 +4,7 @@ import pytest
 
 from configs import digits
 from dcgan_jax import data, settings
+from dcgan_jax.data.labels import Labels
 from dcgan_jax.data.sources import Digits
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, extractors, inception
@@ -20,7 +21,7 @@ def test_a_classifier_that_has_learned_nothing_is_refused(monkeypatch, tmp_path)
   images, _ = data.load(source, 'digits')
   refused = pytest.raises(InputError, match=r'of the held-out images; below 60%')
   with refused, jax.numpy_dtype_promotion('standard'):  # Adam mixes int32 with float32.
-    extractors.of_classifier(source, images, extractors.Labels(*source.labels()))
+    extractors.of_classifier(source, images, source.labels())
 
 
 def test_stacked_images_are_by_the_classifier_that_the_run_keeps(monkeypatch, tmp_path):
@@ -39,7 +40,7 @@ def test_stacked_images_are_by_the_classifier_that_the_run_keeps(monkeypatch, tm
 
 
 def test_shares_of_classes():
-  labels = extractors.Labels(np.array([0, 0, 2, 0]), ('a', 'b', 'c'))
+  labels = Labels(np.array([0, 0, 2, 0]), ('a', 'b', 'c'))
   np.testing.assert_array_equal(labels.shares, [0.75, 0, 0.25])
 
 

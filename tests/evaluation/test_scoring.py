@@ -1,13 +1,12 @@
 """How scores are taken during training, with a stand-in for the classifier."""
 
-import jax
 import numpy as np
 import pytest
 from conftest import narrow
 
 from configs import digits
 from dcgan_jax import settings
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement
 from dcgan_jax.evaluation import extractors, scoring
 from dcgan_jax.evaluation.extractors import Extractor
 from dcgan_jax.runs import experiment, sampling
@@ -40,10 +39,10 @@ def test_a_scorer_says_how_it_scores(by_pixels, num, statistics, split, said):
   config.generator.widths, config.discriminator.widths = (8, 6), (6, 8)
   config.eval.num, config.sample.statistics = num, statistics
   parts = experiment.build(settings.check(config))
-  scorer = scoring.make(parts, parallel.all_devices())
+  scorer = scoring.make(parts, placement.mesh())
   assert scorer.protocol == f'features=pixels weights=none {said}'
   if statistics == 'stored':
-    found = scorer(jax.jit(parts.initial_state)())
+    found = scorer(parts.first_state())
     assert found['missing_classes'] == 0 and found['classifier_frechet_distance'] > 0
 
 
@@ -62,7 +61,7 @@ def test_scores_and_pictures_take_the_population_of_the_data(by_pixels, monkeypa
     return variables
 
   monkeypatch.setattr(sampling, 'with_population', with_population)
-  state = parts.first_state(parallel.replicated(parallel.all_devices()))
-  scoring.make(parts, parallel.all_devices())(state)
-  loop._draw(parts)(state)
+  state = parts.first_state(placement.replicated(placement.mesh()))
+  scoring.make(parts, placement.mesh())(state)
+  loop._make_draw(parts)(state)
   assert seen == [(178, 182, 177, 183, 181, 182, 181, 179, 174, 180)] * 2

@@ -165,7 +165,7 @@ def test_the_benchmarks_contender_takes_our_step(order):
 def test_the_benchmarks_contender_is_of_our_size(config):
   config = config.get_config()
   config.data.source = 'folder:anywhere'  # The digits, base's default, would be gray.
-  shapes = jax.eval_shape(experiment.build(settings.check(config)).initial_state)
+  shapes = experiment.build(settings.check(config)).shapes
   for net, made in (
     (shapes.generator, torch_dcgan.generator),
     (shapes.discriminator, torch_dcgan.discriminator),
@@ -179,7 +179,7 @@ def test_the_benchmarks_contender_starts_like_ours():
   """Compares the spread of each layer's first weights, where they are enough for one."""
   config = mnist.get_config()
   torch.manual_seed(0)
-  state = jax.jit(experiment.build(settings.check(config)).initial_state)()
+  state = experiment.build(settings.check(config)).first_state()
   for net, made in (
     (state.generator, torch_dcgan.generator),
     (state.discriminator, torch_dcgan.discriminator),

@@ -17,7 +17,7 @@ from orbax.checkpoint import v1 as ocp
 
 from dcgan_jax import files
 from dcgan_jax.core import train_state
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement
 from dcgan_jax.errors import InputError
 from dcgan_jax.records import checkpoints
 from dcgan_jax.records.checkpoints import quiet, stamp
@@ -382,8 +382,8 @@ def test_checksums_find_every_flipped_bit(dtype):
 
 def test_checksums_do_not_depend_on_the_devices():
   x = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
-  mesh = parallel.all_devices()
-  split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(parallel.AXIS))
+  mesh = placement.mesh()
+  split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(placement.AXIS))
   assert mesh.size > 1 and stamp.checksums({'x': jax.device_put(x, split)}) == stamp.checksums({'x': x})
   total = 0
   for i, bits in enumerate(x.view(np.uint32).ravel().tolist()):

@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from configs import digits
+from dcgan_jax import settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.records import collapse
 
@@ -101,19 +103,26 @@ def test_data_without_classes():
   assert set(_signs_of_scores(rows)) == {'distance'}
 
 
-def test_rollbacks_are_kept_in_the_workdir(tmp_path):
-  assert collapse.rollbacks(tmp_path) == []
-  collapse.note_rollback(tmp_path, 30)
-  collapse.note_rollback(tmp_path, 20)
-  assert collapse.rollbacks(tmp_path) == [30, 20]
-  for steps in ('3', '["3"]', '[1e99]', '[-1]', '[2147483648]', '[true]'):
-    (tmp_path / 'rollbacks.json').write_text(f'{{"from_steps": {steps}}}')
+def test_a_run_with_halved_rates_is_not_resumed_silently(tmp_path):
+  chosen, path = settings.check(digits.get_config()), tmp_path / 'rollbacks.json'
+  collapse.check_rates(tmp_path, chosen)
+  path.write_text('{"from_steps": [30, 20]}')
+  with pytest.raises(InputError, match='halved both learning rates of this run 2 times') as error:
+    collapse.check_rates(tmp_path, chosen)
+  message = str(error.value)
+  assert message.startswith(f'{path}: ') and '\n' not in message
+  assert '--config.generator_optimizer.learning_rate=5e-05 ' in message
+  assert '--config.discriminator_optimizer.learning_rate=2.5e-05 ' in message
+  path.write_text('{"from_steps": []}')
+  collapse.check_rates(tmp_path, chosen)
+  for content in ('{"from_steps": 3}', '{}', '[]'):
+    path.write_text(content)
     with pytest.raises(InputError, match='has no list "from_steps" of steps'):
-      collapse.rollbacks(tmp_path)
-  (tmp_path / 'rollbacks.json').unlink()
-  os.mkfifo(tmp_path / 'rollbacks.json')
+      collapse.check_rates(tmp_path, chosen)
+  path.unlink()
+  os.mkfifo(path)
   with pytest.raises(InputError, match='is no ordinary file'):
-    collapse.rollbacks(tmp_path)
+    collapse.check_rates(tmp_path, chosen)
 
 
 def test_a_lost_class_or_a_somewhat_larger_distance_alone_is_not_grave():

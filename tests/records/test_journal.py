@@ -11,28 +11,16 @@ import pytest
 from conftest import gan_of, lenient
 from orbax.checkpoint import v1 as ocp
 
+from configs import digits
+from dcgan_jax import settings
 from dcgan_jax.core import train_state
 from dcgan_jax.errors import InputError
 from dcgan_jax.media import pictures
 from dcgan_jax.records import checkpoints, metrics, workdir
 from dcgan_jax.records.journal import Journal
-from dcgan_jax.records.plan import Plan
+from dcgan_jax.records.schedule import Schedule
 
-PLAN = Plan(
-  start=0,
-  num_steps=20,
-  images_per_step=4,
-  log_every=1,
-  draw_every=1,
-  score_every=0,
-  save_every=5,
-  keep=3,
-  tensorboard=False,
-  profile=False,
-  distance='distance',
-  probabilities=True,
-  heeds_collapse=False,
-)
+SCHEDULE = Schedule(start=0, num_steps=20, log_every=1, draw_every=1, score_every=0, save_every=5)
 VALUES = {name: jnp.float32(0.5) for name in ('loss_d', 'loss_g', 'd_real', 'd_fake')}
 
 
@@ -42,9 +30,11 @@ def state(tiny):
   return jax.jit(lambda: train_state.create(gan, 0))()
 
 
-def _open(folder, plan=PLAN):
+def _open(folder, schedule=SCHEDULE, on_collapse='continue'):
+  config = digits.get_config()
+  config.log.tensorboard, config.train.on_collapse = False, on_collapse
   draw = lambda state: lambda: np.zeros((8, 8, 1), np.uint8)  # noqa: E731
-  return contextlib.closing(Journal(folder, plan, draw, None))
+  return contextlib.closing(Journal(folder, settings.check(config), schedule, draw, None, 'distance'))
 
 
 def _record(log, state, steps):
@@ -138,9 +128,9 @@ def test_errors_of_the_writer_reach_the_loop(state, tmp_path, monkeypatch):
 
 
 def test_a_collapse_that_was_seen_is_not_forgotten(state, tmp_path):
-  """D wins for ten rows, and the programs that were in flight by then have rows in which it has not."""
+  """D wins for ten rows, and the rounds that were in flight by then have rows in which it has not."""
   won = VALUES | {'d_real': jnp.float32(1.0), 'd_fake': jnp.float32(0.0)}
-  with _open(tmp_path, dataclasses.replace(PLAN, draw_every=0, save_every=0, heeds_collapse=True)) as log:
+  with _open(tmp_path, dataclasses.replace(SCHEDULE, draw_every=0, save_every=0), 'stop') as log:
     for step in range(1, 15):
       values = won if step <= 10 else VALUES
       log.record(state, step, values, values)

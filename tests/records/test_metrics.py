@@ -5,8 +5,10 @@ import time
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import digits_plan
+from conftest import digits_schedule
 
+from configs import digits
+from dcgan_jax import settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.records import metrics, workdir
 from dcgan_jax.records.writer import Writer
@@ -143,8 +145,8 @@ def test_metrics_are_not_written_through_a_link(tmp_path):
 
 def test_an_events_folder_that_cannot_be_made_is_said_once(tmp_path, capsys):
   (tmp_path / 'tensorboard').touch()
-  plan = digits_plan(**{'train.num_steps': 3})
-  writer = Writer(workdir.Place(tmp_path), plan)
+  chosen = settings.check(digits.get_config())
+  writer = Writer(workdir.Place(tmp_path), chosen, digits_schedule(), 'fid')
   for step in range(3):
     writer.background.do(writer._write, step, {'loss_d': 0.5})
   writer.close()

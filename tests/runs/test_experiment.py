@@ -5,12 +5,12 @@ from conftest import untrained_run
 
 from configs import celeba, digits, mnist, svhn
 from dcgan_jax import settings
-from dcgan_jax.runs import experiment
-from dcgan_jax.errors import InputError
-from dcgan_jax.records import workdir
 from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.losses import LOSSES
 from dcgan_jax.core.train_step import Recipe
+from dcgan_jax.errors import InputError
+from dcgan_jax.records import workdir
+from dcgan_jax.runs import experiment
 
 
 def test_parts_are_those_of_the_settings():
@@ -41,7 +41,7 @@ def test_parts_are_those_of_the_settings():
 def test_the_train_step_takes_the_initial_state(config):
   config = config.get_config()
   parts = experiment.build(settings.check(config))
-  before = jax.eval_shape(parts.initial_state)
+  before = parts.shapes
   assert (before.ema is None) == (config.train.ema_decay == 0)
   shape = (config.train.batch_size * config.train.d_steps, *parts.fit.image_size, parts.fit.channels)
   with jax.numpy_dtype_promotion('standard'):  # Adam mixes int32 with float32.
@@ -66,7 +66,7 @@ def test_latents_know_how_often_the_data_has_each_class(tmp_path):
 def test_a_run_is_opened(untrained, tmp_path):
   run = experiment.open_run(untrained, 'last')
   assert run.step == 0 and run.experiment.settings.latent.size == 10
-  want = jax.jit(run.experiment.initial_state)()
+  want = run.experiment.first_state()
   jax.tree.map(np.testing.assert_array_equal, run.state, want)
   assert {len(leaf.devices()) for leaf in jax.tree.leaves(run.state)} == {4}
   for which, text in (('7', 'no checkpoint of step 7'), ('best', 'has a score')):

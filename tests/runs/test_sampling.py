@@ -6,11 +6,11 @@ from PIL import Image
 
 import dcgan_jax
 from dcgan_jax.core import norm_statistics
-from dcgan_jax.runs import experiment, sampling
+from dcgan_jax.core.latents import Latents
 from dcgan_jax.errors import InputError
 from dcgan_jax.media import pictures
 from dcgan_jax.records import workdir
-from dcgan_jax.core.latents import Latents
+from dcgan_jax.runs import experiment, sampling
 
 
 @pytest.mark.slow

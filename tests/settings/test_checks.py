@@ -218,6 +218,18 @@ def test_devices_must_share_the_batch():
     settings.check_devices(settings.check(config), 32)
 
 
+def test_a_retired_value_is_read_from_an_earlier_run_and_not_trained_with():
+  config = _get('digits')
+  settings.check_retired(settings.check(config))
+  config.train.on_collapse = 'rollback'
+  with pytest.raises(InputError, match=r"^train\.on_collapse='rollback': choose continue or stop$"):
+    settings.check(config)
+  old = settings.from_dict(json.loads(json.dumps(config.to_dict())))
+  assert old.train.on_collapse == 'rollback'
+  with pytest.raises(InputError, match='is retired; choose continue or stop, by --config=FILE and'):
+    settings.check_retired(old)
+
+
 def test_unknown_keys():
   with pytest.raises(InputError, match='did you mean batch_size'):
     settings.check_key('train.batchsize')

@@ -1,10 +1,12 @@
 """The pieces around the training loop; the loop itself runs in `commands/test_mode_train.py`."""
 
+import json
+import shutil
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import digits_plan, gan_of, lenient
+from conftest import gan_of, lenient
 from jax.sharding import Mesh
 
 from configs import digits
@@ -14,24 +16,12 @@ from dcgan_jax.core.accumulation import Examples
 from dcgan_jax.core.losses import LOSSES
 from dcgan_jax.core.train_step import Recipe, make_train_step
 from dcgan_jax.data.order import batch_indices
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement, programs
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import scoring
-from dcgan_jax.records import checkpoints, collapse, workdir
-from dcgan_jax.runs import experiment
+from dcgan_jax.records import checkpoints
+from dcgan_jax.runs import experiment, sampling
 from dcgan_jax.training import loop
-
-
-def test_events_in_images_and_in_epochs():
-  plan = digits_plan(**{'log.every_images': 640, 'sample.every_epochs': 0.5, 'checkpoint.every_epochs': 2.0})
-  assert (plan.log_every, plan.draw_every, plan.save_every) == (10, 14, 56)  # An epoch has 28.1 steps.
-  assert (
-    plan.steps_until_next(0) == 10 and plan.steps_until_next(10) == 4 and plan.steps_until_next(1995) == 5
-  )
-  with pytest.raises(
-    InputError, match=r'log.every_epochs=1.0: log.every_images=9 is set, too; set one of them'
-  ):
-    digits_plan(**{'log.every_images': 9, 'log.every_epochs': 1.0})
 
 
 def _learn(config, num_steps=60):
@@ -41,11 +31,11 @@ def _learn(config, num_steps=60):
   step = make_train_step(gan, Recipe(LOSSES['non_saturating']))
   now = jax.jit(lambda: train_state.create(gan, 0))()
   images, _ = data.load(data.open_source('digits', 'train', data.Fit((8, 8), 1)), 'digits')
-  mesh = Mesh(np.array(jax.devices()[:1]), (parallel.AXIS,))
-  run, losses = parallel.compile_steps(step, mesh, (8, 8, 1)), []
+  mesh = Mesh(np.array(jax.devices()[:1]), (placement.AXIS,))
+  run, losses = programs.train_program(step, mesh, (8, 8, 1)), []
   for i in range(num_steps):
     batch = images[batch_indices(0, i, 32, len(images))]
-    now, _, metrics = run(now, parallel.put_batch(mesh, Examples(batch)))
+    now, _, metrics = run(now, placement.put_batch(mesh, Examples(batch)))
     losses.append([float(metrics[name]) for name in ('loss_d', 'loss_g')])
   return np.mean(losses[-20:], 0), np.array(losses)[:, 0]
 
@@ -110,26 +100,13 @@ def test_a_run_that_collapses_stops_if_it_is_told_to(collapsing):
   assert checkpoints.steps(folder / 'checkpoints') == [4, 8, 12, 16]
 
 
-@pytest.mark.slow
-def test_a_run_that_collapses_goes_back_three_times(collapsing, capsys):
-  """Goes back to step 4 with half the rates each time, which shows in Adam's steps, and then stops."""
-  train, folder = collapsing
-  with pytest.raises(InputError, match='it has gone back 3 times already; --config'):
-    train('rollback')
-  said = capsys.readouterr().out
-  assert (
-    said.count('back to step 4, the best, with both learning rates halved') == 3 and '(3 of 3 times)' in said
-  )
-  assert collapse.rollbacks(folder) == [12, 12, 12]
-  assert checkpoints.steps(folder / 'left') == [8, 12]
-  assert checkpoints.steps(folder / 'checkpoints') == [4, 8, 12]
-  like = jax.eval_shape(experiment.build(workdir.read_settings(folder)).initial_state)
-  states = {
-    name: [checkpoints.restore(folder / name, step, like).generator.params for step in (8, 12)]
-    for name in ('left', 'checkpoints')
-  }
-  moved = {
-    name: sum(float(jnp.abs(x - y).sum()) for x, y in zip(*map(jax.tree.leaves, pair)))
-    for name, pair in states.items()
-  }
-  assert 0.4 < moved['checkpoints'] / moved['left'] < 0.6  # an eighth of the rates, after a quarter
+def test_a_run_with_the_retired_rollback_opens_and_is_not_resumed_silently(untrained, tmp_path, refused):
+  folder = shutil.copytree(untrained, tmp_path / 'run')
+  content = json.loads((folder / 'config.json').read_text())
+  content['train']['on_collapse'] = 'rollback'
+  (folder / 'config.json').write_text(json.dumps(content))
+  assert sampling.load(folder).step == 0
+  error = refused(f'--workdir={folder}')
+  assert 'train.on_collapse=rollback: is retired; choose continue or stop' in error
+  (folder / 'rollbacks.json').write_text('{"from_steps": [700]}')
+  assert 'rollbacks.json: ' in refused(f'--workdir={folder}')

@@ -38,6 +38,6 @@ def run(values: flags.FlagValues) -> None:
     return summary.run(chosen)
   target = names.parse(values.target)
   from dcgan_jax.trained.targets import report
-  from dcgan_jax.training import dispatch
+  from dcgan_jax.training import rounds
 
-  report.run(chosen, target, values.num, dispatch.steps_per_dispatch(chosen, target.platform))
+  report.run(chosen, target, values.num, rounds.most_steps(chosen, target.platform))

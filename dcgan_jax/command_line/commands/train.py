@@ -1,4 +1,4 @@
-"""Trains a DCGAN, and resumes an interrupted run.
+"""Trains a DCGAN, and resumes where it was stopped.
 
 python main.py --config=configs/digits.py
 python main.py --config=configs/cifar10.py --config.train.num_steps=500 --workdir=runs/short
@@ -23,7 +23,7 @@ def define_flags(into: flags.FlagValues) -> None:
   flags.DEFINE_string(
     'init_from',
     None,
-    'Run to initialise the networks from, where they fit: WORKDIR, or WORKDIR:STEP, :best or :last.',
+    'WORKDIR, or WORKDIR:STEP, :best or :last: run to initialise the networks from, where they fit.',
     flag_values=into,
   )
   flags.DEFINE_bool('profile', False, 'Write a profile of ten steps to WORKDIR/profile.', flag_values=into)
@@ -31,19 +31,19 @@ def define_flags(into: flags.FlagValues) -> None:
 
 
 def run(values: flags.FlagValues) -> None:
-  """Trains, and then writes the report."""
+  """Trains, and writes the report."""
   chosen, folder, origin = shared.chosen_settings(values), shared.folder(values), shared.origin(values)
 
   def train() -> None:
     import jax
 
-    from dcgan_jax.devices import parallel
+    from dcgan_jax.devices.processes import is_main
     from dcgan_jax.trained.report import page
     from dcgan_jax.training import loop
 
     loop.run(chosen, folder, values.allow_config_change, values.profile, origin)
-    if chosen.log.report and parallel.is_main():
-      # Making images would need all processes.
+    if chosen.log.report and is_main():
+      # Several processes would all have to take part in generating images.
       page.write_after_training(folder, with_images=jax.process_count() == 1)
 
   processes.run_together(values, train)

@@ -4,13 +4,12 @@ from dcgan_jax.records.checkpoints.reading import (
   DamagedError,
   best,
   candidates,
-  leave_after,
   restore,
   restore_any,
-  steps,
 )
 from dcgan_jax.records.checkpoints.saver import Saver
 from dcgan_jax.records.checkpoints.stamp import Score
+from dcgan_jax.records.workdir import steps
 
 __all__ = [
   'DamagedError',
@@ -18,7 +17,6 @@ __all__ = [
   'Score',
   'best',
   'candidates',
-  'leave_after',
   'restore',
   'restore_any',
   'steps',

@@ -17,10 +17,11 @@ from orbax.checkpoint import v1 as ocp
 
 from dcgan_jax import files
 from dcgan_jax.core.train_state import GanState
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import processes
 from dcgan_jax.errors import InputError
 from dcgan_jax.records.checkpoints import quiet, stamp
 from dcgan_jax.records.checkpoints.stamp import Score
+from dcgan_jax.records.workdir import steps
 
 CUT = 'a file of it is cut short or changed'
 # What Orbax and TensorStore say, in whole pages, of a file that is missing, cut or changed, and its meaning.
@@ -41,16 +42,6 @@ SAID = {errno.ENOSPC: 'no space is left on the disk', errno.EFBIG: 'the disk tak
 
 class DamagedError(InputError):
   """A checkpoint cannot be restored, or not to what was saved."""
-
-
-def steps(folder: Path) -> list[int]:
-  """Returns the steps of the finished checkpoints in ascending order.
-
-  Raises:
-    InputError: the folder cannot be read.
-  """
-  files.check_utf8(folder)
-  return sorted(int(name) for name in files.listed(folder) if name.isascii() and name.isdigit())
 
 
 def best(folder: Path, protocol: str | None = None) -> list[tuple[int, Score]]:
@@ -130,7 +121,7 @@ def restore_any(
       if not damaged:
         raise
       choice = -1
-    step = int(parallel.agreed(choice))
+    step = int(processes.agreed(choice))
     if step < 0:
       raise InputError(
         f'{[*damaged.values()][-1]}; no other checkpoint of {folder} answers checkpoint={which}; nothing was '
@@ -141,20 +132,12 @@ def restore_any(
       state = restore(folder, step, like, sharding)
     except DamagedError as error:
       reason = str(error)
-    if parallel.all_agree(state is not None) and state is not None:
-      with parallel.main_first():
-        for other, why in damaged.items() if parallel.is_main() else ():
+    if processes.all_agree(state is not None) and state is not None:
+      with processes.main_first():
+        for other, why in damaged.items() if processes.is_main() else ():
           _tell(folder / str(other), why, step, set_aside)
       return step, state
     damaged[step] = reason or f'{folder / str(step)}: is damaged for another process'
-
-
-def leave_after(folder: Path, step: int, target: Path) -> None:
-  """Moves all checkpoints after a step to another folder, instead of those of the same steps there."""
-  target.mkdir(exist_ok=True)
-  for later in (s for s in steps(folder) if s > step):
-    shutil.rmtree(target / str(later), ignore_errors=True)
-    shutil.move(folder / str(later), target / str(later))  # The folder may be a link to another disk.
 
 
 def _tell(path: Path, why: str, taken: int, set_aside: bool) -> None:

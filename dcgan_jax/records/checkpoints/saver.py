@@ -11,7 +11,7 @@ from orbax.checkpoint import v1 as ocp
 
 from dcgan_jax import files
 from dcgan_jax.core.train_state import GanState
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import processes
 from dcgan_jax.errors import InputError
 from dcgan_jax.records.checkpoints import quiet, reading, stamp
 from dcgan_jax.records.checkpoints.stamp import Score
@@ -50,13 +50,13 @@ class Saver:
       InputError: nothing can be saved there.
     """
     self._folder, self._keep = folder.absolute(), keep
-    self._say = say if parallel.is_main() else lambda line: None
+    self._say = say if processes.is_main() else lambda line: None
     self._checkpointer: Any = None  # Orbax's; None while the folder cannot be opened
     self._pending: Any = None  # the save in the background
     self.saved: int | None = None
     self.problem, self.lacks_room = '', False
     try:
-      with parallel.main_first():
+      with processes.main_first():
         self._folder.mkdir(exist_ok=True)
       self._identity = files.identity(self._folder)
     except OSError as error:
@@ -127,7 +127,7 @@ class Saver:
     except Exception as error:  # Orbax's threads raise whatever they meet, a full disk as ValueError.
       reason = reading.in_one_line(error)
       self.lacks_room = isinstance(error, RoomError) or reading.os_error(error) in reading.NO_ROOM
-    if parallel.all_agree(not reason):
+    if processes.all_agree(not reason):
       return ''
     return reason or 'another process could not write it'
 
@@ -136,7 +136,7 @@ class Saver:
 
     def clear() -> None:
       self._check_folder()
-      if parallel.is_main():
+      if processes.is_main():
         for path in self._folder.glob(UNFINISHED):
           shutil.rmtree(path, ignore_errors=True)
         self._clear_broken_scores()
@@ -171,7 +171,7 @@ class Saver:
   def _remove_stray(self) -> None:
     """Removes the parts that a save has made where the folder was, so that it can come back there."""
     with contextlib.suppress(OSError):
-      is_other = parallel.is_main() and files.identity(self._folder) != self._identity
+      is_other = processes.is_main() and files.identity(self._folder) != self._identity
       if is_other and {path.name.partition('.')[0] for path in self._folder.iterdir()} == {str(self._step)}:
         shutil.rmtree(self._folder)
         self._folder.parent.rmdir()  # It fails if anything else is there.

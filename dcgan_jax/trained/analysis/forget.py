@@ -12,7 +12,8 @@ import numpy as np
 from jax import Array
 
 from dcgan_jax.data import cache
-from dcgan_jax.devices.parallel import all_devices, map_rows
+from dcgan_jax.devices import placement
+from dcgan_jax.devices.programs import map_rows
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors
 from dcgan_jax.media import pictures, plots
@@ -62,7 +63,7 @@ def run(
   trained = experiment.open_run(folder, checkpoint)
   parts, widths = trained.experiment, trained.experiment.gan.generator.widths
   layer = _check_layer(layer, drop, widths)
-  labels = extractors.Labels(*parts.source.labels())
+  labels = parts.source.labels()
   if name is None:
     raise InputError(f'--class is missing: give one of {", ".join(labels.names)}')
   index = sampling.find_class('class', name, labels.names)
@@ -136,7 +137,7 @@ def _maker(
   def generate(variables: Any, z: Array) -> Array:
     return without(variables['generator'], z, variables['kept'])
 
-  mapped = map_rows(generate, all_devices())
+  mapped = map_rows(generate, placement.mesh())
 
   def make(dropped: np.ndarray) -> Samples:
     kept = np.ones(width, np.float32)
@@ -168,7 +169,7 @@ def _weights(
       f'class={name}: {of_class.sum()} of {num} samples look like it; forgetting takes {LEAST} of it, and '
       'of others; try a larger --num'
     )
-  averages = map_rows(hidden, all_devices())(variables, z, sampling.BATCH_SIZE)[:num]
+  averages = map_rows(hidden, placement.mesh())(variables, z, sampling.BATCH_SIZE)[:num]
   return attribution.responsible(averages, of_class)
 
 

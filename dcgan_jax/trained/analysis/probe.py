@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array
 
 from dcgan_jax import files
-from dcgan_jax.core import norm_statistics
+from dcgan_jax.core import compiling, norm_statistics
 from dcgan_jax.core.models import Discriminator, alone
 from dcgan_jax.data import cache
-from dcgan_jax.devices.parallel import all_devices, map_rows
+from dcgan_jax.devices import placement
+from dcgan_jax.devices.programs import map_rows
 from dcgan_jax.errors import InputError
 from dcgan_jax.media import pictures, plots
 from dcgan_jax.records import workdir
@@ -143,7 +143,7 @@ def _store(path: Path, look: Callable[..., Any], variables: Any, parts: list[Par
   Raises:
     InputError: the disk has no room for them.
   """
-  mapped = map_rows(look, all_devices())
+  mapped = map_rows(look, placement.mesh())
   try:
     with path.open('wb') as file:
       for part in parts:
@@ -187,11 +187,11 @@ def _picture(discriminator: Discriminator, variables: Any, part: Part) -> np.nda
   """
   pixels = part.pixels
   chosen = Part(part.images, part.indices[:LOOKED_AT], part.classes[:LOOKED_AT])
-  respond = map_rows(attribution.make_responses(discriminator, pixels), all_devices())
+  respond = map_rows(attribution.make_responses(discriminator, pixels), placement.mesh())
   responses = np.concatenate([respond(variables, x, BATCH_SIZE) for x in chosen.batches(4096)])
   maps, strongest = attribution.maximal(responses, MAPS, SHOWN)
   shown = part.images[chosen.indices[strongest.ravel()]]
-  gradients = jax.jit(attribution.make_guided_gradients(discriminator, pixels))
+  gradients = compiling.jit(attribution.make_guided_gradients(discriminator, pixels))
   found = np.asarray(gradients(variables, shown, np.repeat(maps, SHOWN)))
   scale = np.maximum(np.abs(found).max((1, 2, 3), keepdims=True), 1e-12)
   guided = np.rint(127.5 * (1.0 + found / scale)).astype(np.uint8)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from dcgan_jax import files
 from dcgan_jax.core.pixels import BYTES, Pixels
 from dcgan_jax.data import arrays, cache
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement, processes, programs
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import given
 from dcgan_jax.media import pictures
@@ -99,7 +99,7 @@ def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
   begun = time.monotonic()
   found = project(trained, sampler, images, asked.search, asked.seed, classes)
   seconds = (time.monotonic() - begun) / len(images)
-  if parallel.is_main():
+  if processes.is_main():
     _write(target, images, found, _report(trained, folder, asked, sampler, names, found), sampler.pixels)
   for name in ('pixel_error', 'feature_error', 'score'):
     values = getattr(found, name)
@@ -132,15 +132,15 @@ def project(
   if classes is not None:
     z = latents.of_classes(z, jnp.asarray(np.resize(classes, len(z))))
   generator, weights = sampler.network
-  mesh = parallel.all_devices()
+  mesh = placement.mesh()
   variables = {
     'generator': weights,
     'discriminator': trained.state.discriminator.variables,
     'candidates': z.reshape(-1, inversion.CHUNK, latents.width),
   }
-  variables = jax.device_put(variables, parallel.replicated(mesh))
+  variables = jax.device_put(variables, placement.replicated(mesh))
   find = inversion.make_projection(generator, gan.discriminator, latents, search, gan.pixels)
-  apply = parallel.map_rows(find, mesh)
+  apply = programs.map_rows(find, mesh)
   each = min(BATCH_SIZE, -(-len(images) // mesh.size))
   parts = []
   with tqdm(total=len(images), desc='projected', unit='image', disable=None) as bar:

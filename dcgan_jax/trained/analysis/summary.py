@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from dcgan_jax.data import cache
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement, processes
 from dcgan_jax.runs import experiment
 from dcgan_jax.runs.experiment import Experiment
 from dcgan_jax.settings import Settings, check_devices
@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
   Raises:
     InputError: in one line; the batch cannot be divided among the devices.
   """
-  check_devices(settings, len(parallel.devices()))
+  check_devices(settings, len(processes.devices()))
   parts = experiment.build(settings)
   z = jax.ShapeDtypeStruct((1, parts.gan.latents.width), jnp.float32)
   packing = parts.gan.discriminator.packing
@@ -61,11 +61,11 @@ def memory(parts: Experiment) -> str:
     parts: of the run.
   """
   cache.keep_compiled_programs()
-  settings, mesh = parts.settings, parallel.all_devices()
+  settings, mesh = parts.settings, placement.mesh()
   count, shape = settings.train.images_per_step, (*settings.data.size, settings.data.channels)
   state, batches = report.step_arguments(parts, mesh, None)
   bytes_each = math.prod(shape) * parts.fit.pixels.kept.itemsize
-  step = parts.compile_steps(mesh)
+  step = parts.train_program(mesh)
   analysis = step.lower(state, batches).compile().memory_analysis()
   if analysis is None:
     return f'Memory of a train step: unknown to XLA for {jax.default_backend()}'

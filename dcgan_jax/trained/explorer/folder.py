@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from dcgan_jax import files
+from dcgan_jax.core import compiling
 from dcgan_jax.core.models import Generator, to_pixels
 from dcgan_jax.core.pixels import BYTES
 from dcgan_jax.data import cache
@@ -71,7 +72,7 @@ def run(folder: Path, checkpoint: str, out: str | None, statistics: str | None =
   width = network.latents.width
   model = onnx.generator_bytes(generator, network.variables, width, half, network.metadata)
   # The page compares its own first picture with this one.
-  first = np.asarray(to_pixels(jax.jit(generator.apply)(network.variables, z[:1])))
+  first = np.asarray(to_pixels(compiling.jit(generator.apply)(network.variables, z[:1])))
   name = f'generator-{hashlib.sha256(model).hexdigest()[:8]}.onnx'
   about = {
     'model': {'file': name, 'weights': 'float16' if half else 'float32'},

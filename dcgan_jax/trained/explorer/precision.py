@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dcgan_jax.core import compiling
 from dcgan_jax.core.models import Generator
 
 CHECKED = 64  # latents whose images must come out alike
@@ -25,7 +26,7 @@ def largest_difference(generator: Generator, variables: Any, z: np.ndarray) -> f
   Returns:
     The largest difference, in units of a pixel's 255 steps; infinite or not a number if float16 overflows.
   """
-  generate = jax.jit(generator.apply)
+  generate = compiling.jit(generator.apply)
   halved = variables | {'params': _halved(generator, variables['params'])}
   return float(jnp.abs(generate(halved, z) - generate(variables, z)).max()) * 127.5
 

@@ -89,7 +89,7 @@ def _open(folder: Path) -> sampling.Sampler:
   """Returns the generator of a folder for the Hub."""
   model = _read_config(folder / CONFIG)
   parts = experiment.build(model.settings, model.counts)
-  shapes = jax.eval_shape(parts.initial_state)
+  shapes = parts.shapes
   networks = shapes.generator.variables, shapes.discriminator.variables
   numbers = sum(leaf.size for leaf in jax.tree.leaves(networks))
   variables = _read_weights(folder / WEIGHTS, shapes.generator.variables, numbers)

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from dcgan_jax import files
-from dcgan_jax.core import conv, norm_statistics, transfer
+from dcgan_jax.core import compiling, norm_statistics, transfer
 from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.core.train_state import Gan, GanState, PyTree
 from dcgan_jax.data import cache
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import processes
 from dcgan_jax.errors import InputError
 from dcgan_jax.files import torch_files
 from dcgan_jax.media import pictures
@@ -42,7 +42,7 @@ def run(settings: Settings, folder: Path, file_format: str, source: str) -> None
     InputError: in one line, before anything is compiled.
   """
   _check_free(folder)
-  parallel.devices()  # If there are none, this says so in one line.
+  processes.devices()  # If there are none, this says so in one line.
   networks = {'pytorch': _read_pytorch, 'newmu': _read_newmu}[file_format](source)
   settings = _adopt(settings, networks, source)
   try:
@@ -185,7 +185,7 @@ def _with_weights(gan: Gan, seed: int, state: GanState, networks: dict[str, Netw
   def generated() -> Iterator[jax.Array]:
     return (make(made, x) for x in z())
 
-  make = jax.jit(generator.apply, compiler_options=conv.compiler_options())
+  make = compiling.jit(generator.apply)
   made = _variables(generator, networks['generator'], z)
   judge = state.discriminator.variables
   if 'discriminator' in networks:

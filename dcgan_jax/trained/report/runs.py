@@ -73,8 +73,7 @@ class Run:
     evaluations: of `--mode=evaluate`.
     classes: names of those that the networks are told.
     versions: versions and devices that it was trained with, {} if unknown.
-    rollbacks: steps from which it went back to its best checkpoint.
-    has_checkpoint: whether there is one.
+    checkpoints: their steps.
     notes: a line for each thing that is damaged.
   """
 
@@ -85,15 +84,13 @@ class Run:
   evaluations: list[Evaluation]
   classes: tuple[str, ...]
   versions: dict[str, str]
-  rollbacks: list[int]
-  has_checkpoint: bool
+  checkpoints: list[int]
   notes: list[str]
 
   @property
   def step(self) -> int | None:
     """The last step that anything in the workdir is of; None if nothing is."""
-    steps = [*self.pictures, *(row['step'] for row in self.rows[-1:])]
-    steps += [int(path.name) for path in _checkpoints(self.folder)]
+    steps = [*self.pictures, *(row['step'] for row in self.rows[-1:]), *self.checkpoints]
     return max(steps, default=None)
 
   @property
@@ -129,11 +126,9 @@ class Run:
 
   @functools.cached_property
   def events(self) -> list[Event]:
-    """Signs of collapse at the steps at which training said them, and steps from which it went back."""
+    """Signs of collapse, at the steps at which training reported them."""
     probabilities = self.settings is None or self.settings.train.loss in PROBABILITIES
-    found = warnings_of(self.rows, self.distance, probabilities)
-    found += [Event(step, 'went back to the best checkpoint, with halved rates') for step in self.rollbacks]
-    return sorted(found)
+    return sorted(warnings_of(self.rows, self.distance, probabilities))
 
 
 def read(folder: Path) -> Run:
@@ -163,8 +158,7 @@ def read(folder: Path) -> Run:
     evaluations=[evaluation for evaluation in found if evaluation],
     classes=attempt(lambda: workdir.read_classes(folder), ()),
     versions=attempt(lambda: versions.read(folder), {}),
-    rollbacks=attempt(lambda: collapse.rollbacks(folder), []),
-    has_checkpoint=bool(_checkpoints(folder)),
+    checkpoints=attempt(lambda: workdir.steps(folder / 'checkpoints'), []),
     notes=notes,
   )
 
@@ -200,11 +194,6 @@ def _pictures(folder: Path) -> dict[int, Path]:
   """Returns the pictures of samples by their steps."""
   numbered = ((path.stem.removeprefix('step_'), path) for path in workdir.samples(folder))
   return {int(number): path for number, path in numbered if number.isascii() and number.isdigit()}
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-  """Returns the folders of the checkpoints, without what reads them, which is slow to import."""
-  return [path for path in (folder / 'checkpoints').glob('*') if path.name.isascii() and path.name.isdigit()]
 
 
 def _evaluation(path: Path) -> Evaluation | None:

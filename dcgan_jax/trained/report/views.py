@@ -262,7 +262,7 @@ def _frames(run: Run, attempt: _Attempts) -> list[tuple[int, str]]:
 
 def _sampler(run: Run, attempt: _Attempts) -> 'Sampler | None':
   """Returns the generator of a run's last checkpoint, None if there is none. JAX is imported here."""
-  if not run.settings or not run.has_checkpoint:
+  if not run.settings or not run.checkpoints:
     return None
   from dcgan_jax.trained.report import networks
 

@@ -12,7 +12,8 @@ from jax.sharding import PartitionSpec as P
 from dcgan_jax.core.accumulation import Examples
 from dcgan_jax.core.train_state import GanState
 from dcgan_jax.data import feed
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement
+from dcgan_jax.devices.programs import LONGEST_INNER
 from dcgan_jax.errors import InputError
 from dcgan_jax.runs import experiment
 from dcgan_jax.runs.experiment import Experiment
@@ -159,10 +160,10 @@ def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps
   Raises:
     InputError: the compiler finds that the program does not fit, or lacks a tool.
   """
-  program = parts.compile_steps(mesh, min(steps, parallel.LOOP) if steps > 1 else 0)
+  program = parts.train_program(mesh, min(steps, LONGEST_INNER) if steps > 1 else None)
   arguments = step_arguments(parts, mesh, None if images.streamed else images.count)
   compiled = _compile(program.lower(*arguments), target)
-  rows, _ = parallel.row_shape(mesh, images.numbers, images.itemsize)
+  rows, _ = placement.row_shape(mesh, images.numbers, images.itemsize)
   memory: Any = compiled.memory_analysis()
   text = compiled.as_text() or ''
   costs: Any = compiled.cost_analysis() or {}
@@ -197,8 +198,8 @@ def _copies(text: str, images: Images, rows: int) -> list[Counted]:
 
 def step_arguments(
   parts: Experiment, mesh: Mesh, num_images: int | None
-) -> tuple[GanState, parallel.Batches]:
-  """Returns the shapes, types and places of what the program of `parallel.compile_steps` is called with.
+) -> tuple[GanState, placement.Batches]:
+  """Returns the shapes, types and places of what the program of `programs.train_program` is called with.
 
   Args:
     parts: of the run.
@@ -207,21 +208,21 @@ def step_arguments(
   """
   data, count = parts.settings.data, parts.settings.train.images_per_step
   kept = parts.fit.pixels.kept
-  rows, length = parallel.row_shape(mesh, math.prod(data.size) * data.channels, kept.itemsize)
+  rows, length = placement.row_shape(mesh, math.prod(data.size) * data.channels, kept.itemsize)
 
   def array(shape: tuple[int, ...], dtype: Any, *axes: str) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P(*axes)))
 
-  state = jax.tree.map(lambda x: array(x.shape, x.dtype), jax.eval_shape(parts.initial_state))
+  state = jax.tree.map(lambda x: array(x.shape, x.dtype), parts.shapes)
   if num_images is None:
-    images = array((count, *data.size, data.channels), kept, parallel.AXIS)
-    classes = array((count,), jnp.int32, parallel.AXIS) if data.classes else None
-    return state, parallel.Batches(Examples(images, classes))
+    images = array((count, *data.size, data.channels), kept, placement.AXIS)
+    classes = array((count,), jnp.int32, placement.AXIS) if data.classes else None
+    return state, placement.Batches(Examples(images, classes))
   classes = array((num_images,), jnp.int32) if data.classes else None
   steps = feed.steps_of_window(num_images, count)
-  window = parallel.Window(array((steps, count), jnp.int32), array((), jnp.int32))
+  window = placement.Window(array((steps, count), jnp.int32), array((), jnp.int32))
   examples = Examples(array((num_images * rows, length), kept), classes)
-  return state, parallel.Batches(examples, window, array((), jnp.int32))
+  return state, placement.Batches(examples, window, array((), jnp.int32))
 
 
 def _compile(lowered: jax.stages.Lowered, target: Target) -> jax.stages.Compiled:

@@ -8,7 +8,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from dcgan_jax.devices.parallel import AXIS
+from dcgan_jax.devices.placement import AXIS
 from dcgan_jax.errors import InputError
 from dcgan_jax.trained.targets.names import Target
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax.core import conv
+from dcgan_jax.core import compiling
 from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Generator
 
@@ -84,7 +84,7 @@ def of_activations(
     # The first activation is that of the layer that takes z.
     return kept['intermediates']['activate'][0].reshape(z.shape[0], -1).astype(jnp.float32)
 
-  compiled = jax.jit(activate, compiler_options=conv.compiler_options())
+  compiled = compiling.jit(activate)
   z = np.asarray(latents.sample(jax.random.key(seed), jnp.arange(SAMPLES)))
   found = [np.asarray(compiled(variables, z[i : i + BATCH_SIZE])) for i in range(0, SAMPLES, BATCH_SIZE)]
   return regressed(z[:, : latents.size], np.concatenate(found), count)

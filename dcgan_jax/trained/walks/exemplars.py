@@ -80,7 +80,7 @@ def choose(
   if all(one.indices for one in named.values()):
     return dict(named)
   parts = experiment.build(workdir.read_settings(folder))
-  labels = extractors.Labels(*parts.source.labels())
+  labels = parts.source.labels()
   numbers = {
     flag: sampling.find_class(flag, one.name, labels.names)
     for flag, one in named.items()

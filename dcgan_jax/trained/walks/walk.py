@@ -20,7 +20,7 @@ from jax import Array
 
 from dcgan_jax.core import latents
 from dcgan_jax.data import cache
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import processes
 from dcgan_jax.errors import InputError
 from dcgan_jax.media import pace, pictures, writing
 from dcgan_jax.media.pace import Timing
@@ -89,7 +89,7 @@ def run(folder: Path, num: int | None, seed: int, checkpoint: str, out: str | No
     frames = [drawing.sheet_of_directions(sampler, z['points'], vectors)]
   else:
     frames = _moving(sampler, asked, kind, z, timing)
-  if parallel.is_main():
+  if processes.is_main():
     _write(target, frames, timing)
   for flag, one in named.items():
     print(f'--{flag}={",".join(map(str, one.indices))}' + (f'  ({one.name})' if one.name else ''))

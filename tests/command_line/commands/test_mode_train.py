@@ -158,7 +158,7 @@ def test_longer_and_with_changes_allowed(trained, tmp_path):
 
 
 def test_several_steps_in_one_program_stopped_and_traced(trained, tmp_path):
-  """Runs two blocks of 4 of 24 steps, then the rest and 2 more with a trace: bit-equal to all at once."""
+  """Runs two rounds of 4 of 24 steps, then the rest and 2 more with a trace: bit-equal to all at once."""
   together = [*TINY, '--config.train.steps_per_dispatch=4']
   succeed(*together, f'--workdir={tmp_path}/whole')
   stop = '--config.train.num_steps=8'
@@ -167,7 +167,7 @@ def test_several_steps_in_one_program_stopped_and_traced(trained, tmp_path):
   printed = succeed(*TINY, *rest, f'--workdir={tmp_path}/parts')
   assert 'trace of steps 20 to 26' in printed
   rows = metrics.read(tmp_path / 'parts' / 'metrics.jsonl')
-  # Each process compiles before its first row, and a block of 2 steps has a program of its own.
+  # Each process compiles before its first row, and a round of 2 steps has a program of its own.
   assert [row['step'] for row in rows if row['time/compilation']] == [4, 12, 26]
   assert [row['step'] for row in rows] == [4, 8, 12, 16, 20, 24, 26]
   assert_same_state(tmp_path / 'whole', tmp_path / 'parts', 24)

@@ -54,14 +54,14 @@ import hashlib, json, pathlib, sys
 import jax, numpy as np
 from configs import digits
 from dcgan_jax import settings
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement, processes
 from dcgan_jax.runs import experiment
 from dcgan_jax.records import checkpoints
 folder, save, *join = sys.argv[1:]
 folder = pathlib.Path(folder)
 if join:
-  parallel.initialize(join[0], 2, int(join[1]))
-mesh = parallel.replicated(parallel.all_devices())
+  processes.initialize(join[0], 2, int(join[1]))
+mesh = placement.replicated(placement.mesh())
 config = digits.get_config()
 config.seed = 7
 create = experiment.build(settings.check(config)).initial_state

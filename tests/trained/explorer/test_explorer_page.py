@@ -387,7 +387,7 @@ def _conditional_run(path):
   chosen = settings.check(config)
   workdir.write_settings(path, chosen, [f'{i} {EVIL}' for i in range(10)])
   saver = checkpoints.Saver(path / 'checkpoints', 1)
-  saver.save(jax.jit(experiment.build(chosen).initial_state)())
+  saver.save(experiment.build(chosen).first_state())
   saver.close()
   return path
 

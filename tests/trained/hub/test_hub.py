@@ -73,7 +73,7 @@ def test_a_large_discriminator_is_no_reason_to_refuse_the_folder(tmp_path, monke
   untrained_run(folder, {'discriminator.widths': (6, 200)})
   writing.run(folder, 'last', writing.Asked(str(out)))
   model = loading._read_config(out / 'config.json')
-  state = jax.eval_shape(experiment.build(model.settings).initial_state)
+  state = experiment.build(model.settings).shapes
   judge, made = (
     sum(leaf.size for leaf in jax.tree.leaves(network.variables))
     for network in (state.discriminator, state.generator)

@@ -14,14 +14,13 @@ from dcgan_jax.core.losses import LOSSES
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import scoring
 from dcgan_jax.trained.report import runs
-from dcgan_jax.trained.report.runs import Event, Share
+from dcgan_jax.trained.report.runs import Share
 
 DISTANCE = 'classifier_frechet_distance'
 WRITTEN = (
   'config.json',
   'evaluation.json',
   'classes.json',
-  'rollbacks.json',
   'versions.json',
   'metrics.jsonl',
 )
@@ -64,7 +63,6 @@ def test_a_run_that_was_killed(tmp_path):
     ('evaluation.json', '{"images": 1, "against": 2, "protocol": "", "scores": {"fid": "NaN"}}'),
     ('evaluation.json', '"text"'),
     ('classes.json', '{"names": 3}'),
-    ('rollbacks.json', '{}'),
     ('versions.json', '[1]'),
     ('versions.json', '{"jax": 1}'),
     ('metrics.jsonl', None),
@@ -108,12 +106,6 @@ def test_warnings_are_at_the_steps_at_which_they_are_new():
   won = [{'step': i, 'd_real': 0.99, 'd_fake': 0.01} for i in range(1, 40)]
   assert [event.step for event in runs.warnings_of(won, None, True)] == [10]
   assert runs.warnings_of(won, None, False) == []
-
-
-def test_rollbacks_are_events(untrained, tmp_path):
-  (tmp_path / 'config.json').write_text((untrained / 'config.json').read_text())
-  (tmp_path / 'rollbacks.json').write_text('{"from_steps": [700]}')
-  assert runs.read(tmp_path).events == [Event(700, 'went back to the best checkpoint, with halved rates')]
 
 
 def test_an_evaluation_is_read(tmp_path):

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from dcgan_jax import settings
 from dcgan_jax.command_line import shared
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement
 from dcgan_jax.runs import experiment
 from dcgan_jax.trained.targets import programs, report
 
@@ -39,7 +39,7 @@ def chosen(name):
 
 def lowered(name, devices, *platforms, **train):
   """Returns the lowered train step of a preset for each platform, and the type of its data set."""
-  mesh = Mesh(np.array(jax.devices()[:devices]), (parallel.AXIS,))
+  mesh = Mesh(np.array(jax.devices()[:devices]), (placement.AXIS,))
   settings_of_run = chosen(name)
   parts = experiment.build(
     dataclasses.replace(settings_of_run, train=dataclasses.replace(settings_of_run.train, **train))
@@ -47,7 +47,7 @@ def lowered(name, devices, *platforms, **train):
   with jax.numpy_dtype_promotion('standard'):  # Optax mixes int32 with float32.
     arguments = report.step_arguments(parts, mesh, N)
     # What nobody uses is dropped here from a single step, and from a loop only by the compiler.
-    traced = parts.compile_steps(mesh).trace(*arguments)
+    traced = parts.train_program(mesh).trace(*arguments)
     texts = [traced.lower(lowering_platforms=(platform,)).as_text() for platform in platforms]
   (images,) = [leaf for leaf in jax.tree.leaves(arguments[1]) if leaf.dtype == np.uint8]
   return texts, 'x'.join(map(str, images.shape)) + 'xui8'

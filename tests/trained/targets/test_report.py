@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from configs import cifar10, digits, mnist_conditional
 from dcgan_jax import settings
 from dcgan_jax.data import feed
-from dcgan_jax.devices import parallel
+from dcgan_jax.devices import placement
 from dcgan_jax.errors import InputError
 from dcgan_jax.runs import experiment
 from dcgan_jax.trained.targets import names, programs, report, topology
@@ -43,7 +43,7 @@ def made():
 
 @pytest.mark.slow
 def test_what_a_step_takes_of_each_device(made):
-  state = jax.eval_shape(experiment.build(small()).initial_state)
+  state = experiment.build(small()).shapes
   assert made.state == sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
   assert made.data == 1797 * 64 + 200 * 16 * 4 + 4  # The images, and their order in 200 steps.
   assert made.temporaries > 0 and made.total > made.state + made.data + made.temporaries
@@ -96,10 +96,10 @@ def test_images_are_counted_assumed_or_said(monkeypatch, tmp_path, pictures_fold
 
 
 def test_arguments_of_the_step_lie_where_a_run_puts_them():
-  mesh = parallel.all_devices()
+  mesh = placement.mesh()
   parts = experiment.build(settings.check(mnist_conditional.get_config()))
   state, batches = report.step_arguments(parts, mesh, 500)
-  assert jax.tree.structure(state) == jax.tree.structure(jax.eval_shape(parts.initial_state))
+  assert jax.tree.structure(state) == jax.tree.structure(parts.shapes)
   assert all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves((state, batches.examples)))
   assert batches.examples.classes.shape == (500,) and batches.examples.images.shape == (500, 28 * 28)
   assert batches.window.rows.shape == (feed.HUNDRED, 128)
@@ -147,7 +147,7 @@ def test_gpus_are_described_by_the_text_of_the_package(monkeypatch):
   monkeypatch.setattr(topology.topologies, 'get_topology_desc', describe)
   monkeypatch.setattr(jax.config, 'update', lambda name, value: None)
   mesh = topology.mesh(names.Target('h100:2', 'h100', 'gpu', (2,), 81_559))
-  assert mesh == Mesh(np.array(jax.devices()[:2]), (parallel.AXIS,))
+  assert mesh == Mesh(np.array(jax.devices()[:2]), (placement.AXIS,))
   assert asked[0]['topology'] == '1x1x2' and 'NVIDIA H100 80GB HBM3' in asked[0]['target_config']
 
 

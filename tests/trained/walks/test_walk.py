@@ -217,7 +217,7 @@ def test_exemplars_are_by_the_classifier_of_the_data(run, sampler, untrained, mo
   source = Digits(data.Fit((8, 8), 1))
   digits, _ = data.load(source, 'digits')
   with jax.numpy_dtype_promotion('standard'):  # Adam mixes int32 with float32.
-    extractor = extractors.of_classifier(source, digits, extractors.Labels(*source.labels()))
+    extractor = extractors.of_classifier(source, digits, source.labels())
     probabilities = extractor.look(sampler.sample(50, seed=3))['probabilities']
     number = np.bincount(probabilities.argmax(1)).argmax()
     folder = shutil.copytree(untrained, tmp_path / 'run')

@@ -12,12 +12,11 @@ from conftest import TINY, state_of, untrained_run
 
 from configs import digits
 from dcgan_jax import settings
-from dcgan_jax.devices import parallel
-from dcgan_jax.runs import experiment, origin
-from dcgan_jax.training import loop
+from dcgan_jax.devices import placement
 from dcgan_jax.errors import InputError
 from dcgan_jax.records import checkpoints, workdir
 from dcgan_jax.records.workdir import Origin
+from dcgan_jax.runs import experiment, starting
 
 
 def _parts(**changes):
@@ -47,8 +46,8 @@ LARGER = {
 def _begin(untrained, folder, parts, checkpoint='last'):
   folder.mkdir()
   asked = Origin(untrained.resolve(), checkpoint)
-  assert origin.check(asked, folder, parts) == asked
-  return origin.first_state(asked, folder, parts, parallel.replicated(parallel.all_devices()))
+  assert starting.check(asked, folder, parts) == asked
+  return starting.first_state(parts, folder, placement.mesh(), asked)
 
 
 @pytest.mark.slow
@@ -56,7 +55,7 @@ def test_a_larger_run_begins_with_a_smaller_one(untrained, tmp_path, capsys):
   """Has its own step, key and size, the other's layers, the rest as it would be from chance; and says so."""
   parts = _parts(**LARGER, **{'train.ema_decay': 0.9, 'generator.leak': 0.1})
   state, old = _begin(untrained, tmp_path / 'run', parts), state_of(untrained, 0)
-  chance = jax.jit(parts.initial_state)()
+  chance = parts.first_state()
   for part in ('dense', 'conv1'):
     np.testing.assert_array_equal(
       state.generator.params[part]['kernel'], old.generator.params[part]['kernel']
@@ -121,10 +120,10 @@ def test_an_average_goes_on_where_all_of_g_is_taken(untrained, tmp_path, capsys,
   other, parts = _aged(untrained, tmp_path / 'other', 700, 30), _parts(**changes)
   state = _begin(other, tmp_path / 'run', parts)
   assert f'; the moving average {said}' in capsys.readouterr().out and int(state.step) == 0
-  assert loop.continued(parts, tmp_path / 'run').recipe.ema_steps == age
-  assert loop.continued(parts, tmp_path / 'none').recipe == parts.recipe
+  assert starting.with_age_of_average(parts, tmp_path / 'run').recipe.ema_steps == age
+  assert starting.with_age_of_average(parts, tmp_path / 'none').recipe == parts.recipe
   workdir.forget_origin(tmp_path / 'run')
-  assert loop.continued(parts, tmp_path / 'run').recipe == parts.recipe
+  assert starting.with_age_of_average(parts, tmp_path / 'run').recipe == parts.recipe
 
 
 def test_runs_that_began_before_the_age_was_kept_go_on_as_they_did(tmp_path):
@@ -141,20 +140,20 @@ def test_a_run_that_goes_on_says_that_its_beginning_is_past(untrained, tmp_path,
   """Needs the other run no longer."""
   own, other = untrained_run(tmp_path / 'own'), Origin(tmp_path / 'gone', 'last')
   workdir.write_origin(own, other, {})
-  assert origin.check(other, own, _parts()) is None
+  assert starting.check(other, own, _parts()) is None
   assert 'goes on from its own checkpoints' in capsys.readouterr().out
-  assert origin.check(None, own, _parts()) is None
+  assert starting.check(None, own, _parts()) is None
   with pytest.raises(InputError, match=r'of a run that began with .*gone:last; leave the flag out'):
-    origin.check(Origin(untrained, 'last'), own, _parts())
+    starting.check(Origin(untrained, 'last'), own, _parts())
   (own / 'init_from.json').unlink()
   with pytest.raises(InputError, match='of a run that began without it; leave the flag out'):
-    origin.check(other, own, _parts())
+    starting.check(other, own, _parts())
 
 
 def test_a_run_that_begins_from_chance_has_no_record_of_another_beginning(tmp_path):
   """An earlier start was killed before its first checkpoint."""
   workdir.write_origin(tmp_path, Origin(tmp_path / 'other', 'last'), {})
-  state = loop._first_state(_parts(), tmp_path, parallel.all_devices(), None)
+  state = starting.first_state(_parts(), tmp_path, placement.mesh(), None)
   assert int(state.step) == 0 and workdir.read_origin(tmp_path) is None
 
 
@@ -164,7 +163,7 @@ def test_a_broken_record_is_one_line(untrained, tmp_path, content):
   shutil.copytree(untrained, own)
   (own / 'init_from.json').write_text(content)
   with pytest.raises(InputError, match=r'init_from\.json'):
-    origin.check(Origin(untrained, 'last'), own, _parts())
+    starting.check(Origin(untrained, 'last'), own, _parts())
 
 
 @pytest.mark.parametrize(
