@@ -132,8 +132,8 @@ def score_unaveraged(workdir: Path, statistics: str) -> None:
     if str(step) in found or step % COMMON['eval.every_steps']:
       continue
     run = experiment.open_run(workdir, str(step))
-    gan, variables = run.experiment.gan, run.state.generator.variables
-    images = Sampler(gan.generator, variables, gan.latents, step).sample(COMMON['eval.num'], 0, statistics)
+    sampler = Sampler(run.experiment.gan, run.state.generator.variables, step)
+    images = sampler.sample(COMMON['eval.num'], 0, statistics)
     found[str(step)] = evaluate.score_images(workdir, images)['scores']
     path.write_text(json.dumps(found))
 
@@ -158,7 +158,7 @@ def score_against_all(workdir: Path, whole: Path) -> None:
   found = json.loads(path.read_text()) if path.exists() else {}
   for step in checkpoints.steps(workdir / 'checkpoints'):
     if str(step) not in found:
-      images = sampling.load(workdir, step).sample(COMMON['eval.num'])
+      images = sampling.open_sampler(workdir, step).sample(COMMON['eval.num'])
       found[str(step)] = evaluate.score_images(whole, images)['scores']
       path.write_text(json.dumps(found))
 

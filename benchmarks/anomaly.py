@@ -35,7 +35,7 @@ def main() -> None:
   chosen = parser.parse_args()
 
   trained = experiment.open_run(chosen.workdir, 'last')
-  sampler = sampling.of_run(trained, chosen.workdir)
+  sampler = sampling.sampler_of(trained)
   search = Search(chosen.steps, chosen.starts)
   both = [given.read(name, trained.experiment.fit, chosen.num).images for name in (chosen.own, chosen.other)]
   begun = time.process_time()

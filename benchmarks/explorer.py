@@ -89,7 +89,7 @@ def main() -> int:
   )
   if asked.workdir is None:
     return 0
-  want = sampling.load(asked.workdir).sample(48).astype(int)
+  want = sampling.open_sampler(asked.workdir).sample(48).astype(int)
   shown = sheet.reshape(*want.shape[:3], 4)[..., : want.shape[-1]]
   print(f'pixels differ by {abs(shown - want).max()} of 255 at most, {(shown != want).mean():.4%} of them')
   return int(abs(shown - want).max() > 1)

@@ -212,10 +212,10 @@ def compare_preset(name: str) -> bool:
 def compare_run(folder: Path) -> bool:
   """Prints the row of a trained run; returns whether no pixel differs by more than 1."""
   trained = experiment.open_run(folder, 'last')
-  sampler = sampling.of_run(trained, folder)
+  sampler = sampling.sampler_of(trained)
   z = sampler.latents.draw(0, 256)
   want, cells, largest = sampler.from_latents(z).astype(np.int64), [], 0
-  for images in outputs(exporting.network_of(trained, folder, 'generator'), z).values():
+  for images in outputs(exporting.network_of(trained, 'generator'), z).values():
     if images is None:
       cells.append('-')
       continue

@@ -166,19 +166,19 @@ def latents(random: Random, folder: Path) -> Act:
 
 
 def _sampler() -> Any:
-  """Returns the sampler of an untrained generator, always the same."""
-  import jax
-
-  from dcgan_jax.core.latents import Latents
-  from dcgan_jax.core.models import Generator
-  from dcgan_jax.runs import sampling
+  """Returns an untrained generator at work, always the same."""
+  from dcgan_jax import settings
+  from dcgan_jax.runs import experiment, sampling
 
   if 'sampler' not in _MADE:
-    module = Generator(
-      widths=(8, 6), strides=(2, 2), norm=(True, True), leak=0.0, image_size=(8, 8), channels=1
-    )
-    variables = module.init(jax.random.key(0), jax.numpy.zeros((1, 10)))
-    _MADE['sampler'] = sampling.Sampler(module, variables, Latents(10), 0)
+    chosen = {
+      'data': {'image_size': (8, 8), 'channels': 1},
+      'latent': {'size': 10},
+      'generator': {'widths': (8, 6), 'strides': (2, 2), 'norm': (True, True)},
+      'discriminator': {'widths': (6, 8), 'strides': (2, 2), 'norm': (False, True)},
+    }
+    built = experiment.build(settings.from_dict(chosen))
+    _MADE['sampler'] = sampling.Sampler(built.gan, built.first_state().sampling_variables)
   return _MADE['sampler']
 
 

@@ -67,7 +67,7 @@ def train(config: str, workdir: Path, seed: int) -> None:
 def score(workdir: Path, steps: tuple[int, ...], kinds: tuple[str, ...] = KINDS) -> Scores:
   """Scores checkpoints without scores; returns all scores, and the duration of the estimates."""
   from dcgan_jax.evaluation import evaluate, extractors
-  from dcgan_jax.runs.sampling import load
+  from dcgan_jax.runs.sampling import open_sampler
 
   path = workdir / 'statistics.json'
   found: Scores = json.loads(path.read_text()) if path.exists() else {}
@@ -77,7 +77,7 @@ def score(workdir: Path, steps: tuple[int, ...], kinds: tuple[str, ...] = KINDS)
         continue
       start = time.perf_counter()
       if kind == 'population':
-        load(workdir, step).sample(1, statistics=kind)
+        open_sampler(workdir, step).sample(1, statistics=kind)
         found.setdefault('seconds', {})[str(step)] = time.perf_counter() - start
       with contextlib.redirect_stdout(io.StringIO()):
         chosen = extractors.Chosen('classifier')

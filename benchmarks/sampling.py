@@ -31,8 +31,8 @@ def run_ours(config: ConfigDict, num: int) -> None:
 
   built = experiment.build(settings.check(config))
   variables = built.first_state().sampling_variables
-  sampler = sampling.Sampler(built.gan.generator, variables, built.gan.latents, 0)
-  sampler.sample(sampling.BATCH_SIZE)  # compiles
+  sampler = sampling.Sampler(built.gan, variables)
+  sampler.sample(sampling.BATCH_SIZE)  # This compiles.
   processes.report(processes.time_calls(lambda: sampler.sample(num), 0.0, least=1, warm_up=0))
 
 

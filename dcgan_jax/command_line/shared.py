@@ -140,10 +140,10 @@ def asked_pace(values: flags.FlagValues, out: str | None) -> Pace:
   """Returns the values of the flags of `define_pace`.
 
   Raises:
-    InputError: See `pace.check`.
+    InputError: as `pace.check_moving`.
   """
   asked = Pace(values.seconds, values.fps, values.size)
-  pace.check(asked, out)
+  pace.check_moving(asked, out)
   return asked
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import ArrayLike
 
 from dcgan_jax.errors import InputError
 
@@ -24,9 +25,9 @@ def sample(key: Array, indices: Array, size: int, prior: str = 'normal') -> Arra
   Sample 7 of a seed is therefore the same whether 8 or 8,000 are drawn, on one device or many.
 
   Args:
-    key: JAX random key.
-    indices: Indices, integers [N].
-    size: Dimension of z.
+    key: A JAX random key.
+    indices: Integers [N].
+    size: Length of each latent.
     prior: 'normal', N(0, 1), or 'uniform', U[-1, 1].
 
   Returns:
@@ -41,10 +42,10 @@ class Latents:
   """The latents of a generator.
 
   Attributes:
-    size: Dimension of z.
+    size: Length of z.
     prior: Distribution of z, 'normal' | 'uniform'.
-    classes: Number of classes to condition on, as a one-hot vector after z; 0 for none.
-    counts: Number of training images in each class; () if unknown, which is treated as equal.
+    classes: Number of classes to condition on; 0 for none. A one-hot vector then follows each z.
+    counts: Training images of each class; () where they are unknown, and taken to be equal.
   """
 
   size: int = 100
@@ -53,12 +54,12 @@ class Latents:
   counts: tuple[int, ...] = ()
 
   def __post_init__(self) -> None:
-    """Converts the list that JSON has for `counts` to a tuple, which is hashable."""
+    """Turns a list, as JSON has it, into a tuple, so that latents can be hashed."""
     object.__setattr__(self, 'counts', tuple(self.counts))
 
   @property
   def width(self) -> int:
-    """Size of the generator's input."""
+    """Length of the generator's input: z, and a weight for each class."""
     return self.size + self.classes
 
   def noise(self, key: Array, indices: Array) -> Array:
@@ -69,9 +70,9 @@ class Latents:
     """Draws z and classes, each a function of the key and its index alone.
 
     Args:
-      key: JAX random key.
-      indices: Indices, integers [N].
-      as_trained: Whether classes have the frequencies of the training data rather than equal ones.
+      key: A JAX random key.
+      indices: Integers [N].
+      as_trained: Whether classes are as frequent as in training, rather than equally frequent.
 
     Returns:
       The latents, float32 [N, width].
@@ -86,23 +87,32 @@ class Latents:
     return self.of_classes(z, jax.vmap(lambda k: jax.random.randint(k, (), 0, self.classes, jnp.int32))(keys))
 
   def of_classes(self, z: Array, classes: Array) -> Array:
-    """Sets the classes, integers [N], of latents, float32 [N, size or width]: float32 [N, width]."""
+    """Conditions z, float32 [N, size or width], on classes, integers [N]; returns float32 [N, width]."""
     return jnp.concatenate([z[:, : self.size], jax.nn.one_hot(classes, self.classes)], 1)
 
-  def draw(self, seed: int, num: int) -> np.ndarray:
-    """Draws the first `num` latents of a seed, float32 [num, width]."""
-    return np.asarray(self.sample(jax.random.key(seed), jnp.arange(num)))
+  def draw(self, seed: int, num: int, classes: ArrayLike | None = None) -> np.ndarray:
+    """Draws the first `num` latents of a seed, float32 [num, width].
+
+    Args:
+      seed: Seed of z and of the classes.
+      num: Number of latents.
+      classes: A class for all, or one for each, repeated up to `num`; None draws them uniformly.
+    """
+    key, indices = jax.random.key(seed), jnp.arange(num)
+    if classes is None:
+      return np.asarray(self.sample(key, indices))
+    return np.asarray(self.of_classes(self.noise(key, indices), jnp.asarray(np.resize(classes, num))))
 
   def draw_classes(self, seed: int, num: int, classes: Iterable[int]) -> np.ndarray:
-    """Draws the first `num` z of a seed with each class in turn, float32 [classes * num, width]."""
+    """Draws the first `num` z of a seed with each of some classes, float32 [classes * num, width]."""
     z = self.noise(jax.random.key(seed), jnp.arange(num))
     return np.concatenate([self.of_classes(z, jnp.full(num, number)) for number in classes])
 
   def draw_grid(self, seed: int, num: int) -> tuple[np.ndarray, int | None]:
-    """Draws the latents of a sample grid: the first ones of a seed or, with classes, a row per class.
+    """Draws the latents of a run's grid: the first of its seed, or a row of them for each class.
 
     Returns:
-      The latents, float32 [N, width], N at most num; and the number of columns, None for a square grid.
+      The latents, float32 [N, width], N at most `num`; and the columns of the grid, None for a square one.
     """
     if not self.classes:
       return self.draw(seed, num), None
@@ -110,8 +120,8 @@ class Latents:
     z = self.draw_classes(seed, columns, range(min(num, self.classes)))
     return z, columns if columns > 1 else None
 
-  def check(self, z: Array | np.ndarray) -> np.ndarray:
-    """Converts latents from outside to float32 [N, width].
+  def validated(self, z: Array | np.ndarray) -> np.ndarray:
+    """Returns latents from a caller or a file as float32 [N, width].
 
     Raises:
       InputError: The latents have another shape or are not finite.
@@ -125,9 +135,14 @@ class Latents:
       raise InputError('latents: must be finite numbers of float32')
     return z
 
-  def path(self, points: Array, t: Array, kind: str = 'spherical', closed: bool = True) -> Array:
-    """Interpolates z as the function `path` does, and classes linearly."""
-    z = path(points[:, : self.size], t, kind, closed)
+  @property
+  def path_kind(self) -> str:
+    """The kind of path that suits the prior."""
+    return 'linear' if self.prior == 'uniform' else 'spherical'
+
+  def path(self, points: Array, t: Array, kind: str | None = None, closed: bool = True) -> Array:
+    """Interpolates z as the function `path` does, by default as suits the prior, and classes linearly."""
+    z = path(points[:, : self.size], t, kind or self.path_kind, closed)
     if not self.classes:
       return z
     return jnp.concatenate([z, path(points[:, self.size :], t, 'linear', closed)], -1)
@@ -140,8 +155,8 @@ def lerp(a: Array, b: Array, t: Array) -> Array:
   avoids this.
 
   Args:
-    a: Latent at t = 0, float [Z].
-    b: Latent at t = 1, float [Z].
+    a: Start, at t = 0, float [Z].
+    b: End, at t = 1, float [Z].
     t: Positions, float [T].
 
   Returns:
@@ -153,13 +168,13 @@ def lerp(a: Array, b: Array, t: Array) -> Array:
 def slerp(a: Array, b: Array, t: Array) -> Array:
   """Interpolates spherically: direction and norm both change at a constant rate.
 
-  Normal latents of dimension 100 have norms near 10. A spherical path keeps the norm, so the generator has
-  seen such latents in training (White 2016, arXiv:1609.04468, section 2.1). Between equal directions this is
-  `lerp`; between opposite ones it takes one of the many shortest paths.
+  Normal latents of 100 numbers have lengths near 10, in all directions. On a spherical path they keep that
+  length, and the generator has seen such latents in training (White 2016, arXiv:1609.04468, section 2.1).
+  Between equal directions this is `lerp`. Between opposite directions, one of many paths is taken.
 
   Args:
-    a: Latent at t = 0, float [Z].
-    b: Latent at t = 1, float [Z].
+    a: Start, at t = 0, float [Z].
+    b: End, at t = 1, float [Z].
     t: Positions, float [T].
 
   Returns:
@@ -195,9 +210,9 @@ def path(points: Array, t: Array, kind: str = 'spherical', closed: bool = True) 
 
   Args:
     points: Latents, float [P, Z].
-    t: Positions on each leg, float [T], from 0 at its start to 1 at its end.
-    kind: 'linear' | 'spherical'; see `lerp` and `slerp`.
-    closed: Whether a last leg returns to the first point.
+    t: Positions on each leg, from 0 at its start to 1 at its end, float [T].
+    kind: 'linear' | 'spherical', see `lerp` and `slerp`.
+    closed: Whether a last leg leads back to the first point.
 
   Returns:
     Latents, float [P, T, Z], or [P - 1, T, Z] if open.
@@ -211,7 +226,7 @@ def arithmetic(plus: Array, minus: Array, plus2: Array) -> Array:
   """Computes mean(plus) - mean(minus) + mean(plus2): a man with glasses - a man + a woman (paper, figure 7).
 
   Section 6.3.2 of the paper finds single latents unstable and means of three stable. It does not mention
-  clamping, so with uniform latents the result may leave [-1, 1].
+  clamping, so nothing is clamped here: with uniform latents the result may leave [-1, 1].
 
   Args:
     plus: Latents, float [N, Z]; N = 3 in the paper.
@@ -228,10 +243,10 @@ def neighbours(key: Array, z: Array, count: int = 8, scale: float = 0.25) -> Arr
   """Draws latents around z with uniform noise in [-scale, scale]; figure 7 of the paper shows eight.
 
   Args:
-    key: JAX random key.
-    z: Latent, float [Z].
+    key: A JAX random key.
+    z: A latent, float [Z].
     count: Number of latents.
-    scale: Maximum noise, in the units of z.
+    scale: Largest noise, in the units of z.
 
   Returns:
     Latents, float [count, Z].

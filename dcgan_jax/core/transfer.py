@@ -1,13 +1,12 @@
-"""Takes the parameters and statistics of other networks into new ones, as far as they fit.
+"""Initialises networks from the parameters and statistics of other ones, as far as they fit.
 
-Layers are matched by what they do. The generator's are counted from z and the discriminator's from the logit,
-so that in networks of a larger image the layers that are added are beside the image. The layer that makes or
-sees the image itself answers to the one that did so. A layer fits if its kernel has the same shape, apart
-from the inputs that tell it a class: of those, each is taken from the same class. A dense layer beside the
-base, which is the smallest of the networks' feature maps, fits only a base of the same height, width and
-channels, because its units are those of the base one by one. What belongs to a layer (bias, batch norm and
-its statistics) comes with it, and is new where the layer is. A batch norm of classes takes each class from
-the same class, or all of them from one without classes.
+Layers are matched by position: the generator's counting from z, the discriminator's counting from the logit,
+so that a network for larger images gets its additional layers next to the image. The layer next to the image
+is matched with its counterpart. A layer fits if its kernel has the same shape, apart from class inputs, which
+are matched by class. A dense layer next to the base, the smallest of the feature maps, fits only a base of
+the same height, width and channels, because its units are those of the base. Bias, batch norm and statistics
+come with their layer. A conditional batch norm takes each class from the same class, or all of them from an
+unconditional one.
 """
 
 import dataclasses
@@ -31,10 +30,10 @@ class Side(NamedTuple):
   """One of the two networks of a transfer.
 
   Attributes:
-    module: the network.
+    module: The network.
     variables: 'params' and 'batch_stats', arrays or their shapes (`jax.eval_shape`).
-    image_size: height and width of the images that it makes or judges.
-    classes: names of the classes that it is told; () for numbers as names.
+    image_size: Height and width of the images.
+    classes: Class names; () to match classes by number.
   """
 
   module: Generator | Discriminator
@@ -44,13 +43,13 @@ class Side(NamedTuple):
 
 
 class Piece(NamedTuple):
-  """What an array of the new network takes from one of the old.
+  """The part of an array of the old network that one of the new network takes.
 
   Attributes:
-    source: path of the old array.
-    axis: along which parts are taken.
-    new: the indices along it that are taken over; None for the whole array, or for many copies of it.
-    old: where each of them is in the old array.
+    source: Path of the old array.
+    axis: Axis along which parts are taken.
+    new: Indices in the new array; None for the whole array, or for many copies of it.
+    old: Indices of the same parts in the old array.
   """
 
   source: Key
@@ -60,15 +59,15 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
-  """What a network takes from another one.
+class Transfer:
+  """The part of a network that another one takes.
 
   Attributes:
-    pieces: by the path of the new array.
-    taken: the layers of the new network that are taken, in words.
-    new: what is initialised, in words.
-    left_out: what of the old network is not used, in words.
-    whole: True if the whole network is taken and nothing is initialised.
+    pieces: Pieces by the path of the new array.
+    taken: Layers of the new network that are taken, in words.
+    new: Layers and parameters that are initialised, in words.
+    left_out: Unused parts of the old network, in words.
+    whole: Whether the whole network is taken and nothing is initialised.
   """
 
   pieces: dict[Key, Piece]
@@ -78,7 +77,7 @@ class Plan:
   whole: bool
 
   def apply(self, variables: PyTree, old: PyTree) -> PyTree:
-    """Returns the new network's variables with what they take from the old ones; both stay as they are."""
+    """Returns a copy of the new network's variables with the parts taken from the old ones."""
     made, source = traverse_util.flatten_dict(variables), traverse_util.flatten_dict(old)
     for key, piece in self.pieces.items():
       value = source[piece.source]
@@ -92,8 +91,8 @@ class Plan:
     return dict(variables) | traverse_util.unflatten_dict(made)  # An empty collection stays.
 
 
-def plan(old: Side, new: Side) -> Plan:
-  """Returns what a network takes from another one of the same kind."""
+def match(old: Side, new: Side) -> Transfer:
+  """Matches two networks of the same kind."""
   shapes, old_shapes = _shapes(new.variables), _shapes(old.variables)
   pieces: dict[Key, Piece] = {}
   taken: list[str] = []
@@ -126,20 +125,20 @@ def plan(old: Side, new: Side) -> Plan:
     used.add(was)
   left_out += [layer for layer in _layers(old_shapes, old.module) if layer not in used]
   whole = pieces.keys() == shapes.keys() and all(piece.new is None for piece in pieces.values())
-  return Plan(pieces, tuple(taken), tuple(fresh), tuple(left_out), whole)
+  return Transfer(pieces, tuple(taken), tuple(fresh), tuple(left_out), whole)
 
 
-def begin(state: GanState, old: GanState, generator: Plan, discriminator: Plan) -> GanState:
-  """Returns the state of a new run with what it takes from another one; to be jitted.
+def begin(state: GanState, old: GanState, generator: Transfer, discriminator: Transfer) -> GanState:
+  """Returns the state of a new run, initialised from another one; to be jitted.
 
-  The step, the key and Adam's averages stay those of the new run. Its moving average of G takes from that of
-  the other run, or begins as a copy of G where there was none.
+  The step, the key and Adam's averages stay those of the new run. Its moving average of G is initialised from
+  that of the other run, or starts as a copy of G if there is none.
 
   Args:
-    state: of the new run before its first step.
-    old: of the other run.
-    generator: what G takes.
-    discriminator: what D takes.
+    state: State of the new run before its first step.
+    old: State of the other run.
+    generator: The part that G takes.
+    discriminator: The part that D takes.
   """
   made = generator.apply(state.generator.variables, old.generator.variables)
   judge = discriminator.apply(state.discriminator.variables, old.discriminator.variables)
@@ -152,10 +151,10 @@ def with_variables(
   """Returns a state with other parameters and statistics, 'params' and 'batch_stats' of each network.
 
   Args:
-    state: whose step, key and optimizers' states stay.
-    generator: variables of G.
-    discriminator: variables of D.
-    ema: moving average of those of G, for a state that has one; None begins with a copy of them.
+    state: State whose step, key and optimizer states stay.
+    generator: Variables of G.
+    discriminator: Variables of D.
+    ema: Moving average of G's variables, for a state that has one; None starts it as a copy of them.
   """
 
   def filled(net: NetState, variables: PyTree) -> NetState:
@@ -184,7 +183,7 @@ def _layers(shapes: dict[Key, Shape], module: Generator | Discriminator) -> list
 
 
 def _answers(old: Generator | Discriminator, new: Generator | Discriminator) -> dict[str, str]:
-  """Returns for each convolution of the new network which of the old one it answers to; '' for none."""
+  """Returns the old convolution that each new one is matched with; '' for none."""
   last, was_last = len(new.strides), len(old.strides)
   if isinstance(new, Generator):
     numbers = {i: i if i < was_last else 0 for i in range(1, last)} | {last: was_last}
@@ -206,7 +205,7 @@ def _belonging(shapes: dict[Key, Shape], module: Generator | Discriminator, laye
 
 
 def _renamed(key: Key, names: tuple[str, str, str], old_names: tuple[str, str, str]) -> Key:
-  """Returns the path that an array of a layer had under the layer's old names."""
+  """Returns the path of an array of a layer under the layer's old names."""
   collection, name, *rest = key  # The spectral norm's arrays repeat the name of the layer, before a slash.
   renamed = [part.replace(f'{names[0]}/', f'{old_names[0]}/', 1) for part in rest]
   return (collection, old_names[names.index(name)], *renamed)
@@ -221,7 +220,7 @@ class Kernel(NamedTuple):
 
   @property
   def packs(self) -> int:
-    """How many images, and so how many classes, the network is told at a time."""
+    """The number of images, and so of classes, that the network takes together."""
     module = self.side.module
     return module.packing if isinstance(module, Discriminator) else 1
 
@@ -239,7 +238,7 @@ class Kernel(NamedTuple):
 
   @property
   def parts(self) -> tuple[int, int, str]:
-    """Returns an axis, how many numbers along it are the layer's own, and what the rest is for.
+    """Returns the axis of the inputs, the number of the layer's own, and the kind of the rest.
 
     That is 'class', 'embedding' (of the class, beside z) or '', if there is no rest.
     """
@@ -257,7 +256,7 @@ class Kernel(NamedTuple):
 
 
 def _fit(old: Kernel, new: Kernel) -> Piece | None:
-  """Returns what a kernel takes from another one; None if they do not fit."""
+  """Matches two kernels; None if they do not fit."""
   (axis, own, rest), (old_axis, old_own, old_rest) = new.parts, old.parts
   modules = (old.side.module, new.side.module)
   if len(new.shape) == 4 and getattr(modules[0], 'upsample', '') != getattr(modules[1], 'upsample', ''):
@@ -280,14 +279,14 @@ def _fit(old: Kernel, new: Kernel) -> Piece | None:
 
 
 def _beside_kernel(old: Side, new: Side, source: Key, was: Shape | None, shape: Shape) -> Piece | None:
-  """Returns what an array that comes with a kernel takes from one of the old layer; None if they do not fit.
+  """Matches two arrays that come with a kernel; None if they do not fit.
 
   Args:
-    old: the other network.
-    new: the network.
-    source: the path of the old array.
-    was: its shape; None if there is no such array.
-    shape: that of the new one.
+    old: The other network.
+    new: The network.
+    source: Path of the old array.
+    was: Shape of the old array; None if there is none.
+    shape: Shape of the new array.
   """
   of_classes = source[2] in ('scale', 'bias') and len(shape) == 2
   if of_classes and was and was[-1] == shape[-1]:
@@ -297,13 +296,13 @@ def _beside_kernel(old: Side, new: Side, source: Key, was: Shape | None, shape: 
 
 
 def _piece(source: Key, axis: int, pairs: list[tuple[int, int]], whole: int) -> Piece | None:
-  """Returns the piece that takes these indices; None if there are none.
+  """Returns the piece with these indices; None if there are none.
 
   Args:
-    source: the path of the old array.
-    axis: along which they are.
-    pairs: the old index and the new one of each.
-    whole: the length along the axis of two arrays of one shape; 0 for others, of which only parts are taken.
+    source: Path of the old array.
+    axis: Axis of the indices.
+    pairs: Pairs of an old index and a new one.
+    whole: Length along the axis if both arrays have one shape; 0 for others, of which only parts are taken.
   """
   if not pairs:
     return None
@@ -314,9 +313,9 @@ def _piece(source: Key, axis: int, pairs: list[tuple[int, int]], whole: int) -> 
 
 
 def same_classes(old: Side, new: Side) -> list[tuple[int, int]]:
-  """Returns the pairs of numbers, old and new, of the classes that both networks are told.
+  """Returns the pairs of numbers, old and new, of the classes of both networks.
 
-  These are the classes of the same name or, where one has no names, of the same number.
+  Classes are matched by name or, where one network has no names, by number.
   """
   sides = (old, new)
   if all(side.classes and len(side.classes) == side.module.classes for side in sides):
@@ -325,7 +324,7 @@ def same_classes(old: Side, new: Side) -> list[tuple[int, int]]:
 
 
 def _described(layer: str, was: str, piece: Piece, shape: Shape, old_shape: Shape) -> str:
-  """Returns a layer that is taken in words, with what of it is not."""
+  """Returns a description of a taken layer, with the parts of it that are not."""
   text = layer if layer == was else f'{was} as {layer}'
   if piece.new is None:
     return text
@@ -337,7 +336,7 @@ def _described(layer: str, was: str, piece: Piece, shape: Shape, old_shape: Shap
 
 
 def _unlike(old: Kernel, new: Kernel) -> str:
-  """Returns a layer that does not fit in words, with both shapes or, if those are the same, both bases."""
+  """Returns a description of a layer that does not fit, with both shapes or, if they agree, both bases."""
   if old.shape == new.shape and old.base != new.base:
     return f'{new.layer} (base {_text(new.base)}, was {_text(old.base)})'
   return f'{new.layer} ({_text(new.shape)}, was {_text(old.shape)})'
@@ -349,7 +348,7 @@ def _parameters(keys: set[Key]) -> list[str]:
 
 
 def _new_classes(pieces: dict[Key, Piece], shapes: dict[Key, Shape]) -> list[str]:
-  """Returns the names of parameters of batch norms of which only some classes are taken."""
+  """Returns the parameters of batch norms of which only some classes are taken."""
   return sorted(
     f'{key[1]}.{key[2]} ({shapes[key][0] - len(piece.new)} of {shapes[key][0]} classes)'
     for key, piece in pieces.items()

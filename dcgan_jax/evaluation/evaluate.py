@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcgan_jax.core.pixels import Pixels
 from dcgan_jax.data import cache, sources
 from dcgan_jax.data.labels import Labels
 from dcgan_jax.devices import processes
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import extractors, given, scores, scoring
+from dcgan_jax.evaluation import extractors, given, nearest, scores, scoring
 from dcgan_jax.evaluation.scoring import LEAST
 from dcgan_jax.media import pictures, plots
 from dcgan_jax.records import workdir
@@ -52,7 +51,7 @@ def run(
   fit = parts.source.fit
   others = None if images_from is None else given.read(images_from, fit, num, LEAST).images
   cache.keep_compiled_programs()
-  sampler = sampling.load(folder, checkpoint) if others is None else None
+  sampler = sampling.open_sampler(folder, checkpoint) if others is None else None
   real = _real_images(parts)
   if sampler is not None:
     asked = scoring.classes_like_data(parts, num, seed)
@@ -64,7 +63,7 @@ def run(
   compared = _compare(parts, prepared, real, fake)
   if processes.is_main():
     ours, theirs = compared.found['features'], compared.reference['features']
-    _write(folder, compared.report, _beside_nearest(fake.pixels, ours, real, theirs, fit.pixels))
+    _write(folder, compared.report, nearest.beside(fake.pixels, ours, real, theirs, fit.pixels))
   print(_table(compared.report))
 
 
@@ -232,29 +231,6 @@ def _table(report: dict[str, Any]) -> str:
   return '\n'.join(lines)
 
 
-def _beside_nearest(
-  fake: np.ndarray, fake_features: np.ndarray, real: np.ndarray, real_features: np.ndarray, pixels: Pixels
-) -> np.ndarray:
-  """Draws a row for each of the first images: the image, and the five real ones with the nearest features.
-
-  Args:
-    fake: the images, as they are kept, [N, H, W, C].
-    fake_features: [N, D].
-    real: all real images, likewise [M, H, W, C].
-    real_features: of those of them that `extractors.kept_images` selects.
-    pixels: what the numbers of the images are.
-
-  Returns:
-    The grid, uint8 [h, w, 1 or 3].
-  """
-  kept = extractors.kept_images(len(real))
-  shown = []
-  for i in range(min(8, len(fake))):
-    nearest = np.argsort(np.square(real_features - fake_features[i]).sum(1))[:5]
-    shown += [fake[i], *real[kept[nearest]]]
-  return pictures.grid(pictures.drawable(pixels.restore(np.stack(shown)), pixels), columns=6)
-
-
 def _draw(path: Path, classes: dict[str, Any] | None, picture: np.ndarray) -> None:
   """Writes a figure with the classes of the images beside those of the data, if any, and with a picture."""
   from matplotlib.figure import Figure  # without pyplot, which has global state and wants a display
@@ -270,7 +246,5 @@ def _draw(path: Path, classes: dict[str, Any] | None, picture: np.ndarray) -> No
     panels[0].set_xlabel('share of images')
     panels[0].spines[['top', 'right']].set_visible(False)
     panels[0].legend(frameon=False, loc='lower center', bbox_to_anchor=(0.5, 1), ncols=2)
-  panels[-1].imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)
-  panels[-1].set_title('left: an image; to its right: the real ones nearest in features', fontsize=10)
-  panels[-1].axis('off')
+  plots.show(panels[-1], picture, 'left: an image; to its right: the real ones nearest in features')
   plots.save_figure(path, figure)

@@ -1,7 +1,7 @@
-"""Files that a user names or that a folder from elsewhere has, which may be anything: too long a name, a pipe
-without an end, a link, no text. They are opened by `opened` and written by `whole`, and by nothing else.
+"""Untrusted paths and files, and atomic writes.
 
-And the memory that there is for them.
+A path that a user gives, or a file in a folder from elsewhere, may be anything: too long, an endless pipe, a
+link, binary. All files are opened by `opened` and written by `whole`.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from dcgan_jax.errors import InputError
 
 
 def named(field: str, text: str) -> Path:
-  """Returns the path of a file or folder that a user names and that need not exist; ~ is the home folder.
+  """Returns a path given by the user, which need not exist; ~ is the home folder.
 
   Args:
-    field: that the user gave it to, for the error message.
-    text: the path.
+    field: Flag or key with the path, for the error message.
+    text: The path.
 
   Raises:
-    InputError: there can be no such file, or the user may not look at it.
+    InputError: there can be no such file, or it may not be read.
   """
   try:
     path = Path(text).expanduser()
@@ -38,32 +38,59 @@ def named(field: str, text: str) -> Path:
     pass
   except OSError as error:
     raise InputError(f'{field}={text}: {error.strerror}; give another path') from error
-  except (ValueError, RuntimeError) as error:  # a NUL in the name; ~ of a user that there is not
-    raise InputError(f'{field}={text}: is no path ({error}); give another one') from error
+  except (ValueError, RuntimeError) as error:  # a NUL in the name; ~ of an unknown user
+    raise InputError(f'{field}={text}: is not a path ({error}); give another one') from error
   return path
 
 
 def to_be_written(field: str, text: str) -> Path:
-  """Returns the path of a file or folder that a user wants to have written.
+  """Returns the path of a file or folder to write, given by the user.
 
   Raises:
-    InputError: as `named`, or no file can be made there.
+    InputError: as `named`, or nothing can be written there.
   """
   path = named(field, text)
   if not text.strip():
     raise InputError(f'{field}: is empty; give a path')
   above = next((folder for folder in path.absolute().parents if folder.exists()), None)
   if above is None or not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
-    raise InputError(f'{field}={text}: cannot be written, because {above} is no folder that you may write to')
+    raise InputError(
+      f'{field}={text}: cannot be written, because {above} is not a folder that you may write to'
+    )
   return path
 
 
-def check_utf8(path: Path) -> None:
-  """Refuses a path below which TensorStore, which writes all names in UTF-8, would not find a checkpoint.
+def folder_to_be_written(field: str, text: str) -> Path:
+  """Returns the path of a folder to write, given by the user, which may exist.
 
   Raises:
-    InputError: its bytes, also those of the folders above it, are no text in UTF-8, or Python takes them for
-      another encoding, that of the locale.
+    InputError: as `to_be_written`, or it is a file.
+  """
+  path = to_be_written(field, text)
+  if path.exists() and not path.is_dir():
+    raise InputError(f'{field}={text}: is a file; choose a folder')
+  return path
+
+
+@contextlib.contextmanager
+def output(field: str, path: Path) -> Iterator[None]:
+  """Turns an OSError of the block, in which a path given by the user is written, into one line.
+
+  Raises:
+    InputError: it cannot be written, say because the disk is full.
+  """
+  try:
+    yield
+  except OSError as error:
+    reason = error.strerror or error
+    raise InputError(f'{field}={path}: cannot be written: {reason}; choose another --{field}') from error
+
+
+def check_utf8(path: Path) -> None:
+  """Refuses a path at which TensorStore, which writes all names in UTF-8, would not find a checkpoint.
+
+  Raises:
+    InputError: the absolute path is not valid UTF-8, or the locale's encoding is another one.
   """
   path = path.absolute()
   try:
@@ -78,10 +105,10 @@ def check_utf8(path: Path) -> None:
 
 
 def exists(path: Path) -> bool:
-  """Returns whether there is a file or folder.
+  """Returns whether a file or folder exists.
 
   Raises:
-    InputError: nobody can tell, because a folder above it may not be searched or it is a link to nothing.
+    InputError: unknown, because a folder above it may not be searched, or it is a dangling link.
   """
   try:
     path.stat()
@@ -94,7 +121,7 @@ def exists(path: Path) -> bool:
 
 
 def identity(path: Path) -> tuple[int, int]:
-  """Returns what tells a folder from another one that has taken its name."""
+  """Returns the device and inode of a folder, which differ from those of another one of its name."""
   status = path.stat()
   return status.st_dev, status.st_ino
 
@@ -103,7 +130,7 @@ def listed(folder: Path) -> list[str]:
   """Returns the names in a folder; none if there is no such folder.
 
   Raises:
-    InputError: it cannot be read, or is a link to nothing.
+    InputError: it cannot be read, or is a dangling link.
   """
   try:
     return os.listdir(folder)
@@ -115,16 +142,16 @@ def listed(folder: Path) -> list[str]:
 
 
 def _check_no_link(path: Path) -> None:
-  """Refuses a link to what is not there: a run would begin anew where its disk is not mounted."""
+  """Refuses a dangling link: a run would start over where its disk is not mounted."""
   if path.is_symlink():
     raise InputError(f'{path}: is a link to {path.readlink()}, which is not there; mount that, or remove it')
 
 
 def opened(path: Path) -> BufferedReader:
-  """Opens an ordinary file to read it. It is what was opened that is looked at, and opening never waits.
+  """Opens a regular file to read it, without ever blocking.
 
   Raises:
-    OSError: it is not there, or it is a folder, or a device or a pipe, reading which might never end.
+    OSError: it is missing, or a folder, or a device or pipe, which might be endless.
   """
   try:
     return open(path, 'rb', opener=_open_ordinary)
@@ -133,7 +160,7 @@ def opened(path: Path) -> BufferedReader:
 
 
 def _open_ordinary(path: str, flags: int) -> int:
-  """Returns the descriptor of an ordinary file, as the built-in `open` wants it."""
+  """Returns the descriptor of a regular file; an `opener` of the built-in `open`."""
   flags |= getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_NOCTTY', 0)  # Windows has neither.
   descriptor = os.open(path, flags)
   mode = os.fstat(descriptor).st_mode
@@ -151,11 +178,11 @@ def size(file: BinaryIO) -> int:
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-  """Returns the content of an ordinary file.
+  """Returns the content of a regular file.
 
   Args:
-    path: of the file.
-    most: its largest size in bytes.
+    path: Path of the file.
+    most: Its largest size in bytes.
 
   Raises:
     OSError: as `opened`, or it is larger.
@@ -168,10 +195,10 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-  """Yields where to write a file so that it then is whole or not there, even if the process is killed.
+  """Yields the path of a temporary file that becomes the file at the end of the block: an atomic write.
 
-  That is a new file beside it, with a name that nobody can know before: no link is followed, and no two
-  writers share one. It has the permissions of any new file, unlike one of `tempfile`.
+  It is a new file beside it, with a random name: no link is followed, and no two writers share one. It has
+  the permissions of any new file, unlike one of `tempfile`.
   """
   part = path.with_name(f'{path.name}.{secrets.token_hex(4)}.part')
   try:
@@ -184,8 +211,14 @@ def whole(path: Path) -> Iterator[Path]:
       part.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+  """Writes a file atomically."""
+  with whole(path) as part:
+    part.write_bytes(content)
+
+
 def free_memory() -> int:
-  """Returns the bytes of memory that this process may still take, as far as Linux tells; 0 elsewhere."""
+  """Returns the bytes of memory still available to this process on Linux; 0 elsewhere."""
   found = []
   with contextlib.suppress(OSError):
     lines = re.findall(r'MemAvailable:\s*(\d+) kB', Path('/proc/meminfo').read_text())
@@ -199,11 +232,11 @@ def read_json(path: Path, most: int = 2**20) -> Any:
   """Returns the content of a JSON file.
 
   Args:
-    path: of the file.
-    most: its largest size in bytes.
+    path: Path of the file.
+    most: Its largest size in bytes.
 
   Raises:
-    InputError: it is not there, is no JSON or is larger.
+    InputError: it is missing, not JSON, or larger.
   """
   try:
     return json.loads(read_bytes(path, most).decode())

@@ -1,9 +1,9 @@
-"""Reads what PyTorch pickles of tensors, by Python's own unpickler in a process that may take little.
+"""Reads pickled PyTorch tensors, by Python's own unpickler in a process with limits.
 
-A pickle is a program. Here it may call what stands in for a few names of PyTorch and Python, and nothing
-else. But even a pickle without names can take all memory, run without end, or crash the unpickler. Therefore
-this file is also a script, which `read` runs: it has limits, where the system knows them, imports nothing but
-the standard library, and tells as JSON what it has found.
+A pickle is a program. Here it may call stand-ins for a few names of PyTorch and Python, and nothing else. But
+even a pickle without names can exhaust memory, loop for ever, or crash the unpickler. Therefore this file is
+also a script, run by `read`: it limits its memory and time where the system can, imports only the standard
+library, and prints its findings as JSON.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ MOST_BYTES = 2**26  # of all pickles of a file
 MOST_CHARACTERS = 2**24  # of the names of all tensors
 MOST_AXES = 16
 TOO_MUCH = 'it takes more memory or time than tensors do'
-MEMORY, SECONDS = 2**29, 2  # that the process may take; of which 100,000 tensors take a half
+MEMORY, SECONDS = 2**29, 2  # limits of the process; 100,000 tensors take half of the memory
 NOT_READ = 'it could not be read in a process of its own'
-PATIENCE = 60  # seconds until it is ended, on a machine that has other things to do
+PATIENCE = 60  # seconds until the process is ended, even on a busy machine
 
 
 class PickleError(ValueError):
-  """What is wrong with a file, in words for its user."""
+  """A fault of a file, in words for the user."""
 
 
 class Storage(NamedTuple):
-  """A reference to the numbers that tensors are views of, which the file has outside the pickle.
+  """A reference to numbers outside the pickle, of which tensors are views.
 
   Attributes:
     kind: PyTorch's name for storages of this dtype, like FloatStorage.
-    key: the name of this one.
+    key: Name of this storage.
   """
 
   kind: str
@@ -52,11 +52,11 @@ class Tensor(NamedTuple):
 
 
 class Found(NamedTuple):
-  """What pickles have in them.
+  """Content of pickles.
 
   Attributes:
-    tensors: name and tensor, in the order of the file; those in nested dictionaries have names with dots.
-    keys: of the storages, in the order in which they follow; [] in the format since PyTorch 1.6.
+    tensors: Names and tensors in the order of the file; those in nested dictionaries have names with dots.
+    keys: Names of the storages in the order of their numbers; [] in the format since PyTorch 1.6.
     end: Offset of the end of the last pickle, in bytes.
   """
 
@@ -69,11 +69,12 @@ def read(content: bytes, legacy: bool) -> Found:
   """Reads the tensors of a file.
 
   Args:
-    content: its pickle or, in the format before PyTorch 1.6, its beginning, with the five that it has.
+    content: The file's pickle or, in the format before PyTorch 1.6, its beginning with all five pickles.
     legacy: True for the format before PyTorch 1.6.
 
   Raises:
-    PickleError: it has none, names anything else, is damaged, or takes too much; or no process can read it.
+    PickleError: it has no tensors, names anything else, is damaged or exceeds the limits; or no process can
+      be started.
   """
   command = [sys.executable, '-I', '-S', __file__, *(['legacy'] if legacy else [])]
   try:
@@ -83,7 +84,7 @@ def read(content: bytes, legacy: bool) -> Found:
     raise PickleError(TOO_MUCH) from error
   except OSError as error:
     raise PickleError(f'{NOT_READ}: {error.strerror or error}') from error
-  except ValueError as error:  # The process ended before it could say anything.
+  except ValueError as error:  # The process ended without output.
     if done.returncode < 0:
       raise PickleError(TOO_MUCH) from error
     said = done.stderr.decode(errors='replace').strip().rpartition('\n')[2]
@@ -101,7 +102,7 @@ class _Table(dict):
   """Stands in for an OrderedDict."""
 
   def __setstate__(self, state: Any) -> None:
-    """Leaves out what a state dict says of its modules' versions."""
+    """Ignores the versions of modules in a state dict."""
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Tensor:
@@ -125,7 +126,7 @@ class _Unpickler(pickle.Unpickler):
   """Python's unpickler, for tensors and dictionaries."""
 
   def find_class(self, module: str, name: str) -> Any:
-    """Returns what stands in for a name."""
+    """Returns the stand-in for a name."""
     if (module, name) in NAMES:
       return NAMES[module, name]
     if module == 'torch' and name.endswith('Storage'):
@@ -146,18 +147,18 @@ def _load(file: io.BytesIO) -> Any:
 
 
 def _is_name(value: Any) -> bool:
-  """Returns whether a value is text, or a number that is no work to write out."""
+  """Returns whether a value is text, or a number of reasonable length."""
   return type(value) is str or (type(value) is int and abs(value) < 2**63)
 
 
 def _find(content: bytes, legacy: bool) -> Found:
-  """Does in the process what `read` does."""
+  """Reads the tensors of a file, in the process that `read` starts."""
   file = io.BytesIO(content)
   if not legacy:
     return Found(list(_tensors(_load(file))), [], file.tell())
   try:
     is_ours = _load(file) == LEGACY_MAGIC
-  except Exception:  # It is no pickle, which is no news.
+  except Exception:  # It is not a pickle.
     is_ours = False
   if not is_ours:
     raise PickleError('it is no file of torch.save')
@@ -192,10 +193,10 @@ def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def _checked(tensor: Tensor) -> Tensor:
-  """Returns a tensor whose parts are what they should be.
+  """Returns a tensor with valid parts.
 
   Raises:
-    PickleError: they are not.
+    PickleError: the parts are invalid.
   """
   storage, offset, shape, strides = tensor
   if not isinstance(storage, Storage):
@@ -208,7 +209,7 @@ def _checked(tensor: Tensor) -> Tensor:
 
 
 def _limit() -> None:
-  """Limits the process as far as the system can: Windows has no limits, macOS may refuse that of memory."""
+  """Limits the process as far as the system can: Windows cannot, macOS may refuse the limit of memory."""
   with contextlib.suppress(ImportError):
     import resource
 
@@ -222,7 +223,7 @@ def _limit() -> None:
 
 
 def _main() -> None:
-  """Reads a pickle from the standard input, and prints what was found or a text that says what is wrong."""
+  """Reads a pickle from standard input; prints its content, or a text that says what is wrong, as JSON."""
   _limit()
   content = sys.stdin.buffer.read()
   made: Any

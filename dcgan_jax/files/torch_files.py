@@ -1,8 +1,8 @@
-"""Reads and writes PyTorch's files of tensors without PyTorch, and without running anything in them.
+"""Reads and writes PyTorch's files of tensors without PyTorch, and without running any code in them.
 
 Both of PyTorch's formats are pickles, and a pickle is a program that may call any function it names. Here it
-may name tensors, their element types and dictionaries; reading stops at the first other name. Whatever the
-file claims, little more memory is taken than it has bytes.
+may name tensors, their element types and dictionaries; reading stops at the first other name. Reading takes
+little more memory than the file has bytes, whatever the file claims.
 """
 
 import io
@@ -37,10 +37,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
   """Reads the tensors of a state dict that `torch.save` wrote, by their names.
 
   Tensors in nested dictionaries get names with dots. Other objects, such as numbers, are left out. Tensors
-  that share numbers in the file share them here, and none can be written to.
+  that share storage in the file share it here, and all are read-only.
 
   Raises:
-    InputError: there is no such file, it is cut short, it holds no tensors, or it names anything else.
+    InputError: the file is missing, cut short, without tensors, or names anything else.
   """
   try:
     file = files.opened(path)
@@ -85,7 +85,7 @@ def _read_zip(file: BinaryIO, size: int) -> tuple[Found, Mapping[str, bytes]]:
 
 
 def _read_legacy(file: BinaryIO, size: int) -> tuple[Found, Mapping[str, bytes]]:
-  """Reads the format before PyTorch 1.6; returns what `_read_zip` does."""
+  """Reads the format before PyTorch 1.6; returns the same as `_read_zip`."""
   file.seek(0, os.SEEK_SET)
   if file.read(2) == b'PK':
     raise pickles.PickleError('it is a zip file that is cut short')
@@ -115,7 +115,7 @@ def _dtype(tensor: Tensor) -> np.dtype:
 
 
 def _view(name: str, tensor: Tensor, data: Mapping[str, bytes]) -> np.ndarray:
-  """Returns the array of a tensor, to be read only."""
+  """Returns the array of a tensor, read-only."""
   numbers = np.frombuffer(data[tensor.storage.key], _dtype(tensor))
   offset, shape, strides = tensor.offset, tensor.shape, tensor.strides
   if len(shape) != len(strides) or min(offset, *shape, *strides, 0) < 0:
@@ -139,8 +139,8 @@ def to_bytes(tensors: Mapping[str, np.ndarray], root: str) -> bytes:
   """Returns the file that `torch.save` writes of a state dict, in the format since PyTorch 1.6.
 
   Args:
-    tensors: by name, in the order of the layers, float32 or int64.
-    root: name of the folder that the zip file has everything in; PyTorch takes the name of the file.
+    tensors: Tensors by name, in the order of the layers, float32 or int64.
+    root: Name of the top folder in the zip file; PyTorch uses the name of the file.
   """
   parts = {'data.pkl': _pickled(tensors), 'byteorder': b'little', 'version': b'3\n'}
   for key, array in enumerate(tensors.values()):
@@ -148,12 +148,14 @@ def to_bytes(tensors: Mapping[str, np.ndarray], root: str) -> bytes:
   file = io.BytesIO()
   with zipfile.ZipFile(file, 'w') as archive:
     for name, content in parts.items():
-      archive.writestr(zipfile.ZipInfo(f'{root}/{name}'), content)  # It has the same date always.
+      archive.writestr(
+        zipfile.ZipInfo(f'{root}/{name}'), content
+      )  # without a date, so that the bytes depend on the tensors alone
   return file.getvalue()
 
 
 def _pickled(tensors: Mapping[str, np.ndarray]) -> bytes:
-  """Returns the pickle of a dictionary of tensors, each a view of a storage of its own."""
+  """Returns the pickle of a dictionary of tensors, each with its own storage."""
   kinds = {np.dtype('float32'): 'FloatStorage', np.dtype('int64'): 'LongStorage'}
   items = []
   for key, (name, array) in enumerate(tensors.items()):

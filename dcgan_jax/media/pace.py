@@ -1,4 +1,4 @@
-"""How long a moving picture is, how many frames it has, and what each of them shows. Nothing here draws."""
+"""Length, frames and size of moving pictures. Nothing here draws."""
 
 import importlib.util
 import itertools
@@ -12,21 +12,21 @@ FPS = (1, 60)
 MOST_FPS_OF_A_GIF = 50  # Its times are hundredths of a second, and browsers show shorter ones as a tenth.
 MOST_PIXELS_OF_A_GIF = 2**30  # of all frames together, because Pillow holds them in memory, a byte each
 SIZES = (32, 4096)  # H.264 goes no further on most phones.
-# Frames in a second and the longer side, unless something else is asked for. A GIF is left as it was drawn.
+# Default frames per second and longer side. A GIF is left as drawn.
 DEFAULTS = {'.gif': (10, None), '.webp': (30, 512), '.mp4': (30, 720)}
 SUFFIXES = tuple(DEFAULTS)
-HOLD = 2.0  # seconds that the last picture of training is shown; less in a film that is shorter than 8
-FADE = 4  # frames; pictures that have fewer than so many each replace each other at once
+HOLD = 2.0  # seconds of the last picture of training; less in a film shorter than 8
+FADE = 4  # frames for each picture, below which pictures replace each other without fading
 
 
 @dataclass(frozen=True)
 class Pace:
-  """What a user asks for, or None where it was not given.
+  """The user's flags, None where not given.
 
   Attributes:
-    seconds: that the whole takes.
-    fps: frames in a second.
-    size: pixels of the longer side of the whole picture.
+    seconds: Length of the whole.
+    fps: Frames per second.
+    size: Longer side of the whole picture in pixels.
   """
 
   seconds: float | None = None
@@ -39,9 +39,9 @@ class Timing:
   """The pace of a moving picture.
 
   Attributes:
-    frames: how many.
-    fps: frames in a second.
-    size: pixels of the longer side of the whole picture; None leaves it as it is drawn, up to `SIZES`.
+    frames: Number of frames.
+    fps: Frames per second.
+    size: Longer side of the whole picture in pixels; None for its size as drawn, up to `SIZES`.
   """
 
   frames: int
@@ -49,15 +49,15 @@ class Timing:
   size: int | None
 
 
-def check(pace: Pace, out: str | None) -> None:
-  """Refuses values that are out of range, or that are given for a picture that does not move.
+def check_moving(pace: Pace, out: str | None) -> None:
+  """Refuses values that are out of range, or given for a picture that does not move.
 
   Args:
-    pace: what a user asks for.
-    out: the name of the file; None for that of a picture that does not move.
+    pace: The user's flags.
+    out: Name of the file; None for a picture that does not move.
 
   Raises:
-    InputError: in one line; or the file is an MP4 and there is no encoder.
+    InputError: in one line; or the file is an MP4 and the encoder is missing.
   """
   suffix = Path(out or '').suffix
   for name, value in vars(pace).items():
@@ -65,7 +65,7 @@ def check(pace: Pace, out: str | None) -> None:
       raise InputError(
         f'{name}={value:g}: is of a moving picture; give --out=NAME.gif, NAME.webp or NAME.mp4 with it'
       )
-  if pace.seconds is not None and not SECONDS[0] <= pace.seconds <= SECONDS[1]:  # also if it is no number
+  if pace.seconds is not None and not SECONDS[0] <= pace.seconds <= SECONDS[1]:  # also for NaN
     raise InputError(f'seconds={pace.seconds:g}: must be from {SECONDS[0]} to {SECONDS[1]}')
   if pace.fps is not None and not FPS[0] <= pace.fps <= FPS[1]:
     raise InputError(f'fps={pace.fps}: must be from {FPS[0]} to {FPS[1]}')
@@ -84,9 +84,9 @@ def timing(pace: Pace, suffix: str, seconds: float) -> Timing:
   """Returns the pace of a moving picture.
 
   Args:
-    pace: what a user asks for, checked.
-    suffix: of the file, one of `SUFFIXES`.
-    seconds: that it takes if the user does not say.
+    pace: The user's flags, checked.
+    suffix: Suffix of the file, one of `SUFFIXES`.
+    seconds: Length by default.
 
   Raises:
     InputError: it has fewer than two frames, or is too much for a GIF.
@@ -102,7 +102,7 @@ def timing(pace: Pace, suffix: str, seconds: float) -> Timing:
 
 
 def check_gif(frames: int, height: int, width: int) -> None:
-  """Refuses a GIF that takes too much memory.
+  """Refuses a GIF that needs too much memory.
 
   Raises:
     InputError: in one line.
@@ -115,12 +115,12 @@ def check_gif(frames: int, height: int, width: int) -> None:
 
 
 def durations(frames: int, fps: int, unit: int) -> list[int]:
-  """Returns how long each frame is shown, in milliseconds, so that rounding does not add up.
+  """Returns the duration of each frame in milliseconds; rounding does not accumulate.
 
   Args:
-    frames: how many.
-    fps: frames in a second.
-    unit: milliseconds that every duration is a multiple of.
+    frames: Number of frames.
+    fps: Frames per second.
+    unit: Unit of every duration, in milliseconds.
   """
   starts = [round(i * 1000 / (fps * unit)) * unit for i in range(frames + 1)]
   return [end - start for start, end in itertools.pairwise(starts)]
@@ -129,13 +129,13 @@ def durations(frames: int, fps: int, unit: int) -> list[int]:
 def through(pictures: int, frames: int, fps: int) -> list[tuple[int, float]]:
   """Plans a film that goes evenly through pictures and ends with the last one, held for a moment.
 
-  If there are frames enough, each picture is shown alone for half of its time and then fades into the next.
-  If there are more pictures than frames, they are thinned evenly.
+  With enough frames, each picture is shown alone for half of its time and then fades into the next. More
+  pictures than frames are thinned evenly.
 
   Args:
-    pictures: how many, 2 or more.
-    frames: how many, 2 or more.
-    fps: frames in a second.
+    pictures: Number of pictures, 2 or more.
+    frames: Number of frames, 2 or more.
+    fps: Frames per second.
 
   Returns:
     For each frame the number of a picture, and the weight, in [0, 1), of the one that comes after it.

@@ -1,5 +1,6 @@
-"""Pictures made of images: grids, captions, PNG and GIF files. All are uint8 in 0..255, gray or RGB."""
+"""Pictures of images: grids, captions, PNG and GIF files. All are uint8 in 0..255, gray or RGB."""
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,21 +13,21 @@ from dcgan_jax.core.pixels import BYTES, Pixels
 from dcgan_jax.data import decode
 from dcgan_jax.errors import InputError
 
-SQUARE = 4  # pixels of a checkered ground
-CHECKS = (204, 255)  # its grays
-MOST_PIXELS = 2**25  # of a picture that is read from a file; a larger one is made smaller
-MOST_PIXELS_OF_A_GIF = 2**29  # of all its frames, because Pillow holds them in memory
+SQUARE = 4  # side of a square of the checkered background, in pixels
+CHECKS = (204, 255)  # grays of the checkered background
+MOST_PIXELS = 2**25  # of a picture read from a file; a larger one is scaled down
+MOST_PIXELS_OF_A_GIF = 2**29  # of all frames, which Pillow holds in memory
 
 
 def drawable(images: np.ndarray, pixels: Pixels = BYTES) -> np.ndarray:
-  """Draws images of any kind: gray and RGB as they are, transparent ones on a checkered ground.
+  """Turns images of any kind into gray or RGB ones; transparent ones get a checkered background.
 
-  Other numbers of channels are no colours. Each channel is drawn in gray, and those of an image stand side by
-  side, in rows of as many as make the picture about square, with a black line between them.
+  With other numbers of channels each channel is drawn in gray. Those of an image stand side by side in an
+  about square block, with black lines between them.
 
   Args:
-    images: [N, H, W, C], as users know them.
-    pixels: what their numbers are. The lowest number is drawn black and the highest white.
+    images: [N, H, W, C], in the dtype and the range of the data.
+    pixels: Pixel format. The lowest value is drawn black and the highest white.
 
   Returns:
     uint8 [N, h, w, 1 or 3], the images themselves if they are that already.
@@ -48,22 +49,20 @@ def drawable(images: np.ndarray, pixels: Pixels = BYTES) -> np.ndarray:
 
 
 def _on_checks(images: np.ndarray) -> np.ndarray:
-  """Lays transparent images, uint8 [N, H, W, 4], on a checkered ground; returns uint8 [N, H, W, 3]."""
+  """Returns transparent images, uint8 [N, H, W, 4], on a checkered background, uint8 [N, H, W, 3]."""
   rows, columns = (np.arange(size) // SQUARE for size in images.shape[1:3])
   ground = np.where((rows[:, None] + columns) % 2, *CHECKS)[..., None]
-  opacity = images[..., 3:].astype(np.uint32)
-  return ((images[..., :3] * opacity + ground.astype(np.uint32) * (255 - opacity) + 127) // 255).astype(
-    np.uint8
-  )
+  alpha = images[..., 3:].astype(np.uint32)
+  return ((images[..., :3] * alpha + ground.astype(np.uint32) * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
-  """Lays images out in rows on a white ground.
+  """Lays out images in rows on a white background.
 
   Args:
     images: uint8 [N, H, W, C], N at least 1.
-    columns: how many images a row has; by default the square root of N, rounded up.
-    gap: pixels between the images and around them.
+    columns: Images in a row; by default the square root of N, rounded up.
+    gap: Pixels between and around the images.
 
   Returns:
     uint8 [rows * (H + gap) + gap, columns * (W + gap) + gap, C].
@@ -78,6 +77,11 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
   return canvas
 
 
+def sheet(images: np.ndarray, pixels: Pixels, columns: int | None = None) -> np.ndarray:
+  """Lays out images of any kind, [N, H, W, C], see `drawable` and `grid`."""
+  return grid(drawable(images, pixels), columns)
+
+
 def zoom(image: np.ndarray, least: int = 512) -> np.ndarray:
   """Enlarges a small picture, uint8 [..., H, W, C], by a whole factor, to about `least` pixels."""
   factor = max(1, round(least / max(image.shape[-3:-1])))
@@ -85,14 +89,14 @@ def zoom(image: np.ndarray, least: int = 512) -> np.ndarray:
 
 
 def fit(image: np.ndarray, width: int, height: int | None = None) -> np.ndarray:
-  """Enlarges a picture, or makes it smaller, until it just fits into a box.
+  """Scales a picture to the largest size that fits into a box.
 
-  Pixels of an enlarged picture stay crisp squares: where the factor is not whole, only their edges are mixed.
+  Pixels of an enlarged picture stay crisp squares: only their edges are mixed if the factor is not whole.
 
   Args:
     image: uint8 [H, W, 1 or 3].
-    width: of the box, in pixels.
-    height: of the box, in pixels; by default its width.
+    width: Width of the box in pixels.
+    height: Height of the box in pixels; by default its width.
   """
   scale = min(width / image.shape[1], (height or width) / image.shape[0])
   if scale == 1:
@@ -103,14 +107,14 @@ def fit(image: np.ndarray, width: int, height: int | None = None) -> np.ndarray:
 
 
 def text(words: str, height: int, width: int, channels: int, size: int = 13) -> np.ndarray:
-  """Writes black words in the middle of a white picture.
+  """Returns a white picture with black words in its centre.
 
   Args:
-    words: the text, a single line.
-    height: of the picture, in pixels.
-    width: of the picture, in pixels.
-    channels: of the picture.
-    size: of the font, in pixels; it is made smaller, down to 7, for words that are too long.
+    words: A single line.
+    height: Height of the picture in pixels.
+    width: Width of the picture in pixels.
+    channels: Channels of the picture.
+    size: Font size in pixels, reduced down to 7 for words that are too long.
 
   Returns:
     uint8 [height, width, channels].
@@ -125,12 +129,12 @@ def text(words: str, height: int, width: int, channels: int, size: int = 13) -> 
 
 
 def captioned(images: np.ndarray, captions: Sequence[str], height: int = 16) -> np.ndarray:
-  """Writes a line under each image.
+  """Puts a line of text under each image.
 
   Args:
     images: uint8 [N, H, W, C].
     captions: N lines.
-    height: of a line, in pixels.
+    height: Height of a line in pixels.
 
   Returns:
     uint8 [N, H + height, W, C].
@@ -141,13 +145,13 @@ def captioned(images: np.ndarray, captions: Sequence[str], height: int = 16) -> 
 
 
 def headed(picture: np.ndarray, titles: Sequence[str], height: int = 16, gap: int = 2) -> np.ndarray:
-  """Writes a title over each column of a `grid`.
+  """Puts a title over each column of a `grid`.
 
   Args:
-    picture: the grid, uint8 [H, W, C].
-    titles: one for each column.
-    height: of the line of titles, in pixels.
-    gap: of the grid, in pixels.
+    picture: The grid, uint8 [H, W, C].
+    titles: A title for each column.
+    height: Height of the line of titles in pixels.
+    gap: Gap of the grid in pixels.
 
   Returns:
     uint8 [height + H, W, C].
@@ -159,7 +163,7 @@ def headed(picture: np.ndarray, titles: Sequence[str], height: int = 16, gap: in
 
 
 def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
-  """Puts pictures, uint8 [H, W, C] of any sizes, side by side on white, with their lower edges level."""
+  """Puts pictures, uint8 [H, W, C] of any sizes, side by side on white, aligned at the bottom."""
   tallest = max(len(picture) for picture in pictures)
   level = [
     np.pad(picture, ((tallest - len(picture), 0), (0, 0), (0, 0)), constant_values=255)
@@ -168,13 +172,16 @@ def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
   return np.concatenate(level, axis=1)
 
 
-def save_png(path: Path, image: np.ndarray) -> None:
-  """Writes a picture, uint8 [H, W, 1, 3 or 4], as PNG; of four channels the last is the opacity.
+def png(image: np.ndarray) -> bytes:
+  """Returns a picture, uint8 [H, W, 1, 3 or 4], as a PNG; the last of four channels is alpha."""
+  with io.BytesIO() as file:
+    to_pillow(image).save(file, 'PNG')
+    return file.getvalue()
 
-  The file is whole or not there, even if the process is killed.
-  """
-  with files.whole(path) as part:
-    to_pillow(image).save(part, 'PNG')
+
+def save_png(path: Path, image: np.ndarray) -> None:
+  """Writes a picture, uint8 [H, W, 1, 3 or 4], as a PNG, atomically."""
+  files.write_bytes(path, png(image))
 
 
 def save_gif(
@@ -184,21 +191,21 @@ def save_gif(
   milliseconds: int = 100,
   hold: int = 2000,
 ) -> None:
-  """Writes a looping GIF. The file is whole or not there, even if the process is killed.
+  """Writes a looping GIF, atomically.
 
   Args:
-    path: of the GIF.
-    frames: PNG files or arrays, uint8 [H, W, 1 or 3]; all are shown in the size of the last one.
-    most: how many frames the GIF has at most; of more, so many are chosen evenly. Very large ones are made
-      smaller.
-    milliseconds: how long each frame is shown.
-    hold: how long the last frame is shown, in milliseconds.
+    path: Path of the GIF.
+    frames: PNG files or arrays, uint8 [H, W, 1 or 3]; all are shown in the size of the last one. Very large
+      ones are scaled down.
+    most: Largest number of frames; of more, an evenly spaced selection is shown.
+    milliseconds: Duration of each frame.
+    hold: Duration of the last frame in milliseconds.
   """
   chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, most).round().astype(int))]
   last = _opened(chosen[-1])
   scale = min(1, math.sqrt(MOST_PIXELS_OF_A_GIF / (len(chosen) * last.width * last.height)))
   size = (max(1, math.floor(last.width * scale)), max(1, math.floor(last.height * scale)))
-  # The sizes differ if the run has gone on with another number of samples. One is read after the other.
+  # The sizes differ if the run was resumed with another number of samples. The files are read one at a time.
   pictures = (_opened(frame).resize(size, Image.Resampling.NEAREST) for frame in chosen)
   durations = [milliseconds] * (len(chosen) - 1) + [hold]
   options = {'save_all': True, 'append_images': pictures, 'duration': durations, 'loop': 0}
@@ -207,25 +214,25 @@ def save_gif(
 
 
 def _opened(frame: Path | np.ndarray) -> Image.Image:
-  """Returns the frame of a GIF."""
+  """Returns a frame of a GIF."""
   return read(frame) if isinstance(frame, Path) else to_pillow(frame)
 
 
 def read(path: Path) -> Image.Image:
-  """Reads a picture file as gray or RGB, and makes one of more than `MOST_PIXELS` smaller.
+  """Reads a picture file as gray or RGB; one of more than `MOST_PIXELS` is scaled down.
 
   Raises:
-    InputError: it is none, or is damaged.
+    InputError: it is not a picture, or is damaged.
   """
   try:
     with decode.opened(path) as opened:
       picture = opened.convert('L' if opened.mode == 'L' else 'RGB')
   except UnidentifiedImageError as error:
     formats = ', '.join(decode.FORMATS)
-    raise InputError(f'{path}: is no picture that can be read: it is none of {formats}; remove it') from error
+    raise InputError(f'{path}: is not a readable picture: it is none of {formats}; remove it') from error
   except decode.UNREADABLE as error:
     reason = getattr(error, 'strerror', None) or error
-    raise InputError(f'{path}: is no picture that can be read: {reason}; remove it') from error
+    raise InputError(f'{path}: is not a readable picture: {reason}; remove it') from error
   return picture.reduce(math.ceil(math.sqrt(picture.width * picture.height / MOST_PIXELS)))
 
 

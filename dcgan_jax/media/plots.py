@@ -11,6 +11,7 @@ from dcgan_jax import files
 MOST = 5_000  # points that are drawn of a curve; a picture is about 900 pixels wide
 
 if TYPE_CHECKING:  # slow to import
+  from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
 
@@ -105,6 +106,13 @@ def smooth(values: np.ndarray) -> np.ndarray:
   high = np.minimum(np.arange(len(values)) + half + 1, len(values))
   count = counts[high] - counts[low]
   return np.divide(sums[high] - sums[low], count, out=np.full(len(values), np.nan), where=count > 0)
+
+
+def show(axes: 'Axes', picture: np.ndarray, title: str) -> None:
+  """Shows a picture, uint8 [H, W, 1 or 3], in a part of a figure, under a title and without axes."""
+  axes.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)
+  axes.set_title(title, fontsize=10)
+  axes.axis('off')
 
 
 def save_figure(path: Path, figure: 'Figure') -> None:

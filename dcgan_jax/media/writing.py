@@ -17,8 +17,8 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.media import pace, pictures
 from dcgan_jax.media.pace import Timing
 
-# H.264 as browsers and phones play it: planes of brightness and, of half the size, of colour; the colours of
-# HDTV and said to be so; and with the index in front, so that it plays while it is loaded.
+# H.264 as browsers and phones play it: chroma of half the resolution, the colours of HDTV with their tags,
+# and the index in front, so that it plays while it loads.
 H264 = ('-c:v', 'libx264', '-crf', '17', '-pix_fmt', 'yuv420p', '-movflags', '+faststart')
 COLOURS = (
   'scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int',
@@ -29,30 +29,27 @@ COLOURS = (
 def write(path: Path, frames: Iterable[np.ndarray], timing: Timing) -> None:
   """Writes a moving picture, by its suffix; GIF and WebP loop.
 
-  The file is whole or not there. Frames are asked for one after the other, as they are encoded.
+  The file is atomic. Frames are drawn one at a time, as they are encoded.
 
   Args:
-    path: ending in .gif, .webp or .mp4.
-    frames: `timing.frames` of them, uint8 [H, W, 1 or 3], all of the same shape.
-    timing: their pace. The picture is enlarged or made smaller to `timing.size`.
+    path: Path ending in .gif, .webp or .mp4.
+    frames: `timing.frames` pictures, uint8 [H, W, 1 or 3], all of the same shape.
+    timing: Pace and size. The picture is scaled to `timing.size`.
 
   Raises:
     InputError: in one line; the file cannot be written, is too large for a GIF, or the encoder fails.
   """
   size = timing.size
   fitted = (pictures.fit(frame, size or min(max(frame.shape[:2]), pace.SIZES[1])) for frame in frames)
-  try:
-    with files.whole(path) as part:
-      if path.suffix == '.mp4':
-        _write_mp4(path, part, fitted, timing.fps)
-      else:
-        _write_by_pillow(path, part, fitted, timing)
-  except OSError as error:
-    raise InputError(f'out={path}: cannot be written: {error.strerror or error}') from error
+  with files.output('out', path), files.whole(path) as part:
+    if path.suffix == '.mp4':
+      _write_mp4(path, part, fitted, timing.fps)
+    else:
+      _write_by_pillow(path, part, fitted, timing)
 
 
 def _write_by_pillow(path: Path, part: Path, frames: Iterator[np.ndarray], timing: Timing) -> None:
-  """Writes a GIF or a WebP that loops for ever."""
+  """Writes a looping GIF or WebP."""
   first = pictures.to_pillow(next(frames))
   rest = map(pictures.to_pillow, frames)
   if path.suffix == '.gif':
@@ -66,17 +63,14 @@ def _write_by_pillow(path: Path, part: Path, frames: Iterator[np.ndarray], timin
 
 
 class _Reel(Image.Image):
-  """Frames as Pillow takes them from a file of many; each is drawn when Pillow goes on to it.
-
-  A list of pictures would be in memory as a whole.
-  """
+  """Frames as one image, of which Pillow asks for one at a time; a list would be in memory as a whole."""
 
   def __init__(self, frames: Iterator[Image.Image], count: int):
     super().__init__()
     self._frames, self.n_frames = frames, count
 
   def seek(self, frame: int) -> None:
-    """Goes on to the next frame; Pillow asks for each once, in their order."""
+    """Moves to the next frame; Pillow asks for each once, in order."""
     picture = next(self._frames)
     self.im, self._mode, self._size = picture.im, picture.mode, picture.size
 
@@ -92,7 +86,7 @@ def _write_mp4(path: Path, part: Path, frames: Iterator[np.ndarray], fps: int) -
 
 
 def _even(image: np.ndarray) -> np.ndarray:
-  """Makes a picture RGB and of even height and width, with white at its lower and right edges."""
+  """Converts a picture to RGB and pads it with white to even height and width."""
   height, width, channels = image.shape
   padded = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=255)
   return padded if channels == 3 else padded.repeat(3, 2)
@@ -100,11 +94,11 @@ def _even(image: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _ffmpeg(path: Path, *arguments: str) -> Iterator[IO[bytes]]:
-  """Starts ffmpeg, yields its input, and waits for its end; it is killed if the block is left by an error.
+  """Starts ffmpeg, yields its input, and waits for its end; an error in the block kills it.
 
   Args:
-    path: that the user named, for the error message.
-    arguments: of ffmpeg.
+    path: Path that the user named, for the error message.
+    arguments: Arguments of ffmpeg.
 
   Raises:
     InputError: it cannot be started, or it fails.
@@ -115,7 +109,7 @@ def _ffmpeg(path: Path, *arguments: str) -> Iterator[IO[bytes]]:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), '-nostdin', '-y', '-loglevel', 'error', *arguments]
   except RuntimeError as error:
     raise InputError(f'out={path}: there is no encoder: {error}; choose .webp or .gif') from error
-  with tempfile.TemporaryFile() as log:  # A pipe that nobody reads could fill up.
+  with tempfile.TemporaryFile() as log:  # An unread pipe could fill up.
     try:
       # Ctrl-C is for this process, which then ends the other.
       process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=log, start_new_session=True)
@@ -125,7 +119,7 @@ def _ffmpeg(path: Path, *arguments: str) -> Iterator[IO[bytes]]:
       ) from error
     assert process.stdin is not None
     try:
-      with contextlib.suppress(BrokenPipeError), process.stdin:  # It says itself why it takes no more.
+      with contextlib.suppress(BrokenPipeError), process.stdin:  # It reports itself why it stopped reading.
         yield process.stdin
       status = process.wait()
     finally:
@@ -137,6 +131,6 @@ def _ffmpeg(path: Path, *arguments: str) -> Iterator[IO[bytes]]:
 
 
 def _reason(log: str) -> str:
-  """Returns the first line of what ffmpeg says, without the part of it that speaks."""
+  """Returns the first line of ffmpeg's log, without the component's name."""
   lines = [re.sub(r'^(\[[^]]*\] *)+', '', line).strip() for line in log.splitlines()]
   return next(filter(None, lines), 'it does not say why')

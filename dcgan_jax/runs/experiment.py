@@ -171,11 +171,12 @@ _RECIPE_KEYS = {field.name for field in dataclasses.fields(Recipe)}
 
 
 class TrainedRun(NamedTuple):
-  """A run and one of its checkpoints, replicated."""
+  """A run and one of its checkpoints, replicated on all devices, with its workdir."""
 
   experiment: Experiment
   step: int
   state: GanState
+  folder: Path
 
 
 def open_run(folder: Path, checkpoint: str) -> TrainedRun:
@@ -198,4 +199,4 @@ def open_run(folder: Path, checkpoint: str) -> TrainedRun:
   experiment = build(settings, workdir.read_class_counts(folder))
   sharding = placement.replicated(placement.mesh())
   step, state = checkpoints.restore_any(folder / 'checkpoints', checkpoint, experiment.shapes, sharding)
-  return TrainedRun(experiment, step, state)
+  return TrainedRun(experiment, step, state, folder)

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from dcgan_jax import settings
 from dcgan_jax.core import compiling, transfer
 from dcgan_jax.core.train_state import GanState
-from dcgan_jax.core.transfer import Plan, Side
+from dcgan_jax.core.transfer import Side, Transfer
 from dcgan_jax.devices import placement, processes
 from dcgan_jax.errors import InputError
 from dcgan_jax.records import checkpoints, workdir
@@ -27,8 +27,8 @@ MEANING = {
 class Plans(NamedTuple):
   """What each network of a run takes from another run."""
 
-  generator: Plan
-  discriminator: Plan
+  generator: Transfer
+  discriminator: Transfer
 
 
 def check(init_from: Origin | None, folder: Path, experiment: Experiment) -> Origin | None:
@@ -113,12 +113,12 @@ def plan(
     names: Class names of the other run and of this one.
   """
 
-  def of(network: str) -> Plan:
+  def of(network: str) -> Transfer:
     old, new = (
       Side(getattr(run.gan, network), getattr(run.shapes, network).variables, run.fit.image_size, classes)
       for run, classes in zip((other, experiment), names)
     )
-    return transfer.plan(old, new)
+    return transfer.match(old, new)
 
   return Plans(of('generator'), of('discriminator'))
 

@@ -1,4 +1,4 @@
-"""The film of a run: what its fixed latents became over training, by the pictures in `samples/`."""
+"""The film of a run: the images of its fixed latents over training, from the pictures in `samples/`."""
 
 import functools
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ from dcgan_jax.media import pace, pictures, writing
 from dcgan_jax.media.pace import Pace, Timing
 from dcgan_jax.records import workdir
 
-SECONDS = 10.0  # of a film, unless something else is asked for
-CAPTION = 1 / 24  # height of the line with the step, as a part of the longer side; at least 16 pixels
+SECONDS = 10.0  # of a film, by default
+CAPTION = 1 / 24  # height of the line with the step, relative to the longer side; at least 16 pixels
 
 
 def run(folder: Path, out: str, asked: Pace) -> None:
-  """Writes the film from whatever pictures there are: the run may be finished, go on, or have been killed.
+  """Writes the film from the pictures so far: the run may be finished, in progress, or killed.
 
   Args:
-    folder: the workdir of a run.
-    out: ending in .mp4, .webp or .gif.
-    asked: how long it is, and how large; checked.
+    folder: The workdir of a run.
+    out: Path ending in .mp4, .webp or .gif.
+    asked: Length and size, checked.
 
   Raises:
     InputError: in one line; there are fewer than two pictures, one is broken, or the film cannot be written.
@@ -49,8 +49,8 @@ def _frames(found: dict[int, Path], timing: Timing) -> Iterator[np.ndarray]:
   """Yields the frames, each a picture with its step under it: uint8 [H, W, C].
 
   Args:
-    found: the picture of each step.
-    timing: the pace; the longer side is `timing.size`.
+    found: The picture of each step.
+    timing: Pace and size; the longer side is `timing.size`.
   """
   steps = sorted(found)
   last = pictures.read(found[steps[-1]])
@@ -61,7 +61,7 @@ def _frames(found: dict[int, Path], timing: Timing) -> Iterator[np.ndarray]:
 
   @functools.lru_cache(maxsize=2)
   def picture(number: int) -> np.ndarray:
-    # The run may have gone on with another number of samples.
+    # The run may have been resumed with another number of samples.
     one = pictures.read(found[steps[number]]).convert(mode).resize(drawn, Image.Resampling.NEAREST)
     array = pictures.to_array(one)
     return pictures.fit(array, size, height) if max(drawn) > size else array

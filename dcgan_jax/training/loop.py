@@ -157,8 +157,7 @@ def _make_draw(experiment: Experiment) -> journal.Draw:
     if sample.statistics == 'population':
       variables = sampling.with_population(gan.generator, latents, variables)
     images = make_images(variables, z)
-    pixels = gan.pixels
-    return lambda: pictures.grid(pictures.drawable(pixels.restore(np.asarray(images)), pixels), columns)
+    return lambda: pictures.sheet(gan.pixels.restore(np.asarray(images)), gan.pixels, columns)
 
   return draw
 

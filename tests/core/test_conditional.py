@@ -297,7 +297,7 @@ def test_what_cannot_be_told_is_one_line(untrained, tmp_path, refused):
       ],
       'put those of each into a folder of its own; or set data.classes=2 to 0',
     ),
-    (['--mode=sample', f'--workdir={untrained}', '--class=3'], 'is told no classes'),
+    (['--mode=sample', f'--workdir={untrained}', '--class=3'], 'is unconditional'),
     (
       [
         *TINY,

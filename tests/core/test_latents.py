@@ -153,3 +153,16 @@ def test_classes_as_in_training_have_the_shares_of_the_data():
 def test_counts_may_be_those_of_json():
   ours, theirs = latents.Latents(5, classes=2, counts=(3, 1)), latents.Latents(5, classes=2, counts=[3, 1])
   assert ours == theirs and hash(ours) == hash(theirs)
+
+
+def test_latents_of_given_classes_have_the_z_of_the_seed():
+  drawn = latents.Latents(3, classes=4).draw(5, 6, [2, 0])
+  np.testing.assert_array_equal(drawn[:, :3], latents.Latents(3).draw(5, 6))
+  np.testing.assert_array_equal(drawn[:, 3:].argmax(1), [2, 0, 2, 0, 2, 0])
+
+
+def test_a_path_suits_the_prior():
+  points = jnp.asarray(latents.Latents(3).draw(0, 3))
+  for prior, kind in (('normal', 'spherical'), ('uniform', 'linear')):
+    want = latents.Latents(3, prior).path(points, T, kind)
+    np.testing.assert_array_equal(latents.Latents(3, prior).path(points, T), want)

@@ -42,7 +42,7 @@ def taken(old, new, names=((), ()), sizes=((8, 8), (8, 8))):
   """Returns the plan for two modules, and flat variables: of the old, of the new, and of what is made."""
   before, after = variables_of(old, 1, size=sizes[0]), variables_of(new, 2, size=sizes[1])
   sides = zip((old, new), (before, after), sizes, names)
-  plan = transfer.plan(*(side(*each) for each in sides))
+  plan = transfer.match(*(side(*each) for each in sides))
   made = plan.apply(after, before)
   assert jax.tree.structure(made) == jax.tree.structure(after)
   return plan, *(
@@ -121,7 +121,7 @@ def test_grown_networks_do_up_to_the_old_resolution_what_the_old_ones_did():
     return seen['intermediates']['norm1']['__call__'][0]
 
   before, after = variables_of(G, 1), variables_of(LARGER_G, 2)
-  made = transfer.plan(side(G, before), side(LARGER_G, after)).apply(after, before)
+  made = transfer.match(side(G, before), side(LARGER_G, after)).apply(after, before)
   np.testing.assert_array_equal(inside(G, before), inside(LARGER_G, made))
 
 
@@ -235,7 +235,7 @@ def test_networks_that_are_now_told_a_class_do_the_same_without_one(upsample, de
   old = G.clone(upsample=upsample, dense_widths=dense_widths)
   new = old.clone(classes=3, condition='concat')
   before, after = variables_of(old, 1), variables_of(new, 2)
-  plan = transfer.plan(side(old, before), side(new, after))
+  plan = transfer.match(side(old, before), side(new, after))
   made = plan.apply(after, before)
   first = f'hidden1 ({Z} of {Z + 3} inputs)' if dense_widths else f'dense ({Z} of {Z + 3} inputs)'
   assert plan.taken[0] == first and not plan.new and not plan.left_out and not plan.whole
@@ -245,11 +245,11 @@ def test_networks_that_are_now_told_a_class_do_the_same_without_one(upsample, de
   old_d = D.clone(dense_widths=dense_widths)
   new_d = old_d.clone(classes=3, condition='concat')
   before, after = variables_of(old_d, 1), variables_of(new_d, 2)
-  made = transfer.plan(side(old_d, before), side(new_d, after)).apply(after, before)
+  made = transfer.match(side(old_d, before), side(new_d, after)).apply(after, before)
   wanted, got = old_d.apply(before, images)[0], new_d.apply(made, images)[0]
   np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
   # And back again, where nothing tells a class any more.
-  plan = transfer.plan(side(new_d, after), side(old_d, before))
+  plan = transfer.match(side(new_d, after), side(old_d, before))
   assert 'conv2 (3 of its 9 inputs left out)' in plan.taken
   images_of_none = new_d.apply(after, images)[0]
   got = old_d.apply(plan.apply(before, after), images)[0]
@@ -272,7 +272,7 @@ def test_each_class_of_batch_norms_begins_as_the_batch_norm_without_classes():
     np.testing.assert_array_equal(made[name], np.broadcast_to(old[name], fresh[name].shape), err_msg=name)
   z = np.random.default_rng(0).standard_normal((3, Z)).astype(np.float32)
   before, after = variables_of(G, 1), variables_of(new, 2)
-  variables = transfer.plan(side(G, before), side(new, after)).apply(after, before)
+  variables = transfer.match(side(G, before), side(new, after)).apply(after, before)
   images = new.apply(variables, np.concatenate([z, np.eye(3, dtype=np.float32)], 1))
   np.testing.assert_allclose(images, G.apply(before, z), atol=1e-6)
   plan, *_ = taken(new, G)  # There is no class whose batch norm it could take.
@@ -332,8 +332,8 @@ def test_a_run_begins_with_networks_and_nothing_else(ema, old_ema):
   old, new = _state(1, old_ema), _state(0, ema)
   if old_ema:
     old = dataclasses.replace(old, ema=jax.tree.map(lambda x: x + 1, old.ema))
-  whole = transfer.plan(*[side(G, old.generator.variables)] * 2)
-  d_plan = transfer.plan(*[side(D, old.discriminator.variables)] * 2)
+  whole = transfer.match(*[side(G, old.generator.variables)] * 2)
+  d_plan = transfer.match(*[side(D, old.discriminator.variables)] * 2)
   made = jax.jit(lambda a, b: transfer.begin(a, b, whole, d_plan))(new, old)
   jax.tree.map(np.testing.assert_array_equal, made.generator.variables, old.generator.variables)
   jax.tree.map(np.testing.assert_array_equal, made.discriminator.variables, old.discriminator.variables)

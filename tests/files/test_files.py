@@ -12,8 +12,8 @@ from dcgan_jax.errors import MOST, InputError
   ('text', 'reason'),
   [
     ('a' * 5000, 'File name too long'),
-    ('a\0b', 'is no path'),
-    ('~nobody_here/x', 'is no path'),
+    ('a\0b', 'is not a path'),
+    ('~nobody_here/x', 'is not a path'),
   ],
 )
 def test_what_can_be_no_path_is_refused(text, reason):
@@ -55,6 +55,20 @@ def test_where_nothing_can_be_written(tmp_path):
   for text in ('', f'{tmp_path}/file/x.png'):
     with pytest.raises(InputError, match=r'^out.*(is empty|cannot be written)'):
       files.to_be_written('out', text)
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path):
+  (tmp_path / 'file').touch()
+  with pytest.raises(InputError, match=r'^out=.*file: is a file; choose a folder$'):
+    files.folder_to_be_written('out', f'{tmp_path}/file')
+  assert files.folder_to_be_written('out', str(tmp_path)) == tmp_path
+  target = tmp_path / 'file' / 'x'
+  line = rf'^out={target}: cannot be written: (Not a directory|File exists); choose another --out$'
+  with pytest.raises(InputError, match=line), files.output('out', target):
+    files.write_bytes(target, b'')
+  line = r'^out=x: cannot be written: no reason given; choose another --out$'
+  with pytest.raises(InputError, match=line), files.output('out', files.Path('x')):
+    raise OSError('no reason given')
 
 
 def test_only_ordinary_files_are_opened(tmp_path):

@@ -81,7 +81,7 @@ def test_too_much_for_a_gif_is_one_line():
 @pytest.mark.parametrize('asked', [Pace(), Pace(0.1, 1, 32), Pace(600, 50, 4096)])
 @pytest.mark.parametrize('out', ['a.gif', 'b.c/d.webp', 'x.mp4'])
 def test_what_can_be_is_not_refused(asked, out):
-  assert pace.check(asked, out) is None
+  assert pace.check_moving(asked, out) is None
 
 
 @pytest.mark.parametrize(
@@ -105,14 +105,14 @@ def test_what_can_be_is_not_refused(asked, out):
 )
 def test_what_cannot_be_is_one_line(asked, out, text):
   with pytest.raises(InputError, match=text) as error:
-    pace.check(asked, out)
+    pace.check_moving(asked, out)
   assert '\n' not in str(error.value)
 
 
 def test_an_mp4_without_the_extra_is_one_line(monkeypatch):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-  pace.check(Pace(), 'x.webp')
+  pace.check_moving(Pace(), 'x.webp')
   with pytest.raises(
     InputError, match=r"^out=x\.mp4: an MP4 needs imageio-ffmpeg, .*install -e '\.\[video\]'"
   ):
-    pace.check(Pace(), 'x.mp4')
+    pace.check_moving(Pace(), 'x.mp4')

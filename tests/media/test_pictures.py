@@ -153,7 +153,7 @@ def test_only_pictures_are_read_and_what_else_there_is_is_one_line(tmp_path):
     ('none', 'No such file or directory'),
   ):
     path = tmp_path / f'{name}.png'
-    with pytest.raises(InputError, match=f'^{path}: is no picture that can be read: {reason}.*; remove it$'):
+    with pytest.raises(InputError, match=f'^{path}: is not a readable picture: {reason}.*; remove it$'):
       pictures.read(path)
 
 

@@ -25,8 +25,7 @@ def test_sample_from_python(trained, tmp_path):
   np.testing.assert_array_equal(given[2:3], run.from_latents(z[2:3]))
   assert (run.from_latents(z, 'batch') != given).any()
   np.save(tmp_path / 'z.npy', z)
-  asked = sampling.Asked(1, 0, str(tmp_path / 'z.npy'), None, 'stored')
-  sampling.run(folder, 'last', str(tmp_path / 'z.npz'), asked)
+  sampling.run(folder, 'last', str(tmp_path / 'z.npz'), 1, 0, str(tmp_path / 'z.npy'), None, 'stored')
   np.testing.assert_array_equal(np.load(tmp_path / 'z.npz')['x'], given)
   fixed = np.asarray(Image.open(workdir.sample(folder, 24)))  # The run's pictures are of its own seed.
   factor = round(512 / 32)
@@ -48,8 +47,7 @@ def test_sample_refuses_bad_latents(untrained, tmp_path):
     ('missing', 'cannot be read'),
   ):
     with pytest.raises(InputError, match=text) as error:
-      asked = sampling.Asked(1, 0, str(tmp_path / f'{name}.npy'), None, 'stored')
-      sampling.run(untrained, 'last', str(tmp_path / 'o.npz'), asked)
+      sampling.run(untrained, 'last', str(tmp_path / 'o.npz'), 1, 0, str(tmp_path / f'{name}.npy'))
     assert '\n' not in str(error.value)
 
 
@@ -86,15 +84,15 @@ def test_statistics_are_those_of_each_batch(sampler):
 def test_targets_that_cannot_be_are_one_line(untrained, tmp_path, out):
   (tmp_path / 'file').touch()
   with pytest.raises(InputError, match=r'must end in|is a file|cannot be written') as error:
-    sampling.run(untrained, 'last', str(tmp_path / out), sampling.Asked(1, 0, None, None, 'stored'))
+    sampling.run(untrained, 'last', str(tmp_path / out), 1)
   assert '\n' not in str(error.value)
 
 
 def test_a_grid_an_array_and_a_folder(untrained, sampler, monkeypatch, tmp_path, capsys):
-  monkeypatch.setattr(sampling, 'load', lambda *_: sampler)
+  monkeypatch.setattr(sampling, 'open_sampler', lambda *_: sampler)
   made = sampler.sample(5, seed=2)
   for out in ('grid.png', 'new/x.npz', 'pictures'):
-    sampling.run(untrained, 'last', str(tmp_path / out), sampling.Asked(5, 2, None, None, 'stored'))
+    sampling.run(untrained, 'last', str(tmp_path / out), 5, 2, None, None, 'stored')
     assert capsys.readouterr().out == f'5 images of step 0 in {tmp_path / out}\n'
   np.testing.assert_array_equal(np.load(tmp_path / 'new' / 'x.npz')['x'], made)
   with Image.open(tmp_path / 'grid.png') as picture:
@@ -178,17 +176,17 @@ def test_names_of_classes_of_another_run_are_refused(tmp_path):
   folder = untrained_run(tmp_path)
   (folder / 'classes.json').write_text('{"names": ["a", "b"]}')
   with pytest.raises(InputError, match=r'classes\.json: has 2 names, and data\.classes=0 in config\.json'):
-    sampling.load(folder)
+    sampling.open_sampler(folder)
 
 
 @pytest.mark.slow
 def test_kept_statistics_of_other_shapes_are_measured_again(tmp_path):
   folder = untrained_run(tmp_path)
-  want = sampling.load(folder).sample(2, statistics='population')
+  want = sampling.open_sampler(folder).sample(2, statistics='population')
   (kept,) = (folder / 'statistics').iterdir()
   for broken in ({'norm0/mean': np.zeros(3)}, {}):
     np.savez(kept, **broken)
-    np.testing.assert_array_equal(sampling.load(folder).sample(2, statistics='population'), want)
+    np.testing.assert_array_equal(sampling.open_sampler(folder).sample(2, statistics='population'), want)
   assert kept.stat().st_size > 500  # They are kept again.
 
 

@@ -90,7 +90,7 @@ def test_a_broken_picture_is_one_line(run, tmp_path, step):
   path = workdir.sample(run, step)
   path.write_bytes(path.read_bytes()[:50])
   for suffix in ('gif', 'webp', 'mp4'):
-    with pytest.raises(InputError, match=rf'/step_0*{step}\.png: is no picture that can be read: .*; remove'):
+    with pytest.raises(InputError, match=rf'/step_0*{step}\.png: is not a readable picture: .*; remove'):
       training.run(run, f'{tmp_path}/x.{suffix}', ASKED)
   assert [found.name for found in tmp_path.iterdir()] == ['run']
 

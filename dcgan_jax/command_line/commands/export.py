@@ -72,8 +72,7 @@ def run(values: flags.FlagValues) -> None:
       raise InputError(f'network={values.network}: format=hub writes both; leave the flag out')
     from dcgan_jax.trained.hub import writing
 
-    return writing.run(folder, values.checkpoint, writing.Asked(out, values.statistics, values.license))
+    return writing.run(folder, values.checkpoint, out, values.statistics, values.license)
   from dcgan_jax.trained.interop import exporting
 
-  asked = exporting.Asked(file_format, values.out, values.network, values.statistics)
-  exporting.run(folder, values.checkpoint, asked)
+  exporting.run(folder, values.checkpoint, file_format, values.out, values.network, values.statistics)

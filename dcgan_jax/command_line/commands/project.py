@@ -48,7 +48,7 @@ def run(values: flags.FlagValues) -> None:
     from dcgan_jax.trained.analysis.inversion import Search
 
     search = Search(values.steps, values.starts)
-    asked = project.Asked(images, values.num, values.seed, values['class'].value, search)
-    project.run(folder, values.checkpoint, values.out, asked)
+    chosen = (images, values.num, values.seed, values['class'].value, search)
+    project.run(folder, values.checkpoint, values.out, *chosen)
 
   processes.run_together(values, project)

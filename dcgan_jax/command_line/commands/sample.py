@@ -44,8 +44,7 @@ def run(values: flags.FlagValues) -> None:
     shared.check_run(folder)
     from dcgan_jax.runs import sampling
 
-    classes = values['class'].value
-    asked = sampling.Asked(values.num, values.seed, values.latents, classes, values.statistics)
-    sampling.run(folder, values.checkpoint, values.out, asked)
+    chosen = (values.num, values.seed, values.latents, values['class'].value, values.statistics)
+    sampling.run(folder, values.checkpoint, values.out, *chosen)
 
   processes.run_together(values, sample)

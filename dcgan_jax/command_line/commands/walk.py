@@ -94,11 +94,11 @@ def run(values: flags.FlagValues) -> None:
   def walk() -> None:
     shared.check_run(folder)
     from dcgan_jax.trained.walks import walk
-    from dcgan_jax.trained.walks.asked import Asked
+    from dcgan_jax.trained.walks.request import Request
 
     named = {name: values[name].value for name in NAMED}
     found = (values.directions, values.direction, values.latents)
-    asked = Asked(values.sheet, values.path, values['class'].value, named, pace, *found)
-    walk.run(folder, values.num, values.seed, values.checkpoint, values.out, asked)
+    wanted = Request(values.sheet, values.path, values['class'].value, named, pace, *found)
+    walk.run(folder, values.num, values.seed, values.checkpoint, values.out, wanted)
 
   processes.run_together(values, walk)

@@ -1,1 +1,1 @@
-"""What a trained DCGAN has learned, as the paper looks at it (sections 5 and 6)."""
+"""Analyses of what a trained DCGAN has learned (paper, sections 5 and 6)."""

@@ -1,4 +1,4 @@
-"""What feature maps stand for: what they look for (paper, figure 5), and images without them (figure 6).
+"""What feature maps respond to (paper, figure 5), and images without some of them (figure 6).
 
 The networks need no changes for this, because flax can intercept their activations.
 """
@@ -32,7 +32,7 @@ def _guide_forward(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _guide_backward(x: Array, gradient: Array) -> tuple[Array, Array]:
-  """Passes on what is positive of the gradient, where the input was positive."""
+  """Passes on the positive part of the gradient where the input was positive."""
   passed = jnp.where((x > 0) & (gradient > 0), gradient, jnp.zeros((), gradient.dtype))
   return passed, jnp.zeros_like(passed)
 
@@ -56,8 +56,8 @@ def make_guided_gradients(
   leaky ones as well.
 
   Args:
-    discriminator: the network.
-    pixels: what the numbers of the images, as they are kept, are.
+    discriminator: The discriminator.
+    pixels: Pixel format of the images.
 
   Returns:
     The function (variables, images [B, H, W, C], maps integers [B]) -> float32 [B, H, W, C], to be jitted.
@@ -80,8 +80,8 @@ def make_responses(discriminator: Discriminator, pixels: Pixels = BYTES) -> Call
   """Makes the function from images to the maxima of the maps in D's last hidden layer.
 
   Args:
-    discriminator: the network.
-    pixels: what the numbers of the images, as they are kept, are.
+    discriminator: The discriminator.
+    pixels: Pixel format of the images.
 
   Returns:
     The function (variables, images [B, H, W, C]) -> float32 [B, maps], to be jitted.
@@ -96,12 +96,12 @@ def make_responses(discriminator: Discriminator, pixels: Pixels = BYTES) -> Call
 
 
 def maximal(responses: np.ndarray, maps: int, images: int) -> tuple[np.ndarray, np.ndarray]:
-  """Finds the maps with the strongest responses, and the images that give them.
+  """Finds the maps with the strongest responses, and the images that cause them.
 
   Args:
-    responses: [N, C], the maximum of each image in each map.
-    maps: how many maps to find.
-    images: how many images to find for each map.
+    responses: Maximum of each image in each map, [N, C].
+    maps: Number of maps to find.
+    images: Number of images to find for each map.
 
   Returns:
     The maps [maps] and, for each of them, the indices of its images [maps, images]; the strongest come first.
@@ -114,8 +114,8 @@ def make_hidden(generate: Generate, layer: int) -> Generate:
   """Makes the function from latents to the activations of a hidden layer of G, averaged over positions.
 
   Args:
-    generate: the generator at work, see `Generate`.
-    layer: number of the hidden layer; 0 is the dense one that makes the first maps.
+    generate: The generator at work, see `Generate`.
+    layer: Number of the hidden layer; 0 is the dense one that makes the first maps.
 
   Returns:
     The function (variables, z float [B, z_size]) -> float32 [B, C], to be jitted.
@@ -140,12 +140,12 @@ def make_without(generate: Generate, layer: int) -> Callable[[Any, Array, Array]
   """Makes a generator without some maps of a hidden layer (section 6.3.1 of the paper).
 
   Args:
-    generate: the generator at work, see `Generate`.
-    layer: number of the hidden layer; 0 is the dense one that makes the first maps.
+    generate: The generator at work, see `Generate`.
+    layer: Number of the hidden layer; 0 is the dense one that makes the first maps.
 
   Returns:
-    The function (variables, z float [B, z_size], kept [C]) -> what `generate` returns, to be jitted. A map is
-    0 at all positions where `kept` is 0, and unchanged where it is 1.
+    The function (variables, z float [B, z_size], kept [C]) -> the output of `generate`, to be jitted. A map
+    is 0 at all positions where `kept` is 0, and unchanged where it is 1.
   """
 
   def without(variables: Any, z: Array, kept: Array) -> Array:
@@ -157,11 +157,11 @@ def make_without(generate: Generate, layer: int) -> Callable[[Any, Array, Array]
 
 @contextlib.contextmanager
 def _changed_maps(layer: int, change: Callable[[Array], Array]) -> Iterator[None]:
-  """Changes the activations of a hidden layer of G, [B, h, w, C], in what is called within the block."""
+  """Changes the activations of a hidden layer of G, [B, h, w, C], in calls within the block."""
 
   def intercept(next_fun: Any, args: Any, kwargs: Any, context: Any) -> Any:
     y = next_fun(*args, **kwargs)
-    # The name of its dropout tells the layer. Their order does not: `dense_widths` come before layer 0.
+    # The layer is identified by the name of its dropout; the order does not, since `dense_widths` come first.
     is_asked = context.method_name == 'activate' and args[2] == f'dropout{layer}'
     return change(y) if is_asked else y
 
@@ -170,11 +170,12 @@ def _changed_maps(layer: int, change: Callable[[Array], Array]) -> Iterator[None
 
 
 def responsible(features: np.ndarray, of_class: np.ndarray) -> np.ndarray:
-  """Fits a logistic regression that tells a class by the averages of the maps (section 6.3.1 of the paper).
+  """Fits a logistic regression that predicts a class from the averages of the maps (section 6.3.1).
 
   Args:
-    features: [N, C]; each is scaled to a deviation of 1, so that the weights can be compared.
-    of_class: bool [N], with both values in it, which count alike.
+    features: Averages of the maps, [N, C]; each is scaled to a deviation of 1, so that the weights can be
+      compared.
+    of_class: Membership of each sample in the class, bool [N]; both values occur, and count alike.
 
   Returns:
     The weights [C], positive where more of a map makes the class more likely.

@@ -13,14 +13,14 @@ POOLED = 4  # The paper pools the maps to 4x4 maxima.
 
 
 def pool(activations: Array, size: int = POOLED) -> Array:
-  """Takes the maxima of each map in a grid of windows.
+  """Takes the maximum of each map in each window of a grid.
 
   Window i of `size` along a side of length L reaches from floor(i L / size) to ceil((i + 1) L / size), so
-  windows overlap by a pixel where L is not a multiple of `size`. A side shorter than `size` is left as it is.
+  windows overlap by a pixel where L is not a multiple of `size`. A side shorter than `size` is left alone.
 
   Args:
-    activations: [B, H, W, C].
-    size: windows along each side.
+    activations: Activations, [B, H, W, C].
+    size: Windows along each side.
 
   Returns:
     [B, min(H, size) * min(W, size) * C], row by row, with the C maps of a window side by side.
@@ -45,8 +45,8 @@ def make_features(discriminator: Discriminator, pixels: Pixels = BYTES) -> Calla
   """Makes the function (variables, images [B, H, W, C]) -> features float16 [B, D], to be jitted.
 
   Args:
-    discriminator: the network.
-    pixels: what the numbers of the images, as they are kept, are.
+    discriminator: The discriminator.
+    pixels: Pixel format of the images.
   """
   module = discriminator.clone(dropout=0.0)
 
@@ -58,9 +58,9 @@ def make_features(discriminator: Discriminator, pixels: Pixels = BYTES) -> Calla
 
 
 def make_pixel_features(pixels: Pixels = BYTES) -> Callable[[Any, Array], Array]:
-  """Makes the function to images [B, H, W, C] as features of their own, float16 [B, H * W * C] in [-1, 1].
+  """Makes the function that returns images [B, H, W, C] as features, float16 [B, H * W * C] in [-1, 1].
 
-  The features of D are compared with these. The function takes variables like that of `make_features`, and
-  does not use them.
+  They are a baseline for the features of D. Like that of `make_features` the function takes variables, which
+  it ignores.
   """
   return lambda variables, images: normalize(images, pixels).reshape(len(images), -1).astype(jnp.float16)

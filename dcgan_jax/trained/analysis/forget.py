@@ -42,19 +42,20 @@ def run(
   drop: int | None,
   statistics: str | None = None,
 ) -> None:
-  """Drops maps, makes the same samples again, and writes to the workdir what became of them.
+  """Drops maps, makes the same samples again, and writes the comparison to the workdir.
 
-  As many maps are also dropped at random, for comparison.
+  For reference, as many maps are also dropped at random.
 
   Args:
-    folder: the workdir.
-    num: how many samples.
-    seed: of their latents.
+    folder: The workdir.
+    num: Number of samples.
+    seed: Seed of their latents.
     checkpoint: 'last', 'best' or the number of a step.
-    name: of a class of the run's data.
-    layer: hidden layer of the generator whose maps are dropped, 0 the dense one; None for the last but one,
+    name: Name of a class of the run's data.
+    layer: Hidden layer of the generator whose maps are dropped, 0 the dense one; None for the last but one,
       as in the paper.
-    drop: how many maps, those of the largest weights first; None for all of positive weight, as in the paper.
+    drop: Number of maps to drop, those of the largest weights first; None for all of positive weight, as in
+      the paper.
     statistics: Batch-norm statistics, see `sampling.Sampler.from_latents`.
 
   Raises:
@@ -71,10 +72,10 @@ def run(
   real = cache.load(parts.source, parts.settings.data.source)
   look = extractors.of_run(parts.source, real, labels, folder).look
 
-  sampler = sampling.of_run(trained, folder)
+  sampler = sampling.sampler_of(trained)
   used = statistics or sampler.statistics
   generate = sampling.make_images(parts.gan.generator, used, parts.gan.pixels)
-  variables, z = sampler.variables(used), sampling.draw_batches(sampler.latents, seed, num)
+  variables, z = sampler.variables(used), sampler.draw(num, seed)
   make = _maker(attribution.make_without(generate, layer), variables, z, num, widths[layer], look)
   before = make(np.array([], int))
   weights = _weights(attribution.make_hidden(generate, layer), variables, z, before.classes == index, name)
@@ -102,10 +103,10 @@ def run(
 
 
 def _check_layer(layer: int | None, drop: int | None, widths: tuple[int, ...]) -> int:
-  """Returns the number of the layer, which is that of the last but one for None.
+  """Returns the number of the layer, by default that of the last but one.
 
   Raises:
-    InputError: there is no such layer, or it has fewer maps than are to be dropped.
+    InputError: there is no such layer, or it has too few maps.
   """
   layer = max(0, len(widths) - 2) if layer is None else layer
   if not 0 <= layer < len(widths):
@@ -126,12 +127,12 @@ def _maker(
   """Returns the function from the indices of maps to the samples without these maps.
 
   Args:
-    without: see `attribution.make_without`.
-    variables: of the generator.
-    z: latents in whole batches, float32 [M, Z].
-    num: how many of the first make samples.
-    width: maps of the layer.
-    look: of the classifier.
+    without: Generator without some maps, see `attribution.make_without`.
+    variables: Variables of the generator.
+    z: Latents in whole batches, float32 [M, Z].
+    num: Number of samples; the rest of `z` is padding.
+    width: Maps of the layer.
+    look: Classifier, see `extractors.Extractor`.
   """
 
   def generate(variables: Any, z: Array) -> Array:
@@ -151,14 +152,14 @@ def _maker(
 def _weights(
   hidden: attribution.Generate, variables: Any, z: np.ndarray, of_class: np.ndarray, name: str
 ) -> np.ndarray:
-  """Returns how much each map of a layer is responsible for a class, [C], see `attribution.responsible`.
+  """Returns the weight of each map of a layer for a class, [C], see `attribution.responsible`.
 
   Args:
-    hidden: see `attribution.make_hidden`.
-    variables: of the generator.
-    z: latents in whole batches, float32 [M, Z].
+    hidden: Function to the averages of the maps, see `attribution.make_hidden`.
+    variables: Variables of the generator.
+    z: Latents in whole batches, float32 [M, Z].
     of_class: Membership of each sample in the class, bool [num].
-    name: of the class.
+    name: Name of the class.
 
   Raises:
     InputError: too few samples are of the class, or of the others.
@@ -174,12 +175,12 @@ def _weights(
 
 
 def _shares(names: tuple[str, ...], before: Samples, changed: dict[str, Samples]) -> dict[str, Any]:
-  """Returns what became of the samples, class by class.
+  """Returns the classes of the samples before and after each change.
 
   Args:
-    names: of the classes.
-    before: the samples of the whole generator.
-    changed: those of the generator without maps, by what to call them.
+    names: Names of the classes.
+    before: Samples of the whole generator.
+    changed: Samples of the generator without maps, by name of the change.
 
   Returns:
     'shares': of all samples that are in each class, before and after each change. 'still': of the samples
@@ -221,14 +222,14 @@ def _table(report: dict[str, Any]) -> str:
 
 
 def _draw(path: Path, name: str, of_class: np.ndarray, before: np.ndarray, after: np.ndarray) -> None:
-  """Writes a figure of the first samples of the class and of the others, each above what has become of it.
+  """Writes a figure of the first samples of the class and of the others, each above its changed version.
 
   Args:
-    path: of the figure.
-    name: of the class.
-    of_class: whether each sample was of it, bool [N].
-    before: pictures of the samples, uint8 [N, h, w, 1 or 3].
-    after: the same without maps.
+    path: Path of the figure.
+    name: Name of the class.
+    of_class: Membership of each sample in the class, bool [N].
+    before: Pictures of the samples, uint8 [N, h, w, 1 or 3].
+    after: The same samples without maps.
   """
   from matplotlib.figure import Figure  # without pyplot, which has global state and wants a display
 
@@ -238,7 +239,5 @@ def _draw(path: Path, name: str, of_class: np.ndarray, before: np.ndarray, after
   for panel, title, group in zip(panels, titles, (of_class, ~of_class)):
     chosen = np.flatnonzero(group)[:SHOWN]
     picture = pictures.grid(np.concatenate([before[chosen], after[chosen]]), columns=len(chosen))
-    panel.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)
-    panel.set_title(title, fontsize=10)
-    panel.axis('off')
+    plots.show(panel, picture, title)
   plots.save_figure(path, figure)

@@ -1,11 +1,11 @@
-"""From images back to latents: gradient descent in z, and how well the generator can make an image.
+"""From images back to latents: gradient descent in z, and how well the generator can reproduce an image.
 
 The distance between an image x and the generator's G(z) is
 
   residual + KAPPA * feature_error,
 
 the mean squared difference of their pixels, in [-1, 1], and that of their activations in the discriminator's
-last hidden layer. What is left of it after the descent is the anomaly score of f-AnoGAN (Schlegl et al. 2019,
+last hidden layer. The distance after the descent is the anomaly score of f-AnoGAN (Schlegl et al. 2019,
 Medical Image Analysis 54: A_R + kappa * A_D with kappa = 1), which is large for what the generator cannot
 make. As in AnoGAN (Schlegl et al. 2017, arXiv:1703.05921), z is found by descent; f-AnoGAN trains an encoder.
 """
@@ -25,19 +25,19 @@ from dcgan_jax.core.models import Discriminator, Generator, alone, normalize
 from dcgan_jax.core.pixels import BYTES, Pixels
 
 KAPPA = 1.0  # weight of the features
-CANDIDATES = 1024  # random images, of which those nearest to an image are where the descent starts
+CANDIDATES = 1024  # random images; the descent starts from those nearest to an image
 CHUNK = 64  # of them, made at a time
-DEVIATIONS = 3.0  # that the squared length of z may be above that of a typical normal one
+DEVIATIONS = 3.0  # of the squared length of z above its mean, at most
 
 
 @dataclass(frozen=True)
 class Search:
-  """How hard to look for a z.
+  """Effort of the search for a z.
 
   Attributes:
-    steps: of gradient descent.
-    starts: for each image, of which the one that ends nearest counts.
-    rate: of Adam in the first step; it falls to 0 like a cosine.
+    steps: Steps of gradient descent.
+    starts: Starts for each image; the one that ends nearest counts.
+    rate: Adam's first learning rate, with cosine decay to 0.
   """
 
   steps: int = 200
@@ -54,12 +54,12 @@ def make_projection(
 ) -> Callable[[dict[str, Any], Array], dict[str, Array]]:
   """Makes the search for the latents of many images at once, from several starts each.
 
-  The starts of an image are those random latents whose images are nearest in pixels. A generator that is told
-  classes is told that of the start all the way, so that the classes compete.
+  The starts of an image are the random latents whose images are nearest in pixels. A conditional generator
+  keeps the class of the start, so that the classes compete.
 
   Returns:
     The function (variables, images [B, H, W, C] as they are kept) -> 'z' float32 [B, width], 'residual' [B]
-    and 'feature_error' [B], to be jitted. What it finds for an image depends on that image alone. The
+    and 'feature_error' [B], to be jitted. The result for an image depends on that image alone. The
     variables are those of the 'generator' and the 'discriminator', and 'candidates', float32
     [n, CHUNK, width].
   """
@@ -104,10 +104,10 @@ def nearest(generate: Callable[[Array], Array], candidates: Array, wanted: Array
   """Finds the candidates whose images are nearest to each wanted one in pixels.
 
   Args:
-    generate: makes images [C, H, W, channels] of latents [C, width].
-    candidates: latents, float [n, C, width].
-    wanted: images, float [B, H, W, channels].
-    count: how many to find, n * C at most.
+    generate: Function from latents [C, width] to images [C, H, W, channels].
+    candidates: Latents, float [n, C, width].
+    wanted: Images, float [B, H, W, channels].
+    count: Number of candidates for each image, n * C at most.
 
   Returns:
     Latents, float [B, count, width], the nearest first.
@@ -126,17 +126,17 @@ def nearest(generate: Callable[[Array], Array], candidates: Array, wanted: Array
 def descend(
   distance: Callable[[Array], Array], z: Array, keep: Callable[[Array], Array], search: Search
 ) -> tuple[Array, Array]:
-  """Descends from many latents at once with Adam, each on its own.
+  """Descends with Adam from many latents at once, each by itself.
 
   Args:
-    distance: of each latent, [M, size] -> [M], to be made small.
-    z: where to start, float [M, size].
-    keep: puts latents that have gone too far back to where they may be.
-    search: steps and rate.
+    distance: Function to minimise, of each latent by itself, [M, size] -> [M].
+    z: Starts, float [M, size].
+    keep: Function that clamps latents to the allowed ones, see `within`.
+    search: Steps and learning rate.
 
   Returns:
-    For each start the best z on its way, [M, size]; and the least distance up to each step, [steps + 1, M],
-    the last one being that of this z.
+    The best z of each descent, [M, size]; and the least distance up to each step, [steps + 1, M], of which
+    the last is that of this z.
   """
   optimizer = optax.adam(optax.cosine_decay_schedule(search.rate, search.steps))
 
@@ -161,10 +161,10 @@ def descend(
 
 
 def within(z: Array, prior: str) -> Array:
-  """Puts latents [M, size] back to where the generator has seen latents in training.
+  """Clamps latents [M, size] to the region that the generator has seen in training.
 
-  A uniform z is clipped to [-1, 1]. The squared length of a normal z has the mean `size` and the variance
-  2 * size; a z longer than three deviations above it is made so long, and a shorter one is left alone.
+  A uniform z is clamped to [-1, 1]. The squared length of a normal z has the mean `size` and the variance
+  2 * size; it is clamped to three deviations above the mean.
   """
   if prior == 'uniform':
     return jnp.clip(z, -1.0, 1.0)
@@ -174,7 +174,7 @@ def within(z: Array, prior: str) -> Array:
 
 
 def score(residual: Any, feature_error: Any) -> Any:
-  """Returns the anomaly score of f-AnoGAN, larger for what the generator cannot make."""
+  """Returns the anomaly score of f-AnoGAN, large for images that the generator cannot make."""
   return residual + KAPPA * feature_error
 
 

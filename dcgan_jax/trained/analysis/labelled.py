@@ -1,4 +1,4 @@
-"""Labelled images, divided into those to learn from, to validate with and to test with."""
+"""Labelled images, split into training, validation and test images."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,17 +14,17 @@ from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
 from dcgan_jax.runs.experiment import Experiment
 
-HELD_OUT, MOST_HELD_OUT = 5, 10_000  # a fifth is held out for validation, at most as many as the paper's
+HELD_OUT, MOST_HELD_OUT = 5, 10_000  # a fifth is held out for validation, at most the paper's number
 
 
 class Part(NamedTuple):
   """Some images of a data set, in an order of their own.
 
   Attributes:
-    images: all images of the data set, as they are kept, [M, H, W, C], maybe mapped from disk.
-    indices: of the images of this part, [N].
-    classes: of the images of this part, [N].
-    pixels: what the numbers of the images are.
+    images: All images of the data set as they are kept, [M, H, W, C], maybe memory-mapped.
+    indices: Indices of the images of this part, [N].
+    classes: Classes of the images of this part, [N].
+    pixels: Pixel format of the images.
   """
 
   images: np.ndarray
@@ -40,7 +40,7 @@ class Part(NamedTuple):
     return (self.images[self.indices[i : i + size]] for i in range(0, len(self), size))
 
   def inputs(self, size: int) -> Iterator[Array]:
-    """Yields the images as a network takes them, float32 [B, H, W, C] in [-1, 1], `size` at a time."""
+    """Yields the images as input of a network, float32 [B, H, W, C] in [-1, 1], `size` at a time."""
     return (normalize(jnp.asarray(batch), self.pixels) for batch in self.batches(size))
 
 
@@ -48,10 +48,10 @@ class Split(NamedTuple):
   """The parts of a data set.
 
   Attributes:
-    train: the images that models learn from.
-    validation: the images that hyper-parameters are chosen by.
-    test: the images that accuracies are reported for.
-    classes: how many there are.
+    train: Images that models learn from.
+    validation: Images that choose the hyper-parameters.
+    test: Images that accuracies are reported for.
+    classes: Number of classes.
   """
 
   train: Part
@@ -61,15 +61,15 @@ class Split(NamedTuple):
 
 
 def divide(experiment: Experiment, data_name: str | None, num: int | None, least: int) -> Split:
-  """Divides labelled images, which are always shuffled in the same way.
+  """Splits labelled images, which are always shuffled in the same way.
 
   The test images are the test split of a tfds data set, and otherwise a fifth of the images.
 
   Args:
-    experiment: the one whose images are divided, or that other images are made to fit.
-    data_name: another labelled source; None for the experiment's own.
-    num: how many images to use at most, and how many of a test split; None for all.
-    least: how many images there must be to learn from.
+    experiment: The run whose images are divided, or that other images are made to fit.
+    data_name: Another labelled source; None for the run's own.
+    num: Largest number of images, and of images of a test split; None for all.
+    least: Smallest number of training images.
 
   Raises:
     InputError: the images have no labels, or are too few.
@@ -100,7 +100,7 @@ def divide(experiment: Experiment, data_name: str | None, num: int | None, least
 
 
 def is_of_train(split: str) -> bool:
-  """Returns whether a split, in the notation of tfds, has no image of the test split."""
+  """Returns whether a split, in the notation of tfds, contains no test images."""
   return all(part.strip().startswith('train') for part in split.split('+'))
 
 
@@ -118,7 +118,7 @@ def _load(source: data.Source, title: str) -> tuple[tuple[str, ...], np.ndarray,
 
 
 def _test(source: str, fit: data.Fit, num: int | None) -> Part | None:
-  """Returns the first `num` images of the test split, or None where there is none with labels."""
+  """Returns the first `num` images of the test split, None if there is no labelled one."""
   if not source.startswith('tfds:'):
     return None
   try:

@@ -1,6 +1,6 @@
 """Measures what a discriminator has learned, by a linear classifier of its activations (paper, section 5).
 
-It prints a table, and writes probe.json and features.png: what the maps of D's last hidden layer look for.
+It prints a table, and writes probe.json and features.png: what the maps of D's last hidden layer respond to.
 """
 
 import tempfile
@@ -24,27 +24,28 @@ from dcgan_jax.runs import experiment
 from dcgan_jax.trained.analysis import attribution, features, labelled, svm
 from dcgan_jax.trained.analysis.labelled import Part, Split
 
-LABELS, DRAWS = 1000, 10  # the paper's few labels, and how often they are drawn
-BATCH_SIZE = 128  # images that D works on at a time
+LABELS, DRAWS = 1000, 10  # the paper's few labels, and the number of draws
+FEW_ITERATIONS = 200  # of a fit to few images
+BATCH_SIZE = 128  # images in a device's batch
 MAPS, SHOWN, LOOKED_AT = 6, 4, 10_000  # of features.png: maps, images for each, images to choose from
 
 
 def run(folder: Path, num: int | None, checkpoint: str, data_name: str | None) -> None:
   """Probes a run's discriminator and writes the results to the workdir.
 
-  The same is done with a discriminator of random parameters, and with the pixels as features, for comparison.
+  For reference, so are a randomly initialised discriminator, and the pixels as features.
 
   Args:
-    folder: the workdir.
-    num: how many images to use at most, and how many of a test split; None for all.
+    folder: The workdir.
+    num: Largest number of images, and of images of a test split; None for all.
     checkpoint: 'last', 'best' or the number of a step.
-    data_name: another labelled source, made to fit the run's images; None for the run's own.
+    data_name: Another labelled source, made to fit the run's images; None for the run's own.
 
   Raises:
     InputError: in one line.
   """
-  files.to_be_written('DCGAN_JAX_CACHE', str(cache.folder() / 'probe'))  # where features are kept meanwhile
-  parts, step, state = experiment.open_run(folder, checkpoint)
+  files.to_be_written('DCGAN_JAX_CACHE', str(cache.folder() / 'probe'))  # the place of the features
+  parts, step, state, _ = experiment.open_run(folder, checkpoint)
   split = labelled.divide(parts, data_name, num, LABELS)
   cache.keep_compiled_programs()
   discriminator = parts.gan.discriminator
@@ -80,13 +81,13 @@ def run(folder: Path, num: int | None, checkpoint: str, data_name: str | None) -
 
 
 def _measure(name: str, look: Callable[..., Any], variables: Any, split: Split) -> dict[str, Any]:
-  """Measures the accuracies that a kind of features gives; the features are in a temporary file meanwhile.
+  """Measures the accuracies by one kind of features, which are kept in a temporary file.
 
   Args:
-    name: of the features, for the terminal.
-    look: (variables, images [B, H, W, C]) -> features float16 [B, D].
-    variables: that `look` takes.
-    split: the images.
+    name: Name of the features, for the terminal.
+    look: Function (variables, images [B, H, W, C]) -> features float16 [B, D].
+    variables: Variables for `look`.
+    split: The images.
 
   Returns:
     The number of 'features'; the accuracies with 'few' labels, see `_few`; and with 'all', 'mean' and 'c'.
@@ -103,7 +104,7 @@ def _measure(name: str, look: Callable[..., Any], variables: Any, split: Split) 
     print(f', {LABELS} labels', end='', flush=True)
     few = _few(train, validation, test, split)
     print(f', {len(train)} labels', flush=True)
-    models = svm.fit_many(train, split.train.classes, split.classes, svm.COSTS)
+    models = svm.fit(train, split.train.classes, split.classes, svm.COSTS)
     best = int(svm.accuracies(validation, split.validation.classes, models).argmax())
     many = svm.accuracies(test, split.test.classes, models[best : best + 1])[0]
     size = found.shape[1]
@@ -115,22 +116,22 @@ def _few(train: np.ndarray, validation: np.ndarray, test: np.ndarray, split: Spl
   """Measures the accuracy of models that learn from `LABELS` images.
 
   Args:
-    train, validation, test: features of the parts of the split, each [N, D].
-    split: the images.
+    train, validation, test: Features of the parts of the split, [N, D] each.
+    split: The images.
 
   Returns:
-    'mean' and 'deviation' of the accuracy over `DRAWS` draws of images, and 'c', which the validation images
-    choose for the first draw.
+    'mean' and 'deviation' of the accuracy over `DRAWS` draws of images, and 'c', chosen by the validation
+    images for the first draw.
   """
   random = np.random.default_rng(0)
   draws = [np.sort(svm.draw(split.train.classes, LABELS, random)) for _ in range(DRAWS)]
 
-  def fit(draw: np.ndarray, cost: float) -> np.ndarray:
-    return svm.fit_few(train[draw], split.train.classes[draw], split.classes, cost)
+  def fit(draw: np.ndarray, costs: tuple[float, ...]) -> np.ndarray:
+    return svm.fit(train[draw], split.train.classes[draw], split.classes, costs, FEW_ITERATIONS)
 
-  tried = np.stack([fit(draws[0], cost) for cost in svm.COSTS])
+  tried = fit(draws[0], svm.COSTS)
   best = int(svm.accuracies(validation, split.validation.classes, tried).argmax())
-  models = np.stack([tried[best], *(fit(draw, svm.COSTS[best]) for draw in draws[1:])])
+  models = np.stack([tried[best], *(fit(draw, svm.COSTS[best : best + 1])[0] for draw in draws[1:])])
   found = svm.accuracies(test, split.test.classes, models)
   return {'mean': float(found.mean()), 'deviation': float(found.std(ddof=1)), 'c': svm.COSTS[best]}
 
@@ -178,9 +179,9 @@ def _picture(discriminator: Discriminator, variables: Any, part: Part) -> np.nda
   """Draws a row for each map: the images that it responds to most, and their guided gradients.
 
   Args:
-    discriminator: the network.
-    variables: of it.
-    part: the images to choose from.
+    discriminator: The discriminator.
+    variables: Its variables.
+    part: Images to choose from.
 
   Returns:
     The grid, uint8 [h, w, 1 or 3].
@@ -209,9 +210,7 @@ def _draw(path: Path, drawn: dict[str, np.ndarray]) -> None:
   figure = Figure(figsize=(10, 4.2), layout='constrained')
   panels: Any = figure.subplots(1, len(drawn))
   for panel, (name, picture) in zip(panels, drawn.items()):
-    panel.imshow(picture[..., 0] if picture.shape[-1] == 1 else picture, cmap='gray', vmin=0, vmax=255)
-    panel.set_title(name)
-    panel.axis('off')
+    plots.show(panel, picture, name)
   figure.suptitle(
     'a row for each map of the last hidden layer: its strongest images, and guided backpropagation',
     fontsize=10,

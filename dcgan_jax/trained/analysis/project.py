@@ -1,19 +1,17 @@
-"""Finds the latents of given images, and says how well the generator can make each.
+"""Finds the latents of given images, and scores how well the generator can reproduce each.
 
 z.npy         the latents, float32 [N, width], for --latents of --mode=sample and --mode=walk
-project.png   originals beside what the generator makes of their latents, and the errors
-ranked.png    the same, those with the highest anomaly scores first
+project.png   originals beside their reconstructions, and the errors
+ranked.png    the same, the highest anomaly scores first
 project.json  the errors and the score of each image
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -21,7 +19,6 @@ from dcgan_jax import files
 from dcgan_jax.core.pixels import BYTES, Pixels
 from dcgan_jax.data import arrays, cache
 from dcgan_jax.devices import placement, processes, programs
-from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import given
 from dcgan_jax.media import pictures
 from dcgan_jax.records import workdir
@@ -31,41 +28,22 @@ from dcgan_jax.runs.sampling import Sampler
 from dcgan_jax.trained.analysis import inversion
 from dcgan_jax.trained.analysis.inversion import Search
 
-BATCH_SIZE = 16  # images that a device works on at a time; fewer if there are fewer
+BATCH_SIZE = 16  # images in a device's batch, at most
 SHOWN = 64  # images in a picture, at most
 COLUMNS = 4  # pairs in a row of a picture
-TILE = 96  # pixels that small images are enlarged to, roughly
-
-
-@dataclass(frozen=True)
-class Asked:
-  """What a user wants to have projected.
-
-  Attributes:
-    images: where they are, see `given.read`.
-    num: how many of them at most.
-    seed: of the random latents that the descent starts from.
-    classes: names of classes with commas between that the images may be of; None tries all.
-    search: how hard to look.
-  """
-
-  images: str
-  num: int
-  seed: int
-  classes: str | None
-  search: Search
+TILE = 96  # approximate side of enlarged images in pixels
 
 
 class Projected(NamedTuple):
-  """What was found for N images.
+  """Results for N images.
 
   Attributes:
-    z: float32 [N, width].
-    made: what the generator makes of them, [N, H, W, C], as it is kept.
-    pixel_error: mean absolute difference of the pixels, in 0..255, [N].
-    residual: mean squared difference of the pixels, in [-1, 1], [N].
-    feature_error: mean squared difference of D's last activations, [N].
-    score: the anomaly score, [N].
+    z: Latents, float32 [N, width].
+    made: Their images as they are kept, [N, H, W, C].
+    pixel_error: Mean absolute difference of the pixels, in 0..255, [N].
+    residual: Mean squared difference of the pixels, in [-1, 1], [N].
+    feature_error: Mean squared difference of D's last activations, [N].
+    score: Anomaly score, [N].
   """
 
   z: np.ndarray
@@ -76,31 +54,44 @@ class Projected(NamedTuple):
   score: np.ndarray
 
 
-def run(folder: Path, checkpoint: str, out: str, asked: Asked) -> None:
-  """Projects images and writes what is found.
+def run(
+  folder: Path,
+  checkpoint: str,
+  out: str,
+  images_from: str,
+  num: int,
+  seed: int,
+  classes: str | None,
+  search: Search,
+) -> None:
+  """Projects images and writes the results.
 
   Args:
-    folder: the workdir of a run.
+    folder: The workdir of a run.
     checkpoint: 'last', 'best' or the number of a step.
-    out: the folder for the results.
-    asked: the images, and how to look.
+    out: Folder for the results.
+    images_from: Origin of the images, see `given.read`.
+    num: Largest number of images.
+    seed: Seed of the random latents that the descent starts from.
+    classes: Comma-separated names of the classes to try; None for all.
+    search: Effort of the search.
 
   Raises:
     InputError: in one line, before anything is compiled.
   """
-  target = files.to_be_written('out', out)
-  if target.exists() and not target.is_dir():
-    raise InputError(f'out={out}: is a file; choose a folder')
-  images, names = given.read(asked.images, experiment.build(workdir.read_settings(folder)).fit, asked.num)
+  target = files.folder_to_be_written('out', out)
+  images, names = given.read(images_from, experiment.build(workdir.read_settings(folder)).fit, num)
   cache.keep_compiled_programs()
   trained = experiment.open_run(folder, checkpoint)
-  sampler = sampling.of_run(trained, folder)
-  classes = None if asked.classes is None else sampler.find_classes(asked.classes)
-  begun = time.monotonic()
-  found = project(trained, sampler, images, asked.search, asked.seed, classes)
-  seconds = (time.monotonic() - begun) / len(images)
+  sampler = sampling.sampler_of(trained)
+  numbers = None if classes is None else sampler.find_classes(classes)
+  start = time.monotonic()
+  found = project(trained, sampler, images, search, seed, numbers)
+  seconds = (time.monotonic() - start) / len(images)
   if processes.is_main():
-    _write(target, images, found, _report(trained, folder, asked, sampler, names, found), sampler.pixels)
+    about = {'workdir': str(folder), 'step': trained.step, 'images_from': images_from, 'seed': seed}
+    with files.output('out', target):
+      _write(target, images, found, _report(about | vars(search), sampler, names, found), sampler.pixels)
   for name in ('pixel_error', 'feature_error', 'score'):
     values = getattr(found, name)
     print(
@@ -120,17 +111,15 @@ def project(
   """Finds the latents of images, on all devices.
 
   Args:
-    trained: the run, whose discriminator compares images.
-    sampler: of this run.
-    images: [N, H, W, C], of the run's shape, as they are kept.
-    search: how hard to look.
-    seed: of the random latents that the descent starts from.
-    classes: numbers of those that the images may be of; None tries all.
+    trained: The run, whose discriminator compares images.
+    sampler: The run's generator.
+    images: Images of the run's shape, as they are kept, [N, H, W, C].
+    search: Effort of the search.
+    seed: Seed of the random latents that the descent starts from.
+    classes: Numbers of the classes to try; None for all.
   """
   gan, latents = trained.experiment.gan, sampler.latents
-  z = latents.sample(jax.random.key(seed), jnp.arange(inversion.CANDIDATES))
-  if classes is not None:
-    z = latents.of_classes(z, jnp.asarray(np.resize(classes, len(z))))
+  z = latents.draw(seed, inversion.CANDIDATES, classes)
   generator, weights = sampler.network
   mesh = placement.mesh()
   variables = {
@@ -157,10 +146,8 @@ def project(
   return Projected(found['z'], made, *errors)
 
 
-def _report(
-  trained: TrainedRun, folder: Path, asked: Asked, sampler: Sampler, names: list[str], found: Projected
-) -> dict[str, Any]:
-  """Returns what project.json says."""
+def _report(about: dict[str, Any], sampler: Sampler, names: list[str], found: Projected) -> dict[str, Any]:
+  """Returns the content of project.json, of which `about` is the beginning."""
   rows: list[dict[str, Any]] = []
   for i, name in enumerate(names):
     row: dict[str, Any] = {'file': name}
@@ -170,11 +157,7 @@ def _report(
       row[field] = float(getattr(found, field)[i])
     rows.append(row | {'anomaly_score': float(found.score[i])})
   return {
-    'workdir': str(folder),
-    'step': trained.step,
-    'images_from': asked.images,
-    'seed': asked.seed,
-    **vars(asked.search),
+    **about,
     'about': {
       'pixel_error': 'mean absolute difference of the pixels, in 0..255',
       'residual': 'mean squared difference of the pixels, in [-1, 1]',
@@ -192,30 +175,23 @@ def _report(
 def _write(
   target: Path, images: np.ndarray, found: Projected, report: dict[str, Any], pixels: Pixels
 ) -> None:
-  """Writes the latents, the report and both pictures.
-
-  Raises:
-    InputError: they cannot be written.
-  """
-  try:
-    target.mkdir(parents=True, exist_ok=True)
-    arrays.write_npy(target / 'z.npy', [found.z], found.z.shape[1:], np.float32)
-    workdir.write_json(target / 'project.json', report)
-    order = np.argsort(-found.score, kind='stable')[:SHOWN]
-    pictures.save_png(target / 'ranked.png', draw(images, found, order, pixels))
-    pictures.save_png(target / 'project.png', draw(images, found, np.arange(min(SHOWN, len(images))), pixels))
-  except OSError as error:
-    raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error
+  """Writes the latents, the report and both pictures."""
+  target.mkdir(parents=True, exist_ok=True)
+  arrays.write_npy(target / 'z.npy', [found.z], found.z.shape[1:], np.float32)
+  workdir.write_json(target / 'project.json', report)
+  order = np.argsort(-found.score, kind='stable')[:SHOWN]
+  pictures.save_png(target / 'ranked.png', draw(images, found, order, pixels))
+  pictures.save_png(target / 'project.png', draw(images, found, np.arange(min(SHOWN, len(images))), pixels))
 
 
 def draw(images: np.ndarray, found: Projected, order: np.ndarray, pixels: Pixels = BYTES) -> np.ndarray:
   """Draws pairs of an original and its reconstruction; under it its number, its error and its score.
 
   Args:
-    images: the originals, [N, H, W, C], as they are kept.
-    found: for them.
-    order: which of them to draw, in this order, integers [n].
-    pixels: what their numbers are.
+    images: Originals as they are kept, [N, H, W, C].
+    found: Results for them.
+    order: Indices of those to draw, integers [n].
+    pixels: Pixel format of the images.
 
   Returns:
     uint8 [h, w, 1 or 3].

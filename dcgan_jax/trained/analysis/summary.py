@@ -19,11 +19,11 @@ class Layer(NamedTuple):
   """A row of a network's table.
 
   Attributes:
-    name: of the layer in its network.
-    kind: the class of the layer's module.
-    shape: of its output.
-    parameters: how many numbers are trained.
-    statistics: how many running means and variances of batch norm it has.
+    name: Name of the layer in its network.
+    kind: Class of the layer's module.
+    shape: Shape of its output.
+    parameters: Number of trained parameters.
+    statistics: Number of running means and variances of batch norm.
   """
 
   name: str
@@ -33,32 +33,48 @@ class Layer(NamedTuple):
   statistics: int
 
 
+class Network(NamedTuple):
+  """A network's table."""
+
+  name: str
+  layers: list[Layer]
+
+  @property
+  def parameters(self) -> int:
+    """The number of trained parameters."""
+    return sum(layer.parameters for layer in self.layers)
+
+
 def run(settings: Settings) -> None:
-  """Prints a table for each network, and the memory that a train step takes; no step is executed.
+  """Prints a table for each network, and the memory of a train step; no step is executed.
 
   Args:
-    settings: of the run.
+    settings: Settings of the run.
 
   Raises:
     InputError: in one line; the batch cannot be divided among the devices.
   """
   check_devices(settings, len(processes.devices()))
   parts = experiment.build(settings)
-  z = jax.ShapeDtypeStruct((1, parts.gan.latents.width), jnp.float32)
-  packing = parts.gan.discriminator.packing
-  images = jax.ShapeDtypeStruct((packing, *settings.data.size, settings.data.channels), jnp.float32)
-  print(table('Generator', parts.gan.generator, z))
-  print()
-  print(table('Discriminator', parts.gan.discriminator, images))
-  print()
-  print(memory(parts))
+  print(*map(table, networks(parts)), memory(parts), sep='\n\n')
+
+
+def networks(parts: Experiment) -> list[Network]:
+  """Returns the tables of both networks; nothing is computed."""
+  gan, data = parts.gan, parts.settings.data
+  z = jax.ShapeDtypeStruct((1, gan.latents.width), jnp.float32)
+  images = jax.ShapeDtypeStruct((gan.discriminator.packing, *data.size, data.channels), jnp.float32)
+  return [
+    Network('Generator', layers(gan.generator, z)),
+    Network('Discriminator', layers(gan.discriminator, images)),
+  ]
 
 
 def memory(parts: Experiment) -> str:
-  """Returns what a train step takes of each device's memory, by XLA's analysis of the compiled program.
+  """Returns the memory of a train step on each device, by XLA's analysis of the compiled program.
 
   Args:
-    parts: of the run.
+    parts: The run.
   """
   cache.keep_compiled_programs()
   settings, mesh = parts.settings, placement.mesh()
@@ -70,7 +86,7 @@ def memory(parts: Experiment) -> str:
   if analysis is None:
     return f'Memory of a train step: unknown to XLA for {jax.default_backend()}'
   size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-  # The state's buffers are given to the next state, so they count once, as arguments.
+  # The state's buffers are donated to the next state, so they count once, as arguments.
   total = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
   total += analysis.output_size_in_bytes - analysis.alias_size_in_bytes
   devices = f'{mesh.size} {jax.default_backend()} device{"s" * (mesh.size > 1)}'
@@ -79,21 +95,15 @@ def memory(parts: Experiment) -> str:
     [
       f'Memory of a train step: {count} images on {devices}, {each} on each, in MiB of each device',
       f"state         {size / 2**20:10,.1f}  (parameters, Adam's averages, statistics)",
-      f'whole step    {total / 2**20:10,.1f}  (with activations, gradients and what they take on the way)',
+      f'whole step    {total / 2**20:10,.1f}  (with activations, gradients and other intermediate results)',
       f'data set      up to {most:,} more, {bytes_each:,} bytes an image; a larger one stays on disk',
     ]
   )
 
 
-def table(title: str, module: nn.Module, x: jax.ShapeDtypeStruct) -> str:
-  """Returns a text table of a network's layers, with the batch size left open, and the totals.
-
-  Args:
-    title: of the table.
-    module: the network.
-    x: shape and dtype of its input.
-  """
-  rows = layers(module, x)
+def table(network: Network) -> str:
+  """Returns a text table of a network's layers, with the batch size left open, and the totals."""
+  rows = network.layers
   cells = [
     (
       f'{row.name} ({row.kind})',
@@ -102,10 +112,10 @@ def table(title: str, module: nn.Module, x: jax.ShapeDtypeStruct) -> str:
     )
     for row in rows
   ]
-  header = (f'{title}: layer (type)', 'output shape', 'parameters')
+  header = (f'{network.name}: layer (type)', 'output shape', 'parameters')
   widths = [max(len(row[i]) for row in [header, *cells]) for i in range(3)]
   lines = [f'{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}' for a, b, c in [header, *cells]]
-  trained, statistics = sum(row.parameters for row in rows), sum(row.statistics for row in rows)
+  trained, statistics = network.parameters, sum(row.statistics for row in rows)
   rule = '-' * len(lines[0])
   totals = [
     f'total       {trained + statistics:>12,}',
@@ -116,11 +126,11 @@ def table(title: str, module: nn.Module, x: jax.ShapeDtypeStruct) -> str:
 
 
 def layers(module: nn.Module, x: jax.ShapeDtypeStruct) -> list[Layer]:
-  """Returns the layers of a network, in the order in which they are called; nothing is computed.
+  """Returns the layers of a network in the order of their calls; nothing is computed.
 
   Args:
-    module: the network.
-    x: shape and dtype of its input.
+    module: The network.
+    x: Shape and dtype of its input.
   """
 
   def trace(key: jax.Array, x: jax.Array) -> Any:
@@ -145,5 +155,5 @@ def layers(module: nn.Module, x: jax.ShapeDtypeStruct) -> list[Layer]:
 
 
 def _size(tree: Any) -> int:
-  """Returns how many numbers the arrays of a tree have together."""
+  """Returns the number of elements of all arrays in a tree."""
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))

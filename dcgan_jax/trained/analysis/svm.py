@@ -11,7 +11,7 @@ import numpy as np
 # The grid of the paper's authors ends at 1e-2; features of an untrained network need a larger C.
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 ITERATIONS = 60
-ROWS = 2048  # of the features, which are converted to float32 together
+ROWS = 2048  # features converted to float32 at a time
 
 
 def draw(labels: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
@@ -23,41 +23,14 @@ def draw(labels: np.ndarray, count: int, random: np.random.Generator) -> np.ndar
   return by_class[np.argsort(rank, kind='stable')][:count]
 
 
-def fit_few(features: np.ndarray, labels: np.ndarray, classes: int, cost: float) -> np.ndarray:
-  """Fits a model with scikit-learn's LinearSVC.
-
-  The solution lies in the span of the images, so their features are first expressed in a basis of it. This
-  changes nothing but the time: 1,000 images then have 1,000 features, instead of the 28,672 of the paper's
-  networks.
-
-  Args:
-    features: [N, D].
-    labels: integers [N] in [0, classes), of two different classes or more.
-    classes: how many classes there are; the model never chooses one without images.
-    cost: C of the objective.
-
-  Returns:
-    A model, float32 [classes, D + 1].
-  """
-  from sklearn.svm import LinearSVC  # slow to import
-
-  basis, turned = np.linalg.qr(np.asarray(features, np.float64).T)
-  machine = LinearSVC(C=cost, tol=1e-3, max_iter=10_000, random_state=0).fit(turned.T, labels)
-  weights = np.concatenate([machine.coef_ @ basis.T, machine.intercept_[:, None]], axis=1)
-  model = np.zeros((classes, weights.shape[1]), np.float32)
-  model[:, -1] = -1.0
-  model[machine.classes_] = [-weights[0], weights[0]] if len(machine.classes_) == 2 else weights
-  return model
-
-
 class _Line(NamedTuple):
   """The objective along a line w + step * d, for each of M problems.
 
   Attributes:
     scores: y (w x + b) at step 0, [N, M].
-    change: of the scores in a step of 1, [N, M].
-    linear: w d, [M].
-    quadratic: d d, [M].
+    change: Change of the scores in a step of 1, [N, M].
+    linear: The product w d, [M].
+    quadratic: The product d d, [M].
   """
 
   scores: np.ndarray
@@ -82,7 +55,7 @@ class _Line(NamedTuple):
     return step
 
 
-def fit_many(
+def fit(
   features: np.ndarray,
   labels: np.ndarray,
   classes: int,
@@ -95,18 +68,26 @@ def fit_many(
   Each step goes to the minimum along its direction. An iteration passes over the features twice, so they may
   lie on a disk. Beside them there are some ten arrays of N numbers for each cost and class.
 
+  The solution lies in the span of the images. Where there are fewer images than features, these are expressed
+  in a basis of the span: 1,000 images then have 1,000 features, and not the 28,672 of the paper's networks.
+
   Args:
-    features: float16 or float32 [N, D], an array or a mapped file.
-    labels: integers [N] in [0, classes).
-    classes: how many classes there are.
-    costs: values of C in the objective.
-    iterations: the most to make. A larger C takes more to converge, but accuracies settle long before.
-    tolerance: norm of the gradient, relative to that at the start, below which a problem has converged; the
-      fit ends when all have.
+    features: Features, float16 or float32 [N, D], an array or a mapped file.
+    labels: Class of each image, integers [N] in [0, classes).
+    classes: Number of classes; a model never chooses one without images.
+    costs: Values of C in the objective.
+    iterations: Largest number of iterations. A larger C takes more to converge, but accuracies settle long
+      before.
+    tolerance: Norm of the gradient, relative to the first, below which a problem has converged; the fit ends
+      when all have.
 
   Returns:
     The models, float32 [len(costs), classes, D + 1].
   """
+  basis = None
+  if features.shape[0] < features.shape[1]:
+    basis, turned = np.linalg.qr(np.asarray(features, np.float64).T)
+    features = turned.T.astype(np.float32)
   count, size = features.shape
   cost = np.repeat(np.asarray(costs, np.float32), classes)
   sign = np.where(labels[:, None] == np.arange(classes), 1, -1).astype(np.float32)
@@ -132,7 +113,10 @@ def fit_many(
     step = line.minimum(cost)
     weights = weights + step * direction
     scores += step * change
-  return weights.T.reshape(len(costs), classes, size + 1)
+  found = weights.T if basis is None else np.concatenate([weights[:-1].T @ basis.T, weights[-1:].T], axis=1)
+  models = found.astype(np.float32).reshape(len(costs), classes, -1)
+  models[:, np.bincount(labels, minlength=classes) == 0] = [0.0] * (models.shape[-1] - 1) + [-1.0]
+  return models
 
 
 def _apply(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -151,20 +135,17 @@ def _gather(features: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _parts(x: np.ndarray) -> list[np.ndarray]:
-  """Divides an array into parts of `ROWS` rows."""
+  """Splits an array into parts of `ROWS` rows."""
   return [x[i : i + ROWS] for i in range(0, len(x), ROWS)]
 
 
 def accuracies(features: np.ndarray, labels: np.ndarray, models: np.ndarray) -> np.ndarray:
-  """Returns the share of images, in [0, 1], to whose class each model gives the highest score.
+  """Returns the accuracy of each model, the share of images whose class gets the highest score, float64 [M].
 
   Args:
     features: [N, D].
-    labels: integers [N] in [0, classes).
+    labels: Class of each image, integers [N] in [0, classes).
     models: [M, classes, D + 1].
-
-  Returns:
-    float64 [M].
   """
   flat = models.reshape(-1, models.shape[-1]).T
   right = np.zeros(len(models))

@@ -1,1 +1,1 @@
-"""A page on which a trained generator runs in a browser: `folder` writes it from what is in `static/`."""
+"""A page on which a trained generator runs in a browser: `folder` writes it from the files in `static/`."""

@@ -1,11 +1,11 @@
 """Writes a folder with a page in which a trained generator runs, for any server of static files.
 
 index.html            the page, with style.css and modules of JavaScript beside it
-explorer.json         what the page has to know of this generator; written last
+explorer.json         the description of the generator; written last
 generator-*.onnx      its weights, named after their content
 vendor/               the ONNX Runtime for browsers and a GIF encoder, with their licences
 
-What lies in the folder besides, a repository or another page, stays as it is.
+Other files in the folder, such as a repository, are left alone.
 """
 
 import base64
@@ -42,11 +42,11 @@ def run(folder: Path, checkpoint: str, out: str | None, statistics: str | None =
   """Writes the folder.
 
   Args:
-    folder: the workdir of a run.
+    folder: The workdir of a run.
     checkpoint: 'last', 'best' or the number of a step.
-    out: the folder to write; None for `explorer`.
-    statistics: of batch norm, 'stored' | 'population'; None takes those that the run says. Those of a batch
-      make no image of one latent, and become those of the population.
+    out: Folder to write; None for `explorer`.
+    statistics: Batch-norm statistics, 'stored' | 'population'; None for the run's own. Those of a batch give
+      no image of a single latent, and become those of the population.
 
   Raises:
     InputError: in one line, before anything is compiled, unless the folder cannot be written.
@@ -63,12 +63,12 @@ def run(folder: Path, checkpoint: str, out: str | None, statistics: str | None =
     )
   statistics = statistics or trained.experiment.settings.sample.statistics
   statistics = 'population' if statistics == 'batch' else statistics
-  network = exporting.network_of(trained, folder, 'generator', statistics)
+  network = exporting.network_of(trained, 'generator', statistics)
   generator = network.module
   assert isinstance(generator, Generator)
   z = network.latents.draw(0, precision.CHECKED)
   change = precision.largest_difference(generator, network.variables, z)
-  half = change < precision.MOST  # A NaN is not below it either.
+  half = change < precision.MOST  # also False for NaN
   width = network.latents.width
   model = onnx.generator_bytes(generator, network.variables, width, half, network.metadata)
   # The page compares its own first picture with this one.
@@ -93,11 +93,9 @@ def _target(out: str) -> Path:
   """Returns the folder to write.
 
   Raises:
-    InputError: there is something that is not ours.
+    InputError: it has other files in it.
   """
-  target = files.to_be_written('out', out)
-  if target.exists() and not target.is_dir():
-    raise InputError(f'out={out}: is a file; format=web writes a folder')
+  target = files.folder_to_be_written('out', out)
   if not target.exists() or (target / ABOUT).exists():
     return target
   try:
@@ -113,7 +111,7 @@ def _target(out: str) -> Path:
 
 
 def _described(network: Exported, generator: Generator, folder: Path) -> dict[str, Any]:
-  """Returns what the page has to know of a generator, as JSON."""
+  """Returns the description of a generator for the page, as JSON."""
   height, width, channels = network.image_shape
   latents, about = network.latents, network.about
   vectors = directions.of_first_layer(generator, network.variables, latents.size)
@@ -130,7 +128,7 @@ def _described(network: Exported, generator: Generator, folder: Path) -> dict[st
 def _facts(
   network: Exported, generator: Generator, settings: Settings, half: bool
 ) -> Iterator[tuple[str, str]]:
-  """Yields names and values of what is to be said of a generator."""
+  """Yields names and values of the facts about a generator."""
   about = network.about
   kind, _, place = settings.data.source.partition(':')
   yield 'Data', f'{kind}:{place}' if kind == 'tfds' else f'{kind} {Path(place).name}'.strip()
@@ -152,24 +150,21 @@ def _facts(
 def _write(target: Path, name: str, model: bytes, about: dict[str, Any]) -> int:
   """Writes all files, each whole or not at all, and removes the models of earlier exports.
 
-  A page that is there already works on until its explorer.json names the new model.
+  An existing page keeps working until its explorer.json names the new model.
 
   Returns:
-    How many bytes they have.
+    The bytes of all files.
 
   Raises:
     InputError: they cannot be written.
   """
   paths = sorted(path for path in STATIC.rglob('*') if path.is_file())
   contents = {path.relative_to(STATIC): path.read_bytes() for path in paths} | {Path(name): model}
-  try:
+  with files.output('out', target):
     for path, content in contents.items():
-      with files.whole(target / path) as part:
-        part.write_bytes(content)
+      files.write_bytes(target / path, content)
     workdir.write_json(target / ABOUT, about)
     for old in target.iterdir():
       if MODEL.fullmatch(old.name) and old.name != name:
         old.unlink()
     return sum(map(len, contents.values())) + os.path.getsize(target / ABOUT)
-  except OSError as error:
-    raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error

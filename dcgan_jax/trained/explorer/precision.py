@@ -1,4 +1,4 @@
-"""What float16 kernels would change about a generator's images."""
+"""The effect of float16 kernels on a generator's images."""
 
 from typing import Any
 
@@ -8,20 +8,21 @@ import numpy as np
 
 from dcgan_jax.core import compiling
 from dcgan_jax.core.models import Generator
+from dcgan_jax.trained.interop.onnx import graph
 
-CHECKED = 64  # latents whose images must come out alike
+CHECKED = 64  # latents whose images are compared
 # Largest difference of images in float16 and float32, in units of a pixel's 255 steps. Below 1 no pixel can
-# be rounded to a number two further; what is left is for other orders of sums in browsers.
+# differ by two after rounding; the margin is for other orders of summation in browsers.
 MOST = 0.75
 
 
 def largest_difference(generator: Generator, variables: Any, z: np.ndarray) -> float:
-  """Returns how much images change if kernels are rounded as `onnx.generator_bytes` does with `half`.
+  """Returns how much images change if kernels are rounded as by `onnx.generator_bytes` with `half`.
 
   Args:
-    generator: the module.
-    variables: its 'params' and 'batch_stats'.
-    z: latents, float32 [N, width].
+    generator: The generator.
+    variables: 'params' and 'batch_stats' of the network.
+    z: Latents, float32 [N, width].
 
   Returns:
     The largest difference, in units of a pixel's 255 steps; infinite or not a number if float16 overflows.
@@ -32,9 +33,9 @@ def largest_difference(generator: Generator, variables: Any, z: np.ndarray) -> f
 
 
 def _halved(generator: Generator, params: Any) -> Any:
-  """Returns parameters whose kernels are rounded, each relative to the largest weight of its output.
+  """Returns parameters with rounded kernels, see `graph.halved`.
 
-  The batch norm that is folded into a kernel scales all weights of an output alike, and changes nothing here.
+  Folding in a batch norm scales all weights of an output alike, which changes nothing here.
   """
 
   def halve(path: Any, kernel: np.ndarray) -> np.ndarray:
@@ -42,10 +43,7 @@ def _halved(generator: Generator, params: Any) -> Any:
     if name != 'kernel':
       return kernel
     transposed = layer.startswith('conv') and generator.upsample == 'transposed'
-    axis = 2 if transposed else kernel.ndim - 1
-    others = tuple(i for i in range(kernel.ndim) if i != axis)
-    unit = np.abs(kernel).max(others, keepdims=True)
-    unit = np.where(unit == 0, np.float32(1), unit)
-    return (kernel / unit).astype(np.float16).astype(np.float32) * unit
+    rounded, unit = graph.halved(kernel, 2 if transposed else kernel.ndim - 1)
+    return rounded.astype(np.float32) * unit
 
   return jax.tree_util.tree_map_with_path(halve, jax.tree.map(np.asarray, params))

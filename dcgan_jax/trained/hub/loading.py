@@ -1,4 +1,4 @@
-"""Opens a generator where it is: in the workdir of a run, in a folder for the Hub, or on the Hub."""
+"""Opens a generator in the workdir of a run, in a folder for the Hub, or on the Hub."""
 
 import dataclasses
 import importlib.util
@@ -20,21 +20,21 @@ from dcgan_jax.settings import Settings
 from dcgan_jax.trained.interop import safetensors
 
 CONFIG, WEIGHTS = 'config.json', 'model.safetensors'
-LIBRARY = 'dcgan_jax'  # what config.json says of a folder that is ours
-FORMAT = 1  # of such folders; a later one may have what this version does not know
+LIBRARY = 'dcgan_jax'  # library_name in config.json
+FORMAT = 1  # version of the folder's format
 HUB = 'hf://'
-SPARE_BYTES = 2**24  # that a file of weights may have beside them: names, and what others have put into it
+SPARE_BYTES = 2**24  # of a file of weights for names and metadata
 
 
 class Model(NamedTuple):
-  """What config.json says of a generator.
+  """The content of config.json.
 
   Attributes:
-    settings: that it was trained with.
-    step: of training.
-    classes: names of those that it is told; () if it is told none.
-    statistics: of batch norm that the file has: 'stored' | 'population'.
-    counts: training images of each class; () where they are not known.
+    settings: Settings of its training.
+    step: Training step.
+    classes: Class names; () if the generator is unconditional.
+    statistics: Batch-norm statistics in the file: 'stored' | 'population'.
+    counts: Training images of each class; () where they are unknown.
   """
 
   settings: Settings
@@ -44,7 +44,7 @@ class Model(NamedTuple):
   counts: tuple[int, ...] = ()
 
   def to_json(self) -> dict[str, Any]:
-    """Returns the content of config.json."""
+    """Returns it as JSON."""
     return {
       'library_name': LIBRARY,
       'format': FORMAT,
@@ -60,9 +60,9 @@ def load(folder: str | Path, checkpoint: str | int = 'last') -> sampling.Sampler
   """Opens a trained generator.
 
   Args:
-    folder: the workdir of a run; or a folder that `--mode=export --format=hub` has written; or
+    folder: The workdir of a run; or a folder that `--mode=export --format=hub` has written; or
       'hf://OWNER/NAME', such a folder on the Hugging Face Hub, which is downloaded once.
-    checkpoint: of a run: 'last', 'best' by score, or a step. A folder for the Hub has only one.
+    checkpoint: Checkpoint of a run: 'last', 'best' by score, or a step. A folder for the Hub has only one.
 
   Raises:
     InputError: in one line; there is no such generator, or what is there is damaged.
@@ -70,14 +70,14 @@ def load(folder: str | Path, checkpoint: str | int = 'last') -> sampling.Sampler
   text = str(folder)
   path = _download(text.removeprefix(HUB)) if text.startswith(HUB) else Path(folder)
   if not text.startswith(HUB) and not is_ours(path):
-    return sampling.load(path, checkpoint)
+    return sampling.open_sampler(path, checkpoint)
   if checkpoint != 'last':
     raise InputError(f'checkpoint={checkpoint}: {text} has a single step; leave the checkpoint out')
   return _open(path)
 
 
 def is_ours(folder: Path) -> bool:
-  """Returns whether a folder is one for the Hub, whole or damaged, and not the workdir of a run."""
+  """Returns whether a folder is one for the Hub, sound or damaged, and not the workdir of a run."""
   try:
     content = files.read_json(folder / CONFIG)
   except InputError:
@@ -93,15 +93,14 @@ def _open(folder: Path) -> sampling.Sampler:
   networks = shapes.generator.variables, shapes.discriminator.variables
   numbers = sum(leaf.size for leaf in jax.tree.leaves(networks))
   variables = _read_weights(folder / WEIGHTS, shapes.generator.variables, numbers)
-  gan = parts.gan
-  return sampling.Sampler(gan.generator, variables, gan.latents, model.step, model.classes, pixels=gan.pixels)
+  return sampling.Sampler(parts.gan, variables, model.step, model.classes)
 
 
 def _read_config(path: Path) -> Model:
-  """Returns what config.json says.
+  """Reads config.json.
 
   Raises:
-    InputError: it says something else, or cannot be read.
+    InputError: it is not ours, or cannot be read.
   """
   content = files.read_json(path)
   if not isinstance(content, Mapping) or content.get('library_name') != LIBRARY:
@@ -130,12 +129,12 @@ def _read_config(path: Path) -> Model:
 
 
 def _read_weights(path: Path, shapes: Any, numbers: int) -> Any:
-  """Returns the variables of the generator in a file of safetensors.
+  """Reads the generator's variables from a file of safetensors.
 
   Args:
-    path: of the file.
-    shapes: the variables that the generator takes.
-    numbers: that both networks take, since the file has the discriminator, too.
+    path: Path of the file.
+    shapes: Shapes of the generator's variables.
+    numbers: Parameters and statistics of both networks, since the file has the discriminator, too.
 
   Raises:
     InputError: the file is damaged, or of another generator.
@@ -145,7 +144,7 @@ def _read_weights(path: Path, shapes: Any, numbers: int) -> Any:
     arrays = library.load(files.read_bytes(path, SPARE_BYTES + 8 * numbers))  # twice what is needed
   except OSError as error:
     raise InputError(f'{path}: cannot be read: {error.strerror or error}') from error
-  except Exception as error:  # of the package: its own kind for a damaged header, others for unknown types
+  except Exception as error:  # its own kind for a damaged header, others for unknown types
     raise InputError(f'{path}: is damaged or no file of safetensors: {error}') from error
   flat = {}
   for name, leaf in traverse_util.flatten_dict(shapes, keep_empty_nodes=True, sep='.').items():
@@ -168,13 +167,13 @@ def _read_weights(path: Path, shapes: Any, numbers: int) -> Any:
 
 
 def _download(name: str) -> Path:
-  """Returns the local folder of a model on the Hugging Face Hub, which is downloaded if it is not there yet.
+  """Returns the local folder of a model on the Hugging Face Hub, downloaded at the first use.
 
   Args:
     name: OWNER/NAME.
 
   Raises:
-    InputError: there is no such model, or it cannot be had.
+    InputError: there is no such model, or it cannot be downloaded.
   """
   field = f'{HUB}{name}'
   if not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
@@ -185,7 +184,7 @@ def _download(name: str) -> Path:
 
   try:
     found = huggingface_hub.snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS])
-  except Exception as error:  # of the package and of the several libraries that it asks the network by
+  except Exception as error:  # of the package and of its network libraries
     said = str(error).strip().partition('\n')[0] or type(error).__name__
     raise InputError(f'{field}: cannot be downloaded: {said}') from error
   return Path(found)

@@ -18,21 +18,21 @@ from dcgan_jax.files import torch_files
 from dcgan_jax.runs import experiment, sampling
 from dcgan_jax.trained.interop import onnx, pytorch, safetensors, stablehlo
 
-# What a run chooses and a network in evaluation is not changed by.
+# Arguments that do not change a network in evaluation.
 LEFT_OUT = ('parent', 'name', 'fast_conv', 'axis_name', 'sync_norm', 'dtype')
 PYTORCHS = {'generator': 'netG', 'discriminator': 'netD'}  # names of the example's files
 
 
 class Exported(NamedTuple):
-  """A trained network, as all formats take it.
+  """A trained network, the input of all formats.
 
   Attributes:
-    module: the network, which computes in float32 whatever the run did.
-    variables: its parameters and the batch-norm statistics that were asked for, as NumPy arrays.
-    latents: size and prior of z, and how many classes there are.
-    image_shape: height, width and channels.
-    step: of training.
-    about: what else a file should tell, see `describe`.
+    module: The network, which computes in float32 whatever the run did.
+    variables: Its parameters and the chosen batch-norm statistics, as NumPy arrays.
+    latents: Size and prior of z, and the number of classes.
+    image_shape: Height, width and channels.
+    step: Training step.
+    about: Metadata of the file, see `network_of`.
   """
 
   module: Generator | Discriminator
@@ -44,18 +44,18 @@ class Exported(NamedTuple):
 
   @property
   def metadata(self) -> dict[str, str]:
-    """What a file should tell, as names and JSON."""
+    """The metadata of a file: names, and values as JSON."""
     return {name: json.dumps(value) for name, value in self.about.items()}
 
 
 class Format(NamedTuple):
-  """How a network becomes a file.
+  """A file format for networks.
 
   Attributes:
-    suffix: of the file's name.
-    serialize: returns the content of the file.
-    library: imports what it needs, or raises an InputError.
-    check: raises an InputError for a network that the format cannot have.
+    suffix: Suffix of the file's name.
+    serialize: Function that returns the content of the file.
+    library: Function that imports a required package, or raises an InputError.
+    check: Function that raises an InputError for a network that the format cannot represent.
   """
 
   suffix: str
@@ -64,35 +64,30 @@ class Format(NamedTuple):
   check: Callable[[Generator | Discriminator], None] = lambda module: None
 
 
-class Asked(NamedTuple):
-  """What a user wants to have exported.
-
-  Attributes:
-    file_format: a key of FORMATS.
-    out: a file; for 'pytorch' also a folder; None for a file in the current folder.
-    network: 'generator' | 'discriminator'; None for the generator, or both if `out` is a folder.
-    statistics: of G's batch norm: 'stored' | 'population', see `Sampler.from_latents`; None as the run says.
-  """
-
-  file_format: str
-  out: str | None
-  network: str | None
-  statistics: str | None
-
-
-def run(folder: Path, checkpoint: str, asked: Asked) -> None:
+def run(
+  folder: Path,
+  checkpoint: str,
+  file_format: str,
+  out: str | None = None,
+  network: str | None = None,
+  statistics: str | None = None,
+) -> None:
   """Writes one network of a run to a file, or both to a folder.
 
   Args:
-    folder: the workdir.
+    folder: The workdir.
     checkpoint: 'last', 'best' or the number of a step.
-    asked: what and where.
+    file_format: A key of FORMATS.
+    out: Path of a file; for 'pytorch' also of a folder; None for a file in the current folder.
+    network: 'generator' | 'discriminator'; None for the generator, or both if `out` is a folder.
+    statistics: G's batch-norm statistics, 'stored' | 'population', see `Sampler.from_latents`; None for the
+      run's own.
 
   Raises:
     InputError: in one line, before anything is compiled.
   """
-  chosen, targets = FORMATS[asked.file_format], _targets(asked)
-  if asked.statistics == 'population' and 'generator' not in targets:
+  chosen, targets = FORMATS[file_format], _targets(file_format, out, network)
+  if statistics == 'population' and 'generator' not in targets:
     raise InputError(
       "statistics=population: are of latents through the generator; the discriminator's are the stored ones"
     )
@@ -101,28 +96,26 @@ def run(folder: Path, checkpoint: str, asked: Asked) -> None:
   trained = experiment.open_run(folder, checkpoint)
   for kind in targets:
     chosen.check(getattr(trained.experiment.gan, kind))
-  networks = {kind: network_of(trained, folder, kind, asked.statistics) for kind in targets}
+  networks = {kind: network_of(trained, kind, statistics) for kind in targets}
   contents = {kind: chosen.serialize(network) for kind, network in networks.items()}
   for kind, content in contents.items():
-    _write(targets[kind], content)
+    with files.output('out', targets[kind]):
+      files.write_bytes(targets[kind], content)
     print(f'{targets[kind]}: {_described(networks[kind])}; {len(content) / 1e6:.2f} MB')
-    if asked.file_format == 'pytorch' and (told := pytorch.beyond_the_file(networks[kind].module)):
+    if file_format == 'pytorch' and (told := pytorch.beyond_the_file(networks[kind].module)):
       print(f"{targets[kind]}: differs from PyTorch's example by {', '.join(told)}")
 
 
-def network_of(
-  trained: experiment.TrainedRun, folder: Path, kind: str, statistics: str | None = None
-) -> Exported:
-  """Returns a network of a run as it is exported: the generator's moving average, where there is one.
+def network_of(trained: experiment.TrainedRun, kind: str, statistics: str | None = None) -> Exported:
+  """Returns a network of a run for export: of the generator its moving average, if there is one.
 
   Args:
-    trained: the run and its checkpoint.
-    folder: its workdir.
+    trained: The run and its checkpoint.
     kind: 'generator' | 'discriminator'.
-    statistics: of the generator's batch norm, 'stored' | 'population'; None takes those that the run says.
+    statistics: The generator's batch-norm statistics, 'stored' | 'population'; None for the run's own.
   """
   gan, settings = trained.experiment.gan, trained.experiment.settings
-  sampler = sampling.of_run(trained, folder)
+  sampler = sampling.sampler_of(trained)
   if kind == 'generator':
     module: Generator | Discriminator = gan.generator
     statistics = statistics or sampler.statistics
@@ -136,7 +129,7 @@ def network_of(
     'image_shape': (*settings.data.size, settings.data.channels),
     'pixels': dataclasses.asdict(gan.pixels),
     'classes': sampler.classes,
-    'run': folder.resolve().name,
+    'run': trained.folder.resolve().name,
     'step': trained.step,
     'statistics': statistics,
     'moving_average': kind == 'generator' and trained.state.ema is not None,
@@ -152,51 +145,36 @@ def network_of(
 
 
 def architecture(module: Generator | Discriminator) -> dict[str, Any]:
-  """Returns the arguments that a network is made again with."""
+  """Returns the arguments that build a network."""
   names = [field.name for field in dataclasses.fields(module) if field.name not in LEFT_OUT]
   return {name: getattr(module, name) for name in names}
 
 
-def _targets(asked: Asked) -> dict[str, Path]:
-  """Returns the file of each network that is asked for, by kind.
+def _targets(file_format: str, out: str | None, network: str | None) -> dict[str, Path]:
+  """Returns the path for each network, by kind.
 
   Raises:
     InputError: there can be no such file.
   """
-  suffix, kind = FORMATS[asked.file_format].suffix, asked.network or 'generator'
-  is_pytorch = asked.file_format == 'pytorch'
-  if asked.out is None:
+  suffix, kind = FORMATS[file_format].suffix, network or 'generator'
+  is_pytorch = file_format == 'pytorch'
+  if out is None:
     return {kind: Path((PYTORCHS[kind] if is_pytorch else kind) + suffix)}
-  target = files.to_be_written('out', asked.out)
+  target = files.to_be_written('out', out)
   if is_pytorch and (target.is_dir() or not target.suffix):
     if target.exists() and not target.is_dir():
-      raise InputError(f'out={asked.out}: is a file; choose a folder or a name that ends in {suffix}')
-    kinds = [asked.network] if asked.network else list(PYTORCHS)
+      raise InputError(f'out={out}: is a file; choose a folder or a name that ends in {suffix}')
+    kinds = [network] if network else list(PYTORCHS)
     return {kind: target / f'{PYTORCHS[kind]}{suffix}' for kind in kinds}
   if target.is_dir():
-    raise InputError(
-      f'out={asked.out}: is a folder; format={asked.file_format} writes a file, {kind}{suffix}'
-    )
+    raise InputError(f'out={out}: is a folder; format={file_format} writes a file, {kind}{suffix}')
   if target.suffix != suffix:
-    raise InputError(f'out={asked.out}: must end in {suffix}, for format={asked.file_format}')
+    raise InputError(f'out={out}: must end in {suffix}, for format={file_format}')
   return {kind: target}
 
 
-def _write(target: Path, content: bytes) -> None:
-  """Writes a file, whole or not at all.
-
-  Raises:
-    InputError: it cannot be written.
-  """
-  try:
-    with files.whole(target) as part:
-      part.write_bytes(content)
-  except OSError as error:
-    raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error
-
-
 def _described(network: Exported) -> str:
-  """Returns in one line what a file has in it, what that takes and what it gives."""
+  """Returns one line about a network, its input and its output."""
   about, latents, shape = network.about, network.latents, ', '.join(map(str, network.image_shape))
   source = f'the {about["network"]} of step {network.step}'
   if about['network'] == 'discriminator':
@@ -236,5 +214,5 @@ FORMATS = {
   'onnx': Format('.onnx', _onnx, onnx.library),
   'stablehlo': Format('.stablehlo', _stablehlo),
   'safetensors': Format('.safetensors', _safetensors, safetensors.library),
-  'pytorch': Format('.pth', _pytorch, check=pytorch.check),
+  'pytorch': Format('.pth', _pytorch, check=pytorch.check_exportable),
 }

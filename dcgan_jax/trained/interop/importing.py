@@ -1,4 +1,4 @@
-"""Turns weights that others trained into a run of step 0, which every mode can then use."""
+"""Imports weights that others trained as a run of step 0, which every mode can use."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -27,13 +27,13 @@ from dcgan_jax.trained.interop.network import Network
 def run(settings: Settings, folder: Path, file_format: str, source: str) -> None:
   """Writes config.json, a checkpoint of step 0 and its picture.
 
-  Running statistics of batch norm that the files do not have are measured instead: those of the generator
-  from 10,000 latents, those of the discriminator from the images that the generator makes of them. So no data
-  is needed.
+  Batch-norm statistics that the files lack are measured: the generator's on 10,000 latents, the
+  discriminator's on the images of these. So no data is needed.
 
   Args:
-    settings: of the run; what the weights tell (architecture, sizes, epsilon) replaces their values.
-    folder: the workdir, without a run.
+    settings: Settings of the run; those that the weights determine (architecture, sizes, epsilon) are
+      replaced.
+    folder: The workdir, without a run.
     file_format: 'pytorch' | 'newmu', see the modules of these names.
     source: PATH of a generator's file, or PATH,PATH with a discriminator's, in any order; for newmu, the
       folder of the arrays.
@@ -42,22 +42,15 @@ def run(settings: Settings, folder: Path, file_format: str, source: str) -> None
     InputError: in one line, before anything is compiled.
   """
   _check_free(folder)
-  processes.devices()  # If there are none, this says so in one line.
+  processes.devices()  # It refuses a machine without devices in one line.
   networks = {'pytorch': _read_pytorch, 'newmu': _read_newmu}[file_format](source)
   settings = _adopt(settings, networks, source)
-  try:
+  with files.output('workdir', folder):
     folder.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise InputError(
-      f'workdir={folder}: cannot be written: {error.strerror}; choose another --workdir'
-    ) from error
   cache.keep_compiled_programs()
   parts = experiment.build(settings)
   state = _with_weights(parts.gan, settings.seed, parts.first_state(), networks)
-  gan = parts.gan
-  sampler = Sampler(gan.generator, state.sampling_variables, gan.latents, 0, pixels=gan.pixels)
-  made = sampler.sample(settings.sample.num, settings.seed)
-  picture = pictures.grid(pictures.drawable(made, gan.pixels))
+  picture = Sampler(parts.gan, state.sampling_variables).sheet(settings.sample.num, settings.seed)
   workdir.write_settings(folder, settings)
   saver = checkpoints.Saver(folder / 'checkpoints', settings.checkpoint.keep)
   saver.save(state)
@@ -121,7 +114,7 @@ def _read_newmu(source: str) -> dict[str, Network]:
 
 
 def _adopt(settings: Settings, networks: dict[str, Network], source: str) -> Settings:
-  """Returns the settings with what the weights tell, and prints that.
+  """Returns the settings with those that the weights determine, and prints them.
 
   Raises:
     InputError: the networks do not fit each other or the rest of the settings.
@@ -155,7 +148,7 @@ def _images(network: Network) -> str:
 
 
 def _describe(network: Network) -> str:
-  """Returns in one line what the weights tell about a network."""
+  """Returns one line about a network."""
   settings, size = network.settings, network.settings['kernel_size']
   norms = [name for name in network.params if name.startswith('norm')]
   statistics = 'as stored there'
@@ -168,13 +161,13 @@ def _describe(network: Network) -> str:
 
 
 def _with_weights(gan: Gan, seed: int, state: GanState, networks: dict[str, Network]) -> GanState:
-  """Returns a state with the imported parameters and statistics in place of its own.
+  """Returns a state with imported parameters and statistics.
 
   Args:
-    gan: the parts that are trained.
-    seed: of the latents that missing statistics are measured with.
-    state: the initial one, whose Adam averages stay.
-    networks: the imported ones, by kind; a discriminator may be missing.
+    gan: Networks, optimizers and latents.
+    seed: Seed of the latents for missing statistics.
+    state: The initial state, whose Adam averages stay.
+    networks: Imported networks by kind; a discriminator may be missing.
   """
   # Statistics are measured in full precision, whatever the run computes in.
   generator, discriminator = gan.generator.clone(dtype='float32'), gan.discriminator.clone(dtype='float32')
@@ -196,12 +189,12 @@ def _with_weights(gan: Gan, seed: int, state: GanState, networks: dict[str, Netw
 def _variables(
   module: Generator | Discriminator, network: Network, batches: Callable[[], Iterable[jax.Array]]
 ) -> dict[str, PyTree]:
-  """Returns the variables of an imported network, with measured statistics where the file has none.
+  """Returns the variables of an imported network; statistics that the file lacks are measured.
 
   Args:
-    module: the network.
-    network: the imported one.
-    batches: the inputs that statistics are measured with, see `norm_statistics.estimate`.
+    module: The network.
+    network: The imported network.
+    batches: Inputs to measure statistics with, see `norm_statistics.estimate`.
   """
   stats = norm_statistics.estimate(module, network.params, network.batch_stats, batches)
   return jax.tree.map(jnp.asarray, {'params': network.params, 'batch_stats': stats})

@@ -22,13 +22,13 @@ Variables = dict[str, dict[str, np.ndarray]]  # arrays by layer and name
 
 
 class Tensor(NamedTuple):
-  """An array with the name that error messages call it by."""
+  """An array, and its name in error messages."""
 
   name: str
   array: np.ndarray
 
   def shaped(self, *shape: int | None) -> np.ndarray:
-    """Returns the array as float32 and checks its shape, in which None stands for any size of 1 or more.
+    """Returns the array as float32 and checks its shape; None stands for any size of 1 or more.
 
     Raises:
       InputError: the array has another shape.
@@ -60,12 +60,12 @@ class Network(NamedTuple):
 
   Attributes:
     kind: 'generator' | 'discriminator'.
-    settings: the arguments of the module in `models` that follow from the shapes and the file format.
-    z_size: numbers in each latent; None for a discriminator.
-    image_size: height and width in pixels.
-    channels: of the images.
-    params: the module's parameters, float32.
-    batch_stats: its batch-norm statistics, float32, of those layers that the file has them for.
+    settings: Arguments of the module in `models` that follow from the shapes and the file format.
+    z_size: Length of z; None for a discriminator.
+    image_size: Height and width in pixels.
+    channels: Channels of the images.
+    params: The module's parameters, float32.
+    batch_stats: Batch-norm statistics, float32, of those layers for which the file has them.
   """
 
   kind: str
@@ -84,11 +84,11 @@ def convert(
 
   Args:
     kind: 'generator' | 'discriminator'.
-    layers: from input to output. The dense layer, which is a generator's first and a discriminator's last, is
-      given as the convolution that it equals.
-    settings: the arguments of the module that the file format determines: 'kernel_size', 'padding',
+    layers: Layers from input to output. The dense layer, a generator's first and a discriminator's last, is
+      given as the equivalent convolution.
+    settings: Arguments of the module that the file format determines: 'kernel_size', 'padding',
       'norm_epsilon'.
-    norm_by_unit: whether the batch norm after a generator's dense layer is by unit rather than by channel.
+    norm_by_unit: Whether the batch norm after a generator's dense layer is by unit rather than by channel.
 
   Raises:
     InputError: the layers do not fit together, or are not those of a DCGAN.
@@ -150,7 +150,7 @@ def _variables(
   """
   params: Variables = {}
   batch_stats: Variables = {}
-  incoming = None  # channels that the layer before gives
+  incoming = None  # output channels of the layer before
   for i, (name, layer) in enumerate(layers.items(), 0 if is_generator else 1):
     width, size = _width(layer, is_generator), None if name == 'dense' else settings['kernel_size']
     kernel = layer.kernel.shaped(*((incoming, width) if is_generator else (width, incoming)), size, size)

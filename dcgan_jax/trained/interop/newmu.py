@@ -22,7 +22,7 @@ def read_newmu(folder: Path) -> dict[str, list[Tensor]]:
   """Reads the arrays of a folder.
 
   Args:
-    folder: with gen_01.npy, gen_02.npy, ... and, maybe, discrim_01.npy, ...
+    folder: Folder with gen_01.npy, gen_02.npy, ... and, maybe, discrim_01.npy, ...
 
   Returns:
     The arrays 'gen' and, if they are there, 'discrim', in their order.
@@ -72,10 +72,10 @@ def from_newmu(arrays: Sequence[Tensor], kind: str) -> Network:
   """Returns the network of the paper's authors' arrays.
 
   Args:
-    arrays: a generator has a dense matrix [z, units] with scale and shift [units]; then for each convolution
-      a kernel [in, out, 5, 5] with scale and shift [out], except that the last has a kernel only. A
-      discriminator has for each convolution a kernel [out, in, 5, 5] with scale and shift [out], except that
-      the first has a kernel only; then a dense matrix [units, 1].
+    arrays: Arrays in the order of the files. A generator has a dense matrix [z, units] with scale and shift
+      [units]; then for each convolution a kernel [in, out, 5, 5] with scale and shift [out], except that the
+      last has a kernel only. A discriminator has for each convolution a kernel [out, in, 5, 5] with scale and
+      shift [out], except that the first has a kernel only; then a dense matrix [units, 1].
     kind: 'generator' | 'discriminator'.
 
   Raises:
@@ -97,15 +97,15 @@ def from_newmu(arrays: Sequence[Tensor], kind: str) -> Network:
 
 
 def _layer(kernel: Tensor, norm: Sequence[Tensor]) -> Layer:
-  """Returns a layer without bias, whose batch norm is given as scale and shift or as nothing."""
+  """Returns a layer without bias; its batch norm is a scale and a shift, or nothing."""
   return Layer(kernel, None, dict(zip(('scale', 'bias'), norm)))
 
 
 def _square(dense: Tensor, channels: int, is_last: bool) -> Tensor:
-  """Returns a dense layer as the convolution that it equals; its units are a square [channels, side, side].
+  """Returns a dense layer as the equivalent convolution; its units are a square [channels, side, side].
 
   Raises:
-    InputError: the number of its units is another.
+    InputError: the units are no such square.
   """
   matrix = dense.shaped(None, 1).T if is_last else dense.shaped(None, None)
   side = math.isqrt(matrix.shape[1] // channels)

@@ -26,7 +26,7 @@ def from_pytorch(tensors: Mapping[str, np.ndarray]) -> Network:
   """Returns the network of a state dict.
 
   Args:
-    tensors: by name, in the order of the layers, as `torch_files.read` returns them.
+    tensors: Tensors by name, in the order of the layers, as `torch_files.read` returns them.
 
   Raises:
     InputError: in one line, with the tensor that does not fit.
@@ -53,11 +53,11 @@ def _layers(tensors: Mapping[str, np.ndarray]) -> Iterator[Layer]:
   """Yields the convolutions with their batch norms.
 
   Raises:
-    InputError: a tensor belongs to neither.
+    InputError: a tensor is part of neither.
   """
   layer = None
   for parts in _modules(tensors):
-    # The number of axes of 'weight' tells a convolution from a batch norm.
+    # Convolutions and batch norms differ in the number of axes of 'weight'.
     weight = parts.get('weight', next(iter(parts.values())))
     is_conv = weight.array.ndim == 4 and parts.keys() - {'bias'} == {'weight'}
     statistics = {'running_mean', 'running_var'}
@@ -90,24 +90,24 @@ def _modules(tensors: Mapping[str, np.ndarray]) -> list[dict[str, Tensor]]:
 def to_pytorch(
   module: Generator | Discriminator, variables: Mapping[str, Any], image_size: tuple[int, int], step: int
 ) -> dict[str, np.ndarray]:
-  """Returns a network as the state dict of PyTorch's example, whose modules are numbered in main.
+  """Returns a network as the state dict of PyTorch's example, whose modules are numbered within main.
 
-  Each convolution is followed by its batch norm, if it has one, and by its activation.
+  Each convolution is followed by its batch norm, if any, and by its activation.
 
   Args:
-    module: the network.
-    variables: its 'params' and 'batch_stats'.
-    image_size: height and width in pixels.
-    step: what PyTorch's batch norm shall have as its number of batches.
+    module: The network.
+    variables: 'params' and 'batch_stats' of the network.
+    image_size: Height and width in pixels.
+    step: Batch count of PyTorch's batch norm.
 
   Returns:
     Tensors by name, in the order of the layers: float32, and int64 for that number.
 
   Raises:
-    InputError: the example's classes cannot be such a network.
+    InputError: the example cannot represent such a network.
   """
   is_generator = isinstance(module, Generator)
-  check(module)
+  check_exportable(module)
   base = [size // math.prod(module.strides) for size in image_size]
   names = [f'conv{i}' for i in range(1, 1 + len(module.strides))]
   names.insert(0 if is_generator else len(names), 'dense')
@@ -116,7 +116,7 @@ def to_pytorch(
   for name in names:
     params = variables['params'][name]
     kernel = np.asarray(params['kernel'])
-    if name == 'dense':  # It is the convolution of the base size that it equals, in our layout.
+    if name == 'dense':  # as the equivalent convolution of the base size, in our layout
       kernel = kernel.reshape(-1, *base, module.widths[0]) if is_generator else kernel.reshape(*base, -1, 1)
       kernel = kernel.transpose(1, 2, 3, 0) if is_generator else kernel
     tensors[f'main.{place}.weight'] = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))
@@ -134,11 +134,11 @@ def to_pytorch(
   return tensors
 
 
-def check(module: Generator | Discriminator) -> None:
-  """Refuses a network that the classes of PyTorch's example cannot be, with other widths and depths.
+def check_exportable(module: Generator | Discriminator) -> None:
+  """Refuses a network that PyTorch's example cannot represent, whatever its widths and depths.
 
   Raises:
-    InputError: in one line, with the setting that they have not.
+    InputError: in one line, with the unsupported setting.
   """
   allowed: dict[str, Any] = {'kernel_size': 4, 'strides': (2,) * len(module.strides), 'dense_widths': ()}
   if isinstance(module, Generator):
@@ -155,7 +155,7 @@ def check(module: Generator | Discriminator) -> None:
 
 
 def beyond_the_file(module: Generator | Discriminator) -> list[str]:
-  """Returns what PyTorch's modules must be told, because it is not in the file and not as in the example."""
+  """Returns the arguments of PyTorch's modules that differ from the example and are not in the file."""
   told = []
   if module.leak != LEAKS['generator' if isinstance(module, Generator) else 'discriminator']:
     told.append(f'nn.LeakyReLU({module.leak})' if module.leak else 'nn.ReLU()')

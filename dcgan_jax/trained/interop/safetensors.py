@@ -1,4 +1,4 @@
-"""Networks as safetensors: their arrays by name, and texts that describe what they belong to."""
+"""Networks as safetensors: arrays by name, and texts that describe the network."""
 
 from collections.abc import Mapping
 from types import ModuleType
@@ -14,7 +14,7 @@ def library(field: str = 'format=safetensors') -> ModuleType:
   """Imports the NumPy part of the package safetensors.
 
   Args:
-    field: that needs it, for the error message.
+    field: Flag or file that needs it, for the error message.
 
   Raises:
     InputError: it is not installed.
@@ -30,8 +30,8 @@ def to_bytes(variables: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes
   """Returns the file of a network's variables; params.conv1.kernel is the name of an array.
 
   Args:
-    variables: of the module, float32.
-    metadata: names and texts for the header of the file.
+    variables: Variables of the module, float32.
+    metadata: Names and texts for the header of the file.
 
   Raises:
     InputError: the package safetensors is missing.

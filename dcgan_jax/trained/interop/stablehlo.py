@@ -1,4 +1,4 @@
-"""Networks as StableHLO, which JAX runs without the code that they were written in.
+"""Networks as StableHLO, which JAX runs without this project's code.
 
 The programs are for CPUs, CUDA and TPUs, and for any number of images. They have the plain form of the
 convolutions, which all platforms compile, and float32 products everywhere, so that all make the same images.
@@ -20,9 +20,9 @@ def generator_bytes(generator: Generator, variables: Mapping[str, Any], width: i
   """Returns the program z, float32 [B, width] -> images, float32 [B, H, W, C], with its weights, serialized.
 
   Args:
-    generator: the module.
-    variables: its 'params' and 'batch_stats'.
-    width: numbers that it takes for each image, see `Latents.width`.
+    generator: The generator.
+    variables: 'params' and 'batch_stats' of the network.
+    width: Length of its input for each image, see `Latents.width`.
   """
   generator = generator.clone(fast_conv=False)
 
@@ -37,12 +37,12 @@ def discriminator_bytes(
 ) -> bytes:
   """Returns the program images, float32 [B, H, W, C] -> logits, float32 [B / packing], serialized.
 
-  One that is told classes takes them as a second argument, float32 [B, classes], one-hot; zeros tell none.
+  A conditional one takes classes as a second argument, float32 [B, classes], one-hot; zeros mean no class.
 
   Args:
-    discriminator: the module.
-    variables: its 'params' and 'batch_stats'.
-    image_shape: height, width and channels.
+    discriminator: The discriminator.
+    variables: 'params' and 'batch_stats' of the network.
+    image_shape: Height, width and channels.
   """
   discriminator = discriminator.clone(fast_conv=False)
 
@@ -55,7 +55,7 @@ def discriminator_bytes(
 
 
 def _serialized(function: Any, *shapes: tuple[int | str, ...]) -> bytes:
-  """Returns a function of float32 arrays of these shapes, the text in which is a symbol, serialized."""
+  """Returns a function of float32 arrays, serialized; text in their shapes is symbolic."""
   scope = export.SymbolicScope()
   arguments = [
     jax.ShapeDtypeStruct(export.symbolic_shape(','.join(map(str, shape)), scope=scope), jnp.float32)

@@ -1,4 +1,4 @@
-"""Pictures as a page holds them: in itself, recompressed as WebP, and no larger than there is room for."""
+"""Pictures embedded in a page: recompressed as WebP, within a given size."""
 
 import base64
 import io
@@ -14,8 +14,8 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.media import pictures
 from dcgan_jax.trained.report import curves
 
-GAP = 2  # pixels between the images of a grid before it is enlarged, see `journal.pictures.grid`
-LEAST = 512  # pixels that small pictures are enlarged to, roughly
+GAP = 2  # pixels between the images of a grid before it is enlarged, see `pictures.grid`
+LEAST = 512  # approximate side of enlarged pictures in pixels
 SIDE = 1100  # pixels of the longer side of a single picture, at most
 SIDE_OF_FRAMES = 680
 MOST_FRAMES = 40
@@ -23,7 +23,7 @@ QUALITIES = (90, 75, 50, 25)
 
 
 class Picture(NamedTuple):
-  """A picture in a page: its address, which holds all of it, its size in pixels, and its grid, if any."""
+  """A picture in a page: its data URL, its size in pixels, and its grid, if any."""
 
   address: str
   width: int
@@ -33,7 +33,7 @@ class Picture(NamedTuple):
 
 
 class Grid(NamedTuple):
-  """Images in rows and columns, and by which factor they are enlarged."""
+  """Images in rows and columns, and the factor by which they are enlarged."""
 
   rows: int
   columns: int
@@ -41,9 +41,9 @@ class Grid(NamedTuple):
 
 
 def find_grid(picture: Image.Image, image_size: tuple[int, int]) -> Grid | None:
-  """Returns the grid that a picture is, None if it is none of images of this height and width.
+  """Detects a grid of images of this height and width; None if the picture is not one.
 
-  Its sizes must fit, and what is between the images must be white.
+  The sizes must fit, and the gaps between the images must be white.
   """
   pixels = np.asarray(picture.convert('L'))
   for factor in range(64, 0, -1):
@@ -58,7 +58,7 @@ def find_grid(picture: Image.Image, image_size: tuple[int, int]) -> Grid | None:
 
 
 def without_ground(picture: Image.Image, grid: Grid, image_size: tuple[int, int]) -> Image.Image:
-  """Returns a grid without its border, whose ground is transparent, so that the page shows through it."""
+  """Returns a grid without its border and with transparent gaps, through which the page shows."""
   unit = [grid.factor * (side + GAP) for side in image_size]
   shape = (picture.height, picture.width)
   opaque = np.where(_between(shape, unit, grid.factor), 0, 255).astype(np.uint8)
@@ -69,18 +69,18 @@ def without_ground(picture: Image.Image, grid: Grid, image_size: tuple[int, int]
 
 
 def _between(shape: tuple[int, ...], unit: Sequence[int], factor: int) -> np.ndarray:
-  """Returns where a grid has no images, bool [H, W]."""
+  """Returns the mask of a grid's gaps, bool [H, W]."""
   down, across = (np.arange(length) % side < factor * GAP for length, side in zip(shape, unit))
   return down[:, None] | across[None]
 
 
 def encode(picture: Image.Image, most: int, side: int = SIDE) -> bytes:
-  """Returns a picture as WebP, as good as the room allows.
+  """Returns a picture as WebP, in the best quality that fits.
 
   Args:
-    picture: any.
-    most: bytes.
-    side: pixels of its longer side, at most.
+    picture: Any picture.
+    most: Largest size in bytes.
+    side: Longer side in pixels, at most.
   """
   picture = _shrunk(picture, side)
   if picture.width * picture.height <= 2**19 and len(data := _webp(picture, lossless=True)) <= most:
@@ -92,12 +92,12 @@ def encode(picture: Image.Image, most: int, side: int = SIDE) -> bytes:
 
 
 def embed(picture: Image.Image, image_size: tuple[int, int] | None, most: int) -> Picture:
-  """Returns a picture for a page; the ground of a grid of images of this size is transparent.
+  """Returns a picture for a page; the gaps of a grid become transparent.
 
   Args:
-    picture: of any size.
-    image_size: height and width of the images if it may be a grid of some, None if that is unknown.
-    most: bytes.
+    picture: A picture of any size.
+    image_size: Height and width of the images of a grid; None if unknown.
+    most: Largest size in bytes.
   """
   grid = find_grid(picture, image_size) if image_size else None
   if grid and image_size:
@@ -111,12 +111,12 @@ def embed(picture: Image.Image, image_size: tuple[int, int] | None, most: int) -
 def frames(
   paths: Sequence[Path], image_size: tuple[int, int] | None, most: int
 ) -> tuple[list[tuple[int, str]], list[str]]:
-  """Returns pictures to be shown one after the other, thinned so that there is room for them.
+  """Returns pictures to be shown one after the other, thinned until they fit.
 
   Args:
-    paths: of the pictures, in their order.
-    image_size: see `embed`.
-    most: bytes of all together.
+    paths: Paths of the pictures, in order.
+    image_size: Height and width of the images of a grid, see `embed`.
+    most: Largest size of all together, in bytes.
 
   Returns:
     The number of each and its address, and a note for each that is damaged.
@@ -143,7 +143,7 @@ def _frame(picture: Image.Image, image_size: tuple[int, int] | None) -> bytes:
 
 
 def address(data: bytes) -> str:
-  """Returns the address of a WebP file that holds the file itself."""
+  """Returns the data URL of a WebP file."""
   return f'data:image/webp;base64,{base64.b64encode(data).decode()}'
 
 
@@ -154,7 +154,7 @@ def _enlarged(picture: Image.Image) -> Image.Image:
 
 
 def _shrunk(picture: Image.Image, side: int) -> Image.Image:
-  """Returns a picture whose longer side has so many pixels at most."""
+  """Returns a picture scaled down to a longer side of at most `side` pixels."""
   factor = side / max(picture.size)
   if factor >= 1:
     return picture

@@ -1,4 +1,4 @@
-"""Writes the page: a single HTML file that asks for nothing from anywhere, of one run or of several."""
+"""Writes the page of one run or of several: a single HTML file that requests nothing else."""
 
 import base64
 import hashlib
@@ -11,15 +11,15 @@ from dcgan_jax.errors import InputError, printable
 from dcgan_jax.trained.report import charts, runs, scales, views
 
 TEMPLATES = Path(__file__).parent / 'templates'
-MOST_RUNS = 8  # that are compared, as many as there are colours
+MOST_RUNS = 8  # compared runs, one for each colour
 
 
 def run(folders: Sequence[Path], out: str | None) -> None:
   """Writes the page of a run, or one that compares several.
 
   Args:
-    folders: the workdirs.
-    out: ending in .html; None for report.html in the workdir, or here if there are several.
+    folders: The workdirs.
+    out: Path ending in .html; None for report.html in the workdir, or here if there are several.
 
   Raises:
     InputError: in one line; there is no run in one of them, or the file cannot be written.
@@ -35,18 +35,16 @@ def run(folders: Sequence[Path], out: str | None) -> None:
   if target.suffix != '.html' or target.is_dir():
     raise InputError(f'out={target}: must be a file that ends in .html')
   html, notes = render(found)
-  try:
+  with files.output('out', target):
     _write(target, html, notes)
-  except OSError as error:
-    raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error
 
 
 def write_after_training(folder: Path, with_images: bool = True) -> None:
-  """Writes report.html into a workdir. What keeps it from being written is said in one line.
+  """Writes report.html into a workdir; a failure is reported in one line.
 
   Args:
-    folder: the workdir.
-    with_images: whether to make images with the generator, which takes all devices of all processes.
+    folder: The workdir.
+    with_images: Whether to make images with the generator, which takes all devices of all processes.
   """
   target = folder / 'report.html'
   try:
@@ -57,7 +55,7 @@ def write_after_training(folder: Path, with_images: bool = True) -> None:
 
 
 def render(found: Sequence[runs.Run], with_images: bool = True) -> tuple[str, list[str]]:
-  """Returns the page of one run or of several, and a note for each thing that is damaged."""
+  """Returns the page of one run or of several, and a note for each damaged file."""
   import jinja2  # slow to import
 
   names = runs.names([one.folder for one in found])
@@ -103,9 +101,9 @@ def policy(style: str, script: str) -> str:
 
 
 def _write(target: Path, html: str, notes: Sequence[str]) -> None:
-  """Writes the page, whole or not at all, and says so."""
+  """Writes the page atomically, and prints its path."""
   with files.whole(target) as part:
-    # The name of a file may hold bytes that are no text.
+    # Names of files may contain bytes that are not text.
     part.write_text(html, encoding='utf-8', errors='backslashreplace', newline='\n')
   for note in notes:
     print(f'note: {note}', file=sys.stderr)

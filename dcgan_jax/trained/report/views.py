@@ -264,17 +264,17 @@ def _sampler(run: Run, attempt: _Attempts) -> 'Sampler | None':
   """Returns the generator of a run's last checkpoint, None if there is none. JAX is imported here."""
   if not run.settings or not run.checkpoints:
     return None
-  from dcgan_jax.trained.report import networks
+  from dcgan_jax.data import cache
+  from dcgan_jax.runs import sampling
 
-  return attempt(lambda: networks.load(run.folder), None)
+  cache.keep_compiled_programs()
+  return attempt(lambda: sampling.open_sampler(run.folder), None)
 
 
 def _drawn(run: Run, sampler: 'Sampler', room: int) -> Grid:
   """Draws the grid of a run that has no picture of its own."""
-  from dcgan_jax.trained.report import networks
-
   assert run.settings
-  drawn = _picture_of(networks.grid(sampler, run.settings))
+  drawn = _picture_of(sampler.sheet(run.settings.sample.num, run.settings.seed))
   picture = images.embed(drawn, run.settings.data.size, room)
   return Grid(picture, f'Step {sampler.step:,}, the last checkpoint', _row_names(run, picture))
 

@@ -1,1 +1,1 @@
-"""Train steps compiled for machines that are not at hand: what they take there, and what became of them."""
+"""Train steps compiled for machines that are not at hand: their memory and their instructions there."""

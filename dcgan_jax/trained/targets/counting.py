@@ -1,4 +1,4 @@
-"""How many images a source has, as far as this machine can tell without a download."""
+"""The number of images of a source, as far as it is known without a download."""
 
 import inspect
 from pathlib import Path
@@ -8,15 +8,15 @@ from dcgan_jax.data.decode import Fit
 
 
 def count_here(source: str, split: str, fit: Fit) -> int | None:
-  """Returns how many images a source has; None if it is not on this machine.
+  """Returns the number of images of a source; None if it is not on this machine.
 
   Args:
-    source: as `sources.open_source` takes it.
-    split: of a tfds data set, in its notation.
-    fit: how each image is made to fit.
+    source: Source, see `sources.open_source`.
+    split: Split of a tfds data set, in its notation.
+    fit: Rules by which each image is made to fit.
 
   Raises:
-    InputError: the source is here, and has no images that can be used.
+    InputError: the source is here, and has no usable images.
   """
   kind, _, name = source.partition(':')
   if kind == 'stacked':

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from dcgan_jax.errors import InputError
 
-# MiB of each device: what nvidia-smi shows for the H100 of 80 GB, and what Google states for TPUs.
+# MiB of each device, by nvidia-smi for the H100 of 80 GB, and by Google for TPUs.
 MEMORY = {'h100': 81_559, 'v5e': 16 * 1024, 'v6e': 32 * 1024, 'v5p': 95 * 1024}
 MOST_GPUS = 8  # of one host
-# Slices that are offered: a chip alone, one host of four chips, and whole hosts together.
+# The available slices: a single chip, one host of four chips, and several hosts.
 FLAT = ('1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16')
 CUBES = ('2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8')
 SLICES = {'v5e': FLAT, 'v6e': FLAT, 'v5p': CUBES}
-# What compiling needs beside JAX, by the platform: modules, one of which must be there, and who brings it.
+# Requirements of compiling, by platform: modules, one of which must be there, their package and its extra.
 NEEDED = {
   'gpu': (('jax_plugins.xla_cuda12', 'jax_plugins.xla_cuda13'), 'the CUDA plugin of JAX', 'aotcuda'),
   'tpu': (('libtpu',), 'libtpu', 'aot'),
@@ -27,11 +27,11 @@ class Target:
   """A machine to compile for.
 
   Attributes:
-    name: as the user gives it.
+    name: Name as the user gives it.
     kind: 'cpu' | 'h100' | 'v5e' | 'v6e' | 'v5p'.
-    platform: as JAX calls it: 'cpu' | 'gpu' | 'tpu'.
-    layout: of its devices: chips along each axis of a TPU slice, or how many GPUs; () for a CPU, whose
-      devices are those that JAX has here.
+    platform: JAX's name of the platform: 'cpu' | 'gpu' | 'tpu'.
+    layout: Chips along each axis of a TPU slice, or the number of GPUs; () for a CPU, whose devices are those
+      that JAX has here.
     memory: MiB of each device.
   """
 
@@ -43,12 +43,12 @@ class Target:
 
   @property
   def devices(self) -> int:
-    """Returns how many devices it has, where its name says so; 1 for a CPU."""
+    """The number of devices by the name; 1 for a CPU."""
     return math.prod(self.layout)
 
 
 def parse(name: str) -> Target:
-  """Returns the target of a name, once what compiling for it needs is found to be installed.
+  """Returns the target of a name, if its compiler is installed.
 
   Args:
     name: 'cpu', 'h100', 'h100:N' with N GPUs, or a TPU slice as 'v5e:2x4'.
@@ -72,7 +72,7 @@ def parse(name: str) -> Target:
 
 
 def _choices(kind: str) -> str:
-  """Returns what to choose instead of a wrong name: the layouts of a kind, or an example of every kind."""
+  """Returns alternatives to a wrong name: the layouts of a kind, or an example of every kind."""
   if kind in SLICES:
     return ', '.join(f'{kind}:{layout}' for layout in SLICES[kind])
   if kind == 'h100':
@@ -89,7 +89,7 @@ def _is_installed(module: str) -> bool:
 
 
 def _memory_of_this_machine() -> int:
-  """Returns the MiB of memory of this machine, 0 where it does not tell."""
+  """Returns the memory of this machine in MiB, 0 if unknown."""
   try:
     return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2**20
   except (AttributeError, ValueError, OSError):

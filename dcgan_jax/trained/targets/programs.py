@@ -1,7 +1,7 @@
-"""What a program does, by its text: convolutions, collectives, and arrays as large as the data set.
+"""Counts the instructions of a program: convolutions, collectives, and arrays as large as the data set.
 
 The text is XLA's HLO, as `jax.stages.Compiled.as_text` returns it. One function reads StableHLO instead, the
-program as it is before a compiler begins.
+program before compilation.
 """
 
 import collections
@@ -21,7 +21,7 @@ CUDNN = {
   '__cudnn$convBiasActivationForward': 'cuDNN fused',
   '__cudnn$convForwardGraph': 'cuDNN fused',
 }
-# They make no array of their own: what comes out is what went in, or a view of it.
+# Operations that return their inputs, or views of them, and make no array of their own.
 NO_ARRAY = {
   'parameter',
   'tuple',
@@ -34,12 +34,12 @@ NO_ARRAY = {
   'optimization-barrier',
   'after-all',
 }
-# The same of StableHLO, with what passes arrays into loops, functions and the parts of a mesh.
+# The same of StableHLO, with operations that pass arrays into loops, functions and the parts of a mesh.
 NO_USE = {'while', 'return', 'call', 'optimization_barrier', 'manual_computation', 'case', 'if', 'sharding'}
 
 
 class Array(NamedTuple):
-  """An array of a program: the numbers along each axis, and all its bytes without what a layout adds."""
+  """An array of a program: its shape, and its bytes without padding."""
 
   dims: tuple[int, ...]
   bytes: int
@@ -50,10 +50,10 @@ class Instruction:
   """A line of a program.
 
   Attributes:
-    arrays: of its output.
-    opcode: what it does.
-    text: the whole line.
-    fused: whether it is inside of a fusion, where no array is in memory as a whole.
+    arrays: Arrays of its output.
+    opcode: Name of the operation.
+    text: The whole line.
+    fused: Whether it is inside a fusion, where no array is in memory as a whole.
   """
 
   arrays: tuple[Array, ...]
@@ -64,7 +64,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Counted:
-  """Instructions of one kind: which, how many, and the bytes of their outputs together."""
+  """Instructions of one kind: the kind, their number, and the bytes of all outputs."""
 
   kind: str
   count: int
@@ -96,7 +96,7 @@ def instructions(text: str) -> tuple[Instruction, ...]:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
-  """Yields the lines that are instructions, each with the name of the function that it is in."""
+  """Yields the instructions, each with the name of its function."""
   computation = ''
   for line in text.splitlines():
     if head := re.match(r'(?:ENTRY )?%?([\w.\-]+) \(.*\{$', line):
@@ -106,7 +106,7 @@ def _lines(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _parsed(line: str) -> tuple[str, str]:
-  """Returns the shape and the opcode of an instruction. A tuple's shape is all up to its last parenthesis."""
+  """Returns the shape and the opcode of an instruction; the shape of a tuple ends at its last parenthesis."""
   words, depth = line.partition(' = ')[2].split(' '), 0
   for i, word in enumerate(words[:-1], 1):
     depth += word.count('(') - word.count(')')
@@ -116,10 +116,10 @@ def _parsed(line: str) -> tuple[str, str]:
 
 
 def convolutions(text: str) -> dict[str, int]:
-  """Returns how many convolutions of each kind a compiled program has, by what became of them.
+  """Counts the convolutions of a compiled program, by how they are computed.
 
-  The kinds are those of `CUDNN`; 'cuDNN other'; 'in a fusion', with what is before and after it; 'alone'; and
-  'in a library' of a CPU. A matrix product is no convolution, though a TPU calls it one.
+  The kinds are those of `CUDNN`; 'cuDNN other'; 'in a fusion', with neighbouring operations; 'alone'; and
+  'in a library' of a CPU. A matrix product is not a convolution, though a TPU calls it one.
   """
   found: collections.Counter[str] = collections.Counter()
   for line in instructions(text):
@@ -135,7 +135,7 @@ def convolutions(text: str) -> dict[str, int]:
 
 
 def products(text: str) -> int:
-  """Returns how many matrix products a compiled program has, also those that a library or a TPU computes."""
+  """Counts the matrix products of a compiled program, including those of libraries and of TPUs."""
   library = re.compile(r'custom_call_target="__(cublas|onednn\$matmul)')
   return sum(
     line.opcode == 'dot'
@@ -146,32 +146,32 @@ def products(text: str) -> int:
 
 
 def _is_convolution(line: Instruction) -> bool:
-  """Returns whether an instruction is a convolution over pixels; others have no window that moves."""
+  """Returns whether an instruction is a convolution over pixels, with a moving window."""
   return line.opcode == 'convolution' and 'window={' in line.text
 
 
 def collectives(text: str) -> list[Counted]:
-  """Returns what the devices of a compiled program tell each other, with the bytes that each receives."""
+  """Counts the collectives of a compiled program, with the bytes that each device receives."""
   found: dict[str, list[int]] = {}
   for line in instructions(text):
     kind = line.opcode.removesuffix('-start')
     if kind in COLLECTIVES:
       sizes = [array.bytes for array in line.arrays]
-      # Where it starts, an all-reduce names its results, and the others their operands beside them.
+      # The start of an all-reduce lists its results; the others list their operands, too.
       both = line.opcode.endswith('-start') and kind != 'all-reduce'
       found.setdefault(kind, []).append(max(sizes) if both else sum(sizes))
   return _counted(found)
 
 
 def like(text: str, rows: int, numbers: int, itemsize: int = 1) -> list[Counted]:
-  """Returns the instructions that make an array as large as the data set: copies, relayouts, conversions.
+  """Counts the instructions that make an array as large as the data set: copies, relayouts, conversions.
 
   Args:
-    text: of a compiled program.
-    rows: of the data set as it lies on the devices.
-    numbers: of the data set in all. An array is like it if it has as many numbers, of any type and in
-      whatever order, or as many rows of numbers of the same size that are longer.
-    itemsize: bytes of each number.
+    text: Text of a compiled program.
+    rows: Rows of the data set on the devices.
+    numbers: Numbers of the whole data set. An array is like it if it has as many numbers, of any type and in
+      any order, or as many rows of numbers of the same size that are longer.
+    itemsize: Bytes of each number.
   """
   found: dict[str, list[int]] = {}
   for line in instructions(text):
@@ -186,26 +186,26 @@ def like(text: str, rows: int, numbers: int, itemsize: int = 1) -> list[Counted]
 
 
 def _counted(sizes: dict[str, list[int]]) -> list[Counted]:
-  """Returns the kinds, sorted by name, of which the bytes of each instruction are given."""
+  """Counts instructions by kind, sorted by name, given the bytes of each."""
   return [Counted(kind, len(each), sum(each)) for kind, each in sorted(sizes.items())]
 
 
 def branches(text: str) -> int:
-  """Returns how many conditionals a compiled program has, of whose branches one is run."""
+  """Returns the number of conditionals of a compiled program."""
   return sum(line.opcode == 'conditional' for line in instructions(text))
 
 
 def uses(text: str, kind: str) -> dict[str, int]:
-  """Returns what a lowered program does with the arrays of a type: the names of operations and how many.
+  """Counts the operations of a lowered program on arrays of a type, by name.
 
   Args:
     text: StableHLO, as `jax.stages.Lowered.as_text` returns it.
-    kind: the type, as '60000x28x28x1xui8'.
+    kind: Type of the arrays, as '60000x28x28x1xui8'.
   """
   found: collections.Counter[str] = collections.Counter()
   for line in text.splitlines():
     if f'tensor<{kind}>' in line and not re.match(r'\s*(func\.func|\}|\^)', line):
-      # Where it is clear whose it is, a call or a return stands without its dialect.
+      # Calls and returns may be written without their dialect.
       named = re.search(r'\b(?:stablehlo|func|sdy|mhlo)\.(\w+)|\b(call|return)\b', line)
       operation = (named[1] or named[2]) if named else 'other'
       if operation not in NO_USE:

@@ -1,4 +1,4 @@
-"""What a config's train step takes on a machine that it is compiled for, and what became of it there."""
+"""The memory and the instructions of a config's train step, compiled for a machine."""
 
 import math
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from dcgan_jax.trained.targets.names import Target
 from dcgan_jax.trained.targets.programs import Counted
 
 MIB = 2**20
-PREALLOCATED = 0.75  # of a GPU's memory, which JAX takes for itself at the start unless told otherwise
+PREALLOCATED = 0.75  # of a GPU's memory, which JAX allocates at the start by default
 SMALLER = 'choose a smaller train.batch_size or data.image_size, a larger train.accumulate or more devices'
 
 
@@ -33,11 +33,12 @@ class Images:
   """The images of a run.
 
   Attributes:
-    count: how many there are.
-    numbers: in each of them.
-    origin: how the count is known, in words.
-    streamed: whether a batch at a time goes to the devices, because all take more than data.memory_limit.
-    itemsize: bytes of each number.
+    count: Number of images.
+    numbers: Numbers in each image.
+    origin: Origin of the count, in words.
+    streamed: Whether batches are sent to the devices one at a time, because all take more than
+      data.memory_limit.
+    itemsize: Bytes of each number.
   """
 
   count: int
@@ -52,22 +53,22 @@ class Report:
   """A compiled train step; bytes are those of each device.
 
   Attributes:
-    target: the machine.
-    images: the data set.
-    batch: images of a step on all devices together.
-    devices: how many there are.
-    steps: that one call of the program takes.
-    state: bytes of the state as it lies in memory.
-    data: bytes of the data set, or of the batch if it is streamed, and of the indices.
-    temporaries: bytes of everything between.
-    code: bytes of the program itself, where it is in the memory of the device.
-    total: bytes of all these together, and of the metrics.
-    flops: of one step; None if the compiler does not say.
-    convolutions: how many there are of each kind, see `programs.convolutions`.
-    products: how many matrix products there are; on a CPU most convolutions are some.
-    collectives: what the devices tell each other in a step.
-    copies: instructions that make an array as large as the data set.
-    branches: conditionals, each of which waits for its condition.
+    target: The machine.
+    images: The data set.
+    batch: Images of a step on all devices together.
+    devices: Number of devices.
+    steps: Steps of one call of the program.
+    state: Bytes of the state in memory.
+    data: Bytes of the data set, or of the batch if it is streamed, and of the indices.
+    temporaries: Bytes of all intermediate results.
+    code: Bytes of the program itself, if it is in device memory.
+    total: Bytes of all these together, and of the metrics.
+    flops: Operations of one step; None if the compiler does not say.
+    convolutions: Number of convolutions of each kind, see `programs.convolutions`.
+    products: Number of matrix products; on a CPU most convolutions become some.
+    collectives: Collectives of a step.
+    copies: Instructions that make an array as large as the data set.
+    branches: Number of conditionals, each of which waits for its condition.
   """
 
   target: Target
@@ -89,27 +90,27 @@ class Report:
 
   @property
   def memory(self) -> int:
-    """Returns the bytes that each device has; devices of a CPU have the machine's together. 0 is unknown."""
+    """The memory of each device in bytes, 0 if unknown; devices of a CPU share the machine's."""
     return self.target.memory * MIB // (self.devices if self.target.platform == 'cpu' else 1)
 
   @property
   def fits(self) -> bool:
-    """Returns whether the program fits into the memory of each device."""
+    """Whether the program fits into the memory of each device."""
     return not self.memory or self.total <= self.memory
 
 
 def run(settings: Settings, target: Target, num_images: int | None, steps: int) -> None:
-  """Compiles the train step of a config for a machine, and prints what it takes and what became of it.
+  """Compiles the train step of a config for a machine, and prints its memory and instructions.
 
   Args:
-    settings: of the run.
-    target: the machine.
-    num_images: of the data set; None counts those that are on this machine.
-    steps: that one program takes on that machine.
+    settings: Settings of the run.
+    target: The machine.
+    num_images: Images of the data set; None counts those on this machine.
+    steps: Steps of one program on that machine.
 
   Raises:
     InputError: in one line; the step does not fit, the batch cannot be divided among the devices, or the
-      installed compiler does not take the machine.
+      installed compiler does not support the machine.
   """
   mesh = topology.mesh(target)
   check_devices(settings, mesh.size)
@@ -125,14 +126,14 @@ def run(settings: Settings, target: Target, num_images: int | None, steps: int) 
 
 
 def find_images(parts: Experiment, num_images: int | None) -> Images:
-  """Returns what is known of a run's images without downloading any.
+  """Counts a run's images, without downloading any.
 
   Args:
-    parts: of the run.
-    num_images: how many there are, if the user says so.
+    parts: The run.
+    num_images: Number of images, if the user gives it.
 
   Raises:
-    InputError: they are on this machine, and cannot be used.
+    InputError: they are on this machine, and are unusable.
   """
   data = parts.settings.data
   numbers, limit = math.prod(data.size) * data.channels, data.memory_limit * MIB
@@ -148,14 +149,14 @@ def find_images(parts: Experiment, num_images: int | None) -> Images:
 
 
 def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps: int = 1) -> Report:
-  """Compiles the program of a run's train steps for a machine, and reads off what it is.
+  """Compiles the program of a run's train steps for a machine, and analyses it.
 
   Args:
-    parts: of the run.
-    target: the machine.
-    mesh: its devices.
-    images: the data set.
-    steps: that one program takes.
+    parts: The run.
+    target: The machine.
+    mesh: Devices of the machine.
+    images: The data set.
+    steps: Steps of one program.
 
   Raises:
     InputError: the compiler finds that the program does not fit, or lacks a tool.
@@ -168,7 +169,7 @@ def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps
   text = compiled.as_text() or ''
   costs: Any = compiled.cost_analysis() or {}
   flops = costs.get('flops', -1.0)
-  # The state's buffers are given to the next state: what is both is the state.
+  # The state's buffers are donated to the next state: the aliased bytes are those of the state.
   given = memory.alias_size_in_bytes
   total = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
   return Report(
@@ -192,19 +193,19 @@ def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps
 
 
 def _copies(text: str, images: Images, rows: int) -> list[Counted]:
-  """Returns the instructions of a program that make an array as large as all images, of so many rows each."""
+  """Returns the instructions of a program that make an array as large as all images, of `rows` rows each."""
   return programs.like(text, images.count * rows, images.count * images.numbers, images.itemsize)
 
 
 def step_arguments(
   parts: Experiment, mesh: Mesh, num_images: int | None
 ) -> tuple[GanState, placement.Batches]:
-  """Returns the shapes, types and places of what the program of `programs.train_program` is called with.
+  """Returns the shapes, types and shardings of the arguments of the program of `programs.train_program`.
 
   Args:
-    parts: of the run.
-    mesh: the devices.
-    num_images: of the data set; None if a batch at a time goes to the devices.
+    parts: The run.
+    mesh: The devices.
+    num_images: Images of the data set; None if batches are sent to the devices one at a time.
   """
   data, count = parts.settings.data, parts.settings.train.images_per_step
   kept = parts.fit.pixels.kept
@@ -245,7 +246,7 @@ def _compile(lowered: jax.stages.Lowered, target: Target) -> jax.stages.Compiled
 
 
 def to_text(report: Report) -> str:
-  """Returns the report as a user reads it, a line for each thing."""
+  """Returns the report as text."""
   devices = (
     f'{report.devices} device{"s" * (report.devices > 1)}, {report.batch // report.devices} images on each'
   )
@@ -258,7 +259,7 @@ def to_text(report: Report) -> str:
 
 
 def _memory_rows(report: Report) -> list[tuple[str, str, str]]:
-  """Returns what the step takes of each device's memory: name, MiB, what that is."""
+  """Returns the rows about memory of each device: name, MiB, explanation."""
   images = report.images
   about = f'{images.count:,} images, {images.origin}'
   if images.streamed:
@@ -272,14 +273,14 @@ def _memory_rows(report: Report) -> list[tuple[str, str, str]]:
   return [
     ('state', _mib(report.state), "parameters, Adam's averages, statistics"),
     ('data set', _mib(report.data), about),
-    ('temporaries', _mib(report.temporaries), 'activations, gradients and what they take on the way'),
+    ('temporaries', _mib(report.temporaries), 'activations, gradients and other intermediate results'),
     ('code', _mib(report.code), f'one program takes {report.steps} step{"s" * (report.steps > 1)}'),
     ('whole step', _mib(report.total), room),
   ]
 
 
 def _program_rows(report: Report) -> list[tuple[str, str, str]]:
-  """Returns what became of the step: name, a count, what that is of."""
+  """Returns the rows about instructions: name, count, explanation."""
   kinds = ', '.join(f'{count} {kind}' for kind, count in report.convolutions.items())
   forms = ', the forms of most convolutions among them' if report.target.platform == 'cpu' else ''
   rows = [

@@ -1,4 +1,4 @@
-"""Devices that can be compiled for and not run on: by the name of a machine, without that machine."""
+"""Devices to compile for without having them, by the name of a machine."""
 
 import importlib.resources
 import os
@@ -12,7 +12,7 @@ from dcgan_jax.devices.placement import AXIS
 from dcgan_jax.errors import InputError
 from dcgan_jax.trained.targets.names import Target
 
-# What libtpu reads when it is loaded. Otherwise it asks the cloud for the machine that it is on, and waits.
+# libtpu reads these when it is loaded; without them it queries the cloud for its machine, and waits.
 # Several processes may compile at a time, since none of them holds a TPU.
 ENVIRONMENT = {
   'TPU_SKIP_MDS_QUERY': '1',
@@ -25,18 +25,18 @@ ENVIRONMENT = {
 def mesh(target: Target) -> Mesh:
   """Returns a mesh of the target's devices, along which train steps divide their batch.
 
-  Call it before anything else asks JAX for devices: from then on JAX itself runs on this machine's CPU.
+  Must be called before anything else asks JAX for devices: JAX itself then runs on this machine's CPU.
 
   Args:
-    target: what to compile for.
+    target: Machine to compile for.
 
   Raises:
-    InputError: in one line; the installed compiler does not know such a machine.
+    InputError: in one line; the installed compiler does not know the machine.
   """
   jax.config.update('jax_platforms', 'cpu')
   if target.platform == 'cpu':
     return Mesh(np.array(jax.devices('cpu')), (AXIS,))
-  # What JAX keeps of compiled programs are programs that it can load, and these it cannot.
+  # JAX caches only programs that it can load, unlike these.
   jax.config.update('jax_enable_compilation_cache', False)
   try:
     found = _gpus(target) if target.platform == 'gpu' else _tpus(target)
@@ -47,7 +47,7 @@ def mesh(target: Target) -> Mesh:
 
 
 def _gpus(target: Target) -> list[jax.Device]:
-  """Returns the GPUs of one host. The plugin describes them by a text, since there is no driver to ask."""
+  """Returns the GPUs of one host. Without a driver the plugin reads their description from a text."""
   text = importlib.resources.files('dcgan_jax.trained.targets').joinpath(f'{target.kind}.txtpb').read_text()
   description = topologies.get_topology_desc(
     platform='cuda', topology_name=target.kind, target_config=text, topology=f'1x1x{target.devices}'

@@ -1,1 +1,1 @@
-"""Walks through the latent space: what is asked for, which images it is about, and how it is drawn."""
+"""Walks through the latent space: the request, the images that it names, and the drawing."""

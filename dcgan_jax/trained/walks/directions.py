@@ -1,6 +1,6 @@
 """Directions of the latent space along which images change, found without labels.
 
-`of_first_layer` reads them off the weights (SeFa), `of_activations` off what many latents do (GANSpace):
+`of_first_layer` computes them from the weights (SeFa), `of_activations` from activations (GANSpace):
 
 sampler = dcgan_jax.load('runs/mnist')
 vectors = directions.of_first_layer(*sampler.network, sampler.latents.size)  # float32 [8, 100]
@@ -18,8 +18,8 @@ from dcgan_jax.core import compiling
 from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Generator
 
-COUNT = 8  # directions, unless another number is asked for
-SAMPLES, BATCH_SIZE = 4000, 100  # latents whose activations are looked at, and how many at a time
+COUNT = 8  # directions by default
+SAMPLES, BATCH_SIZE = 4000, 100  # latents whose activations are taken, and those of a batch
 
 
 def of_first_layer(generator: Generator, variables: Any, size: int, count: int = COUNT) -> np.ndarray:
@@ -31,10 +31,10 @@ def of_first_layer(generator: Generator, variables: Any, size: int, count: int =
   move all images alike and have no part in it.
 
   Args:
-    generator: the module.
-    variables: its 'params' and 'batch_stats'.
-    size: how many numbers z has; the class beside it is left alone.
-    count: how many directions to return at most.
+    generator: The generator.
+    variables: 'params' and 'batch_stats' of the network.
+    size: Length of z; the class beside it is left alone.
+    count: Largest number of directions.
 
   Returns:
     Unit vectors perpendicular to each other, float32 [min(count, size), size], the strongest first. The
@@ -58,19 +58,19 @@ def of_first_layer(generator: Generator, variables: Any, size: int, count: int =
 def of_activations(
   generator: Generator, variables: Any, latents: Latents, count: int = COUNT, seed: int = 0
 ) -> np.ndarray:
-  """Finds the directions of z that go with the principal components of the first layer's activations.
+  """Finds the directions of z that belong to the principal components of the first layer's activations.
 
   This is GANSpace (Haerkoenen et al. 2020, arXiv:2004.02546, section 3.2): the activations of 4,000 random
   latents are reduced to their first principal components, and a linear regression from the components back
-  to z tells which direction goes with each. The activations are those after batch norm and ReLU. Before them
+  to z gives the direction of each. The activations are those after batch norm and ReLU. Before them
   the layer is linear, and its components would be those of `of_first_layer` again.
 
   Args:
-    generator: the module.
-    variables: its 'params' and 'batch_stats'.
-    latents: that it takes; classes are drawn uniformly.
-    count: how many directions to return at most.
-    seed: of the latents.
+    generator: The generator.
+    variables: 'params' and 'batch_stats' of the network.
+    latents: Size and prior of z; classes are drawn uniformly.
+    count: Largest number of directions.
+    seed: Seed of the latents.
 
   Returns:
     Unit vectors, not quite perpendicular, float32 [min(count, size), size]; those of the components with the
@@ -81,7 +81,7 @@ def of_activations(
     _, kept = generator.apply(
       variables, z, capture_intermediates=lambda _, method: method == 'activate', mutable=['intermediates']
     )
-    # The first activation is that of the layer that takes z.
+    # The first activation is that of the first layer.
     return kept['intermediates']['activate'][0].reshape(z.shape[0], -1).astype(jnp.float32)
 
   compiled = compiling.jit(activate)
@@ -91,12 +91,12 @@ def of_activations(
 
 
 def regressed(z: np.ndarray, activations: np.ndarray, count: int) -> np.ndarray:
-  """Returns the directions of z that go with the first principal components of activations.
+  """Returns the directions of z that belong to the first principal components of activations.
 
   Args:
-    z: float [N, size].
-    activations: of these latents, float [N, units].
-    count: how many directions to return at most.
+    z: Latents, float [N, size].
+    activations: Their activations, float [N, units].
+    count: Largest number of directions.
 
   Returns:
     Unit vectors, float32 [min(count, size, units), size], as `of_activations`.
@@ -111,7 +111,7 @@ def regressed(z: np.ndarray, activations: np.ndarray, count: int) -> np.ndarray:
 
 
 def reach(latents: Latents) -> float:
-  """Returns how far along a direction images are shown: half the length of a typical z."""
+  """Returns the largest shift along a direction: half the length of a typical z."""
   return 0.5 * math.sqrt(latents.size if latents.prior == 'normal' else latents.size / 3)
 
 

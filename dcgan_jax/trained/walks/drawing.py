@@ -1,4 +1,4 @@
-"""Draws what `--mode=walk` shows: rows of images as one picture, or the frames of a loop."""
+"""Draws the pictures of `--mode=walk`: rows of images, or the frames of a loop."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,7 @@ from dcgan_jax.core import latents
 from dcgan_jax.errors import InputError
 from dcgan_jax.media import pictures
 from dcgan_jax.media.pace import Timing
-from dcgan_jax.runs import sampling
+from dcgan_jax.runs.sampling import Sampler
 from dcgan_jax.trained.walks import directions
 from dcgan_jax.trained.walks.exemplars import Exemplars
 
@@ -22,32 +22,26 @@ MOST_IMAGES = 50_000  # of a loop; they are in memory together
 TILE = 64  # pixels that small images are enlarged to, roughly
 
 
-def _make(sampler: sampling.Sampler, z: Array) -> np.ndarray:
-  """Draws the images of latents [..., Z], uint8 [..., h, w, 1 or 3]."""
-  made = pictures.drawable(sampler.from_latents(z.reshape(-1, z.shape[-1])), sampler.pixels)
-  return made.reshape(*z.shape[:-1], *made.shape[1:])
-
-
 def sheet(made: np.ndarray) -> np.ndarray:
   """Draws images [N, H, W, C] with their numbers."""
   return pictures.grid(pictures.captioned(pictures.zoom(made, TILE), [str(i) for i in range(len(made))]))
 
 
-def walk(sampler: sampling.Sampler, points: Array, path: str, timing: Timing | None) -> Iterable[np.ndarray]:
+def walk(sampler: Sampler, points: Array, path: str | None, timing: Timing | None) -> Iterable[np.ndarray]:
   """Draws a walk: a row for each leg, or the frames of a loop.
 
-  A row ends with the image that the next one begins with. Each frame has as many images as there are points.
-  All of them go the same closed way, each one leg ahead of the image before it.
+  A row ends with the first image of the next one. Each frame has an image for each point.
+  All of them follow the same closed path, each one leg ahead of the image before it.
   """
   if timing is None:
-    made = _make(sampler, sampler.latents.path(points, jnp.linspace(0, 1, STEPS), path))
+    made = sampler.drawable(sampler.latents.path(points, jnp.linspace(0, 1, STEPS), path))
     return [pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=STEPS)]
-  # So many images, evenly on the way, are those of all frames and of each image's place in them.
+  # So many images, evenly spaced on the path, serve all frames and all places in them.
   places = math.lcm(timing.frames, len(points))
   _check_number(places, timing)
   steps = places // len(points)
   legs = sampler.latents.path(points, jnp.arange(steps) / steps, path)
-  made = _make(sampler, legs.reshape(-1, legs.shape[-1]))
+  made = sampler.drawable(legs.reshape(-1, legs.shape[-1]))
   ahead = steps * np.arange(len(points))
   stride = places // timing.frames
   return (pictures.grid(pictures.zoom(made[(ahead + i) % places], TILE)) for i in range(0, places, stride))
@@ -63,7 +57,7 @@ def _check_number(images: int, timing: Timing) -> None:
 
 
 def classes(
-  sampler: sampling.Sampler, points: Array, numbers: list[int], timing: Timing | None
+  sampler: Sampler, points: Array, numbers: list[int], timing: Timing | None
 ) -> Iterable[np.ndarray]:
   """Draws a walk from class to class, on which each z stays the same.
 
@@ -82,7 +76,7 @@ def classes(
   z = points[:, None, : sampler.latents.size]
   shape = (len(points), len(weights))
   z, y = (jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in (z, weights[None]))
-  made = _make(sampler, jnp.concatenate([z, y], -1))
+  made = sampler.drawable(jnp.concatenate([z, y], -1))
   if timing is None:
     return [pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=made.shape[1])]
   return _grids(made)
@@ -94,17 +88,17 @@ def _grids(made: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def arithmetic(
-  sampler: sampling.Sampler, chosen: Mapping[str, Exemplars], z: Mapping[str, Array], key: Array
+  sampler: Sampler, chosen: Mapping[str, Exemplars], z: Mapping[str, Array], key: Array
 ) -> np.ndarray:
   """Draws the paper's figure 7: columns of exemplars over the image of their mean, and the result.
 
   The result is shown in the middle of eight neighbours.
 
   Args:
-    sampler: makes the images.
-    chosen: the exemplars 'plus', 'minus' and 'plus2'.
-    z: their latents [N, Z].
-    key: of the neighbours.
+    sampler: Generator of the images.
+    chosen: Exemplars 'plus', 'minus' and 'plus2'.
+    z: Latents of the exemplars, [N, Z] each.
+    key: Random key of the neighbours.
   """
   result = latents.arithmetic(z['plus'], z['minus'], z['plus2'])
   size = sampler.latents.size
@@ -113,55 +107,55 @@ def arithmetic(
   pieces = []
   for flag, sign in (('plus', '-'), ('minus', '+'), ('plus2', '=')):
     mean = z[flag].mean(0, keepdims=True)
-    tiles = pictures.zoom(_make(sampler, jnp.concatenate([z[flag], mean])), TILE)
+    tiles = pictures.zoom(sampler.drawable(jnp.concatenate([z[flag], mean])), TILE)
     column = pictures.captioned(tiles, [*map(str, chosen[flag].indices), 'mean'])
     pieces.append(pictures.headed(pictures.grid(column, columns=1), [chosen[flag].name or '']))
     _, height, width, channels = tiles.shape
     between = pictures.text(sign, height, width // 2, channels, size=24)
     pieces.append(pictures.grid(pictures.captioned(between[None], [''])))
-  block = _make(sampler, jnp.concatenate([around[:4], result[None], around[4:]]))
+  block = sampler.drawable(jnp.concatenate([around[:4], result[None], around[4:]]))
   block = pictures.grid(pictures.zoom(block, TILE))
   caption = pictures.text('result, and neighbours', 16, block.shape[1], block.shape[2])
   return pictures.beside([*pieces, np.concatenate([block, caption])])
 
 
 def turn(
-  sampler: sampling.Sampler, points: Array, vector: Array, timing: Timing | None, length: float = 1.0
+  sampler: Sampler, points: Array, vector: Array, timing: Timing | None, length: float = 1.0
 ) -> Iterable[np.ndarray]:
   """Draws images from minus to plus a whole vector: a row for each, or the frames of a loop.
 
   In the middle of a row is the image of the latent itself. The loop goes there and back, slowly at both ends.
 
   Args:
-    sampler: makes the images.
-    points: the latents, [N, Z].
-    vector: [Z].
-    timing: of the loop; None for rows.
-    length: how many times the vector the whole is.
+    sampler: Generator of the images.
+    points: Latents, [N, Z].
+    vector: The whole vector, [Z].
+    timing: Timing of the loop; None for rows.
+    length: Factor of the vector.
   """
   if timing is None:
     amounts = length * AMOUNTS
   else:
     _check_number(len(points) * timing.frames, timing)
     amounts = -length * np.cos(2 * np.pi * np.arange(timing.frames) / timing.frames)
-  made = _make(sampler, points[:, None] + jnp.asarray(amounts, jnp.float32)[:, None] * vector)
+  made = sampler.drawable(points[:, None] + jnp.asarray(amounts, jnp.float32)[:, None] * vector)
   if timing is not None:
     return _grids(made)
   picture = pictures.grid(pictures.zoom(np.concatenate(made), TILE), columns=len(AMOUNTS))
   return [pictures.headed(picture, _signed(amounts))]
 
 
-def sheet_of_directions(sampler: sampling.Sampler, points: Array, vectors: Array) -> np.ndarray:
+def sheet_of_directions(sampler: Sampler, points: Array, vectors: Array) -> np.ndarray:
   """Draws a row for each direction: a block for each image, with the image itself in its middle.
 
   Args:
-    sampler: makes the images.
-    points: the latents, [N, Z].
-    vectors: the directions, unit vectors [D, Z], numbered from 1.
+    sampler: Generator of the images.
+    points: Latents, [N, Z].
+    vectors: Directions, unit vectors [D, Z], numbered from 1.
   """
   amounts = directions.reach(sampler.latents) * AMOUNTS_ON_A_SHEET
   moves = jnp.asarray(amounts, jnp.float32)[:, None] * vectors[:, None]  # [D, amounts, Z]
-  made = _make(sampler, points[:, None, None] + moves)
+  made = sampler.drawable(points[:, None, None] + moves)
   tiles = pictures.zoom(made.reshape(len(points), -1, *made.shape[3:]), TILE)
   blocks = [pictures.headed(pictures.grid(block, len(amounts)), _signed(amounts)) for block in tiles]
   height, _, channels = tiles.shape[2:]

@@ -1,4 +1,4 @@
-"""Images of a seed that a user names: by their numbers, or by a class, of which a classifier chooses some."""
+"""Images of a seed that a user names: by number, or by a class, for which a classifier chooses some."""
 
 import re
 from collections.abc import Mapping
@@ -21,8 +21,8 @@ class Exemplars(NamedTuple):
   """Some images of a seed.
 
   Attributes:
-    indices: their numbers; () for a class whose exemplars have not been chosen yet.
-    name: of their class, if they were named by it.
+    indices: Numbers of the images; () for a class whose exemplars are yet to be chosen.
+    name: Name of their class, if they were named by it.
   """
 
   indices: tuple[int, ...]
@@ -30,17 +30,17 @@ class Exemplars(NamedTuple):
 
 
 def parse(flag: str, text: str) -> Exemplars:
-  """Reads numbers as numbers, and all else, with or without `class:`, as the name of a class.
+  """Parses numbers of images; anything else, with or without `class:`, is the name of a class.
 
   Args:
-    flag: that the text was given to, for the error message.
+    flag: Flag with the text, for the error message.
     text: '3,8,21', 'ankle boot' or 'class:7'.
 
   Returns:
-    Exemplars; those of a class have no indices yet, and its name as it was written.
+    Exemplars; those of a class have no indices yet, and the name as written.
 
   Raises:
-    InputError: it is neither.
+    InputError: the text is neither.
   """
   kind, _, name = text.partition(':')
   if kind.strip() == 'class':
@@ -64,15 +64,15 @@ def choose(
   num: int,
   seed: int,
 ) -> dict[str, Exemplars]:
-  """Finds exemplars of the classes: the images of the seed about which the classifier is surest.
+  """Finds exemplars of the classes: the images of the seed that the classifier is surest of.
 
   Args:
-    named: by flag; those with indices are left as they are.
-    counts: by flag, how many exemplars to choose; of a rare class there may be fewer.
-    folder: of the run, which keeps the classifier; it learns the run's data when it is first needed.
-    sampler: of the run.
-    num: how many images to choose among.
-    seed: of their latents.
+    named: Exemplars by flag; those with indices are left alone.
+    counts: Number of exemplars to choose, by flag; of a rare class there may be fewer.
+    folder: Workdir of the run, which keeps the classifier; it learns the run's data at its first use.
+    sampler: The run's generator.
+    num: Number of images to choose from.
+    seed: Seed of their latents.
 
   Raises:
     InputError: the data has no classes, a class is unknown, or none of the images is of it.
@@ -105,9 +105,9 @@ def surest(probabilities: np.ndarray, number: int, count: int) -> tuple[int, ...
   """Returns the images of a class that have the highest probabilities of it, the highest first.
 
   Args:
-    probabilities: float [N, K], of N images for K classes. An image is of its likeliest class.
-    number: of the class.
-    count: how many images to return at most.
+    probabilities: Class probabilities, float [N, K]. An image is of its likeliest class.
+    number: Number of the class.
+    count: Largest number of images.
 
   Returns:
     Indices in [0, N); () if no image is of the class.

@@ -3,8 +3,8 @@
 walk.png        rows of images between one latent and the next, and back to the first
 sheet.png       the images of a seed with their numbers, to choose from
 arithmetic.png  mean(plus) - mean(minus) + mean(plus2), with neighbours
-turn.png        images, and what becomes of them along a vector
-directions.png  what becomes of some images along directions that are found without labels
+turn.png        images moved along a vector
+directions.png  images moved along directions that are found without labels
 direction.png   images along one of these
 
 As .gif, .webp or .mp4, a walk is a loop, and a turn or a direction goes there and back.
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from dcgan_jax import files
 from dcgan_jax.core import latents
 from dcgan_jax.data import cache
 from dcgan_jax.devices import processes
@@ -26,40 +27,39 @@ from dcgan_jax.media import pace, pictures, writing
 from dcgan_jax.media.pace import Timing
 from dcgan_jax.runs import sampling
 from dcgan_jax.runs.sampling import Sampler
-from dcgan_jax.trained.walks import asked as asking
-from dcgan_jax.trained.walks import directions, drawing, exemplars
-from dcgan_jax.trained.walks.asked import KINDS, Asked
+from dcgan_jax.trained.walks import directions, drawing, exemplars, request
 from dcgan_jax.trained.walks.exemplars import Exemplars
+from dcgan_jax.trained.walks.request import KINDS, Request
 
-SECONDS_OF_A_LEG = 1.0  # in a loop, unless something else is asked for
+SECONDS_OF_A_LEG = 1.0  # of a loop, by default
 SECONDS_OF_A_TURN = 4.0  # there and back
-IMAGES_ON_A_SHEET = 64  # unless something else is asked for
+IMAGES_ON_A_SHEET = 64  # by default
 
 
-def run(folder: Path, num: int | None, seed: int, checkpoint: str, out: str | None, asked: Asked) -> None:
+def run(folder: Path, num: int | None, seed: int, checkpoint: str, out: str | None, wanted: Request) -> None:
   """Draws one picture, and prints the flags that draw it again.
 
   Args:
-    folder: the workdir of a run.
-    num: how many images a sheet has, None for 64, or directions, None for 8; or among how many images a class
-      is looked for, None for 1,000.
-    seed: of the latents; image i is the one that `--mode=sample` makes of this seed.
+    folder: The workdir of a run.
+    num: Number of images on a sheet, None for 64, or of directions, None for 8; or number of images among
+      which a class is looked for, None for 1,000.
+    seed: Seed of the latents; image i is that of `--mode=sample` with this seed.
     checkpoint: 'last', 'best' or the number of a step.
-    out: ending in .png or, of what can move, in .gif, .webp or .mp4; None for a .png named after what it
-      shows.
-    asked: what to draw.
+    out: Path ending in .png or, for a moving picture, in .gif, .webp or .mp4; None for a .png named after the
+      kind of picture.
+    wanted: The flags of the picture.
 
   Raises:
     InputError: in one line, before anything is compiled, unless no exemplars of a class are found.
   """
-  kind = asking.kind(asked)
-  target = asking.target(out, kind)
-  named = {flag: exemplars.parse(flag, text) for flag, text in asked.given.items()}
+  kind = request.kind(wanted)
+  target = request.target(out, kind)
+  named = {flag: exemplars.parse(flag, text) for flag, text in wanted.given.items()}
   cache.keep_compiled_programs()
-  sampler = sampling.load(folder, checkpoint)
+  sampler = sampling.open_sampler(folder, checkpoint)
   given = None
-  if asked.latents_file is not None:
-    given = sampler.latents.check(sampling.read_latents(asked.latents_file))
+  if wanted.latents_file is not None:
+    given = sampler.latents.validated(sampling.read_latents(wanted.latents_file))
   if 'points' in KINDS[kind] and 'points' not in named:
     count = KINDS[kind]['points']
     named['points'] = Exemplars(tuple(range(count if given is None else min(count, len(given)))))
@@ -68,14 +68,14 @@ def run(folder: Path, num: int | None, seed: int, checkpoint: str, out: str | No
     named = exemplars.choose(named, KINDS[kind], folder, sampler, among, seed)
   else:
     _check_rows(named, len(given))
-  classes = _check(sampler, asked, kind, named)
+  classes = _check(sampler, wanted, kind, named)
   z = {flag: _latents(sampler, seed, given, one.indices) for flag, one in named.items()}
   frames: Iterable[np.ndarray]
   timing = None
   if target.suffix in pace.SUFFIXES:
     legs = len(classes or z['points'])
     seconds = SECONDS_OF_A_LEG * legs if kind in ('walk', 'classes') else SECONDS_OF_A_TURN
-    timing = pace.timing(asked.pace, target.suffix, seconds)
+    timing = pace.timing(wanted.pace, target.suffix, seconds)
   if kind == 'sheet':
     most = num or IMAGES_ON_A_SHEET
     made = sampler.sample(most, seed) if given is None else sampler.from_latents(given[:most])
@@ -85,34 +85,34 @@ def run(folder: Path, num: int | None, seed: int, checkpoint: str, out: str | No
     key = jax.random.fold_in(jax.random.key(seed), 2**32 - 1)
     frames = [drawing.arithmetic(sampler, named, z, key)]
   elif kind == 'directions':
-    vectors = _directions(sampler, asked)[: num or directions.COUNT]
+    vectors = _directions(sampler, wanted)[: num or directions.COUNT]
     frames = [drawing.sheet_of_directions(sampler, z['points'], vectors)]
   else:
-    frames = _moving(sampler, asked, kind, z, timing)
+    frames = _moving(sampler, wanted, kind, z, timing)
   if processes.is_main():
     _write(target, frames, timing)
   for flag, one in named.items():
     print(f'--{flag}={",".join(map(str, one.indices))}' + (f'  ({one.name})' if one.name else ''))
-  whose = f'seed {seed}' if given is None else f'latents of {asked.latents_file}'
-  print(f'{_what(sampler, asked, kind)} of step {sampler.step} of {folder}, {whose}, in {target}')
+  whose = f'seed {seed}' if given is None else f'latents of {wanted.latents_file}'
+  print(f'{_what(sampler, wanted, kind)} of step {sampler.step} of {folder}, {whose}, in {target}')
 
 
-def _check(sampler: Sampler, asked: Asked, kind: str, named: Mapping[str, Exemplars]) -> list[int]:
+def _check(sampler: Sampler, wanted: Request, kind: str, named: Mapping[str, Exemplars]) -> list[int]:
   """Returns the numbers of the classes to walk between, if any.
 
   Raises:
     InputError: there is only one image, or one class, to walk between, or no such class or direction.
   """
   size = sampler.latents.size
-  if asked.direction is not None and asked.direction > size:
-    raise InputError(f'direction={asked.direction}: z has {size} numbers, and so many directions at most')
+  if wanted.direction is not None and wanted.direction > size:
+    raise InputError(f'direction={wanted.direction}: z has {size} numbers, and so many directions at most')
   if kind == 'walk' and len(named['points'].indices) == 1:
     raise InputError(f'points={named["points"].indices[0]}: is one image; a walk takes two or more')
-  if kind != 'classes' or asked.classes is None:
+  if kind != 'classes' or wanted.classes is None:
     return []
-  classes = sampler.find_classes(asked.classes)
+  classes = sampler.find_classes(wanted.classes)
   if len(classes) == 1:
-    raise InputError(f'class={asked.classes}: is one class; a walk takes two or more')
+    raise InputError(f'class={wanted.classes}: is one class; a walk takes two or more')
   return classes
 
 
@@ -124,32 +124,27 @@ def _latents(sampler: Sampler, seed: int, given: np.ndarray | None, indices: Seq
 
 
 def _moving(
-  sampler: Sampler, asked: Asked, kind: str, z: Mapping[str, Array], timing: Timing | None
+  sampler: Sampler, wanted: Request, kind: str, z: Mapping[str, Array], timing: Timing | None
 ) -> Iterable[np.ndarray]:
-  """Draws what can move: a picture of rows or, with a timing, the frames of a loop."""
+  """Draws a picture of rows or, with a timing, the frames of a loop."""
   points = z['points']
   if kind == 'classes':
-    return drawing.classes(sampler, points, sampler.find_classes(asked.classes or ''), timing)
+    return drawing.classes(sampler, points, sampler.find_classes(wanted.classes or ''), timing)
   if kind == 'turn':
     return drawing.turn(sampler, points, latents.turn(z['turn_from'], z['turn_to']), timing)
-  if kind == 'direction' and asked.direction is not None:
-    vectors = _directions(sampler, asked)
-    if asked.direction > len(vectors):
-      raise InputError(f'direction={asked.direction}: there are {len(vectors)} of {asked.directions}')
-    vector = vectors[asked.direction - 1]
+  if kind == 'direction' and wanted.direction is not None:
+    vectors = _directions(sampler, wanted)
+    if wanted.direction > len(vectors):
+      raise InputError(f'direction={wanted.direction}: there are {len(vectors)} of {wanted.directions}')
+    vector = vectors[wanted.direction - 1]
     return drawing.turn(sampler, points, vector, timing, directions.reach(sampler.latents))
-  return drawing.walk(sampler, points, _path(sampler, asked), timing)
+  return drawing.walk(sampler, points, wanted.path, timing)
 
 
-def _path(sampler: Sampler, asked: Asked) -> str:
-  """Returns how a walk goes from point to point."""
-  return asked.path or ('linear' if sampler.latents.prior == 'uniform' else 'spherical')
-
-
-def _directions(sampler: Sampler, asked: Asked) -> Array:
-  """Returns all directions of the kind that is asked for, [N, width]; they leave the class alone."""
+def _directions(sampler: Sampler, wanted: Request) -> Array:
+  """Returns all directions by the chosen method, [N, width]; they leave the class alone."""
   size = sampler.latents.size
-  if asked.directions == 'ganspace':
+  if wanted.directions == 'ganspace':
     found = directions.of_activations(*sampler.network, sampler.latents, size)
   else:
     found = directions.of_first_layer(*sampler.network, size, size)
@@ -169,14 +164,15 @@ def _check_rows(named: Mapping[str, Exemplars], count: int) -> None:
       raise InputError(f'{flag}={max(one.indices)}: --latents has {count} rows, numbered from 0')
 
 
-def _what(sampler: Sampler, asked: Asked, kind: str) -> str:
-  """Returns what is drawn, in words."""
+def _what(sampler: Sampler, wanted: Request, kind: str) -> str:
+  """Returns a description of the picture."""
   if kind == 'walk':
-    return f'{_path(sampler, asked)} walk'
-  method = asked.directions or 'sefa'
-  return {'direction': f'direction {asked.direction} ({method})', 'directions': f'directions ({method})'}.get(
-    kind, kind
-  )
+    return f'{wanted.path or sampler.latents.path_kind} walk'
+  method = wanted.directions or 'sefa'
+  return {
+    'direction': f'direction {wanted.direction} ({method})',
+    'directions': f'directions ({method})',
+  }.get(kind, kind)
 
 
 def _write(target: Path, frames: Iterable[np.ndarray], timing: Timing | None) -> None:
@@ -187,7 +183,5 @@ def _write(target: Path, frames: Iterable[np.ndarray], timing: Timing | None) ->
   """
   if timing is not None:
     return writing.write(target, frames, timing)
-  try:
+  with files.output('out', target):
     pictures.save_png(target, next(iter(frames)))
-  except OSError as error:
-    raise InputError(f'out={target}: cannot be written: {error.strerror}; choose another --out') from error

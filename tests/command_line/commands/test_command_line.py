@@ -89,7 +89,7 @@ BAD = [
     'choose last, best or the number of a step',
   ),
   (['--mode=sample', '--workdir=' + 'a' * 5000], 'File name too long'),
-  (['--mode=sample', '--workdir=~nobody_here'], 'is no path'),
+  (['--mode=sample', '--workdir=~nobody_here'], 'is not a path'),
   (['--config=configs/digits.py', '--config.data.image_size=' + '(' * 5000], 'height and width'),
   (['--config=configs/digits.py', '--config.seed=' + '9' * 5000], 'must be a whole number'),
   (['--coordinator=a:²', '--num_processes=2', '--process_id=0', '--config=configs/digits.py'], 'HOST:PORT'),

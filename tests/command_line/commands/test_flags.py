@@ -10,11 +10,7 @@ from dcgan_jax import settings
 from dcgan_jax.command_line import shared
 from dcgan_jax.evaluation.extractors import Chosen
 from dcgan_jax.records.workdir import Origin
-from dcgan_jax.runs import sampling
-from dcgan_jax.trained.analysis import project
 from dcgan_jax.trained.analysis.inversion import Search
-from dcgan_jax.trained.hub import writing
-from dcgan_jax.trained.interop import exporting
 from dcgan_jax.trained.report import page
 from dcgan_jax.trained.targets import names
 from dcgan_jax.training import loop
@@ -39,7 +35,7 @@ CALLS = [
   (
     ['--mode=sample', '--workdir=w'],
     'runs.sampling',
-    (W, 'last', 'samples.png', sampling.Asked(None, 0, None, None, None)),
+    (W, 'last', 'samples.png', None, 0, None, None, None),
   ),
   (
     [
@@ -54,7 +50,7 @@ CALLS = [
       '-checkpoint=7',
     ],
     'runs.sampling',
-    (W, '7', 'x', sampling.Asked(3, 5, 'z', '0,1', 'batch')),
+    (W, '7', 'x', 3, 5, 'z', '0,1', 'batch'),
   ),
   (['--mode=probe', '--workdir=w'], 'trained.analysis.probe', (W, None, 'last', None)),
   (
@@ -114,7 +110,7 @@ CALLS = [
   (
     ['--mode=project', '--workdir=w', '--images=a b'],
     'trained.analysis.project',
-    (W, 'last', 'project', project.Asked('a b', 64, 0, None, Search(200, 4))),
+    (W, 'last', 'project', 'a b', 64, 0, None, Search(200, 4)),
   ),
   (
     [
@@ -130,7 +126,7 @@ CALLS = [
       '--out=o',
     ],
     'trained.analysis.project',
-    (W, 'best', 'o', project.Asked('tfds:mnist:train', 5, 3, '3,8', Search(7, 2))),
+    (W, 'best', 'o', 'tfds:mnist:train', 5, 3, '3,8', Search(7, 2)),
   ),
   (
     ['--mode=import', '--workdir=w', '--format=pytorch', '--source=a,b'],
@@ -150,7 +146,7 @@ CALLS = [
   (
     ['--mode=export', '--workdir=w', '--format=onnx'],
     'trained.interop.exporting',
-    (W, 'last', exporting.Asked('onnx', None, None, None)),
+    (W, 'last', 'onnx', None, None, None),
   ),
   (
     [
@@ -163,12 +159,12 @@ CALLS = [
       '--checkpoint=best',
     ],
     'trained.interop.exporting',
-    (W, 'best', exporting.Asked('pytorch', 'o', 'discriminator', 'population')),
+    (W, 'best', 'pytorch', 'o', 'discriminator', 'population'),
   ),
   (
     ['--mode=export', '--workdir=w', '--format=hub', '--out=o', '--license=mit', '--statistics=stored'],
     'trained.hub.writing',
-    (W, 'last', writing.Asked('o', 'stored', 'mit')),
+    (W, 'last', 'o', 'stored', 'mit'),
   ),
 ]
 

@@ -32,7 +32,7 @@ def test_each_format_writes_a_file_and_says_what_it_takes(call_main, untrained, 
 def test_names_without_out(call_main, untrained, tmp_path, monkeypatch):
   from dcgan_jax.trained.interop import exporting
 
-  monkeypatch.setattr(exporting, '_write', lambda target, content: written.append(str(target)))
+  monkeypatch.setattr(exporting.files, 'write_bytes', lambda target, content: written.append(str(target)))
   written = []
   for name in ('stablehlo', 'pytorch'):
     for network in ('generator', 'discriminator'):

@@ -54,7 +54,7 @@ def test_a_run_that_was_killed(trained, tmp_path):
     (['--workdir={nine}'], 'names 9 runs; a page compares 8 at most'),
     (['--workdir={run}', '--out=page.pdf'], 'must be a file that ends in .html'),
     (['--workdir={run}', '--out='], 'out: is empty; give a path'),
-    (['--workdir={run}', '--out=README.md/page.html'], 'is no folder that you may write to'),
+    (['--workdir={run}', '--out=README.md/page.html'], 'is not a folder that you may write to'),
     (['--workdir={run}', '--checkpoint=best'], 'is not a flag of --mode=report'),
   ],
 )

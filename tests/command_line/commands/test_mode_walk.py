@@ -9,7 +9,7 @@ from PIL import Image
 from dcgan_jax.command_line import shared
 from dcgan_jax.media.pace import Pace
 from dcgan_jax.trained.walks import walk
-from dcgan_jax.trained.walks.asked import Asked
+from dcgan_jax.trained.walks.request import Request
 
 FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
 
@@ -69,5 +69,5 @@ def test_flags_reach_the_command(call_main, monkeypatch):
     '--mode=walk', '--workdir=w', '--plus', '3,8', '--turn_to=a b', '--nosheet', *pace, *found
   )
   named = dict.fromkeys(FLAGS) | {'plus': '3,8', 'turn_to': 'a b'}
-  asked = Asked(False, None, None, named, Pace(2.5, 20, 200), 'ganspace', 3, 'z')
+  asked = Request(False, None, None, named, Pace(2.5, 20, 200), 'ganspace', 3, 'z')
   assert status == 0 and called == [(Path('w'), None, 0, 'last', 'x.webp', asked)]

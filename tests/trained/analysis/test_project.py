@@ -19,7 +19,7 @@ SEARCH = Search(40, 2)
 @pytest.fixture(scope='module')
 def opened(untrained):
   run = experiment.open_run(untrained, 'last')
-  return run, sampling.of_run(run, untrained)
+  return run, sampling.sampler_of(run)
 
 
 @pytest.fixture(scope='module')
@@ -70,8 +70,7 @@ def run(untrained, found, images, monkeypatch, tmp_path):
   np.savez(tmp_path / 'x.npz', x=images)
 
   def call(out='out', classes=None, source='x.npz'):
-    asked = project.Asked(str(tmp_path / source), 64, 3, classes, SEARCH)
-    project.run(untrained, 'last', str(tmp_path / out), asked)
+    project.run(untrained, 'last', str(tmp_path / out), str(tmp_path / source), 64, 3, classes, SEARCH)
     return tmp_path / out
 
   return call
@@ -103,7 +102,7 @@ def test_what_is_written(run, found, images, capsys):
   ('arguments', 'text'),
   [
     ({'out': 'x.npz'}, r'^out=.*x\.npz: is a file; choose a folder'),
-    ({'classes': '3'}, '^class=3: this generator is told no classes'),
+    ({'classes': '3'}, '^class=3: this generator is unconditional'),
     ({'source': 'y.npz'}, '^images=.*y.npz: no such file or folder'),
   ],
 )

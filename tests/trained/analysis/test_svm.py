@@ -30,26 +30,25 @@ def test_many_images_have_the_machine_of_liblinear(points, tmp_path, monkeypatch
   features.tofile(tmp_path / 'features')
   mapped = np.memmap(tmp_path / 'features', np.float16, 'r', shape=features.shape)
   costs = (1e-3, 0.1, 1.0)
-  got = svm.fit_many(mapped, labels, 3, costs, iterations=200, tolerance=1e-5)
+  got = svm.fit(mapped, labels, 3, costs, iterations=200, tolerance=1e-5)
   want = np.stack([_liblinear(features, labels, cost) for cost in costs])
   np.testing.assert_allclose(got, want, atol=2e-3)
-  early = svm.fit_many(mapped, labels, 3, costs, iterations=2)
+  early = svm.fit(mapped, labels, 3, costs, iterations=2)
   assert np.abs(early - want).max() > 0.01
 
 
 def test_few_images_have_the_machine_of_liblinear(points):
-  features, labels = points
-  got = svm.fit_few(features, labels, 3, 0.1)
-  np.testing.assert_allclose(got, _liblinear(features, labels, 0.1), atol=1e-2)
+  features, _ = points
   wide = np.concatenate([features[:8], features[:8] ** 2], 1)  # There are fewer images than features.
   labels = np.array([0, 1, 2, 0, 1, 2, 0, 1])
-  np.testing.assert_allclose(svm.fit_few(wide, labels, 3, 0.1), _liblinear(wide, labels, 0.1), atol=1e-2)
+  (got,) = svm.fit(wide, labels, 3, (0.1,), iterations=600)
+  np.testing.assert_allclose(got, _liblinear(wide, labels, 0.1), atol=1e-2)
 
 
 def test_classes_without_images_are_never_chosen(points):
   features, labels = points
   two = labels != 1
-  model = svm.fit_few(features[two], labels[two], 3, 0.1)
+  (model,) = svm.fit(features[two], labels[two], 3, (0.1,))
   want = _liblinear(features[two], labels[two], 0.1)
   np.testing.assert_allclose(model, [-want[0], [0] * 12 + [-1], want[0]], atol=1e-2)
   machine = LinearSVC(C=0.1, random_state=0).fit(features[two].astype(float), labels[two])

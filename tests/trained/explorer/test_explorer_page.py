@@ -130,7 +130,7 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def sampler(exported):
-  return sampling.load(exported[0])
+  return sampling.open_sampler(exported[0])
 
 
 @pytest.fixture
@@ -395,7 +395,7 @@ def _conditional_run(path):
 def test_a_generator_that_is_told_classes(browser, serve, tmp_path):
   run = _conditional_run(tmp_path / 'told')
   folder.run(run, 'last', str(tmp_path / 'page'))
-  sampler = sampling.load(run)
+  sampler = sampling.open_sampler(run)
   page = Page(browser, serve(tmp_path / 'page'))
   page.settle(sampler.sample(48), '#sheet canvas')
   page.page.select_option('#class', '7')

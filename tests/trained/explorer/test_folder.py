@@ -41,7 +41,7 @@ def test_the_folder_says_what_the_generator_is(export, untrained, tmp_path):
   assert about['made']['Data'] == 'digits' and about['made']['Batch norm'] == 'stored statistics'
   assert about['model']['weights'] == 'float16' and np.shape(about['directions']) == (8, 10)
   first = np.frombuffer(base64.b64decode(about['first']), np.uint8).reshape(8, 8, 1)
-  np.testing.assert_array_equal(first, sampling.load(untrained).sample(1)[0])
+  np.testing.assert_array_equal(first, sampling.open_sampler(untrained).sample(1)[0])
   assert 'generator of step 0, ' in printed and 'weights are float16' in printed
   assert str(untrained.parent) not in (tmp_path / 'new/page/explorer.json').read_text()
 
@@ -128,7 +128,7 @@ def refuse(refused, untrained):
 def test_what_is_refused(refuse, tmp_path, monkeypatch):
   file = tmp_path / 'file'
   file.write_text('mine')
-  assert f'out={file}: is a file; format=web writes a folder' in refuse(f'--out={file}')
+  assert f'out={file}: is a file; choose a folder' in refuse(f'--out={file}')
   assert f'out={tmp_path}: has other things in it (file); choose a new folder' in refuse(f'--out={tmp_path}')
   assert 'out=/proc/1/x: cannot be written' in refuse('--out=/proc/1/x')
   assert 'network=discriminator: draws nothing' in refuse('--network=discriminator')

@@ -49,7 +49,7 @@ def written(tmp_path_factory):
   workdir.write_json(folder / 'evaluation.json', report | {'scores': {'classifier_frechet_distance': 12.5}})
   workdir.write_json(folder / 'evaluation_inception.json', report | {'images': 'step 9 of x', 'scores': {}})
   (folder / 'metrics.jsonl').write_text('{"step": 0, "fid": 3.25, "protocol": "samples=7"}\n')
-  writing.run(folder, 'last', writing.Asked(str(out), None, 'cc-by-4.0'))
+  writing.run(folder, 'last', str(out), None, 'cc-by-4.0')
   return folder, out
 
 
@@ -71,7 +71,7 @@ def test_the_folder_gives_the_pixels_of_the_run(written):
 def test_a_large_discriminator_is_no_reason_to_refuse_the_folder(tmp_path, monkeypatch):
   folder, out = tmp_path / 'run', tmp_path / 'out'
   untrained_run(folder, {'discriminator.widths': (6, 200)})
-  writing.run(folder, 'last', writing.Asked(str(out)))
+  writing.run(folder, 'last', str(out))
   model = loading._read_config(out / 'config.json')
   state = experiment.build(model.settings).shapes
   judge, made = (

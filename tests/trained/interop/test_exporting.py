@@ -34,7 +34,7 @@ def files(untrained, tmp_path_factory):
   folder = tmp_path_factory.mktemp('exports')
   for name, chosen in exporting.FORMATS.items():
     out = folder / ('netG.pth' if name == 'pytorch' else f'generator{chosen.suffix}')
-    exporting.run(untrained, 'last', exporting.Asked(name, str(out), None, None))
+    exporting.run(untrained, 'last', name, str(out))
   return folder
 
 
@@ -75,17 +75,17 @@ def test_a_moving_average_and_population_statistics_are_exported(tmp_path, monke
   folder = untrained_run(tmp_path / 'run')
   trained = experiment.open_run(folder, 'last')
   trained = trained._replace(state=dataclasses.replace(trained.state, ema=None))
-  plain = exporting.network_of(trained, folder, 'generator')
+  plain = exporting.network_of(trained, 'generator')
   jax.tree.map(np.testing.assert_array_equal, plain.variables, trained.state.generator.variables)
   average = jax.tree.map(lambda x: 1.5 * x, trained.state.generator.variables)
   trained = trained._replace(state=dataclasses.replace(trained.state, ema=average))
-  averaged = exporting.network_of(trained, folder, 'generator')
+  averaged = exporting.network_of(trained, 'generator')
   jax.tree.map(np.testing.assert_array_equal, averaged.variables, average)
-  measured = exporting.network_of(trained, folder, 'generator', 'population')
+  measured = exporting.network_of(trained, 'generator', 'population')
   jax.tree.map(np.testing.assert_array_equal, measured.variables['params'], average['params'])
   want = norm_statistics.of_latents(measured.module, average['params'], measured.latents)
   jax.tree.map(np.testing.assert_array_equal, measured.variables['batch_stats'], want)
-  judge = exporting.network_of(trained, folder, 'discriminator')
+  judge = exporting.network_of(trained, 'discriminator')
   jax.tree.map(np.testing.assert_array_equal, judge.variables, trained.state.discriminator.variables)
   said = [
     (network.about['moving_average'], network.about['statistics'])

@@ -125,7 +125,7 @@ def _assert_same_as_theirs(source, g, g_variables, d, d_variables):
 def test_the_authors_format(tmp_path):
   source = _narrow_authors(tmp_path)
   importing.run(settings.check(svhn.get_config()), tmp_path / 'run', 'newmu', str(source))
-  parts, _, state = experiment.open_run(tmp_path / 'run', 'last')
+  parts, _, state, _ = experiment.open_run(tmp_path / 'run', 'last')
   assert parts.settings.data.image_size == (16, 16) and parts.settings.generator.dense_norm == 'unit'
   g, d = parts.gan.generator, parts.gan.discriminator
   _assert_same_as_theirs(source, g, state.generator.variables, d, state.discriminator.variables)

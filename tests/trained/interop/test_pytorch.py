@@ -84,7 +84,7 @@ def _z(num, size, seed=0):
 
 def _open(folder):
   """Returns the settings and the networks of a run as functions: z -> images, and images -> logits."""
-  parts, step, state = experiment.open_run(folder, 'last')
+  parts, step, state, _ = experiment.open_run(folder, 'last')
   assert step == 0
   make = jax.jit(lambda z: parts.gan.generator.apply(state.generator.variables, z))
   judge = jax.jit(lambda x: parts.gan.discriminator.apply(state.discriminator.variables, x)[0])
@@ -130,7 +130,8 @@ def test_a_pytorch_dcgan(torch, tmp_path, widths, channels, bias, tracks, prefix
   assert logits.std() > 0.02
   np.testing.assert_allclose(judge(want.transpose(0, 2, 3, 1)), logits, atol=1e-5)
   with Image.open(tmp_path / 'run' / 'samples' / 'step_00000000.png') as picture:
-    assert picture.size == (3 * size + 8, 3 * size + 8)
+    side = 3 * size + 8
+    assert picture.size == (round(512 / side) * side,) * 2
   with pytest.raises(InputError, match='holds a run already'):
     importing.run(settings.check(config), tmp_path / 'run', 'pytorch', str(files[1]))
 
@@ -236,7 +237,7 @@ def test_what_the_weights_tell_replaces_what_the_config_says(files, tmp_path, ke
   config = cifar10.get_config()
   config.update_from_flattened_dict({key: value})
   importing.run(settings.check(config), tmp_path / 'run', 'pytorch', f'{files / "g"},{files / "d"}')
-  assert sampling.load(tmp_path / 'run').sample(2).shape == (2, 16, 16, 3)
+  assert sampling.open_sampler(tmp_path / 'run').sample(2).shape == (2, 16, 16, 3)
 
 
 def test_a_config_that_does_not_go_with_it(files, tmp_path):

@@ -86,7 +86,6 @@ def test_damaged_frames_are_notes(tmp_path):
   assert [i for i, _ in made] == [0, 3]
   reasons = ('image file is truncated', 'is a folder')
   assert notes == [
-    f'{path}: is no picture that can be read: {reason}; remove it'
-    for path, reason in zip(paths[1:3], reasons)
+    f'{path}: is not a readable picture: {reason}; remove it' for path, reason in zip(paths[1:3], reasons)
   ]
   assert images.frames([], None, 10**6) == ([], [])

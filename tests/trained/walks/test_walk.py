@@ -18,7 +18,7 @@ from dcgan_jax.media import pictures
 from dcgan_jax.media.pace import Pace
 from dcgan_jax.runs import sampling
 from dcgan_jax.trained.walks import directions, drawing, walk
-from dcgan_jax.trained.walks.asked import Asked
+from dcgan_jax.trained.walks.request import Request
 
 NO_PACE = Pace()
 FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
@@ -26,18 +26,18 @@ FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
 
 @pytest.fixture(scope='module')
 def sampler(untrained):
-  return sampling.load(untrained)
+  return sampling.open_sampler(untrained)
 
 
 @pytest.fixture
 def run(untrained, sampler, monkeypatch, tmp_path):
   """A function that draws with a generator compiled once for all tests; it returns the frames."""
-  monkeypatch.setattr(sampling, 'load', lambda folder, checkpoint: sampler)
+  monkeypatch.setattr(sampling, 'open_sampler', lambda folder, checkpoint: sampler)
 
   def call(out='x.png', sheet=False, path=None, seed=3, num=None, folder=untrained, pace=NO_PACE, **given):
     arguments = {flag: given.pop(flag, None) for flag in FLAGS}
-    asked = Asked(sheet, path, None, arguments, pace, **given)
-    walk.run(folder, num, seed, 'last', str(tmp_path / out), asked)
+    wanted = Request(sheet, path, None, arguments, pace, **given)
+    walk.run(folder, num, seed, 'last', str(tmp_path / out), wanted)
     with Image.open(tmp_path / out) as picture:
       return [np.asarray(frame.convert('L'))[..., None] for frame in ImageSequence.Iterator(picture)]
 
@@ -325,7 +325,7 @@ def test_ganspace_is_another_way(run, sampler, monkeypatch):
 
 def test_a_class_is_left_alone_by_directions(sampler, monkeypatch):
   monkeypatch.setattr(sampler, 'latents', Latents(7, classes=3))
-  vectors = walk._directions(sampler, Asked(False, None, None, {}, NO_PACE, 'sefa'))
+  vectors = walk._directions(sampler, Request(False, None, None, {}, NO_PACE, 'sefa'))
   assert vectors.shape == (7, 10) and not vectors[:, 7:].any()
 
 

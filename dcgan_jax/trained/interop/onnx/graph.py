@@ -1,8 +1,8 @@
 """The graph of an ONNX model, to which the layers of a network are added one by one.
 
 Batch norm is linear once its statistics are fixed, so it is folded into the layer before it. Images are NHWC,
-as everywhere in this project, and features NCHW, as ONNX has them: that takes a transposition beside the
-image and another order of the units of the dense layer that borders on pixels.
+as everywhere in this project, and features NCHW, as in ONNX: hence a transposition next to the image, and
+another order of the units of the dense layer next to the pixels.
 """
 
 import math
@@ -16,8 +16,8 @@ from dcgan_jax.core import conv
 from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.errors import InputError
 
-OPSET, IR_VERSION = 13, 7  # those of ONNX 1.8 of 2020, the first with all that is needed here
-IDENTITY = {'scale': [1.0], 'bias': [0.0]}  # a scale and a bias that change nothing
+OPSET, IR_VERSION = 13, 7  # of ONNX 1.8 of 2020, the first with all that is needed here
+IDENTITY = {'scale': [1.0], 'bias': [0.0]}  # of a batch norm without parameters
 
 Pair = tuple[int, int]
 Shape = list[int | str]
@@ -37,14 +37,14 @@ def library(file_format: str = 'onnx') -> ModuleType:
 
 
 class Graph:
-  """The graph of a network, which grows node by node; each value in it is known by its name.
+  """The graph of a network, to which nodes are added; values are referred to by name.
 
   Attributes:
-    module: the network.
-    params: its parameters.
-    stats: its batch-norm statistics, and what spectral norm has kept.
-    half: whether kernels are stored as float16.
-    y: the weights of the classes [B, classes], for batch norms that are of them; '' for none.
+    module: The network.
+    params: Its parameters.
+    stats: Its batch-norm statistics, and the vectors of spectral norm.
+    half: Whether kernels are stored as float16.
+    y: Name of the class weights [B, classes], for conditional batch norms; '' for none.
   """
 
   def __init__(self, module: Generator | Discriminator, variables: Mapping[str, Any], half: bool):
@@ -55,7 +55,7 @@ class Graph:
     self._constants: list[Any] = []
 
   def node(self, operator: str, name: str, *inputs: str, **attributes: Any) -> str:
-    """Adds a node whose only output has its name, and returns that."""
+    """Adds a node, names its only output after it, and returns the name."""
     made = self._onnx.helper.make_node(operator, list(inputs), [name], name, **attributes)
     self._nodes.append(made)
     return name
@@ -83,7 +83,7 @@ class Graph:
     self._onnx.checker.check_model(model)
     return model.SerializeToString(deterministic=True)
 
-  # What follows adds a layer each and returns the name of its output.
+  # Each of the following methods adds a layer and returns the name of its output.
 
   def part(self, name: str, x: str, start: int, end: int) -> str:
     """Takes some columns: [B, I] -> [B, end - start]."""
@@ -93,18 +93,18 @@ class Graph:
     return self.node('Slice', name, x, *bounds)
 
   def reshaped(self, name: str, x: str, *shape: int) -> str:
-    """Gives a value another shape, in which -1 stands for what is left."""
+    """Reshapes a value; -1 stands for the rest."""
     return self.node('Reshape', name, x, self.constant(f'{name}.shape', shape))
 
   def told(self, z: str, width: int) -> tuple[str, str]:
-    """Returns the input of a generator's first layer, and the classes that stand beside that of the others.
+    """Returns the input of a generator's first layer, and the classes to concatenate with that of the others.
 
     Args:
-      z: latents, followed by the weights of the classes, [B, width].
-      width: see `Latents.width`.
+      z: Latents, followed by the class weights, [B, width].
+      width: Length of these, see `Latents.width`.
 
     Returns:
-      Two names; the second is '' unless the generator is told its class by 'concat'.
+      Two names; the second is '' unless the generator is conditioned by 'concat'.
     """
     noise, condition = width - self.module.classes, self.module.condition
     y = self.part('classes', z, noise, width)
@@ -117,7 +117,7 @@ class Graph:
     return z, ''
 
   def beside(self, x: str, y: str, name: str, size: Pair) -> str:
-    """Puts classes beside the channels: [B, C, H, W] and [B, classes] -> [B, C + classes, H, W]."""
+    """Concatenates classes with the channels: [B, C, H, W] and [B, classes] -> [B, C + classes, H, W]."""
     classes = self.module.classes * getattr(self.module, 'packing', 1)
     pixels = self.reshaped(f'{name}.pixel', y, -1, classes, 1, 1)
     shape = self.constant(f'{name}.image_shape', [1, 1, *size])
@@ -130,7 +130,7 @@ class Graph:
     return self.node('Relu', name, x)
 
   def hidden(self, x: str, y: str, norm: bool, inputs: Pair = (1, 1)) -> str:
-    """Adds the fully connected hidden layers, each with the class beside its units if there is a class."""
+    """Adds the dense hidden layers, each with the class concatenated to its units if there is one."""
     for i in range(1, 1 + len(self.module.dense_widths)):
       x = self.dense(x, f'hidden{i}', f'hidden_norm{i}' if norm else '', inputs)
       x = self.activated(x, f'hidden_activation{i}')
@@ -139,7 +139,7 @@ class Graph:
     return x
 
   def dense(self, x: str, name: str, norm: str = '', inputs: Pair = (1, 1), outputs: Pair = (1, 1)) -> str:
-    """Adds a dense layer whose inputs or outputs are the pixels of features of some height and width."""
+    """Adds a dense layer whose inputs or outputs may be the pixels of features."""
     kernel, bias = self._folded(name, norm, -1)
     units = _channels_first(kernel.shape[1], outputs)
     kernel, bias = kernel[:, units], bias if bias is None else bias[units]
@@ -149,7 +149,7 @@ class Graph:
     return self._of_class(self.node('Gemm', name, x, *self._weights(name, kernel, bias, 1)), norm, units)
 
   def conv(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
-    """Adds a convolution; returns the height and width of its output, too."""
+    """Adds a convolution; returns also the height and width of its output."""
     name, k = f'conv{i}', self.module.kernel_size
     kernel, bias = self._folded(name, norm, -1)
     (top, bottom), (left, right) = conv.padding_pairs(self.module.padding, size, (k, k), (stride, stride))
@@ -158,7 +158,7 @@ class Graph:
     return self._of_class(x, norm), (-(-size[0] // stride), -(-size[1] // stride))
 
   def resize_conv(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
-    """Adds bilinear upsampling and a convolution; returns the height and width of its output, too."""
+    """Adds bilinear upsampling and a convolution; returns also the height and width of its output."""
     if stride > 1:
       scales = self.constant(f'resize{i}.scales', [1, 1, stride, stride], np.float32)
       mode = {'mode': 'linear', 'coordinate_transformation_mode': 'half_pixel'}
@@ -166,7 +166,7 @@ class Graph:
     return self.conv(x, i, norm, (size[0] * stride, size[1] * stride), 1)
 
   def conv_transpose(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
-    """Adds a transposed convolution; returns the height and width of its output, too."""
+    """Adds a transposed convolution; returns also the height and width of its output."""
     name, k = f'conv{i}', self.module.kernel_size
     kernel, bias = self._folded(name, norm, 2)
     image = size[0] * stride, size[1] * stride
@@ -187,12 +187,12 @@ class Graph:
     return self._of_class(x, norm), image
 
   def _of_class(self, x: str, norm: str, units: np.ndarray | None = None) -> str:
-    """Scales and shifts x, whose batch norm is of classes, as the class says; another x stays as it is.
+    """Scales and shifts x by its class after a conditional batch norm; any other x is returned unchanged.
 
     Args:
-      x: normalised, [B, C, H, W] or [B, units].
-      norm: the name of the batch norm; '' for none.
-      units: where each of the units is in features [H, W, C], int [units]; None for channels.
+      x: Normalised features, [B, C, H, W] or [B, units].
+      norm: Name of the batch norm; '' for none.
+      units: Index of each unit in features [H, W, C], int [units]; None for channels.
     """
     if not norm or np.ndim(self._affine(norm)['scale']) == 1:
       return x
@@ -207,14 +207,14 @@ class Graph:
     return x
 
   def _folded(self, layer: str, norm: str, axis: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns a layer's kernel and bias, float64, as they are with the batch norm that follows.
+    """Returns a layer's kernel and bias, float64, with the batch norm that follows folded in.
 
-    Of a batch norm of classes, only the normalisation is in them, and not its scale and bias.
+    Of a conditional batch norm only the normalisation is folded in, not the scale and bias.
 
     Args:
-      layer: its name.
-      norm: that of the batch norm; '' for none.
-      axis: of the kernel, that of the outputs.
+      layer: Name of the layer.
+      norm: Name of its batch norm; '' for none.
+      axis: Axis of the kernel's outputs.
 
     Returns:
       The kernel, in our layout, and the bias [outputs], None for none.
@@ -236,26 +236,23 @@ class Graph:
     return kernel, bias
 
   def _affine(self, norm: str) -> Mapping[str, Any]:
-    """Returns the scale and bias of a batch norm, [C], or [classes, C] if they are those of the class."""
+    """Returns the scale and bias of a batch norm, [C], or [classes, C] of a conditional one."""
     return self.params[norm] if self.module.norm_affine else IDENTITY
 
   def _spectral_norm(self, layer: str, kernel: np.ndarray) -> float:
-    """Returns what a kernel is divided by: after a step of power iteration, which evaluation takes, too."""
+    """Returns the spectral norm of a kernel, after a step of power iteration as in evaluation."""
     u = np.asarray(self.stats[f'spectral_{layer}'][f'{layer}/kernel/u'], np.float64)
     matrix = kernel.reshape(-1, kernel.shape[-1])
     v = u @ matrix.T
     return float(np.linalg.norm(v @ matrix) / np.linalg.norm(v))
 
   def _weights(self, name: str, kernel: np.ndarray, bias: np.ndarray | None, axis: int) -> list[str]:
-    """Adds the constants of a layer, whose outputs are along an axis of its kernel; returns their names."""
+    """Adds the constants of a layer, with its outputs along an axis of the kernel; returns their names."""
     biases = [] if bias is None else [self.constant(f'{name}.bias', bias, np.float32)]
     if not self.half:
       return [self.constant(f'{name}.kernel', kernel, np.float32), *biases]
-    # Relative to the largest of its output, a weight neither overflows nor loses digits for being small.
-    others = tuple(i for i in range(kernel.ndim) if i != axis)
-    unit = np.abs(kernel).max(others, keepdims=True).astype(np.float32)
-    unit[unit == 0] = 1
-    stored = self.constant(f'{name}.half', kernel / unit, np.float16)
+    rounded, unit = halved(kernel, axis)
+    stored = self.constant(f'{name}.half', rounded, np.float16)
     cast = self.node('Cast', f'{name}.float', stored, to=self._onnx.TensorProto.FLOAT)
     return [
       self.node('Mul', f'{name}.kernel', cast, self.constant(f'{name}.unit', unit, np.float32)),
@@ -263,12 +260,30 @@ class Graph:
     ]
 
 
+def halved(kernel: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+  """Rounds a kernel to float16, relative to the largest weight of each output.
+
+  So a weight neither overflows nor loses digits for being small.
+
+  Args:
+    kernel: Kernel of any shape.
+    axis: Axis of the outputs.
+
+  Returns:
+    The rounded kernel, float16, and the unit of each output, float32: their product is the kernel.
+  """
+  others = tuple(i for i in range(kernel.ndim) if i != axis)
+  unit = np.abs(kernel).max(others, keepdims=True).astype(np.float32)
+  unit[unit == 0] = 1
+  return (kernel / unit).astype(np.float16), unit
+
+
 def _repeated(vector: Any, count: int) -> np.ndarray:
-  """Returns numbers of channels [..., C] as those of all units; numbers of units stay as they are."""
+  """Returns a vector of channels [..., C] tiled to all units; a vector of units is returned unchanged."""
   vector = np.asarray(vector, np.float64)
   return np.tile(vector, count // vector.shape[-1])
 
 
 def _channels_first(count: int, size: Pair) -> np.ndarray:
-  """Returns where in features [H, W, C] each unit of features [C, H, W] is, int [count]."""
+  """Returns the index in features [H, W, C] of each unit of features [C, H, W], int [count]."""
   return np.arange(count).reshape(*size, -1).transpose(2, 0, 1).ravel()

@@ -20,11 +20,11 @@ def generator_bytes(
   Its input is 'z', float32 [batch, width], and its output 'images', float32 [batch, H, W, C] in [-1, 1].
 
   Args:
-    generator: the module.
-    variables: its 'params' and the 'batch_stats' that batch norm shall normalise by.
-    width: numbers that it takes for each image, see `Latents.width`; with classes, their weights come last.
-    half: whether to store kernels as float16; the model computes in float32 all the same.
-    metadata: names and texts to keep in the model.
+    generator: The generator.
+    variables: 'params' and the 'batch_stats' to normalise by.
+    width: Length of its input for each image, see `Latents.width`; class weights come last.
+    half: Whether to store kernels as float16; the model computes in float32 all the same.
+    metadata: Names and texts to keep in the model.
 
   Raises:
     InputError: the package onnx is missing.
@@ -61,15 +61,15 @@ def discriminator_bytes(
   """Returns the ONNX model of a discriminator, serialized.
 
   Its input is 'images', float32 [batch, H, W, C] in [-1, 1], and its output 'logits', float32 [batch], or
-  [batch / packing] if it judges several images together. One that is told classes has a second input,
-  'classes', float32 [batch, classes], one-hot; zeros tell none.
+  [batch / packing] if it judges several images together. A conditional one has a second input,
+  'classes', float32 [batch, classes], one-hot; zeros mean no class.
 
   Args:
-    discriminator: the module.
-    variables: its 'params' and 'batch_stats'.
-    image_shape: height, width and channels.
-    half: whether to store kernels as float16; the model computes in float32 all the same.
-    metadata: names and texts to keep in the model.
+    discriminator: The discriminator.
+    variables: 'params' and 'batch_stats' of the network.
+    image_shape: Height, width and channels.
+    half: Whether to store kernels as float16; the model computes in float32 all the same.
+    metadata: Names and texts to keep in the model.
 
   Raises:
     InputError: the package onnx is missing.

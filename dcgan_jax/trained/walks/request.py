@@ -1,4 +1,4 @@
-"""What a user asks `--mode=walk` for, and which kind of picture that is."""
+"""A request for `--mode=walk`, and the kind of picture that it is for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.media import pace
 from dcgan_jax.media.pace import Pace
 
-# What can be asked for, with the flags that it takes, and how many exemplars of a class each names.
+# The kinds of pictures, each with its flags for images and the number of exemplars of a class for each flag.
 KINDS: dict[str, dict[str, int]] = {
   'sheet': {},
   'arithmetic': {'plus': 3, 'minus': 3, 'plus2': 3},
@@ -19,7 +19,7 @@ KINDS: dict[str, dict[str, int]] = {
   'directions': {'points': 3},
   'walk': {'points': 9},
 }
-# Flags that some of them take and that name no images.
+# The other flags of a kind.
 CHOICES = {
   'walk': ('path',),
   'classes': ('class',),
@@ -30,20 +30,19 @@ MOVES = ('walk', 'classes', 'turn', 'direction')
 
 
 @dataclass(frozen=True)
-class Asked:
-  """What a user asks to see.
+class Request:
+  """The flags of a picture.
 
   Attributes:
-    sheet: whether to draw the contact sheet.
-    path: of a walk, 'spherical' | 'linear'; None takes the one that suits the prior.
-    classes: names of classes with commas between, or 'all', to walk between; None for no such walk.
-    named: what the flags points, plus, minus, plus2, turn_from and turn_to were given, see `exemplars.parse`;
-      None for those that were not given. The three terms ask for arithmetic, the two ends for a turn, and
-      neither for a walk.
-    pace: of a moving picture.
-    directions: how directions are found, 'sefa' | 'ganspace'; alone it asks for the sheet of them.
-    direction: number of one of them, from 1, to move images along; by 'sefa' unless `directions` says else.
-    latents_file: .npy with float [N, width]; image i is then that of row i. None for random latents.
+    sheet: Whether to draw the contact sheet.
+    path: Kind of path of a walk, 'spherical' | 'linear'; None for the one that suits the prior.
+    classes: Comma-separated names of classes to walk between, or 'all'; None for no such walk.
+    named: Values of the flags points, plus, minus, plus2, turn_from and turn_to, see `exemplars.parse`; None
+      for flags that are not given. The three terms mean arithmetic, the two ends a turn, neither a walk.
+    pace: Pace of a moving picture.
+    directions: Method that finds directions, 'sefa' | 'ganspace'; alone it means the sheet of them.
+    direction: Number of a direction, from 1, to move images along; of 'sefa' by default.
+    latents_file: .npy of latents, float [N, width], of which image i is row i; None for random latents.
   """
 
   sheet: bool
@@ -57,25 +56,25 @@ class Asked:
 
   @property
   def given(self) -> dict[str, str]:
-    """Returns the texts that were given, by flag."""
+    """The values of the given flags that name images."""
     return {flag: text for flag, text in self.named.items() if text is not None}
 
   @property
   def choices(self) -> dict[str, str]:
-    """Returns the values of the flags that name no images, by flag, if they were given."""
+    """The values of the other given flags."""
     values: dict[str, str | int | None] = {'path': self.path, 'class': self.classes}
     values |= {'directions': self.directions, 'direction': self.direction}
     return {flag: str(value) for flag, value in values.items() if value is not None}
 
 
-def kind(asked: Asked) -> str:
-  """Returns which of `KINDS` is asked for.
+def kind(request: Request) -> str:
+  """Returns the key of `KINDS` for a request.
 
   Raises:
     InputError: flags are missing, or do not go together.
   """
-  flags = asked.given | asked.choices
-  if asked.sheet:
+  flags = request.given | request.choices
+  if request.sheet:
     found = 'sheet'
   elif flags.keys() & KINDS['arithmetic']:
     found = 'arithmetic'
@@ -101,7 +100,7 @@ def target(out: str | None, kind: str) -> Path:
   """Returns the path of the picture.
 
   Raises:
-    InputError: its suffix is not one that this kind of picture can have.
+    InputError: its suffix does not suit this kind of picture.
   """
   path = files.to_be_written('out', out or f'{kind}.png')
   moves = kind in MOVES
