@@ -46,7 +46,8 @@ def class_files(random: Random, folder: Path) -> Act:
 
 
 def metrics_files(random: Random, folder: Path) -> Act:
-  """Fuzzes the metrics.jsonl of a run, its description of the run, and sometimes the plots."""
+  """The metrics.jsonl of a run, what it says about the run, and sometimes its plots."""
+  from dcgan_jax.evaluation import scores
   from dcgan_jax.records import collapse, journal, metrics
 
   names = [
@@ -73,7 +74,7 @@ def metrics_files(random: Random, folder: Path) -> Act:
     found = metrics.read(path)
     collapse.Watch('fid', True, found)
     if random.random() < 0.02:
-      journal.draw_run(folder, 'fid')
+      journal.draw_run(folder, 'fid', scores.charts())
 
   return act
 

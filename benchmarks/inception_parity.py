@@ -123,8 +123,8 @@ def _fid_of_pytorch_fid(a: np.ndarray, b: np.ndarray) -> float:
 def _compare(
   weights: Path, images: np.ndarray, resizer: str, port: Callable[..., Any], fid: Callable[..., float]
 ) -> dict[str, float]:
-  """Compares the features of images and their distance to those of a port."""
-  ours = extractors.of_inception(inception.read_weights(weights), resizer).look(images)['features']
+  """Compares the features of images, and their distance, with those of a port."""
+  ours = extractors.inception_extractor(inception.read_weights(weights), resizer).look(images)['features']
   theirs = np.concatenate([port(weights, images[i : i + 32]) for i in range(0, len(images), 32)])
   spread = theirs.std(0).mean()
   half = len(images) // 2

@@ -69,9 +69,9 @@ def main() -> int:
   source = experiment.build(settings.check(config)).source
   images, labels = cache.load(source, config.data.source), source.labels()
   if arguments.weights:
-    extractor = extractors.of_inception(inception.read_weights(arguments.weights), 'tf1')
+    extractor = extractors.inception_extractor(inception.read_weights(arguments.weights), 'tf1')
   else:
-    extractor = extractors.of_classifier(source, images, labels)
+    extractor = extractors.classifier_extractor(source, images, labels)
 
   order = np.random.default_rng(0).permutation(len(images))
   half = len(images) // 2

@@ -123,7 +123,9 @@ def test_the_discriminator_and_the_maps_of_arrays_are_looked_at(tmp_path, monkey
     above, below = images[:, :4].mean((1, 2, 3)), images[:, 4:].mean((1, 2, 3))
     return {'probabilities': np.eye(2)[np.where(above > below, 0, 1)]}
 
-  monkeypatch.setattr(extractors, 'of_classifier', lambda *_: extractors.Extractor('classifier', '', look))
+  monkeypatch.setattr(
+    extractors, 'classifier_extractor', lambda *_: extractors.Extractor('classifier', '', look)
+  )
   forget.run(folder, 100, 0, 'last', '0', None, None)
   with Image.open(folder / 'forget_0.png') as picture:
     assert picture.size[0] > 800

@@ -1,7 +1,8 @@
 """A small classifier of a data set's own classes, whose features make sense where Inception's do not.
 
-A Frechet distance of its features is no FID, because it depends on the data set and on this network. Training
-is deterministic on one kind of machine. Figures can be compared if the weights' fingerprint is the same.
+A Frechet distance of its features is not an FID, because it depends on the data set and on this network.
+Training is deterministic on one kind of machine. Figures are comparable if the weights have the same
+fingerprint.
 """
 
 import functools
@@ -18,21 +19,21 @@ from dcgan_jax.core import compiling
 from dcgan_jax.core.models import normalize
 from dcgan_jax.core.pixels import BYTES, Pixels
 
-VERSION = 2  # of the network and its training; raise it when its features come to differ
+VERSION = 2  # of the network and its training; raise it when the features change
 FEATURES = 128
-STEPS, EPOCHS = 1500, 50  # Training stops at whichever it reaches first.
+STEPS, EPOCHS = 1500, 50  # whichever ends first
 BATCH_SIZE, RATE = 128, 1e-3
-HELD_OUT = 10  # Every tenth image is kept for the accuracy.
+HELD_OUT = 10  # every tenth image is held out for the accuracy
 _PRECISION = lax.Precision.HIGHEST  # float32 everywhere: a GPU's TF32 and a TPU's bfloat16 change distances
-LEAST_ACCURACY = 0.6  # The features of a classifier below it cannot be trusted.
+LEAST_ACCURACY = 0.6  # below it features cannot be trusted
 
 
 class Classifier(nn.Module):
-  """A network of three convolutions and two dense layers; images of 48 pixels or more are halved once more.
+  """Three convolutions and two dense layers; images of 48 pixels or more are halved once more.
 
   Attributes:
-    classes: how many classes there are.
-    pixels: what the numbers of the images are.
+    classes: Number of classes.
+    pixels: Pixel format.
   """
 
   classes: int
@@ -43,7 +44,7 @@ class Classifier(nn.Module):
     """Computes features and logits.
 
     Args:
-      images: [B, H, W, C], as they are kept.
+      images: Images in the pixel format, [B, H, W, C].
 
     Returns:
       Features, float32 [B, 128], and logits, float32 [B, classes].
@@ -58,20 +59,20 @@ class Classifier(nn.Module):
 
 
 class Trained(NamedTuple):
-  """A trained classifier: its variables, and its accuracy in [0, 1] on images that it was not trained on."""
+  """Variables of a trained classifier, and its accuracy on held-out images, in [0, 1]."""
 
   variables: Any
   accuracy: float
 
 
 def train(images: np.ndarray, labels: np.ndarray, classes: int, pixels: Pixels = BYTES) -> Trained:
-  """Trains a classifier on one device, with Adam at a rate that falls linearly to 0.
+  """Trains a classifier on one device, with Adam and a learning rate that falls linearly to 0.
 
   Args:
-    images: [N, H, W, C], as they are kept.
-    labels: [N], integers in [0, classes).
-    classes: how many classes there are.
-    pixels: what the numbers of the images are.
+    images: Images in the pixel format, [N, H, W, C].
+    labels: Class of each image, integers [N] in [0, classes).
+    classes: Number of classes.
+    pixels: Pixel format.
   """
   module = Classifier(classes, pixels)
   held_out = np.arange(len(images)) % HELD_OUT == 0

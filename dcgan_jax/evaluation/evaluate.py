@@ -1,7 +1,7 @@
 """Scores a run's generator, or images from elsewhere, against the run's data.
 
 It prints a table, and writes evaluation.json and evaluation.png: a chart of the classes, and images beside
-the real ones nearest to them.
+their nearest real ones.
 """
 
 import math
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dcgan_jax.data import cache, sources
+from dcgan_jax.data import cache
 from dcgan_jax.data.labels import Labels
 from dcgan_jax.devices import processes
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors, given, nearest, scores, scoring
-from dcgan_jax.evaluation.scoring import LEAST
+from dcgan_jax.evaluation.scoring import LEAST, Comparison
 from dcgan_jax.media import pictures, plots
 from dcgan_jax.records import workdir
 from dcgan_jax.runs import experiment, sampling
@@ -33,16 +33,16 @@ def run(
   """Scores images and writes the results to the workdir.
 
   Args:
-    folder: the workdir of a run, with whose data the images are compared.
-    num: how many images to generate; of given images, how many to take at most.
-    seed: of the latents.
+    folder: Workdir of the run whose data the images are compared with.
+    num: Number of images to generate; maximum number of given ones.
+    seed: Seed of the latents.
     checkpoint: 'last', 'best' or the number of a step.
-    chosen: the extractor of the features.
-    images_from: what to score instead of generated images, see `given.read`.
-    statistics: of batch norm, see `sampling.Sampler.from_latents`.
+    chosen: Extractor of the features.
+    images_from: Images to score instead of generated ones, see `given.read`.
+    statistics: Batch-norm statistics, see `sampling.Sampler.from_latents`.
 
   Raises:
-    InputError: in one line.
+    InputError: The arguments do not fit the run, or nothing can be scored.
   """
   if num < LEAST:
     raise InputError(f'num={num}: scores take {LEAST} images or more')
@@ -52,7 +52,7 @@ def run(
   others = None if images_from is None else given.read(images_from, fit, num, LEAST).images
   cache.keep_compiled_programs()
   sampler = sampling.open_sampler(folder, checkpoint) if others is None else None
-  real = _real_images(parts)
+  real = scoring.load_real(parts)
   if sampler is not None:
     asked = scoring.classes_like_data(parts, num, seed)
     made = fit.pixels.keep(sampler.sample(num, seed, statistics, asked))
@@ -60,28 +60,29 @@ def run(
     fake = _Images(made, f'step {sampler.step} of {folder}, seed {seed}, {used} statistics', used, asked)
   elif others is not None:
     fake = _Images(others, str(images_from))
-  compared = _compare(parts, prepared, real, fake)
+  comparison = scoring.compare_with_data(parts, prepared, lambda: real)
+  seen = comparison.look(fake.pixels, fake.asked)
+  report = _report(parts, comparison, fake, seen)
   if processes.is_main():
-    ours, theirs = compared.found['features'], compared.reference['features']
-    _write(folder, compared.report, nearest.beside(fake.pixels, ours, real, theirs, fit.pixels))
-  print(_table(compared.report))
+    _write(folder, report, nearest.beside(seen, fit.pixels))
+  print(_table(report))
 
 
 def score_images(
   folder: str | Path, images: np.ndarray, chosen: extractors.Chosen | None = None
 ) -> dict[str, Any]:
-  """Scores images from elsewhere against the data of a run, and writes no report.
+  """Scores images from elsewhere against the data of a run, without writing a report.
 
   Args:
-    folder: the workdir of the run, which keeps the classifier once it is trained.
-    images: [N, H, W, C], N at least 10, in the dtype and the range of the run's data: uint8 of pictures.
-    chosen: the extractor of the features; by default the classifier.
+    folder: Workdir of the run, which keeps the classifier once it is trained.
+    images: At least 10 images, [N, H, W, C], in dtype and range like the run's data: uint8 for pictures.
+    chosen: Extractor of the features; the classifier by default.
 
   Returns:
-    What `--mode=evaluate` writes to evaluation.json: 'scores' by name, 'protocol', 'classes' and more.
+    The content of evaluation.json: 'scores' by name, 'protocol', 'classes' and more.
 
   Raises:
-    InputError: in one line; there is no run, or the images are no such images.
+    InputError: There is no run, or the images do not fit it.
   """
   parts = experiment.build(workdir.read_settings(Path(folder)))
   prepared = extractors.prepare(chosen or extractors.Chosen('classifier'), parts, Path(folder))
@@ -89,19 +90,21 @@ def score_images(
   given.check_shape('array', images.dtype, images.shape, fit)
   if len(images) < LEAST:
     raise InputError(f'images=array: has {len(images)} images; scores take {LEAST} or more')
-  given.check_numbers('array', images, fit)
+  given.check_range('array', images, fit)
   fake = _Images(fit.pixels.keep(images), 'an array')
-  return _compare(parts, prepared, _real_images(parts), fake).report
+  real = scoring.load_real(parts)
+  comparison = scoring.compare_with_data(parts, prepared, lambda: real)
+  return _report(parts, comparison, fake, comparison.look(fake.pixels))
 
 
 class _Images(NamedTuple):
-  """Images that are scored.
+  """Images to score.
 
   Attributes:
-    pixels: of them, as they are kept, [N, H, W, C].
-    origin: where they are from, in words.
-    statistics: of the generator's batch norm; 'unknown' for images from elsewhere.
-    asked: the classes that the generator was asked for, integers [N]; None if it is told none.
+    pixels: The images, [N, H, W, C] in the pixel format of the run.
+    origin: Their origin in words.
+    statistics: Batch-norm statistics of the generator; 'unknown' for images from elsewhere.
+    asked: Classes that the generator was asked for, integers [N]; None if it was asked for none.
   """
 
   pixels: np.ndarray
@@ -110,56 +113,86 @@ class _Images(NamedTuple):
   asked: np.ndarray | None = None
 
 
-class _Compared(NamedTuple):
-  """Images compared with real ones: the report, the features of both, see `extractors.reference`."""
-
-  report: dict[str, Any]
-  found: extractors.Features
-  reference: dict[str, np.ndarray]
-
-
-def _real_images(parts: experiment.Experiment) -> np.ndarray:
-  """Returns all images of a run's data, as they are kept.
-
-  Raises:
-    InputError: they are too few.
-  """
-  name = parts.settings.data.source
-  real = cache.load(parts.source, name)
-  scoring.check_enough(name, real)
-  return real
-
-
-def _compare(
-  parts: experiment.Experiment, prepared: extractors.Prepared, real: np.ndarray, fake: _Images
-) -> _Compared:
-  """Scores images.
-
-  Args:
-    parts: of the run with whose data they are compared.
-    prepared: see `extractors.prepare`.
-    real: all images of the data, as they are kept.
-    fake: the images.
-  """
-  labels, make_extractor = prepared
-  source, split = parts.source, parts.settings.data.split
-  extractor = make_extractor(real)
-  reference = extractors.reference(source, real, extractor)
-  found = extractor.look(fake.pixels)
-  count, neighbours = len(fake.pixels), len(reference['features'])
+def _report(
+  parts: experiment.Experiment, comparison: Comparison, fake: _Images, seen: scores.Seen
+) -> dict[str, Any]:
+  """Scores images; returns the content of evaluation.json."""
+  source, name = parts.source, parts.settings.data.source
+  extractor, labels = comparison.extractor, comparison.labels
+  real, count = comparison.real.pixels, len(fake.pixels)
+  sections = {score.name: score.section for score in scores.SCORES}
   report = {
     'images': fake.origin,
     'num': count,
-    'against': f'{len(real)} images of {parts.settings.data.source}, {split}, {source.fit.image_size}',
+    'against': f'{len(real)} images of {name}, {comparison.split}, {source.fit.image_size}',
     'features': extractor.kind,
     'about': extractor.description,
-    'protocol': scoring.protocol(extractor, count, neighbours, split, fake.statistics),
-    **_results(found, reference, extractor.kind, labels, isinstance(source, sources.Stacked)),
+    'protocol': comparison.protocol(count, fake.statistics),
+    'scores': {name: value for name, value in scores.take(seen).items() if not sections[name]},
   }
-  if fake.asked is not None and 'classes' in report and labels is not None:
-    moments = extractors.class_moments(source, real, extractor, labels)
-    report['asked'] = scoring.by_class(found, fake.asked, moments, labels)
-  return _Compared(report, found, reference)
+  if labels is not None and seen.classes is not None:
+    report['classes'] = _classes(seen.classes, labels)
+    if seen.asked is not None:
+      moments = extractors.class_moments(source, real, extractor, labels)
+      report['asked'] = _by_class(seen, seen.asked, moments, labels)
+  return report
+
+
+def _classes(found: scores.Coverage, labels: Labels) -> dict[str, Any]:
+  """Returns how images are spread over the classes of the data.
+
+  Returns:
+    'names' of the classes; 'generated' and 'data', the share of each; 'missing', the names of those with less
+    than a tenth of their share; and 'divergence', KL(generated || data) in nats, None if it is infinite.
+  """
+  return {
+    'names': list(labels.names),
+    'generated': [float(x) for x in found.histogram],
+    'data': [float(x) for x in labels.shares],
+    'missing': [labels.names[i] for i in found.missing],
+    'divergence': found.divergence if math.isfinite(found.divergence) else None,  # JSON has no infinity.
+  }
+
+
+def _by_class(
+  seen: scores.Seen, asked: np.ndarray, real: dict[str, np.ndarray], labels: Labels
+) -> dict[str, Any]:
+  """Returns how well images are of the classes that G was asked for.
+
+  Args:
+    seen: The images.
+    asked: Classes asked for, integers [N].
+    real: Moments of each class of real images, see `extractors.class_moments`.
+    labels: Classes of the real images.
+
+  Returns:
+    'names'; 'agreement', the share of images whose predicted class is the one asked for; 'agreements', the
+    same for each class, None for a class without images; 'distances', the Frechet distance of the generated
+    from the real images of each class, None where either are too few for a covariance; and 'left_out', the
+    names of these classes, with the number of images 'made' and 'real'.
+  """
+  right = seen.predicted == asked
+  agreements: list[float | None] = []
+  distances: list[float | None] = []
+  left_out = {}
+  for number, (name, count) in enumerate(zip(labels.names, labels.counts)):
+    of_class = asked == number
+    made = int(of_class.sum())
+    agreements.append(float(right[of_class].mean()) if made else None)
+    if min(made, count) < scores.LEAST_OF_MOMENTS:
+      distances.append(None)
+      left_out[name] = {'made': made, 'real': int(count)}
+    else:
+      ours = scores.moments(seen.features[of_class])
+      theirs = scores.Moments(real['mean'][number], real['covariance'][number])
+      distances.append(scores.frechet_distance(ours, theirs))
+  return {
+    'names': list(labels.names),
+    'agreement': float(right.mean()),
+    'agreements': agreements,
+    'distances': distances,
+    'left_out': left_out,
+  }
 
 
 def _write(folder: Path, report: dict[str, Any], beside_nearest: np.ndarray) -> None:
@@ -171,30 +204,6 @@ def _write(folder: Path, report: dict[str, Any], beside_nearest: np.ndarray) -> 
     _draw(path.with_suffix('.png'), report.get('classes'), beside_nearest)
     pictures.save_png(folder / 'neighbours.png', pictures.zoom(beside_nearest))
     print(f'{path}.json and .png')
-
-
-def _results(
-  found: extractors.Features,
-  reference: dict[str, np.ndarray],
-  kind: str,
-  labels: Labels | None,
-  stacked: bool,
-) -> dict[str, Any]:
-  """Returns the scores of images and, if the classes are known, how the images are spread over them.
-
-  Args:
-    found: features and probabilities of the images.
-    reference: of the real images, see `extractors.reference`.
-    kind: of the extractor.
-    labels: of the real images.
-    stacked: whether the classes are triples, which are counted and not listed.
-  """
-  results: dict[str, Any] = {'scores': scoring.score(found, reference, kind)}
-  if labels is not None and stacked:
-    results['scores'] |= scores.modes(found['probabilities'])._asdict()
-  elif labels is not None:
-    results['classes'] = scoring.classes(found['probabilities'], labels)
-  return results
 
 
 def _table(report: dict[str, Any]) -> str:
@@ -232,8 +241,8 @@ def _table(report: dict[str, Any]) -> str:
 
 
 def _draw(path: Path, classes: dict[str, Any] | None, picture: np.ndarray) -> None:
-  """Writes a figure with the classes of the images beside those of the data, if any, and with a picture."""
-  from matplotlib.figure import Figure  # without pyplot, which has global state and wants a display
+  """Plots the classes of the images and of the data, if they are known, beside a picture."""
+  from matplotlib.figure import Figure  # unlike pyplot, without global state and display
 
   figure = Figure(figsize=(10 if classes else 5, 6), layout='constrained')
   panels: Any = figure.subplots(1, 2 if classes else 1, squeeze=False)[0]
@@ -246,5 +255,5 @@ def _draw(path: Path, classes: dict[str, Any] | None, picture: np.ndarray) -> No
     panels[0].set_xlabel('share of images')
     panels[0].spines[['top', 'right']].set_visible(False)
     panels[0].legend(frameon=False, loc='lower center', bbox_to_anchor=(0.5, 1), ncols=2)
-  plots.show(panels[-1], picture, 'left: an image; to its right: the real ones nearest in features')
+  plots.show(panels[-1], picture, 'left: an image; right: the real ones with the nearest features')
   plots.save_figure(path, figure)

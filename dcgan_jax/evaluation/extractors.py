@@ -1,4 +1,4 @@
-"""The networks that scores take features from, set up for a source of real images."""
+"""Networks whose features are compared, and the statistics of those of real images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from dcgan_jax.data.sources import Stacked
 from dcgan_jax.devices import placement, programs
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, inception, learned, scores
+from dcgan_jax.evaluation.scores import MOST_NEIGHBOURS
 from dcgan_jax.runs.experiment import Experiment
 
-KEPT = 10_000  # real images whose features are kept, for distances between single images
-BATCH_SIZE = {'classifier': 256, 'inception': 32}  # images that each device works on at a time
+BATCH_SIZE = {'classifier': 256, 'inception': 32}  # images on each device at a time
 
 Features = dict[str, np.ndarray]  # 'features' [N, D] and 'probabilities' [N, K], float32
 
@@ -31,10 +31,9 @@ class Extractor(NamedTuple):
 
   Attributes:
     kind: 'classifier' | 'inception'.
-    protocol: which network with which weights makes the features, from images resized in which way; a part of
-      `scoring.protocol`.
-    look: takes images as they are kept, [N, H, W, C], and returns their `Features`.
-    description: the same for people.
+    protocol: Network, weights and resizer, as a part of `scoring.Comparison.protocol`.
+    look: Function from images in the pixel format of the run, [N, H, W, C], to their `Features`.
+    description: Network, weights and resizer in words.
   """
 
   kind: str
@@ -49,9 +48,9 @@ class Chosen:
 
   Attributes:
     kind: 'classifier', a small network that first learns the data's classes; or 'inception', for FID.
-    weights: Inception's file; None takes the one in the cache.
-    download: whether the file may be downloaded to the cache.
-    resizer: how images are resized for Inception, see `inception.prepare`.
+    weights: Path of Inception's file; None for the one in the cache.
+    download: Whether the file may be downloaded to the cache.
+    resizer: Resizer of images for Inception, see `inception.preprocess`.
   """
 
   kind: str
@@ -60,25 +59,24 @@ class Chosen:
   resizer: str = 'tf1'
 
 
-# The classes of real images, if they are needed, and the function that makes the extractor from all of them.
+# The classes of the real images, None for Inception, and a function from these images to the extractor.
 Prepared = tuple[Labels | None, Callable[[np.ndarray], Extractor]]
 
 
 def prepare(chosen: Chosen, experiment: Experiment, folder: Path | None = None) -> Prepared:
-  """Checks that an extractor can be had, before any image is decoded.
+  """Checks that an extractor is available, before any image is decoded.
 
   Args:
-    chosen: which extractor.
-    experiment: the one whose data a classifier learns.
-    folder: its workdir, which keeps the classifier; None for none.
+    chosen: The choice.
+    experiment: Run whose data a classifier learns.
+    folder: Workdir, which keeps the classifier; None for none.
 
   Returns:
-    The labels of the real images, or None for Inception; and the function that makes the extractor from all
-    real images, [N, H, W, C].
+    The labels of the real images, None for Inception; and the function that makes the extractor from all real
+    images, [N, H, W, C].
 
   Raises:
-    InputError: in one line; the data has no classes, Inception's weights are not there, or the images are not
-      for it.
+    InputError: The data has no classes, Inception's weights are missing, or the images do not fit it.
   """
   fit = experiment.fit
   if chosen.kind == 'inception' and fit.channels not in (1, 3):
@@ -88,21 +86,21 @@ def prepare(chosen: Chosen, experiment: Experiment, folder: Path | None = None) 
     )
   if chosen.kind == 'inception':
     variables = inception.read_weights(find_weights(chosen.weights, chosen.download))
-    return None, lambda real: of_inception(variables, chosen.resizer, fit.pixels)
+    return None, lambda real: inception_extractor(variables, chosen.resizer, fit.pixels)
   source = experiment.source
   labels = source.labels()
-  return labels, lambda real: of_run(source, real, labels, folder)
+  return labels, lambda real: learned_extractor(source, real, labels, folder)
 
 
 def find_weights(weights: str | None, download: bool) -> Path:
-  """Returns the path of Inception's file, whose content is checked.
+  """Returns the path of Inception's file, after checking its content.
 
   Args:
-    weights: a path; None takes the file in the cache.
-    download: whether to download a file that the cache does not have.
+    weights: Path of the file; None for the one in the cache.
+    download: Whether to download a file that is missing from the cache.
 
   Raises:
-    InputError: in one line; there is no such file, or it is not the published one.
+    InputError: There is no such file, or it is not the published one.
   """
   path = files.named('weights', weights) if weights else cache.folder() / 'weights' / inception.WEIGHTS
   if not path.exists() and download and not weights:
@@ -116,31 +114,33 @@ def find_weights(weights: str | None, download: bool) -> Path:
   return path
 
 
-def of_run(source: data.Source, real: np.ndarray, labels: Labels, folder: Path | None) -> Extractor:
-  """Returns the classifier of a run's data, see `of_classifier`; of stacked images, that of each channel."""
+def learned_extractor(
+  source: data.Source, real: np.ndarray, labels: Labels, folder: Path | None
+) -> Extractor:
+  """Returns `stacked_extractor` for stacked images, `classifier_extractor` for others."""
   if isinstance(source, Stacked):
-    return of_stacked(source, folder)
-  return of_classifier(source, real, labels, folder)
+    return stacked_extractor(source, folder)
+  return classifier_extractor(source, real, labels, folder)
 
 
-def of_classifier(
+def classifier_extractor(
   source: data.Source, real: np.ndarray, labels: Labels, folder: Path | None = None
 ) -> Extractor:
-  """Returns the classifier that the run keeps or, for a run that keeps none yet, that of these images.
+  """Returns the classifier kept by a run, else one of its data, which the run then keeps, see `learned`.
 
   Args:
-    source: of the images.
-    real: all of them, as they are kept, [N, H, W, C].
-    labels: of all of them.
-    folder: the workdir of the run, which then keeps the classifier, see `learned`; None for no run.
+    source: Source of the real images.
+    real: All of them, [N, H, W, C] in the pixel format of the run.
+    labels: Their classes.
+    folder: Workdir of the run; None for no run.
 
   Raises:
-    InputError: some labelled images could not be decoded, or the classifier is not accurate enough.
+    InputError: Some labelled images could not be decoded, or the classifier is not accurate enough.
   """
   if len(labels.classes) != len(real):
     raise InputError('features=classifier: images that cannot be decoded have labels; remove them')
   pixels = source.fit.pixels
-  found = learned.of_run(_identity(source), real, labels.classes, labels.names, folder, pixels)
+  found = learned.classifier_for_run(_identity(source), real, labels.classes, labels.names, folder, pixels)
   apply = classifier.Classifier(len(labels.names), pixels).apply
   return Extractor(
     'classifier',
@@ -151,16 +151,16 @@ def of_classifier(
   )
 
 
-def of_stacked(source: Stacked, folder: Path | None = None) -> Extractor:
-  """Returns the classifier of the gray images at work on each channel of stacked ones.
+def stacked_extractor(source: Stacked, folder: Path | None = None) -> Extractor:
+  """Returns the classifier of the gray images, applied to each channel of stacked ones.
 
-  Features are those of the three channels side by side, and the probability of a class, which is a triple, is
-  the product of those of its members.
+  The features of the three channels are concatenated. The probability of a class, which is a triple, is the
+  product of those of its members.
 
   Raises:
-    InputError: see `of_classifier`.
+    InputError: See `classifier_extractor`.
   """
-  gray = of_classifier(source.gray, source.images, source.gray.labels(), folder)
+  gray = classifier_extractor(source.gray, source.images, source.gray.labels(), folder)
 
   def look(images: np.ndarray) -> Features:
     found = [gray.look(images[..., i : i + 1]) for i in range(3)]
@@ -172,19 +172,19 @@ def of_stacked(source: Stacked, folder: Path | None = None) -> Extractor:
   return gray._replace(protocol=protocol, look=look, description=f'for each channel {gray.description}')
 
 
-def of_inception(variables: Any, resizer: str, pixels: Pixels = BYTES) -> Extractor:
-  """Returns Inception-v3, whose features FID is made of.
+def inception_extractor(variables: Any, resizer: str, pixels: Pixels = BYTES) -> Extractor:
+  """Returns Inception-v3, the network of FID.
 
   Args:
-    variables: of the network, see `inception.read_weights`.
-    resizer: 'tf1' | 'pytorch', see `inception.prepare`.
-    pixels: what the numbers of the images are; they are scaled to those of ordinary pictures.
+    variables: Variables of the network, see `inception.read_weights`.
+    resizer: 'tf1' | 'pytorch', see `inception.preprocess`.
+    pixels: Pixel format; images are scaled to 0..255 from any.
   """
 
   def apply(variables: Any, images: Any) -> Any:
     if pixels != BYTES:
       images = (normalize(images, pixels) + 1.0) * 127.5
-    return inception.Inception().apply(variables, inception.prepare(images, resizer))
+    return inception.Inception().apply(variables, inception.preprocess(images, resizer))
 
   return Extractor(
     'inception',
@@ -195,11 +195,11 @@ def of_inception(variables: Any, resizer: str, pixels: Pixels = BYTES) -> Extrac
 
 
 def _make_look(apply: Callable[..., Any], variables: Any, kind: str) -> Callable[[np.ndarray], Features]:
-  """Makes the `look` of an extractor, at work on all devices.
+  """Makes the `look` of an extractor, which uses all devices.
 
   Args:
-    apply: takes variables and images, and returns features [B, D] and logits [B, K].
-    variables: of the network.
+    apply: Function from variables and images to features [B, D] and logits [B, K].
+    variables: Variables of the network.
     kind: 'classifier' | 'inception'.
   """
 
@@ -214,12 +214,12 @@ def _make_look(apply: Callable[..., Any], variables: Any, kind: str) -> Callable
 
 
 def reference(source: data.Source, real: np.ndarray, extractor: Extractor) -> dict[str, np.ndarray]:
-  """Returns what scores need of the real images; in a run of one process it is kept in the cache.
+  """Returns statistics of the features of real images; with one process they are kept in the cache.
 
   Args:
-    source: of the images.
-    real: all of them, [N, H, W, C].
-    extractor: of their features.
+    source: Source of the real images.
+    real: All of them, [N, H, W, C].
+    extractor: Extractor of the features.
 
   Returns:
     'mean' [D] and 'covariance' [D, D] of the features of all images; 'features' [M, D] of those that
@@ -232,9 +232,11 @@ def reference(source: data.Source, real: np.ndarray, extractor: Extractor) -> di
     return {'mean': mean, 'covariance': covariance, 'features': features[kept_images(len(real))]}
 
   if jax.process_count() > 1:
-    # All processes must look together, and the caches of some may have what those of others lack.
+    # All processes must look together, and they may have different caches.
     return make()
-  return cache.arrays('statistics', f'{KEPT} {_identity(source)} {extractor.protocol}', make, _has_moments)
+  return cache.arrays(
+    'statistics', f'{MOST_NEIGHBOURS} {_identity(source)} {extractor.protocol}', make, _has_moments
+  )
 
 
 def class_moments(
@@ -242,8 +244,8 @@ def class_moments(
 ) -> dict[str, np.ndarray]:
   """Returns 'mean' [K, D] and 'covariance' [K, D, D] of the features of each class of real images.
 
-  Those of a class of too few images are NaN. It takes the same arguments as `reference`, and the classes of
-  the images.
+  They are NaN for a class with too few images. The arguments are those of `reference` and the classes of the
+  images.
   """
 
   def make() -> dict[str, np.ndarray]:
@@ -260,7 +262,7 @@ def class_moments(
 
 
 def _has_moments(kept: dict[str, np.ndarray]) -> bool:
-  """Returns whether arrays have the mean and the covariance of features, [..., D] and [..., D, D]."""
+  """Returns whether arrays have a mean and a covariance of features, [..., D] and [..., D, D]."""
   mean, covariance = kept.get('mean'), kept.get('covariance')
   if mean is None or covariance is None or not mean.ndim:
     return False
@@ -268,10 +270,10 @@ def _has_moments(kept: dict[str, np.ndarray]) -> bool:
 
 
 def kept_images(count: int) -> np.ndarray:
-  """Returns which of `count` real images have their features kept: ascending indices, at most `KEPT`."""
-  return np.sort(np.random.default_rng(0).permutation(count)[:KEPT])
+  """Returns the indices of real images whose features are kept: ascending, at most `MOST_NEIGHBOURS`."""
+  return np.sort(np.random.default_rng(0).permutation(count)[:MOST_NEIGHBOURS])
 
 
 def _identity(source: data.Source) -> str:
-  """Returns a text that tells the images of a source from all others."""
+  """Returns a key of the images of a source in the cache."""
   return f'{cache.VERSION} {source.identity()} {source.fit}'

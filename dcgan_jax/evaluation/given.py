@@ -1,4 +1,4 @@
-"""Images from elsewhere, which a user names one way or another, made to fit those of a run."""
+"""Images given by the user, as a folder, a picture, an array or a data set, made to fit those of a run."""
 
 from typing import NamedTuple
 
@@ -10,11 +10,11 @@ from dcgan_jax.errors import InputError
 
 
 class Given(NamedTuple):
-  """Some images, and what each is called.
+  """Images and their names.
 
   Attributes:
-    images: [N, H, W, C], as they are kept.
-    names: N names: of their files, or of their places in an array or a data set.
+    images: Images in the pixel format of the run, [N, H, W, C].
+    names: Name of each: of its file, or of its place in an array or a data set.
   """
 
   images: np.ndarray
@@ -22,17 +22,17 @@ class Given(NamedTuple):
 
 
 def read(origin: str, fit: data.Fit, num: int, least: int = 1) -> Given:
-  """Reads the first images of a folder, of a picture, of an array or of a data set.
+  """Reads the first images of a folder, a picture, an array or a data set.
 
   Args:
-    origin: the path of a folder or of a picture, which are made to fit; of an .npy or .npz of images that
-      fit; or tfds:NAME or tfds:NAME:SPLIT, whose split is test by default.
-    fit: how pictures become images.
-    num: how many images to read at most.
-    least: how many there must be.
+    origin: Path of a folder or a picture, which are made to fit; path of an .npy or .npz of images that fit;
+      or tfds:NAME or tfds:NAME:SPLIT, with the split test by default.
+    fit: Conversion of pictures to images.
+    num: Maximum number of images.
+    least: Minimum number of images.
 
   Raises:
-    InputError: in one line; they are too few, or of another shape.
+    InputError: There are too few, or they have another shape.
   """
   try:
     source = _source(origin, fit)
@@ -40,7 +40,7 @@ def read(origin: str, fit: data.Fit, num: int, least: int = 1) -> Given:
   except InputError as error:
     if str(error).startswith('images='):
       raise
-    # What reads training images names the config's key.
+    # Errors of reading training images begin with the key of the config.
     raise InputError(f'images={origin}: {str(error).partition(": ")[2]}') from error
   if len(given.images) < least:
     raise InputError(f'images={origin}: has {len(given.images)} images; {least} or more are needed')
@@ -48,10 +48,10 @@ def read(origin: str, fit: data.Fit, num: int, least: int = 1) -> Given:
 
 
 def _source(origin: str, fit: data.Fit) -> data.Source | None:
-  """Returns the source that a user names, or None for an array.
+  """Returns the source with this name; None for an array.
 
   Raises:
-    InputError: there is no such thing.
+    InputError: There is none.
   """
   if origin.startswith('tfds:'):
     name, _, split = origin.removeprefix('tfds:').partition(':')
@@ -67,10 +67,10 @@ def _source(origin: str, fit: data.Fit) -> data.Source | None:
 
 
 def _of_source(source: data.Source, title: str, num: int) -> Given:
-  """Reads the first images of a source, and prints which of them it skips.
+  """Reads the first images of a source, and prints the names of those that it skips.
 
   Raises:
-    InputError: none of them can be decoded.
+    InputError: None of them can be decoded.
   """
   images, skipped = sources.load(source, title, num)
   names = [source.name(i) for i in range(min(num, len(source)))]
@@ -81,7 +81,7 @@ def _of_array(origin: str, fit: data.Fit, num: int) -> Given:
   """Reads the first images of an .npy or .npz.
 
   Raises:
-    InputError: it is neither, or its images do not fit.
+    InputError: The file is neither, or its images do not fit.
   """
   path = files.named('images', origin)
   try:
@@ -94,26 +94,26 @@ def _of_array(origin: str, fit: data.Fit, num: int) -> Given:
     raise InputError(
       f'images={origin}: is no folder, no picture and no .npy or .npz of images: {error}'
     ) from error
-  check_numbers(origin, images, fit)
+  check_range(origin, images, fit)
   return Given(fit.pixels.keep(images), [f'{path.name}[{i}]' for i in range(len(images))])
 
 
 def check_shape(origin: str, dtype: np.dtype, shape: tuple[int, ...], fit: data.Fit) -> None:
-  """Refuses an array of other images than those of a run, before it is read.
+  """Checks the dtype and the shape of an array of images before it is read.
 
   Raises:
-    InputError: they are of another shape or dtype.
+    InputError: The run has another dtype or another shape.
   """
   wanted, kind = (*fit.image_size, fit.channels), fit.pixels.dtype
   if dtype != kind or shape[1:] != wanted:
     raise InputError(f'images={origin}: {dtype} {shape}; this run has {kind} (N, *{wanted})')
 
 
-def check_numbers(origin: str, images: np.ndarray, fit: data.Fit) -> None:
-  """Refuses images whose numbers are not in the range of the run's.
+def check_range(origin: str, images: np.ndarray, fit: data.Fit) -> None:
+  """Checks that the numbers of images are in the range of the run's.
 
   Raises:
-    InputError: some are not, or are no numbers (NaN).
+    InputError: Some are not, or are NaN.
   """
   low, high = fit.pixels.low, fit.pixels.high
   if not (images >= low).all() or not (images <= high).all():

@@ -1,8 +1,8 @@
-"""Inception-v3 as FID needs it: the network of TensorFlow's graph of 2015-12-05, in Flax.
+"""The Inception-v3 of FID: the network of TensorFlow's graph of 2015-12-05, in Flax.
 
 Layers have the names of the PyTorch port, whose weights file (`WEIGHTS`) is read here. The network differs
-from torchvision's Inception-v3 in three ways: average pooling does not count the zeros of the padding, the
-last block has a maximum pooling, and there are 1008 classes. Batch norm is folded into the convolutions.
+from torchvision's Inception-v3 in three ways: average pooling leaves out the padding, the last block has a
+max pooling, and there are 1008 classes. Batch norm is folded into the convolutions.
 """
 
 import hashlib
@@ -25,16 +25,16 @@ from dcgan_jax.files import torch_files
 WEIGHTS = 'pt_inception-2015-12-05-6726825d.pth'
 URL = f'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS}'
 SHA256 = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
-MOST_BYTES = 2**27  # that are downloaded or read; it has 96 MB
-SIZE = 299  # pixels, of the images that it takes
+MOST_BYTES = 2**27  # that are downloaded or read; the file has 96 MB
+SIZE = 299  # pixels of an image along each side
 FEATURES, CLASSES = 2048, 1008
 RESIZERS = ('tf1', 'pytorch')
-_EPSILON = 1e-3  # that its batch norm adds to the variance
+_EPSILON = 1e-3  # of its batch norm
 _PRECISION = lax.Precision.HIGHEST  # float32 everywhere: a GPU's TF32 and a TPU's bfloat16 change distances
 
 
 class _Conv(nn.Module):
-  """A convolution with its folded batch norm, and ReLU."""
+  """A convolution with folded batch norm, and ReLU."""
 
   features: int
   kernel: tuple[int, int] = (1, 1)
@@ -49,7 +49,7 @@ class _Conv(nn.Module):
 
 
 def _average(x: Array) -> Array:
-  """Averages over 3x3 pixels, without the zeros of the padding."""
+  """Averages over 3x3 pixels, leaving out the padding."""
   return nn.avg_pool(x, (3, 3), padding=((1, 1), (1, 1)), count_include_pad=False)
 
 
@@ -75,7 +75,11 @@ _SQUARE = ((3, 3), 1, (1, 1))
 
 
 class _BlockA(nn.Module):
-  """A block at 35x35 pixels; `pool` is the width of its pooling branch."""
+  """A block at 35x35 pixels.
+
+  Attributes:
+    pool: Width of the pooling branch.
+  """
 
   pool: int
 
@@ -104,7 +108,11 @@ class _BlockB(nn.Module):
 
 
 class _BlockC(nn.Module):
-  """A block at 17x17 pixels; `width` is that of the 7x7 branches."""
+  """A block at 17x17 pixels.
+
+  Attributes:
+    width: Width of the 7x7 branches.
+  """
 
   width: int
 
@@ -134,7 +142,11 @@ class _BlockD(nn.Module):
 
 
 class _BlockE(nn.Module):
-  """A block at 8x8 pixels; its pooling branch takes the 'average' or the 'maximum'."""
+  """A block at 8x8 pixels.
+
+  Attributes:
+    pool: Pooling of the pooling branch, 'average' | 'maximum'.
+  """
 
   pool: str
 
@@ -165,11 +177,11 @@ class Inception(nn.Module):
     """Computes features and logits.
 
     Args:
-      x: images, float [B, 299, 299, 3] in [-1, 1], see `prepare`.
+      x: Images, float [B, 299, 299, 3] in [-1, 1], see `preprocess`.
 
     Returns:
-      The features of the last pooling, float32 [B, 2048], for FID, and the logits, float32 [B, 1008],
-      *without bias*, as the graph's Inception score takes them.
+      Features of the last pooling, float32 [B, 2048], for FID; and logits *without bias*, float32 [B, 1008],
+      as the Inception score of the graph takes them.
     """
     x = _Conv(32, (3, 3), 2, name='Conv2d_1a_3x3')(x)
     x = _Conv(32, (3, 3), name='Conv2d_2a_3x3')(x)
@@ -188,13 +200,13 @@ class Inception(nn.Module):
     return features, nn.Dense(CLASSES, use_bias=False, precision=_PRECISION, name='fc')(features)
 
 
-def prepare(images: Array, resizer: str = 'tf1') -> Array:
-  """Resizes and scales images to what `Inception` takes.
+def preprocess(images: Array, resizer: str = 'tf1') -> Array:
+  """Resizes and scales images for `Inception`.
 
   Args:
-    images: numbers from 0 to 255, [B, H, W, 3], or gray [B, H, W, 1].
-    resizer: 'tf1' takes pixel i at i H / 299, as TensorFlow 1 and torch-fidelity do; 'pytorch' takes it at
-      (i + 0.5) H / 299 - 0.5, as pytorch-fid does. Both are bilinear and not anti-aliased.
+    images: Images from 0 to 255, [B, H, W, 3], or gray [B, H, W, 1].
+    resizer: 'tf1' samples pixel i at i H / 299, like TensorFlow 1 and torch-fidelity; 'pytorch' samples it at
+      (i + 0.5) H / 299 - 0.5, like pytorch-fid. Both are bilinear and not anti-aliased.
 
   Returns:
     float32 [B, 299, 299, 3]: (x - 128) / 128 with 'tf1', 2 x / 255 - 1 with 'pytorch'.
@@ -207,7 +219,7 @@ def prepare(images: Array, resizer: str = 'tf1') -> Array:
 
 
 def _bilinear(size: int, resizer: str) -> np.ndarray:
-  """Returns the matrix [299, size] that resizes along one axis."""
+  """Returns the matrix of resizing along one axis, [299, size]."""
   position = np.arange(SIZE) * (size / SIZE)
   if resizer == 'pytorch':
     position = np.maximum((np.arange(SIZE) + 0.5) * (size / SIZE) - 0.5, 0.0)
@@ -220,10 +232,10 @@ def _bilinear(size: int, resizer: str) -> np.ndarray:
 
 
 def check_published(path: Path) -> None:
-  """Refuses any file but the published one, because figures from other weights cannot be compared.
+  """Checks that a file is the published one, because figures from other weights are not comparable.
 
   Raises:
-    InputError: the file is not there, or has another SHA-256.
+    InputError: The file is missing or has another SHA-256.
   """
   try:
     with files.opened(path) as file:
@@ -239,10 +251,10 @@ def check_published(path: Path) -> None:
 
 
 def download(path: Path) -> None:
-  """Downloads the published file, 96 MB. Afterwards the file is whole or not there.
+  """Downloads the published file, 96 MB, and writes it atomically.
 
   Raises:
-    InputError: it cannot be downloaded, or is not the published one.
+    InputError: It cannot be downloaded, or it is not the published one.
   """
   reason = fetch.why_unreachable([URL])
   try:
@@ -267,7 +279,7 @@ def read_weights(path: Path) -> dict[str, Any]:
   """Reads the variables of `Inception` from the weights file of the PyTorch port.
 
   Raises:
-    InputError: it is not that file, or it is cut short.
+    InputError: The file is another one, or it is truncated.
   """
   return from_torch(torch_files.read(path), str(path))
 
@@ -276,16 +288,16 @@ def from_torch(tensors: Mapping[str, np.ndarray], origin: str) -> dict[str, Any]
   """Makes the variables of `Inception` from the state dict of the PyTorch port.
 
   Args:
-    tensors: the state dict.
-    origin: what it is called in an error.
+    tensors: The state dict.
+    origin: Its name in errors.
 
   Raises:
-    InputError: a tensor is missing or has another shape.
+    InputError: A tensor is missing or has another shape.
   """
   shapes = jax.eval_shape(Inception().init, jax.random.key(0), jnp.zeros((1, SIZE, SIZE, 3)))['params']
 
   def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a tensor in float64, after checking its shape."""
+    """Returns a tensor in float64 after checking its shape."""
     found = tensors.get(name)
     if found is None or found.shape != shape:
       problem = 'is missing' if found is None else f'has shape {found.shape} and should have {shape}'
@@ -293,7 +305,7 @@ def from_torch(tensors: Mapping[str, np.ndarray], origin: str) -> dict[str, Any]
     return found.astype(np.float64)
 
   def layer(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-    """Returns one of the variables; batch norm is folded into those of a convolution."""
+    """Returns a variable; for a convolution, batch norm is folded in."""
     *names, kind = (key.key for key in path)
     if names == ['fc']:
       return tensor('fc.weight', leaf.shape[::-1]).T.astype(np.float32)

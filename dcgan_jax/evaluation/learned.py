@@ -1,9 +1,9 @@
-"""The classifier of a run's data: kept with the run, in the user's cache, or learned now.
+"""The classifier of a run's data: kept with the run, in the user's cache, or trained now.
 
-A run keeps the classifier that it was first scored by in WORKDIR/classifier.npz. So all its scores are by the
-same one, also on another machine, with another version of JAX, or when the cache is gone. The file holds an
-array for each of the network's variables, by its path in their tree; 'accuracy'; and 'about', JSON as uint8,
-which tells the version of the network and the names of the classes.
+A run keeps the classifier that first scored it in WORKDIR/classifier.npz. So all its scores are by the same
+classifier, also on another machine, with another version of JAX, or without the cache. The file holds an
+array for each variable of the network, named by its path in the tree; 'accuracy'; and 'about', JSON as uint8,
+with the version of the network and the names of the classes.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ Arrays = dict[str, np.ndarray]
 
 
 class Learned(NamedTuple):
-  """A classifier that has learned.
+  """A trained classifier.
 
   Attributes:
-    variables: of `classifier.Classifier`.
-    accuracy: in [0, 1], on images that it was not trained on.
-    fingerprint: a short hash of the variables, 8 hexadecimal digits.
+    variables: Variables of `classifier.Classifier`.
+    accuracy: Accuracy on held-out images, in [0, 1].
+    fingerprint: Hash of the variables, 8 hexadecimal digits.
   """
 
   variables: Any
@@ -42,7 +42,7 @@ class Learned(NamedTuple):
   fingerprint: str
 
 
-def of_run(
+def classifier_for_run(
   description: str,
   images: np.ndarray,
   classes: np.ndarray,
@@ -50,29 +50,29 @@ def of_run(
   folder: Path | None,
   pixels: Pixels = BYTES,
 ) -> Learned:
-  """Returns the classifier of a run, or else that of its data, which the run then keeps.
+  """Returns the classifier kept by a run, else one of its data, which the run then keeps.
 
   Args:
-    description: tells the images and how they are made to fit from all others.
-    images: all images of the data, as they are kept, [N, H, W, C].
-    classes: of the images, integers [N].
-    names: of the classes.
-    folder: the workdir, which may be one that cannot be written; None takes the data's.
-    pixels: what the numbers of the images are.
+    description: Key of the images in the cache.
+    images: All images of the data, [N, H, W, C] in the pixel format of the run.
+    classes: Class of each image, integers [N].
+    names: Names of the classes.
+    folder: Workdir, possibly read-only; None for no run.
+    pixels: Pixel format.
 
   Raises:
-    InputError: the classifier is not accurate enough.
+    InputError: The classifier is not accurate enough.
   """
   module = classifier.Classifier(len(names), pixels)
   image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
   shapes = jax.eval_shape(module.init, jax.random.key(0), image)
   own = None if folder is None else _read(folder / FILE, shapes, names)
-  found = processes.agreed(own or _of_data(description, images, classes, shapes, module))
+  found = processes.agreed(own or _cached_or_trained(description, images, classes, shapes, module))
   accuracy = float(found['accuracy'])
   if accuracy < classifier.LEAST_ACCURACY:
     raise InputError(
-      f'features=classifier: it tells {accuracy:.1%} of the held-out images; below '
-      f'{classifier.LEAST_ACCURACY:.0%} its features say nothing; take features=inception'
+      f'features=classifier: its accuracy on held-out images is {accuracy:.1%}; below '
+      f'{classifier.LEAST_ACCURACY:.0%} its features mean nothing; take features=inception'
     )
   if folder is not None and own is None and processes.is_main():
     _write(folder / FILE, found, names)
@@ -81,10 +81,10 @@ def of_run(
   return Learned(jax.tree.unflatten(jax.tree.structure(shapes), leaves), accuracy, fingerprint)
 
 
-def _of_data(
+def _cached_or_trained(
   description: str, images: np.ndarray, classes: np.ndarray, shapes: Any, module: classifier.Classifier
 ) -> Arrays:
-  """Returns the classifier in the cache; one like the module learns if there is none."""
+  """Returns the classifier in the cache; trains one if there is none."""
 
   def train() -> Arrays:
     print(f'training a classifier of {module.classes} classes, once for this data', flush=True)
@@ -109,33 +109,33 @@ def _paths(variables: Any) -> list[str]:
 
 
 def _read(path: Path, shapes: Any, names: Sequence[str]) -> Arrays | None:
-  """Reads the file of a run; returns None, and says in a line what is wrong with one that cannot be used."""
+  """Reads the file of a run; None if there is none or, with a line that says why, if it cannot be used."""
   if not path.exists():
     return None
   try:
     found = arrays.read_npz(path)
     problem = _problem(found, shapes, names)
   except ValueError as error:
-    problem = f'is no whole classifier ({error})'
+    problem = f'is not a complete classifier ({error})'
   if problem:
-    print(f'{path}: {problem}; another one takes its place', flush=True)
+    print(f'{path}: {problem}; it is replaced', flush=True)
     return None
   del found['about']
   return found
 
 
 def _problem(found: Arrays, shapes: Any, names: Sequence[str]) -> str:
-  """Returns what keeps the arrays of a file from being a classifier of these classes; '' if nothing does.
+  """Returns why the arrays of a file are not a classifier of these classes; '' if they are.
 
   Raises:
-    ValueError: what should be JSON is not.
+    ValueError: 'about' is not JSON.
   """
   wanted = dict(zip(_paths(shapes), jax.tree.leaves(shapes)))
   for name, leaf in wanted.items():
     if name not in found or found[name].shape != leaf.shape or found[name].dtype != leaf.dtype:
-      return f'is no classifier of these images: {name} should be {leaf.dtype} {leaf.shape}'
+      return f'is not a classifier of these images: {name} should be {leaf.dtype} {leaf.shape}'
   if found.keys() != wanted.keys() | {'accuracy', 'about'} or found['accuracy'].shape != ():
-    return f'is no whole classifier (it has {", ".join(sorted(found))})'
+    return f'is not a complete classifier (it has {", ".join(sorted(found))})'
   about = json.loads(found['about'].tobytes())
   if about != _about(names):
     return f'is a classifier of another version or of other classes ({str(about)[:80]})'
@@ -143,12 +143,12 @@ def _problem(found: Arrays, shapes: Any, names: Sequence[str]) -> str:
 
 
 def _about(names: Sequence[str]) -> dict[str, Any]:
-  """Returns what a file says of its classifier."""
+  """Returns the content of 'about'."""
   return {'version': classifier.VERSION, 'classes': list(names)}
 
 
 def _write(path: Path, found: Arrays, names: Sequence[str]) -> None:
-  """Writes the file of a run, whole or not at all; a folder that cannot be written is left as it is."""
+  """Writes the file of a run atomically; a read-only folder is left as it is."""
   about = np.frombuffer(json.dumps(_about(names)).encode(), np.uint8)
   with contextlib.suppress(OSError), files.whole(path) as part, part.open('wb') as file:
     np.savez(file, about=about, **found)  # type: ignore[arg-type]

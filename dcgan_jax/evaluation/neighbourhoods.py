@@ -1,61 +1,104 @@
-"""Precision, recall, density and coverage as an accelerator computes them, in float32.
+"""Precision, recall, density and coverage: whether images lie in the neighbourhoods of others.
 
-The neighbourhoods of 10,000 images are seconds of work for a host, and a run that takes scores would wait for
-them. `scores.manifold` is the definition. Here features are moved by the mean of the real ones and multiplied
-at the highest precision, so the two differ where distances agree to about six digits.
+The neighbourhoods of 10,000 images take a host seconds, for which training would wait. So the same code runs
+on NumPy, in float64, or on an accelerator, in float32.
 """
 
-import functools
+from types import ModuleType
+from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from dcgan_jax.evaluation import scores
-
-ROWS = 1024  # whose distances from all others are in memory at a time
+ROWS = 1024  # whose distances to all other images are in memory at a time
 
 
-def manifold(fake: np.ndarray, real: np.ndarray, k: int = 3, k_density: int = 5) -> scores.Manifold:
-  """Computes what `scores.manifold` does, of the same arguments, on the first device of this process."""
-  scores.check_neighbours(fake, real, max(k, k_density))
-  centre = np.asarray(real, np.float64).mean(0)
-  shares = _shares((fake - centre).astype(np.float32), (real - centre).astype(np.float32), k, k_density)
-  return scores.Manifold(*map(float, shares))
+class Manifold(NamedTuple):
+  """How far fakes and real images lie in each other's neighbourhoods.
+
+  Attributes:
+    precision: Share of fakes in the neighbourhood of a real image, in [0, 1].
+    recall: Share of real images in the neighbourhood of a fake, in [0, 1].
+    density: Mean number of real neighbourhoods around a fake, divided by their k; 1 is expected for real
+      images.
+    coverage: Share of real images with a fake in their neighbourhood, in [0, 1].
+  """
+
+  precision: float
+  recall: float
+  density: float
+  coverage: float
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _shares(fake: jax.Array, real: jax.Array, k: int, k_density: int) -> tuple[jax.Array, ...]:
-  """Returns precision, recall, density and coverage."""
-  (fake_radius,) = _radii(fake, (k,))
-  real_radius, wide_radius = _radii(real, (k, k_density))
+def manifold(
+  fake: np.ndarray, real: np.ndarray, k: int = 3, k_density: int = 5, on_device: bool = False
+) -> Manifold:
+  """Computes precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
-  def around_fake(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    distances = _distances(x, real)
-    return (distances <= real_radius).any(), (distances <= wide_radius).sum()
+  The neighbourhood of an image is the ball up to its k-th nearest neighbour of the same kind.
 
-  def around_real(x: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    distances = _distances(x[0], fake)
-    return (distances <= fake_radius).any(), (distances <= x[1]).any()
+  Args:
+    fake: Features [N, D].
+    real: Features [M, D].
+    k: Order of the neighbour for precision and recall.
+    k_density: Order of the neighbour for density and coverage.
+    on_device: Whether JAX's default device computes them, in float32. The result differs from NumPy's only
+      where distances agree to about six digits.
 
-  precise, neighbourhoods = jax.lax.map(around_fake, fake, batch_size=ROWS)
-  recalled, covered = jax.lax.map(around_real, (real, wide_radius), batch_size=ROWS)
-  density = neighbourhoods.sum() / (k_density * len(fake))
-  return precise.mean(), recalled.mean(), density, covered.mean()
+  Raises:
+    ValueError: There are at most max(k, k_density) images of either kind.
+  """
+  most = max(k, k_density)
+  if min(len(fake), len(real)) <= most:
+    raise ValueError(f'{len(fake)} and {len(real)} images: neighbourhoods take {most + 1} or more of each')
+  fake, real = np.asarray(fake, np.float64), np.asarray(real, np.float64)
+  if not on_device:
+    return _manifold(np, fake, real, k, k_density)
+  import jax
+  import jax.numpy as jnp
+
+  centre = real.mean(0)  # Moving the origin here keeps digits of the distances that float32 would lose.
+  moved, real_moved = (jnp.asarray(x - centre, jnp.float32) for x in (fake, real))
+  with jax.default_matmul_precision('highest'):
+    return _manifold(jnp, moved, real_moved, k, k_density)
 
 
-def _radii(x: jax.Array, ks: tuple[int, ...]) -> list[jax.Array]:
-  """Returns for each k the squared distance of each point to its k-th nearest other point, [N]."""
+def _manifold(xp: ModuleType, fake: Any, real: Any, k: int, k_density: int) -> Manifold:
+  """Computes the scores of arrays of `xp`, which is NumPy or jax.numpy."""
+  (fake_radius,), (real_radius, wide_radius) = _radii(xp, fake, [k]), _radii(xp, real, [k, k_density])
+  precise = neighbourhoods = 0
+  recalled, covered = xp.zeros(len(real), bool), xp.zeros(len(real), bool)
+  for rows in _chunks(len(fake)):
+    distances = _distances(xp, fake[rows], real)
+    inside = distances <= wide_radius
+    precise += int((distances <= real_radius).any(1).sum())
+    neighbourhoods += int(inside.sum())
+    recalled |= (distances <= fake_radius[rows, None]).any(0)
+    covered |= inside.any(0)
+  return Manifold(
+    precise / len(fake),
+    int(recalled.sum()) / len(real),
+    neighbourhoods / (k_density * len(fake)),
+    int(covered.sum()) / len(real),
+  )
 
-  def nearest(row: jax.Array) -> jax.Array:
-    # The smallest distance, at position 0, is that of the point to itself.
-    return -jax.lax.top_k(-_distances(row, x), max(ks) + 1)[0]
 
-  near = jax.lax.map(nearest, x, batch_size=ROWS)
-  return [near[:, k] for k in ks]
+def _radii(xp: ModuleType, x: Any, ks: list[int]) -> Any:
+  """Returns for each k the squared distance of each point to its k-th nearest other point, [len(ks), N]."""
+  most = max(ks)
+  nearest = [
+    # Position 0 is the distance of a point to itself.
+    xp.sort(xp.partition(_distances(xp, x[rows], x), most, axis=1)[:, : most + 1], axis=1)
+    for rows in _chunks(len(x))
+  ]
+  return xp.concatenate(nearest).T[np.array(ks)]
 
 
-def _distances(x: jax.Array, others: jax.Array) -> jax.Array:
-  """Returns the squared distances of one point [D] from others [N, D], [N]."""
-  products = jnp.matmul(others, x, precision='highest')
-  return jnp.maximum(jnp.square(x).sum() + jnp.square(others).sum(1) - 2.0 * products, 0.0)
+def _distances(xp: ModuleType, x: Any, y: Any) -> Any:
+  """Returns the squared distance of each row of x from each row of y, [N, M]."""
+  squares = xp.square(x).sum(1)[:, None] + xp.square(y).sum(1)
+  return xp.maximum(squares - 2.0 * x @ y.T, 0.0)
+
+
+def _chunks(count: int) -> list[slice]:
+  """Returns slices of rows, so that memory does not grow with the square of `count`."""
+  return [slice(start, min(start + ROWS, count)) for start in range(0, count, ROWS)]

@@ -1,19 +1,29 @@
-"""Scores of generated images as functions of their features [N, D] or class probabilities [N, K] alone.
+"""Scores of generated images: their definitions, and `SCORES`, the table that every other module reads.
 
-Everything is NumPy in float64 and knows nothing of images, networks or devices. Protocols are those of the
-papers; what they leave open, such as the order of random subsets, follows torch-fidelity.
+A new score is an entry of the table. With it the score is in evaluation.json and metrics.jsonl, in the log of
+training, in scores.png, in the report and on the model card.
+
+Definitions are NumPy in float64. Protocols are those of the papers; what these leave open, such as the order
+of random subsets, follows torch-fidelity. Importing this module does not import JAX.
 """
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-LEAST_OF_MOMENTS = 2  # images: one has no covariance
-SUBSET_SEED = 2020  # the seed of torch-fidelity, so that figures can be compared to the last digit
+from dcgan_jax.evaluation.neighbourhoods import Manifold, manifold
+from dcgan_jax.media.plots import Axis
+
+LEAST_OF_MOMENTS = 2  # images, because one has no covariance
+MOST_NEIGHBOURS = 10_000  # images of either kind whose neighbourhoods are taken
+SUBSET_SEED = 2020  # the seed of torch-fidelity, so that figures agree to the last digit
 
 
 class Moments(NamedTuple):
-  """The mean [D] and the covariance [D, D] of features; the latter divides by N - 1."""
+  """Mean [D] and covariance [D, D] of features; the latter divides by N - 1."""
 
   mean: np.ndarray
   covariance: np.ndarray
@@ -26,12 +36,11 @@ def moments(features: np.ndarray) -> Moments:
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-  """Computes the squared Frechet distance of two Gaussians (Heusel et al. 2017).
+  """Computes the squared Frechet distance of two Gaussians (Heusel et al. 2017), FID of Inception's features.
 
-  It is FID if the features are Inception's: |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)). The trace of the
-  root is computed as the sum of the square roots of the eigenvalues of the symmetric matrix A^(1/2) B
-  A^(1/2). This takes no complex root and no epsilon on the diagonal, and is right for fewer samples than
-  features, where covariances are singular.
+  It is |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^(1/2)). The trace of the root is the sum of the square roots
+  of the eigenvalues of the symmetric matrix A^(1/2) B A^(1/2). This needs no complex root and no epsilon on
+  the diagonal, and it is exact for fewer samples than features, where covariances are singular.
   """
   values, vectors = np.linalg.eigh(a.covariance)
   root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
@@ -42,7 +51,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 class Estimate(NamedTuple):
-  """A mean over subsets or splits, and its spread: the standard error or deviation, as the function says."""
+  """A mean over subsets or splits, and its spread: a standard error or a standard deviation."""
 
   value: float
   spread: float
@@ -51,22 +60,22 @@ class Estimate(NamedTuple):
 def kernel_distance(
   fake: np.ndarray, real: np.ndarray, subsets: int = 100, subset_size: int = 1000
 ) -> Estimate:
-  """Computes the kernel distance (Binkowski et al. 2018), which is KID if the features are Inception's.
+  """Computes the kernel distance (Binkowski et al. 2018), KID of Inception's features.
 
   It is the unbiased squared maximum mean discrepancy with the kernel (x y / D + 1)^3, averaged over random
   subsets.
 
   Args:
-    fake: features [N, D].
-    real: features [M, D].
-    subsets: how many subsets are averaged over.
-    subset_size: images of each kind in a subset, at most N and M.
+    fake: Features [N, D].
+    real: Features [M, D].
+    subsets: Number of subsets.
+    subset_size: Number of images of each kind in a subset, clamped to N and M.
 
   Returns:
-    The mean, and its standard error over the subsets.
+    The mean and its standard error over the subsets.
 
   Raises:
-    ValueError: there are fewer than 2 images of either kind.
+    ValueError: There are fewer than 2 images of either kind.
   """
   size = min(subset_size, len(fake), len(real))
   if size < 2:
@@ -93,14 +102,14 @@ def inception_score(probabilities: np.ndarray, splits: int = 10) -> Estimate:
   """Computes exp of the mean divergence of p(class | image) from p(class) (Salimans et al. 2016).
 
   Args:
-    probabilities: [N, K]; each row sums to 1.
-    splits: into how many parts the shuffled images are divided; each is scored by itself.
+    probabilities: Class probabilities [N, K]; each row sums to 1.
+    splits: Number of parts of the shuffled images; each part is scored by itself.
 
   Returns:
     The mean and the standard deviation over the splits.
 
   Raises:
-    ValueError: there are fewer images than splits.
+    ValueError: There are fewer images than splits.
   """
   count = len(probabilities)
   if count < splits:
@@ -117,90 +126,13 @@ def _divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     return np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum(-1)
 
 
-class Manifold(NamedTuple):
-  """How far fakes and real images lie in each other's neighbourhoods.
-
-  Attributes:
-    precision: share of fakes that lie in the neighbourhood of a real image, in [0, 1].
-    recall: share of real images that lie in the neighbourhood of a fake, in [0, 1].
-    density: real neighbourhoods that a fake lies in on average, divided by their k; 1 is expected of real
-      images.
-    coverage: share of real images that have a fake in their neighbourhood, in [0, 1].
-  """
-
-  precision: float
-  recall: float
-  density: float
-  coverage: float
-
-
-def manifold(fake: np.ndarray, real: np.ndarray, k: int = 3, k_density: int = 5) -> Manifold:
-  """Computes precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
-
-  The neighbourhood of an image is the ball that reaches to its k-th nearest neighbour of the same kind.
-
-  Args:
-    fake: features [N, D].
-    real: features [M, D].
-    k: of the neighbourhoods for precision and recall.
-    k_density: of the neighbourhoods for density and coverage.
-
-  Raises:
-    ValueError: there are no more than k images of either kind.
-  """
-  check_neighbours(fake, real, max(k, k_density))
-  fake, real = np.asarray(fake, np.float64), np.asarray(real, np.float64)
-  (fake_radius,), (real_radius, wide_radius) = _radii(fake, [k]), _radii(real, [k, k_density])
-  precise = np.zeros(len(fake), bool)
-  neighbourhoods = 0
-  recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
-  for rows in _chunks(len(fake)):
-    distances = _distances(fake[rows], real)
-    precise[rows] = (distances <= real_radius).any(1)
-    recalled |= (distances <= fake_radius[rows, None]).any(0)
-    inside = distances <= wide_radius
-    neighbourhoods += int(inside.sum())
-    covered |= inside.any(0)
-  density = neighbourhoods / (k_density * len(fake))
-  return Manifold(float(precise.mean()), float(recalled.mean()), density, float(covered.mean()))
-
-
-def check_neighbours(fake: np.ndarray, real: np.ndarray, k: int) -> None:
-  """Refuses features, [N, D] and [M, D], of too few images to have k neighbours of the same kind.
-
-  Raises:
-    ValueError: there are no more than k of either kind.
-  """
-  if min(len(fake), len(real)) <= k:
-    raise ValueError(f'{len(fake)} and {len(real)} images: neighbourhoods take {k + 1} or more of each')
-
-
-def _radii(x: np.ndarray, ks: list[int]) -> list[np.ndarray]:
-  """Returns for each k the squared distance of each point to its k-th nearest other point, [N]."""
-  nearest = np.concatenate(
-    [np.partition(_distances(x[rows], x), ks, axis=1)[:, ks] for rows in _chunks(len(x))]
-  )  # The smallest distance, at position 0, is the 0 of the point to itself.
-  return list(nearest.T)
-
-
-def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Returns the squared distances of each row of x from each row of y, [N, M]."""
-  squares = np.square(x).sum(1)[:, None] + np.square(y).sum(1)
-  return np.maximum(squares - 2.0 * x @ y.T, 0.0)
-
-
-def _chunks(count: int, size: int = 1024) -> list[slice]:
-  """Returns slices of rows to work on in turn, so that memory does not grow with the square of `count`."""
-  return [slice(start, min(start + size, count)) for start in range(0, count, size)]
-
-
 class Coverage(NamedTuple):
   """How generated images are spread over the classes of the data.
 
   Attributes:
-    histogram: share of generated images in each class, [K].
-    missing: classes whose share of the generated images is less than a tenth of their share of the data.
-    divergence: KL(generated || data), in nats; infinite if images are of a class that the data has none of.
+    histogram: Share of generated images in each class, [K].
+    missing: Classes with less than a tenth of their share of the data.
+    divergence: KL(generated || data) in nats; infinite if images are in a class without data.
   """
 
   histogram: np.ndarray
@@ -212,8 +144,8 @@ def class_coverage(predicted: np.ndarray, shares: np.ndarray) -> Coverage:
   """Compares the classes of generated images with those of the data.
 
   Args:
-    predicted: class of each generated image, integers [N] in [0, K).
-    shares: share of each class in the data, [K], with sum 1.
+    predicted: Class of each generated image, integers [N] in [0, K).
+    shares: Share of each class in the data, [K]; they sum to 1.
   """
   histogram = np.bincount(predicted, minlength=len(shares)) / len(predicted)
   missing = np.flatnonzero(histogram < 0.1 * shares)
@@ -221,11 +153,11 @@ def class_coverage(predicted: np.ndarray, shares: np.ndarray) -> Coverage:
 
 
 class Modes(NamedTuple):
-  """How many of the classes images reach, as benchmarks of mode collapse count them.
+  """Classes that images reach, as benchmarks of mode collapse count them.
 
   Attributes:
-    modes: classes of which there is at least one image.
-    kl_to_uniform: KL(classes of the images || all classes alike), in nats (Lin et al. 2018, section 4.1).
+    modes: Number of classes with at least one image.
+    kl_to_uniform: KL(classes of the images || uniform) in nats (Lin et al. 2018, section 4.1).
   """
 
   modes: int
@@ -233,7 +165,194 @@ class Modes(NamedTuple):
 
 
 def modes(probabilities: np.ndarray) -> Modes:
-  """Counts the classes of images by their probabilities, [N, K]."""
+  """Counts the classes of images with these class probabilities, [N, K]."""
   count = probabilities.shape[1]
   histogram = np.bincount(probabilities.argmax(1), minlength=count) / len(probabilities)
   return Modes(int((histogram > 0).sum()), float(_divergence(histogram, np.full(count, 1 / count))))
+
+
+@dataclass(frozen=True)
+class Real:
+  """The real images, as scores see them.
+
+  Attributes:
+    moments: Moments of the features of all of them.
+    features: Features of those whose neighbourhoods are taken, float32 [M, D].
+    load: Loads all of them, [L, H, W, C] in the pixel format of the run.
+    shares: Share of each class, [K]; None where the extractor does not predict classes of the data.
+    stacked: Whether classes are triples, too many to list.
+  """
+
+  moments: Moments
+  features: np.ndarray
+  load: Callable[[], np.ndarray]
+  shares: np.ndarray | None
+  stacked: bool
+
+  @functools.cached_property
+  def pixels(self) -> np.ndarray:
+    """All real images, [L, H, W, C]; loaded when a score first asks for them."""
+    return self.load()
+
+
+@dataclass(frozen=True)
+class Seen:
+  """Generated and real images, as scores see them. What scores share is computed once.
+
+  Attributes:
+    kind: Kind of the extractor, 'classifier' | 'inception'.
+    pixels: Generated images, [N, H, W, C] in the pixel format of the run.
+    features: Features of the generated images, float32 [N, D].
+    probabilities: Class probabilities of the generated images, float32 [N, K].
+    real: The real images.
+    asked: Classes that G was asked for, integers [N]; None if it was asked for none.
+  """
+
+  kind: str
+  pixels: np.ndarray
+  features: np.ndarray
+  probabilities: np.ndarray
+  real: Real
+  asked: np.ndarray | None = None
+
+  @functools.cached_property
+  def moments(self) -> Moments:
+    """Moments of the features of the generated images."""
+    return moments(self.features)
+
+  @functools.cached_property
+  def neighbourhoods(self) -> Manifold:
+    """Precision, recall, density and coverage."""
+    import jax
+
+    # An accelerator would wait seconds for its host; where there is none, NumPy is faster than JAX.
+    on_device = jax.default_backend() != 'cpu'
+    return manifold(self.features[:MOST_NEIGHBOURS], self.real.features, on_device=on_device)
+
+  @functools.cached_property
+  def kernel_distance(self) -> Estimate:
+    """Kernel distance of the features."""
+    return kernel_distance(self.features, self.real.features)
+
+  @functools.cached_property
+  def inception_score(self) -> Estimate:
+    """Inception score of the class probabilities."""
+    return inception_score(self.probabilities)
+
+  @functools.cached_property
+  def predicted(self) -> np.ndarray:
+    """Most probable class of each generated image, integers [N]."""
+    return self.probabilities.argmax(1)
+
+  @functools.cached_property
+  def classes(self) -> Coverage | None:
+    """Spread over the classes of the data; None if these are not known, or too many to list."""
+    if self.real.shares is None or self.real.stacked:
+      return None
+    return class_coverage(self.predicted, self.real.shares)
+
+  @functools.cached_property
+  def modes(self) -> Modes | None:
+    """Classes reached; None if they are not counted."""
+    return modes(self.probabilities) if self.real.stacked else None
+
+
+@dataclass(frozen=True)
+class Score:
+  """An entry of the table.
+
+  Attributes:
+    name: Key in metrics.jsonl and evaluation.json.
+    label: Name in charts and on pages.
+    value: Function from what was seen to the score; None where the score does not apply.
+    axis: Axis of its chart, which scores may share. A score with None is in files, but neither in charts, at
+      the head of a report nor in the log of training.
+    kind: Kind of extractor that it takes; '' for any.
+    section: Section of evaluation.json with its details, which takes its place there; '' for none.
+  """
+
+  name: str
+  label: str
+  value: Callable[[Seen], float | None]
+  axis: Axis | None = None
+  kind: str = ''
+  section: str = ''
+
+
+def _frechet_distance(seen: Seen) -> float:
+  return frechet_distance(seen.moments, seen.real.moments)
+
+
+def _agreement(seen: Seen) -> float | None:
+  """Returns the share of images whose predicted class is the one that G was asked for."""
+  return None if seen.asked is None else float((seen.predicted == seen.asked).mean())
+
+
+_SHARES = Axis('Precision, recall and coverage', 'share', 'higher')
+
+SCORES = (
+  Score(
+    'classifier_frechet_distance',
+    'classifier Fréchet distance',
+    _frechet_distance,
+    Axis('Classifier Fréchet distance', 'log', 'lower'),
+    kind='classifier',
+  ),
+  Score('fid', 'FID', _frechet_distance, Axis('FID', 'log', 'lower'), kind='inception'),
+  Score('kid', 'KID', lambda seen: seen.kernel_distance.value, kind='inception'),
+  Score('kid_error', 'KID error', lambda seen: seen.kernel_distance.spread, kind='inception'),
+  Score('inception_score', 'Inception score', lambda seen: seen.inception_score.value, kind='inception'),
+  Score(
+    'inception_score_deviation',
+    'Inception score deviation',
+    lambda seen: seen.inception_score.spread,
+    kind='inception',
+  ),
+  Score('precision', 'precision', lambda seen: seen.neighbourhoods.precision, _SHARES),
+  Score('recall', 'recall', lambda seen: seen.neighbourhoods.recall, _SHARES),
+  Score('density', 'density', lambda seen: seen.neighbourhoods.density),
+  Score('coverage', 'coverage', lambda seen: seen.neighbourhoods.coverage, _SHARES),
+  Score(
+    'agreement',
+    'agreement',
+    _agreement,
+    Axis('Images of the class asked for', 'share', 'higher'),
+    kind='classifier',
+    section='asked',
+  ),
+  Score(
+    'missing_classes',
+    'missing classes',
+    lambda seen: seen.classes and len(seen.classes.missing),
+    Axis('Missing classes', 'count', 'lower'),
+    section='classes',
+  ),
+  Score(
+    'modes', 'modes', lambda seen: seen.modes and seen.modes.modes, Axis('Modes found', 'count', 'higher')
+  ),
+  Score('kl_to_uniform', 'KL to uniform', lambda seen: seen.modes and seen.modes.kl_to_uniform),
+)
+
+# The score that ranks checkpoints, lower is better, by kind of extractor.
+DISTANCE = {'classifier': 'classifier_frechet_distance', 'inception': 'fid'}
+
+
+def take(seen: Seen) -> dict[str, float]:
+  """Returns the scores that apply, by name, in the order of the table."""
+  values = {score.name: score.value(seen) for score in SCORES if score.kind in ('', seen.kind)}
+  return {name: value for name, value in values.items() if value is not None}
+
+
+def charts() -> dict[Axis, dict[str, str]]:
+  """Returns the charts of scores: for each axis the labels of its scores, by name."""
+  found: dict[Axis, dict[str, str]] = {}
+  for score in SCORES:
+    if score.axis:
+      found.setdefault(score.axis, {})[score.name] = score.label
+  return found
+
+
+def label(name: str) -> str:
+  """Returns the label of a score; of one that is not in this version of the table, its name in words."""
+  known = {score.name: score.label for score in SCORES}
+  return known.get(name, name.replace('_', ' '))

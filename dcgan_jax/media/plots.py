@@ -1,26 +1,54 @@
-"""Plots of a run's losses and scores, and how any matplotlib figure is saved."""
+"""Plots of a run's losses and scores."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from dcgan_jax import files
 
-MOST = 5_000  # points that are drawn of a curve; a picture is about 900 pixels wide
+MOST = 5_000  # points drawn of a curve; a picture is about 900 pixels wide
+COLORS = (
+  'tab:blue',
+  'tab:green',
+  'tab:orange',
+  'tab:purple',
+  'tab:brown',
+  'tab:cyan',
+  'tab:pink',
+  'tab:olive',
+)
 
 if TYPE_CHECKING:  # slow to import
   from matplotlib.axes import Axes
   from matplotlib.figure import Figure
 
 
+class Axis(NamedTuple):
+  """The vertical axis of a chart.
+
+  Attributes:
+    title: Title of the chart.
+    scale: 'linear', 'log', 'share' from 0 to 1 or 'count' from 0.
+    better: 'lower' or 'higher' for scores, else ''.
+  """
+
+  title: str
+  scale: str = 'linear'
+  better: str = ''
+
+
+Charts = Mapping[Axis, Mapping[str, str]]  # labels of metrics by name, for each chart
+
+
 def plot_losses(path: Path, rows: list[dict[str, float]]) -> None:
   """Plots both losses, and the output of D for real images and fakes, over the steps of a run.
 
   Args:
-    path: of the picture, a PNG.
-    rows: of metrics; those without losses are left out.
+    path: Path of the PNG to write.
+    rows: Rows of metrics; those without losses are left out.
   """
   from matplotlib.figure import Figure  # unlike pyplot, without global state and display
 
@@ -44,60 +72,73 @@ def plot_losses(path: Path, rows: list[dict[str, float]]) -> None:
   _finish(figure, path)
 
 
-def plot_scores(path: Path, rows: list[dict[str, float]], distance: str, best: Mapping[str, float]) -> None:
-  """Plots the scores over the steps of a run.
+def plot_scores(
+  path: Path, rows: list[dict[str, float]], charts: Charts, distance: str, best: Mapping[str, float]
+) -> None:
+  """Plots the scores over the steps of a run, with one panel for each chart that has any.
 
   Args:
-    path: of the picture, a PNG.
-    rows: of metrics; those without scores are left out.
-    distance: name of the score that tells the best checkpoint; lower is better.
-    best: the row of that checkpoint.
+    path: Path of the PNG to write.
+    rows: Rows of metrics; those without scores are left out.
+    charts: Scores of each panel.
+    distance: Name of the score that ranks checkpoints; lower is better.
+    best: Row of the best checkpoint.
   """
   from matplotlib.figure import Figure
 
   rows = [row for row in rows if distance in row]
   steps, shown = np.array([row['step'] for row in rows]), _shown(len(rows))
-  figure = Figure(figsize=(8, 5.5), layout='constrained')
-  distances, shares = figure.subplots(2, 1, sharex=True)
-  name = 'FID' if distance == 'fid' else distance.replace('_', ' ').replace('frechet', 'Fréchet')
-  values = _finite(rows, distance)
-  distances.plot(steps[shown], values[shown], marker='.', color='tab:blue', label=name)
-  label = f'best: {best[distance]:.1f} at step {best["step"]}'
-  distances.plot(best['step'], best[distance], 'o', color='tab:red', fillstyle='none', label=label)
-  if (values > 0).any():
-    distances.set_yscale('log')
-  distances.set_ylabel('distance')
-  for key, color in (('precision', 'tab:green'), ('recall', 'tab:orange'), ('coverage', 'tab:purple')):
-    shares.plot(steps[shown], _finite(rows, key)[shown], marker='.', color=color, label=key)
-  shares.set_ylim(0, 1)
-  shares.set_ylabel('share of images')
-  shares.set_xlabel('step')
+  there = {name for row in rows for name in row}
+  drawn = [axis for axis, labels in charts.items() if labels.keys() & there]
+  figure = Figure(figsize=(8, max(5.5, 2 * len(drawn))), layout='constrained')
+  panels = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+  colors = itertools.cycle(COLORS)
+  for axes, axis in zip(panels, drawn):
+    for name, label in charts[axis].items():
+      values, color = _finite(rows, name), next(colors)
+      # A single curve needs no legend beside the title.
+      legend = label if len(charts[axis]) > 1 else None
+      axes.plot(steps[shown], values[shown], marker='.', color=color, label=legend)
+      if name == distance:
+        legend = f'best: {best[name]:.1f} at step {best["step"]}'
+        axes.plot(best['step'], best[name], 'o', color='tab:red', fillstyle='none', label=legend)
+      if axis.scale == 'log' and (values > 0).any():
+        axes.set_yscale('log')
+    if axis.scale == 'share':
+      axes.set_ylim(0, 1)
+    elif axis.scale == 'count':
+      axes.set_ylim(bottom=0)
+    axes.set_title(axis.title, loc='left', fontsize=10)
+    axes.set_ylabel(f'{axis.better} is better')
+  figure.axes[-1].set_xlabel('step')
+  figure.align_ylabels()
   _finish(figure, path)
 
 
 def _finite(rows: list[dict[str, float]], key: str) -> np.ndarray:
-  """Returns a metric of each row, float [N]; where it is missing or infinite it is NaN, a gap in a plot."""
+  """Returns a metric of each row, float [N]; NaN, a gap in the plot, where it is missing or infinite."""
   values = np.array([row.get(key, np.nan) for row in rows], float)
   return np.where(np.isfinite(values), values, np.nan)
 
 
 def _shown(count: int) -> np.ndarray:
-  """Returns the numbers of the points that are drawn of so many, evenly spread, the last among them."""
+  """Returns the indices of at most `MOST` of `count` points, evenly spread, with the first and the last."""
   return np.unique(np.linspace(0, count - 1, min(count, MOST)).round().astype(int))
 
 
 def _finish(figure: 'Figure', path: Path) -> None:
-  """Adds legends above the curves and saves the figure."""
+  """Adds legends above the curves that have labels, and saves the figure."""
   for axes in figure.axes:
-    axes.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=3, frameon=False)
+    if axes.get_legend_handles_labels()[0]:
+      axes.legend(loc='lower right', bbox_to_anchor=(1, 1), ncols=3, frameon=False)
     axes.spines[['top', 'right']].set_visible(False)
   save_figure(path, figure)
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-  """Returns the centred running mean over about a thirtieth of the curve; at the ends its window is cut.
+  """Returns the centred running mean over about a thirtieth of the curve, with shorter windows at the ends.
 
-  Where numbers of a window are NaN it is the mean of the others.
+  It leaves out NaN.
   """
   half = len(values) // 60
   there = ~np.isnan(values)
@@ -116,6 +157,6 @@ def show(axes: 'Axes', picture: np.ndarray, title: str) -> None:
 
 
 def save_figure(path: Path, figure: 'Figure') -> None:
-  """Writes a matplotlib figure as PNG. The file is whole or not there, even if the process is killed."""
+  """Writes a matplotlib figure as PNG, atomically."""
   with files.whole(path) as part:
     figure.savefig(part, format='png', dpi=110)

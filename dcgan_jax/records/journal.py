@@ -77,6 +77,7 @@ class Journal:
     draw: Draw,
     score: Score | None,
     distance: str,
+    charts: plots.Charts,
     profile: bool = False,
   ):
     """Opens the files of a run, dropping rows after the first step.
@@ -88,6 +89,7 @@ class Journal:
       draw: Draws samples of a state.
       score: Scores the generator of a state; None if scores are never due.
       distance: Name of the score that ranks checkpoints, the lower the better.
+      charts: Charts of the scores, which the log and scores.png show.
       profile: Whether to trace some steps for a profiler.
 
     Raises:
@@ -95,7 +97,7 @@ class Journal:
     """
     self.clock, self.healthy, self.collapse = Clock(schedule.start), True, ''
     self._folder, self._settings, self._schedule = folder, settings, schedule
-    self._draw, self._score, self._distance = draw, score, distance
+    self._draw, self._score, self._distance, self._charts = draw, score, distance, charts
     self._in_flight: deque[_Round] = deque()
     self._sums: list[metrics.Values] = []  # of the rounds since the last row
     self._step = self._logged = schedule.start
@@ -105,7 +107,8 @@ class Journal:
     self._saver = checkpoints.Saver(
       folder / 'checkpoints', settings.checkpoint.keep, self.say, schedule.start
     )
-    self._writer = Writer(self._place, settings, schedule, distance) if processes.is_main() else None
+    if processes.is_main():
+      self._writer = Writer(self._place, settings, schedule, distance, charts)
     self._saves = Background('saver', MOST_SAVES)
     scored = checkpoints.best(folder / 'checkpoints', self._protocol)
     self._least = scored[0][1].distance if scored else math.inf  # the best score so far
@@ -282,7 +285,7 @@ class Journal:
     if self._tracer:
       self._tracer.close(self._step)
     if self._writer:
-      draw_run(self._folder, self._distance)
+      draw_run(self._folder, self._distance, self._charts)
 
   def divergence(self, state: GanState) -> str:
     """Returns the error message for a state whose numbers are no longer finite."""
@@ -296,8 +299,8 @@ class Journal:
     )
 
 
-def draw_run(folder: Path, distance: str) -> None:
-  """Draws the pictures of the whole run: losses, scores and the GIF of its samples."""
+def draw_run(folder: Path, distance: str, charts: plots.Charts) -> None:
+  """Draws the pictures of the whole run: losses, the charts of its scores, and a GIF of its samples."""
   rows = metrics.read(folder / 'metrics.jsonl')
   with workdir.said_if_not_written(folder / 'losses.png'):
     if any('loss_d' in row for row in rows):
@@ -305,7 +308,7 @@ def draw_run(folder: Path, distance: str) -> None:
   with workdir.said_if_not_written(folder / 'scores.png'):
     if any(distance in row for row in rows):
       best = min(metrics.comparable(rows, distance), key=lambda row: row[distance])
-      plots.plot_scores(folder / 'scores.png', rows, distance, best)
+      plots.plot_scores(folder / 'scores.png', rows, charts, distance, best)
   with workdir.said_if_not_written(folder / 'samples.gif'):
     frames = workdir.samples(folder)
     if frames:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from dcgan_jax.core.losses import LOSSES
 from dcgan_jax.media import pictures
+from dcgan_jax.media.plots import Charts
 from dcgan_jax.records import collapse, metrics, workdir
 from dcgan_jax.records.schedule import Schedule
 from dcgan_jax.settings import Settings
@@ -28,7 +29,9 @@ class Writer:
     signs: Signs of collapse after the last row, see `collapse`; up to date once the thread is drained.
   """
 
-  def __init__(self, place: workdir.Place, settings: Settings, schedule: Schedule, distance: str):
+  def __init__(
+    self, place: workdir.Place, settings: Settings, schedule: Schedule, distance: str, charts: Charts
+  ):
     """Opens the files, and drops rows after the first step.
 
     Args:
@@ -36,8 +39,10 @@ class Writer:
       settings: The run's settings.
       schedule: The steps of the run.
       distance: Name of the score that ranks checkpoints.
+      charts: Charts of the scores, which the log shows.
     """
-    self._folder, self._place, self._distance = place.workdir, place, distance
+    self._folder, self._place = place.workdir, place
+    self._shown = [name for names in charts.values() for name in names]
     self._num_steps, self._images_per_step = schedule.num_steps, settings.train.images_per_step
     log = settings.log
     self._metrics = metrics.MetricsWriter(self._folder, schedule.start, log.tensorboard, log.tracker)
@@ -82,12 +87,12 @@ class Writer:
     self.background.do(write)
 
   def scores(self, step: int, row: dict[str, Any]) -> None:
-    """Writes a row of scores and their protocol, and prints them."""
+    """Writes a row of scores and their protocol, and prints those that have a chart."""
 
     def write() -> None:
       self._write(step, row)
-      names = (self._distance, 'precision', 'recall', 'coverage')
-      self._say(f'step {step}  ' + '  '.join(f'{name.replace("_", " ")} {row[name]:.4g}' for name in names))
+      shown = [f'{name.replace("_", " ")} {row[name]:.4g}' for name in self._shown if name in row]
+      self._say(f'step {step}  ' + '  '.join(shown))
       self._warn(step)
 
     self.background.do(write)

@@ -13,8 +13,9 @@ from dcgan_jax.core.train_state import GanState
 from dcgan_jax.data import cache
 from dcgan_jax.devices import placement, processes
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import scoring
+from dcgan_jax.evaluation import scores, scoring
 from dcgan_jax.media import pictures
+from dcgan_jax.media.plots import Charts
 from dcgan_jax.records import collapse, journal, lock, tracking, versions, workdir
 from dcgan_jax.records.journal import Journal
 from dcgan_jax.records.schedule import Schedule, of_run
@@ -61,7 +62,7 @@ def run(
   with contextlib.ExitStack() as until_the_end:
     with processes.main_first():  # What is downloaded or written at the start is done by process 0 alone.
       source, labels = experiment.source, experiment.labels  # They refuse images without such classes.
-      scoring.check(experiment)
+      scoring.require_labels(experiment)
       if processes.is_main():
         until_the_end.enter_context(lock.held(folder))
 
@@ -75,11 +76,11 @@ def run(
 
     # Prepare the rounds, and what is recorded of them.
     schedule = of_run(chosen, len(source), int(state.step))
-    distance = scoring.DISTANCE[chosen.eval.features]
+    distance, charts = scores.DISTANCE[chosen.eval.features], scores.charts()
     if schedule.start >= schedule.num_steps:
-      _report_trained(folder, schedule.start, distance)
+      _report_trained(folder, schedule.start, distance, charts)
       return
-    score = scoring.make(experiment, mesh, folder) if schedule.score_every else None
+    score = scoring.make_scorer(experiment, mesh, folder) if schedule.score_every else None
     _announce(folder, schedule, chosen)
     take_round, feed = rounds.prepare(experiment, folder, schedule, mesh)
     until_the_end.enter_context(contextlib.closing(feed))
@@ -88,7 +89,7 @@ def run(
     # Train.
     step, stopped, draw = schedule.start, None, _make_draw(experiment)
     with (
-      contextlib.closing(Journal(folder, chosen, schedule, draw, score, distance, profile)) as log,
+      contextlib.closing(Journal(folder, chosen, schedule, draw, score, distance, charts, profile)) as log,
       signals.stop_requests() as stop,
       processes.leaving_when_others_do(),  # Innermost, because the journal would wait for a dead process.
     ):
@@ -133,10 +134,10 @@ def _conclude(folder: Path, log: Journal, state: GanState, step: int, stopped: s
   print(f'{folder}: trained to step {step}')
 
 
-def _report_trained(folder: Path, step: int, distance: str) -> None:
+def _report_trained(folder: Path, step: int, distance: str, charts: Charts) -> None:
   """Says that a run is trained, and draws its pictures if it was killed before it had."""
   if processes.is_main() and workdir.samples(folder) and not (folder / 'samples.gif').exists():
-    journal.draw_run(folder, distance)
+    journal.draw_run(folder, distance, charts)
   print(f'{folder}: is trained to step {step}; --config.train.num_steps={2 * step} would go on')
 
 

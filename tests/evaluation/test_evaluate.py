@@ -46,7 +46,7 @@ def test_classes_of_too_few_images_are_left_out_and_named(monkeypatch, tmp_path,
     return {'features': found, 'probabilities': np.eye(4)[np.arange(len(images)) % 4]}
 
   extractor = extractors.Extractor('classifier', 'features=few', look)
-  monkeypatch.setattr(extractors, 'of_classifier', lambda *_: extractor)
+  monkeypatch.setattr(extractors, 'classifier_extractor', lambda *_: extractor)
   evaluate.run(folder, 40, 0, 'last', extractors.Chosen('classifier'), None)
   printed = capsys.readouterr().out
   report = json.loads((folder / 'evaluation.json').read_text(), parse_constant=pytest.fail)

@@ -7,7 +7,7 @@ from dcgan_jax import data, settings
 from dcgan_jax.data.labels import Labels
 from dcgan_jax.data.sources import Digits
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import classifier, extractors, inception
+from dcgan_jax.evaluation import classifier, extractors, inception, scores
 from dcgan_jax.runs import experiment
 
 FIT = data.Fit((8, 8), 1)
@@ -19,22 +19,22 @@ def test_a_classifier_that_has_learned_nothing_is_refused(monkeypatch, tmp_path)
   monkeypatch.setattr(classifier, 'STEPS', 2)
   source = Digits(FIT)
   images, _ = data.load(source, 'digits')
-  refused = pytest.raises(InputError, match=r'of the held-out images; below 60%')
+  refused = pytest.raises(InputError, match=r'accuracy on held-out images is .*; below 60%')
   with refused, jax.numpy_dtype_promotion('standard'):  # Adam mixes int32 with float32.
-    extractors.of_classifier(source, images, source.labels())
+    extractors.classifier_extractor(source, images, source.labels())
 
 
 def test_stacked_images_are_by_the_classifier_that_the_run_keeps(monkeypatch, tmp_path):
   """Finds the classifier of the gray images, whichever mode asks for it."""
   asked = []
 
-  def of_classifier(source, real, labels, folder):
+  def classifier_extractor(source, real, labels, folder):
     asked.append((source, folder))
     return extractors.Extractor('classifier', 'features=gray weights=0', lambda images: {}, 'gray')
 
-  monkeypatch.setattr(extractors, 'of_classifier', of_classifier)
+  monkeypatch.setattr(extractors, 'classifier_extractor', classifier_extractor)
   stacked = data.open_source('stacked:digits', 'train', data.Fit((8, 8), 3))
-  found = extractors.of_run(stacked, np.zeros(0), None, tmp_path)
+  found = extractors.learned_extractor(stacked, np.zeros(0), None, tmp_path)
   assert asked == [(stacked.gray, tmp_path)]
   assert (found.protocol, found.description) == ('features=channels:gray weights=0', 'for each channel gray')
 
@@ -46,9 +46,9 @@ def test_shares_of_classes():
 
 def test_kept_images_are_those_of_the_data_alone():
   assert extractors.kept_images(5).tolist() == [0, 1, 2, 3, 4]
-  kept = extractors.kept_images(2 * extractors.KEPT)
-  assert len(set(kept)) == extractors.KEPT and (np.diff(kept) > 0).all()
-  np.testing.assert_array_equal(kept, extractors.kept_images(2 * extractors.KEPT))
+  kept = extractors.kept_images(2 * scores.MOST_NEIGHBOURS)
+  assert len(set(kept)) == scores.MOST_NEIGHBOURS and (np.diff(kept) > 0).all()
+  np.testing.assert_array_equal(kept, extractors.kept_images(2 * scores.MOST_NEIGHBOURS))
 
 
 def test_weights_are_found(monkeypatch, tmp_path):

@@ -12,11 +12,11 @@ from dcgan_jax.evaluation import inception
 @pytest.mark.parametrize('resizer', inception.RESIZERS)
 def test_prepared_images_are_in_range_and_gray_is_rgb(resizer):
   gray = np.random.default_rng(0).integers(0, 256, (2, 28, 20, 1), np.uint8)
-  prepared = inception.prepare(gray, resizer)
+  prepared = inception.preprocess(gray, resizer)
   assert prepared.shape == (2, 299, 299, 3) and prepared.dtype == jnp.float32
   assert -1 <= prepared.min() < -0.9 and 0.9 < prepared.max() <= 1
   np.testing.assert_array_equal(prepared[..., 0], prepared[..., 2])
-  flat = inception.prepare(np.full((1, 7, 9, 3), 200, np.uint8), resizer)
+  flat = inception.preprocess(np.full((1, 7, 9, 3), 200, np.uint8), resizer)
   np.testing.assert_allclose(flat, 72 / 128 if resizer == 'tf1' else 2 * 200 / 255 - 1, rtol=1e-5)
 
 
@@ -24,7 +24,7 @@ def test_it_computes_in_full_float32():
   images = jax.ShapeDtypeStruct((1, 32, 32, 3), np.uint8)
   module = inception.Inception()
   variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 299, 299, 3)))
-  assert_full_precision(lambda v, x: module.apply(v, inception.prepare(x)), variables, images)
+  assert_full_precision(lambda v, x: module.apply(v, inception.preprocess(x)), variables, images)
 
 
 @pytest.mark.slow

@@ -29,7 +29,7 @@ def find(monkeypatch, tmp_path):
 
   def find(folder, names=NAMES):
     with jax.numpy_dtype_promotion('standard'):  # Flax's pooling divides by an integer.
-      return learned.of_run('some images', IMAGES, np.arange(6) % 3, names, folder)
+      return learned.classifier_for_run('some images', IMAGES, np.arange(6) % 3, names, folder)
 
   find.trained, find.accuracy = [], 0.9
   monkeypatch.setattr(classifier, 'train', train)
@@ -116,7 +116,7 @@ def test_a_broken_file_is_named_and_replaced(find, folder, capsys, damage):
   capsys.readouterr()
   second = find(folder)
   said, *more = capsys.readouterr().out.splitlines()
-  assert said.startswith(f'{path}: ') and said.endswith('; another one takes its place')
+  assert said.startswith(f'{path}: ') and said.endswith('; it is replaced')
   assert more == ['training a classifier of 3 classes, once for this data']
   assert second.fingerprint != first.fingerprint
   if damage != 'a folder':
@@ -147,6 +147,6 @@ def test_a_folder_that_cannot_be_written_is_left_alone(find, folder, capsys, mon
 
 def test_a_classifier_that_has_not_learned_is_not_kept(find, folder):
   find.accuracy = 0.5
-  with pytest.raises(InputError, match=r'it tells 50\.0% of the held-out images; below 60%'):
+  with pytest.raises(InputError, match=r'its accuracy on held-out images is 50\.0%; below 60%'):
     find(folder)
   assert not list(folder.iterdir())

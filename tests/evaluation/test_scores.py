@@ -1,9 +1,14 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dcgan_jax.evaluation import scores
+from dcgan_jax.records import collapse
 
 
 def _features(count, size, seed=0, shift=0.0, scale=1.0):
@@ -87,38 +92,6 @@ def test_inception_score_of_certain_and_of_undecided_predictions():
     scores.inception_score(certain[:9])
 
 
-def test_manifold_of_points_that_can_be_counted():
-  """Puts real points at 0, 1, 2, ..., 9 on a line: with k = 1 each ball has radius 1."""
-  real, fake = np.arange(10.0)[:, None], np.array([0.5, 0.6, 20.0, 30.0])[:, None]
-  found = scores.manifold(fake, real, k=1, k_density=2)
-  assert found.precision == 0.5
-  # The balls of the fakes, with radii 0.1, 0.1, 10, 10, hold none of the real ones but those from 10 on.
-  assert found.recall == 0.0
-  # To the second neighbour the radius is 2 for 0 and 9, else 1; 0.5 and 0.6 lie in the balls of 0 and 1.
-  assert found.density == 4 / (2 * 4)
-  assert found.coverage == 2 / 10
-
-
-def test_manifold_of_the_same_distribution_and_of_others():
-  real = _features(1500, 5)
-  same = scores.manifold(_features(1100, 5, seed=1), real)
-  assert min(same) > 0.75
-  narrow = scores.manifold(_features(1100, 5, seed=1, scale=0.3), real)
-  assert narrow.precision > 0.95 and narrow.recall < 0.3 < same.coverage - narrow.coverage
-  wide = scores.manifold(_features(1100, 5, seed=1, scale=3.0), real)
-  assert wide.precision < 0.5 and wide.recall > 0.95
-  with pytest.raises(ValueError, match='6 or more'):
-    scores.manifold(real[:5], real)
-
-
-def test_manifold_does_not_depend_on_its_chunks(monkeypatch):
-  fake, real = _features(130, 4), _features(90, 4, seed=1)
-  whole = scores.manifold(fake, real)
-  chunks = scores._chunks
-  monkeypatch.setattr(scores, '_chunks', lambda count: chunks(count, 17))
-  assert scores.manifold(fake, real) == whole
-
-
 def test_class_coverage():
   shares = np.array([0.5, 0.25, 0.25])
   found = scores.class_coverage(np.array([0, 0, 1, 1]), shares)
@@ -136,3 +109,73 @@ def test_modes_and_their_divergence_have_closed_forms():
   two = scores.modes(np.eye(8)[[1, 5, 1, 5]])
   assert two.modes == 2 and two.kl_to_uniform == pytest.approx(np.log(4))
   assert scores.modes(np.eye(8)) == (8, pytest.approx(0))
+
+
+def _seen(kind, stacked=False, asked=None, load=lambda: pytest.fail('loaded')):
+  features = _features(30, 4)
+  shares = np.full(3, 1 / 3) if kind == 'classifier' else None
+  real = scores.Real(scores.moments(features), features, load, shares, stacked)
+  probabilities = np.eye(3)[np.arange(20) % 2]
+  return scores.Seen(kind, np.zeros((20, 8, 8, 1)), _features(20, 4, 1), probabilities, real, asked)
+
+
+NEAR = ['precision', 'recall', 'density', 'coverage']
+INCEPTION = ['fid', 'kid', 'kid_error', 'inception_score', 'inception_score_deviation']
+
+
+@pytest.mark.parametrize(
+  ('seen', 'names'),
+  [
+    (_seen('classifier'), ['classifier_frechet_distance', *NEAR, 'missing_classes']),
+    (
+      _seen('classifier', asked=np.arange(20) % 4),
+      ['classifier_frechet_distance', *NEAR, 'agreement', 'missing_classes'],
+    ),
+    (_seen('classifier', stacked=True), ['classifier_frechet_distance', *NEAR, 'modes', 'kl_to_uniform']),
+    (_seen('inception', asked=np.arange(20)), [*INCEPTION, *NEAR]),
+  ],
+)
+def test_scores_are_those_that_apply_and_load_no_pixels(seen, names):
+  """The names and their order are those of metrics.jsonl and evaluation.json, which others read."""
+  found = scores.take(seen)
+  assert list(found) == names
+  if 'agreement' in found:
+    assert (found['agreement'], found['missing_classes']) == (0.5, 1)
+  if 'modes' in found:
+    assert found['modes'] == 2
+
+
+def test_a_new_score_is_one_entry(monkeypatch):
+  """Takes a score of pixels, which are loaded once."""
+  axis, loaded = scores.Axis('Brightness', 'log', 'lower'), []
+  entry = scores.Score(
+    'brightness', 'brightness', lambda seen: abs(seen.pixels.mean() - seen.real.pixels.mean()), axis
+  )
+  monkeypatch.setattr(scores, 'SCORES', (*scores.SCORES, entry))
+  seen = _seen('classifier', load=lambda: loaded.append(1) or np.ones((5, 8, 8, 1)))
+  assert scores.take(seen)['brightness'] == scores.take(seen)['brightness'] == 1.0 and loaded == [1]
+  assert scores.charts()[axis] == {'brightness': 'brightness'}
+
+
+def test_the_table_is_sound():
+  """Names are unique, scores of an axis share no label, and lower distances are better."""
+  table = {score.name: score for score in scores.SCORES}
+  assert len(table) == len(scores.SCORES)
+  drawn = scores.charts()
+  assert sum(map(len, drawn.values())) == len([score for score in scores.SCORES if score.axis])
+  assert all(axis.better in ('lower', 'higher') for axis in drawn)
+  assert {axis.scale for axis in drawn} <= {'linear', 'log', 'share', 'count'}
+  for kind, name in scores.DISTANCE.items():
+    assert table[name].kind == kind and table[name].axis.better == 'lower'
+    watch = collapse.Watch(name, False, [{'step': 1, **scores.take(_seen(kind))}])
+    assert watch.signs == {}
+
+
+def test_labels():
+  assert scores.label('classifier_frechet_distance') == 'classifier Fréchet distance'
+  assert scores.label('of_another_version') == 'of another version'
+
+
+def test_the_table_needs_no_jax():
+  code = 'import sys; from dcgan_jax.evaluation import scores; sys.exit("jax" in sys.modules)'
+  assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=False).returncode == 0

@@ -23,7 +23,7 @@ def by_pixels(monkeypatch, tmp_path):
     return {'features': flat, 'probabilities': np.eye(10)[np.arange(len(images)) % 10]}
 
   extractor = Extractor('classifier', 'features=pixels weights=none', look)
-  monkeypatch.setattr(extractors, 'of_classifier', lambda *_: extractor)
+  monkeypatch.setattr(extractors, 'classifier_extractor', lambda *_: extractor)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_scorer_says_how_it_scores(by_pixels, num, statistics, split, said):
   config.generator.widths, config.discriminator.widths = (8, 6), (6, 8)
   config.eval.num, config.sample.statistics = num, statistics
   parts = experiment.build(settings.check(config))
-  scorer = scoring.make(parts, placement.mesh())
+  scorer = scoring.make_scorer(parts, placement.mesh())
   assert scorer.protocol == f'features=pixels weights=none {said}'
   if statistics == 'stored':
     found = scorer(parts.first_state())
@@ -47,7 +47,7 @@ def test_a_scorer_says_how_it_scores(by_pixels, num, statistics, split, said):
 
 
 def test_the_protocol_of_inception_has_its_file_and_the_resizer():
-  protocol = extractors.of_inception({}, 'pytorch').protocol
+  protocol = extractors.inception_extractor({}, 'pytorch').protocol
   assert protocol == 'features=inception weights=6726825d resizer=pytorch'
 
 
@@ -62,6 +62,6 @@ def test_scores_and_pictures_take_the_population_of_the_data(by_pixels, monkeypa
 
   monkeypatch.setattr(sampling, 'with_population', with_population)
   state = parts.first_state(placement.replicated(placement.mesh()))
-  scoring.make(parts, placement.mesh())(state)
-  loop._make_draw(parts)(state)
+  scoring.make_scorer(parts, placement.mesh())(state)
+  loop._draw(parts)(state)
   assert seen == [(178, 182, 177, 183, 181, 182, 181, 179, 174, 180)] * 2

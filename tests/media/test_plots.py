@@ -5,7 +5,14 @@ import pytest
 from PIL import Image
 
 from dcgan_jax.media import plots
+from dcgan_jax.media.plots import Axis
 from dcgan_jax.records import journal, metrics
+
+CHARTS = {
+  Axis('FID', 'log', 'lower'): {'fid': 'FID'},
+  Axis('Shares', 'share', 'higher'): {'precision': 'precision', 'recall': 'recall', 'coverage': 'coverage'},
+  Axis('Missing classes', 'count', 'lower'): {'missing_classes': 'missing classes'},
+}
 
 
 def test_plot(tmp_path):
@@ -26,7 +33,7 @@ def test_plot_of_scores(tmp_path):
     else {'step': i, **losses}
     for i in range(1, 40)
   ]
-  plots.plot_scores(tmp_path / 'scores.png', rows, 'fid', rows[34])
+  plots.plot_scores(tmp_path / 'scores.png', rows, CHARTS, 'fid', rows[34])
   plots.plot_losses(tmp_path / 'losses.png', rows)
   for name in ('scores.png', 'losses.png'):
     with Image.open(tmp_path / name) as picture:
@@ -70,7 +77,7 @@ def test_no_number_in_the_metrics_keeps_a_run_from_being_drawn(tmp_path, capsys,
   ]
   path = tmp_path / 'metrics.jsonl'
   path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-  journal.draw_run(tmp_path, 'fid')
+  journal.draw_run(tmp_path, 'fid', CHARTS)
   assert (tmp_path / 'losses.png').exists() and (tmp_path / 'scores.png').exists()
   assert capsys.readouterr().err == ''
   steps = [row['step'] for row in metrics.read(path)]

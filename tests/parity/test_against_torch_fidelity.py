@@ -60,7 +60,7 @@ def images():
 
 
 def _ours(weights, images, resizer):
-  apply = jax.jit(lambda v, x: inception.Inception().apply(v, inception.prepare(x, resizer)))
+  apply = jax.jit(lambda v, x: inception.Inception().apply(v, inception.preprocess(x, resizer)))
   with jax.numpy_dtype_promotion('standard'):
     return [np.asarray(x) for x in apply(inception.read_weights(weights), images)]
 

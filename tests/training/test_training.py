@@ -18,7 +18,7 @@ from dcgan_jax.core.train_step import Recipe, make_train_step
 from dcgan_jax.data.order import batch_indices
 from dcgan_jax.devices import placement, programs
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import scoring
+from dcgan_jax.evaluation import scores, scoring
 from dcgan_jax.records import checkpoints
 from dcgan_jax.runs import experiment, sampling
 from dcgan_jax.training import loop
@@ -76,9 +76,9 @@ def collapsing(tmp_path, monkeypatch):
 
   def score(state):
     row = {'precision': 1.0, 'recall': 1.0, 'coverage': 1.0}
-    return row | {scoring.DISTANCE['classifier']: 10.0 if state.step <= 8 else 40.0}
+    return row | {scores.DISTANCE['classifier']: 10.0 if state.step <= 8 else 40.0}
 
-  monkeypatch.setattr(scoring, 'make', lambda *_: scoring.Scorer(score, 'made up'))
+  monkeypatch.setattr(scoring, 'make_scorer', lambda *_: scoring.Scorer(score, 'made up'))
 
   def train(on_collapse):
     config.train.on_collapse = on_collapse

@@ -70,7 +70,7 @@ def run(
   index = sampling.find_class('class', name, labels.names)
   cache.keep_compiled_programs()
   real = cache.load(parts.source, parts.settings.data.source)
-  look = extractors.of_run(parts.source, real, labels, folder).look
+  look = extractors.learned_extractor(parts.source, real, labels, folder).look
 
   sampler = sampling.sampler_of(trained)
   used = statistics or sampler.statistics

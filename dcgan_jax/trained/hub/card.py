@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError, printable
+from dcgan_jax.evaluation import scores
 from dcgan_jax.records import metrics
 from dcgan_jax.settings import Settings
 from dcgan_jax.trained.hub.loading import Model
 
 ADDRESS = 'https://arxiv.org/abs/1511.06434'
-KEYS = (  # of the settings, that the card shows; config.json has all
+KEYS = (  # settings on the card; config.json has all
   'data.source',
   'data.split',
   'generator.widths',
@@ -34,7 +35,7 @@ KEYS = (  # of the settings, that the card shows; config.json has all
 
 
 class Scores(NamedTuple):
-  """Scores that were taken of a generator: where they are from, their values by name and their protocol."""
+  """Scores of a generator: their origin in words, their values by name and their protocol."""
 
   origin: str
   values: dict[str, float]
@@ -42,15 +43,15 @@ class Scores(NamedTuple):
 
 
 class About(NamedTuple):
-  """What a card tells.
+  """The content of a card.
 
   Attributes:
-    name: of the model.
-    model: what config.json says.
-    moving_average: whether the generator is a moving average of the trained one.
-    scores: that were taken of it.
-    license: of the data, as the user states it; None if nothing is stated.
-    images: how many the picture grid.png has.
+    name: Name of the model.
+    model: Content of config.json.
+    moving_average: Whether the generator is a moving average of the trained one.
+    scores: Scores of the generator.
+    license: Licence of the data as stated by the user; None if none is stated.
+    images: Number of images in grid.png.
   """
 
   name: str
@@ -67,30 +68,30 @@ def text(about: About) -> str:
 
 
 def is_own(content: str) -> bool:
-  """Returns whether the content of a README.md is what `text` once returned, and was not edited since."""
+  """Returns whether a README.md was written by `text` and not edited since."""
   return content == _signed(''.join(content.splitlines(keepends=True)[:-1]))
 
 
 def _signed(words: str) -> str:
-  """Returns lines with one below them that tells whether they are edited, and that no page shows."""
+  """Appends an invisible line with a hash of the text, by which edits are noticed."""
   digest = hashlib.sha256(words.encode()).hexdigest()
   return f'{words}<!-- Written by dcgan_jax. SHA-256 of all above: {digest} -->\n'
 
 
 def escaped(words: str) -> str:
-  """Returns a text that Markdown shows as it is, within a line or a cell, whatever is in it."""
+  """Escapes any text for a line or a cell of Markdown."""
   return re.sub(r'([\\`*_{}\[\]()#|~])', r'\\\1', html.escape(printable(words), quote=False))
 
 
 def find_scores(folder: Path, step: int) -> list[Scores]:
-  """Returns the scores of a step that a run has kept: of `--mode=evaluate`, and those of training.
+  """Returns the scores of a step in a workdir: those of `--mode=evaluate` and those of training.
 
   Args:
-    folder: the workdir.
-    step: of the checkpoint.
+    folder: The workdir.
+    step: Step of the checkpoint.
 
   Raises:
-    InputError: a file with scores is damaged.
+    InputError: A file with scores is damaged.
   """
   found = []
   for path in sorted(folder.glob('evaluation*.json')):
@@ -110,8 +111,8 @@ def find_scores(folder: Path, step: int) -> list[Scores]:
 
 
 def _front_matter(license: str | None) -> str:
-  """Returns the part that the Hub reads, as YAML."""
-  import yaml  # ml_collections needs it, too
+  """Returns the YAML that the Hub reads."""
+  import yaml  # installed with ml_collections
 
   content: dict[str, Any] = {
     'library_name': 'dcgan_jax',
@@ -120,7 +121,7 @@ def _front_matter(license: str | None) -> str:
   }
   if license is not None and re.fullmatch(r'[a-z0-9.-]+', license):
     content['license'] = license
-  elif license is not None:  # The Hub knows licences by their short names, and takes others so.
+  elif license is not None:  # The Hub knows licences by short names; this is its form for others.
     content |= {'license': 'other', 'license_name': license}
   return f'---\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}---\n'
 
@@ -175,16 +176,16 @@ def _score_lines(found: Sequence[Scores]) -> list[str]:
   if not found:
     return ['None were taken of this step.']
   lines = ['Only scores of the same protocol can be compared, and only FID with what others publish.']
-  for scores in found:
-    lines += ['', f'Taken {scores.origin}:' if scores.origin == 'during training' else f'By {scores.origin}:']
+  for taken in found:
+    lines += ['', f'Taken {taken.origin}:' if taken.origin == 'during training' else f'By {taken.origin}:']
     lines += ['', '| score | value |', '|---|---|']
-    lines += [f'| {escaped(name.replace("_", " "))} | {value:.4g} |' for name, value in scores.values.items()]
-    lines += ['', f'Protocol: {escaped(scores.protocol)}']
+    lines += [f'| {escaped(scores.label(name))} | {value:.4g} |' for name, value in taken.values.items()]
+    lines += ['', f'Protocol: {escaped(taken.protocol)}']
   return lines
 
 
 def _training_lines(about: About) -> list[str]:
-  """Returns what is told of the training."""
+  """Returns the lines about training."""
   model, chosen = about.model, about.model.settings
   seen = model.step * chosen.train.images_per_step
   average = ' The generator is a moving average of the trained one.' if about.moving_average else ''

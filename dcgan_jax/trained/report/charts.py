@@ -1,52 +1,50 @@
-"""Charts of one run, or of the curves of several over each other, as numbers that a template draws."""
+"""Charts of one run, or of several on the same axes, as numbers that a template draws."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from dcgan_jax.evaluation import scores
+from dcgan_jax.media.plots import Axis
 from dcgan_jax.trained.report import curves, scales
 from dcgan_jax.trained.report.curves import Curve
-from dcgan_jax.trained.report.runs import DISTANCES, PROBABILITIES, Event, Run
+from dcgan_jax.trained.report.runs import PROBABILITIES, Event, Run
 from dcgan_jax.trained.report.scales import Scale
 
 
 class Quantity(NamedTuple):
-  """Something that is drawn over the steps: a chart for one run, a chart for each name for several."""
+  """Metrics that are drawn over the steps: in one chart for one run, in a chart each for several runs.
 
-  title: str
-  names: dict[str, str]  # of the metrics, with what a reader calls them
-  kind: str = ''  # 'share' from 0 to 1 | 'log' | 'count' from 0
-  noisy: bool = False  # whether the running mean is drawn over the values
+  Attributes:
+    axis: Vertical axis.
+    labels: Labels of the metrics by name.
+    noisy: Whether their running means are drawn over the values.
+    of_scores: Whether they are scores, of which only those with the last protocol are drawn.
+  """
+
+  axis: Axis
+  labels: Mapping[str, str]
+  noisy: bool = False
   of_scores: bool = False
 
 
-LOSSES = Quantity('Loss', {'loss_d': 'discriminator', 'loss_g': 'generator'}, noisy=True)
-OUTPUTS = Quantity(
-  'Output of the discriminator', {'d_real': 'D(x), real images', 'd_fake': 'D(G(z)), generated'}, noisy=True
-)
-SHARES = Quantity(
-  'Precision, recall and coverage',
-  {'precision': 'precision', 'recall': 'recall', 'coverage': 'coverage'},
-  'share',
-  of_scores=True,
-)
-MISSING = Quantity('Missing classes', {'missing_classes': 'missing classes'}, 'count', of_scores=True)
-AGREEMENT = Quantity('Images of the class asked for', {'agreement': 'share'}, 'share', of_scores=True)
-MODES = Quantity('Modes found', {'modes': 'modes'}, 'count', of_scores=True)
-SPEED = Quantity('Images per second', {'images_per_second': 'images/s'}, 'count', noisy=True)
+LOSSES = Quantity(Axis('Loss'), {'loss_d': 'discriminator', 'loss_g': 'generator'}, noisy=True)
+OUTPUTS = {'d_real': 'D(x), real images', 'd_fake': 'D(G(z)), generated'}
+SCORES = tuple(Quantity(axis, labels, of_scores=True) for axis, labels in scores.charts().items())
+SPEED = Quantity(Axis('Images per second', 'count'), {'images_per_second': 'images/s'}, noisy=True)
 
 
 class Tick(NamedTuple):
-  """A line of the grid: its place in percent from the left or the top, and its number."""
+  """A grid line: its position in percent from the left or the top, and its number."""
 
   at: float
   label: str
 
 
 class Mark(NamedTuple):
-  """A point of a chart: its place in percent from the left and the top, its colour, and what it says."""
+  """A point of a chart: its position in percent from the left and the top, its colour and its text."""
 
   x: float
   y: float
@@ -55,7 +53,7 @@ class Mark(NamedTuple):
 
 
 class Source(NamedTuple):
-  """Where a curve comes from: what it is called, its run, and the metric."""
+  """Source of a curve: the name of the curve, its run and the metric."""
 
   name: str
   run: Run
@@ -67,12 +65,12 @@ class Line:
   """A curve of a chart.
 
   Attributes:
-    name: in the legend.
-    colour: number of its colour.
-    path: of the curve.
-    faint: path of the values that the curve is the running mean of; '' for none.
-    last: its last value, as text.
-    curve: the points.
+    name: Name in the legend.
+    colour: Number of its colour.
+    path: SVG path of the curve.
+    faint: SVG path of the values whose running mean it is; '' for none.
+    last: Last value, as text.
+    curve: The points.
   """
 
   name: str
@@ -85,17 +83,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-  """A chart as a template draws it.
+  """A chart for a template.
 
   Attributes:
-    title: above it.
-    about: the same in words, for those who do not see it.
-    lines: its curves.
-    x: ticks of the steps.
-    y: ticks of the values.
-    marks: points that stand out.
-    events: places in percent of what happened to the run.
-    data: what a script needs to read numbers off.
+    title: Title.
+    about: Description for screen readers.
+    lines: Curves.
+    x: Ticks of the steps.
+    y: Ticks of the values.
+    marks: Highlighted points.
+    events: Positions of events of the run, in percent.
+    data: Points for the script that reads numbers off.
   """
 
   title: str
@@ -108,39 +106,34 @@ class Chart:
   data: dict[str, Any]
 
 
-def of_run(run: Run) -> list[Chart]:
+def of_one(run: Run) -> list[Chart]:
   """Returns the charts of a run."""
   made = []
   for quantity in _quantities([run]):
-    sources = [Source(label, run, name) for name, label in quantity.names.items()]
-    if chart := _draw(quantity.title, sources, quantity, run.events):
+    sources = [Source(label, run, name) for name, label in quantity.labels.items()]
+    if chart := _draw(quantity.axis.title, sources, quantity, run.events):
       made.append(chart)
   return made
 
 
-def of_runs(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
-  """Returns charts with a curve for each run, in the order of their colours."""
+def of_several(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
+  """Returns charts with one curve for each run, in the order of their colours."""
   made = []
   for quantity in _quantities(runs):
-    for metric, label in quantity.names.items():
+    for metric, label in quantity.labels.items():
       sources = [Source(name, run, metric) for run, name in zip(runs, names)]
-      title = quantity.title if len(quantity.names) == 1 else label[0].upper() + label[1:]
-      title = f'{quantity.title}: {label}' if quantity is LOSSES else title
+      title = quantity.axis.title if len(quantity.labels) == 1 else label[0].upper() + label[1:]
+      title = f'{quantity.axis.title}: {label}' if quantity is LOSSES else title
       if chart := _draw(title, sources, quantity):
         made.append(chart)
   return made
 
 
 def _quantities(runs: Sequence[Run]) -> list[Quantity]:
-  """Returns what there may be to draw of these runs, in the order of the page."""
+  """Returns all quantities that these runs may have, in the order of the page."""
   known = all(run.settings and run.settings.train.loss in PROBABILITIES for run in runs)
-  distances = [
-    Quantity(label, {name: label}, 'log', of_scores=True)
-    for name, label in DISTANCES.items()
-    if name in {run.distance for run in runs}
-  ]
-  outputs = OUTPUTS._replace(kind='share') if known else OUTPUTS
-  return [LOSSES, outputs, *distances, SHARES, MISSING, AGREEMENT, MODES, SPEED]
+  axis = Axis('Output of the discriminator', 'share' if known else 'linear')
+  return [LOSSES, Quantity(axis, OUTPUTS, noisy=True), *SCORES, SPEED]
 
 
 def _draw(
@@ -160,7 +153,8 @@ def _draw(
       shown = curves.thin(smooth[i])
       faint = _path(curves.thin(whole[i]), x, y) if quantity.noisy and alone else ''
       lines.append(Line(source.name, i, _path(shown, x, y), faint, scales.number(shown.values[-1]), shown))
-  ranked = quantity is SHARES or quantity.kind == 'log'
+  if quantity.axis.better:
+    title = f'{title} ({quantity.axis.better} is better)'
   return Chart(
     title,
     _in_words(title, lines, x),
@@ -169,30 +163,30 @@ def _draw(
     [
       Tick(100 - 100 * place, scales.number(tick))
       for tick, place in _placed(y, most=5)
-      if quantity.kind != 'count' or tick == round(tick)
+      if quantity.axis.scale != 'count' or tick == round(tick)
     ],
-    [mark for i, it in enumerate(sources) if ranked for mark in _best(it, i, x, y)],
+    [mark for i, it in enumerate(sources) if quantity.of_scores for mark in _best(it, i, x, y)],
     [float(100 * x.at([event.step])[0]) for event in events if x.low <= event.step <= x.high],
     _data(lines, x),
   )
 
 
 def _scale_of_values(whole: Sequence[Curve], smooth: Sequence[Curve], quantity: Quantity) -> Scale:
-  """Returns the vertical axis. A few values that are far from all others may be outside."""
-  if quantity.kind == 'share':
+  """Returns the vertical axis. A few outliers may lie outside."""
+  if quantity.axis.scale == 'share':
     return Scale(0, 1)
   shown = np.concatenate([curve.values for curve in smooth])
-  if quantity.kind == 'log':
+  if quantity.axis.scale == 'log':
     return scales.fitting(shown, log=True)
-  if quantity.kind == 'count':
+  if quantity.axis.scale == 'count':
     return scales.fitting([0.0, shown.max() or 1.0])
-  # The first values of a run are often large, and would press the rest into a line.
+  # The first values of a run are often large and would flatten the rest.
   parts = (shown, np.concatenate([curve.values for curve in whole]))
   return scales.fitting(np.concatenate([np.quantile(part, [0.01, 0.98]) for part in parts]))
 
 
 def _best(source: Source, colour: int, x: Scale, y: Scale) -> list[Mark]:
-  """Returns the mark of the best step of a run, where its distance is least; none if it has no scores."""
+  """Returns the mark of a run's best step, the one with the lowest distance; none without scores."""
   best, distance = source.run.best, source.run.distance
   if best is None or distance is None or source.metric not in best:
     return []
@@ -211,7 +205,7 @@ def _path(curve: Curve, x: Scale, y: Scale) -> str:
 
 
 def _in_words(title: str, lines: Sequence[Line], x: Scale) -> str:
-  """Returns what a chart shows, for those who do not see it."""
+  """Describes a chart for screen readers."""
   said = [
     f'{line.name} from {scales.number(line.curve.values[0])} to {line.last}, '
     f'least {scales.number(line.curve.values.min())}, most {scales.number(line.curve.values.max())}'
@@ -221,7 +215,7 @@ def _in_words(title: str, lines: Sequence[Line], x: Scale) -> str:
 
 
 def _data(lines: Sequence[Line], x: Scale) -> dict[str, Any]:
-  """Returns the points of the curves, rounded to what is shown."""
+  """Returns the points of the curves, rounded as they are shown."""
   return {
     'low': x.low,
     'high': x.high,

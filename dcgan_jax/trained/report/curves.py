@@ -1,4 +1,4 @@
-"""Curves of a run's metrics: which numbers there are, smoothed and thinned to what a screen can show."""
+"""Curves of a run's metrics, smoothed and thinned to what a screen can show."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -7,8 +7,8 @@ import numpy as np
 
 from dcgan_jax.media import plots
 
-MOST = 300  # points of a curve; a chart is about so many pixels wide
-LEAST = 1e-60  # what is less is shown as 0
+MOST = 300  # points of a curve; about the width of a chart in pixels
+LEAST = 1e-60  # smaller values are shown as 0
 Item = TypeVar('Item')
 
 
@@ -20,11 +20,11 @@ class Curve(NamedTuple):
 
 
 def find(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
-  """Returns a metric over the steps, its mean between two rows where the run has that.
+  """Returns a metric over the steps; where rows have its mean since the row before, that.
 
   Args:
-    rows: of metrics; those without it, or where it is not finite, are left out.
-    name: of the metric.
+    rows: Rows of metrics; those without the metric, or where it is not finite, are left out.
+    name: Name of the metric.
   """
   mean = f'{name}_mean'
   found = [(row['step'], row.get(mean, row[name])) for row in rows if name in row]
@@ -35,16 +35,16 @@ def find(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
 
 
 def smooth(curve: Curve) -> Curve:
-  """Returns the running mean that `losses.png` shows, too."""
+  """Returns the running mean, as in losses.png."""
   return Curve(curve.steps, plots.smooth(curve.values)) if len(curve.steps) else curve
 
 
 def thin(curve: Curve, most: int = MOST) -> Curve:
-  """Returns at most so many points of a curve, among them the least and the largest of each part.
+  """Returns a curve with fewer points, which keeps the lowest and the highest point of each part.
 
   Args:
-    curve: any.
-    most: how many points, 4 or more.
+    curve: The curve.
+    most: Maximum number of points, 4 or more.
   """
   count = len(curve.steps)
   if count <= most:
@@ -56,7 +56,7 @@ def thin(curve: Curve, most: int = MOST) -> Curve:
 
 
 def evenly(items: Sequence[Item], most: int) -> list[Item]:
-  """Returns at most so many of some items, evenly spread, the first and the last among them."""
+  """Returns at most `most` items, evenly spread, with the first and the last."""
   return (
     [items[i] for i in np.unique(np.linspace(0, len(items) - 1, most).round().astype(int))] if items else []
   )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError, printable
+from dcgan_jax.evaluation import scores
 from dcgan_jax.trained.report import charts, runs, scales, views
 
 TEMPLATES = Path(__file__).parent / 'templates'
@@ -66,7 +67,7 @@ def render(found: Sequence[runs.Run], with_images: bool = True) -> tuple[str, li
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.filters['number'] = scales.number
+  environment.filters |= {'number': scales.number, 'label': scores.label}
   style, script = ((TEMPLATES / name).read_text(encoding='utf-8') for name in ('style.css', 'script.js'))
   shared = {
     'style': style,
@@ -76,15 +77,15 @@ def render(found: Sequence[runs.Run], with_images: bool = True) -> tuple[str, li
     'trained_with': views.trained_with,
   }
   if len(found) == 1:
-    shown = [views.of_run(found[0], names[0], with_images)]
+    shown = [views.view(found[0], names[0], with_images)]
     html = environment.get_template('run.html').render(view=shown[0], **shared)
   else:
-    shown = views.of_runs(found, names)
+    shown = views.views_to_compare(found, names)
     html = environment.get_template('runs.html').render(
       views=shown,
       names=names,
-      charts=charts.of_runs(found, names),
-      differences=views.settings_of(found),
+      charts=charts.of_several(found, names),
+      differences=views.differing_settings(found),
       comparable=len({one.protocol for one in found if one.protocol}) < 2,
       **shared,
     )

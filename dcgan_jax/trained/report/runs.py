@@ -1,6 +1,6 @@
-"""What a workdir tells of a run. What is damaged becomes a note, and the rest is read all the same.
+"""Reads the workdir of a run. Damaged files become notes, and the rest is read all the same.
 
-Nothing here imports JAX.
+Importing this module does not import JAX.
 """
 
 import dataclasses
@@ -13,35 +13,34 @@ from typing import Any, NamedTuple, TypeVar
 
 from dcgan_jax import files, settings
 from dcgan_jax.errors import InputError
+from dcgan_jax.evaluation.scores import DISTANCE
 from dcgan_jax.records import collapse, metrics, versions, workdir
 from dcgan_jax.settings import Settings
 
 Row = Mapping[str, Any]
 Found = TypeVar('Found')
 
-# The scores that rank checkpoints, see `evaluation.scoring.DISTANCE`; a run has one of them.
-DISTANCES = {'classifier_frechet_distance': 'Fréchet distance', 'fid': 'FID'}
 PROBABILITIES = ('non_saturating', 'minimax')  # losses under which D's outputs are probabilities
 EVALUATIONS = ('evaluation.json', 'evaluation_inception.json')
 
 
 class Event(NamedTuple):
-  """Something that happened to a run at a step, in words."""
+  """An event at a step of a run, in words."""
 
   step: int
   text: str
 
 
 class Evaluation(NamedTuple):
-  """What `--mode=evaluate` has found.
+  """The result of `--mode=evaluate`.
 
   Attributes:
-    images: which images were scored, and against which, in words.
-    about: how the features were taken, in words.
-    protocol: only scores of the same one can be compared.
-    scores: by name.
-    classes: how the images are spread over the classes of the data; [] if that is not known.
-    missing: names of the classes that are hardly there.
+    images: Images that were scored and those that they were compared with, in words.
+    about: Features, in words.
+    protocol: Protocol; only scores with the same one can be compared.
+    scores: Scores by name.
+    classes: Shares of the classes; [] if they are not known.
+    missing: Names of the classes with hardly any images.
   """
 
   images: str
@@ -53,7 +52,14 @@ class Evaluation(NamedTuple):
 
 
 class Share(NamedTuple):
-  """How many of the images are of a class, and of the data; and of those that it was asked for, if it was."""
+  """Share of a class.
+
+  Attributes:
+    name: Name of the class.
+    generated: Its share in the generated images.
+    data: Its share in the data.
+    agreement: Share of it in the images that G was asked for it; None if G was not asked.
+  """
 
   name: str
   generated: float
@@ -63,7 +69,7 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-  """What there is in a workdir.
+  """The content of a workdir.
 
   Attributes:
     folder: the workdir.
@@ -95,33 +101,33 @@ class Run:
 
   @property
   def distance(self) -> str | None:
-    """The name of the score that ranks its checkpoints; None if it was never scored."""
-    scored = (name for row in reversed(self.rows) for name in DISTANCES if name in row)
+    """Name of the score that ranks the checkpoints; None if the run was never scored."""
+    scored = (name for row in reversed(self.rows) for name in DISTANCE.values() if name in row)
     return next(scored, None)
 
   @functools.cached_property
   def scored(self) -> list[Row]:
-    """The rows with scores by the protocol of the last of them."""
+    """Rows of scores with the protocol of the last of them."""
     distance = self.distance
     found = metrics.comparable(self.rows, distance) if distance else []
     return [row for row in found if distance and math.isfinite(row[distance])]
 
   @functools.cached_property
   def best(self) -> Row | None:
-    """The row with the best score; None if there is none."""
+    """Row with the best score; None if there is none."""
     distance = self.distance or ''
     return min(self.scored, key=lambda row: (row[distance], row['step']), default=None)
 
   @property
   def protocol(self) -> str:
-    """How the scores that are shown of it were taken; '' if there are none, or it is not known."""
+    """Data and protocol of the scores shown; '' if there are none, or the protocol is unknown."""
     evaluated = [evaluation.protocol for evaluation in self.evaluations]
     how = str(self.best.get('protocol', 'in training')) if self.best else ''.join(evaluated[:1])
     return f'{self.values.get("data.source")}: {how}' if how else ''
 
   @property
   def values(self) -> dict[str, Any]:
-    """The settings by their dotted names, {} if they are damaged."""
+    """Settings by dotted key, {} if they are damaged."""
     return settings.flat(dataclasses.asdict(self.settings)) if self.settings else {}
 
   @functools.cached_property
@@ -135,7 +141,7 @@ def read(folder: Path) -> Run:
   """Reads a workdir.
 
   Raises:
-    InputError: there is no run in it.
+    InputError: There is no run in it.
   """
   named = ('config.json', 'metrics.jsonl', 'samples', 'checkpoints')
   if not any((folder / name).exists() for name in named):
@@ -164,7 +170,7 @@ def read(folder: Path) -> Run:
 
 
 def names(folders: Sequence[Path]) -> list[str]:
-  """Returns the shortest ends of the paths that tell them apart: 'run', or 'a/run' and 'b/run'."""
+  """Returns the shortest ends of the paths that differ: 'run', or 'a/run' and 'b/run'."""
   parts = [folder.resolve().parts for folder in folders]
   for count in range(1, max(map(len, parts)) + 1):
     ends = ['/'.join(path[-count:]) for path in parts]
@@ -174,12 +180,12 @@ def names(folders: Sequence[Path]) -> list[str]:
 
 
 def warnings_of(rows: Sequence[Row], distance: str | None, probabilities: bool) -> list[Event]:
-  """Returns each sign of collapse at the step at which it is new, as training says it.
+  """Returns each sign of collapse at the step at which training reports it.
 
   Args:
-    rows: of metrics.
-    distance: name of the score that ranks checkpoints, None if there are no scores.
-    probabilities: whether D's outputs are.
+    rows: Rows of metrics.
+    distance: Name of the score that ranks checkpoints; None if there are no scores.
+    probabilities: Whether D's outputs are probabilities.
   """
   events: list[Event] = []
   watch, before = collapse.Watch(distance, probabilities), collapse.Signs()
@@ -191,16 +197,16 @@ def warnings_of(rows: Sequence[Row], distance: str | None, probabilities: bool) 
 
 
 def _pictures(folder: Path) -> dict[int, Path]:
-  """Returns the pictures of samples by their steps."""
+  """Returns the pictures of samples by step."""
   numbered = ((path.stem.removeprefix('step_'), path) for path in workdir.samples(folder))
   return {int(number): path for number, path in numbered if number.isascii() and number.isdigit()}
 
 
 def _evaluation(path: Path) -> Evaluation | None:
-  """Reads what `--mode=evaluate` has found; None if it has not been there.
+  """Reads a result of `--mode=evaluate`; None if there is none.
 
   Raises:
-    InputError: the file is damaged.
+    InputError: The file is damaged.
   """
   if not path.exists():
     return None
@@ -231,10 +237,10 @@ def _evaluation(path: Path) -> Evaluation | None:
 
 
 def _number(value: Any) -> float:
-  """Returns a finite number as it is.
+  """Returns a finite number as a float.
 
   Raises:
-    ValueError: it is none.
+    ValueError: The value is anything else.
   """
   if type(value) not in (int, float) or not math.isfinite(value):
     raise ValueError(value)

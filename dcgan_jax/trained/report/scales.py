@@ -1,4 +1,4 @@
-"""Axes: which part of the numbers is shown, where a number lies on it, and where ticks are put."""
+"""Axes: their ranges, the positions of numbers on them, and their ticks."""
 
 import itertools
 import math
@@ -18,7 +18,7 @@ class Scale(NamedTuple):
   log: bool = False
 
   def at(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """Returns where numbers lie, 0 at the lower end and 1 at the upper, float [N]."""
+    """Returns positions of numbers, 0 at the lower end and 1 at the upper, float [N]."""
     x, low, high = (np.asarray(v, float) for v in (values, self.low, self.high))
     if self.log:
       with np.errstate(divide='ignore', invalid='ignore'):
@@ -26,16 +26,16 @@ class Scale(NamedTuple):
     return (x - low) / (high - low)
 
   def ticks(self, most: int = 5) -> list[float]:
-    """Returns round numbers on the axis, about evenly spread, at most so many."""
+    """Returns at most `most` round numbers on the axis, about evenly spread."""
     return _log_ticks(self, most) if self.log else _even_ticks(self.low, self.high, most)
 
 
 def fitting(values: Sequence[float] | np.ndarray, log: bool = False) -> Scale:
-  """Returns an axis that shows all of these numbers and ends at round ones.
+  """Returns an axis for all of these numbers, with round numbers at its ends.
 
   Args:
-    values: finite numbers.
-    log: whether it is logarithmic, which takes positive numbers; it is not if one is 0 or less.
+    values: Finite numbers.
+    log: Whether it is logarithmic; with a number of 0 or less it is linear all the same.
   """
   low, high = (float(f(values)) for f in (np.min, np.max)) if len(values) else (0.0, 1.0)
   if log and low > 0:
@@ -47,25 +47,25 @@ def fitting(values: Sequence[float] | np.ndarray, log: bool = False) -> Scale:
 
 
 def path(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> str:
-  """Returns an SVG path through points of a box of `BOX` units, with gaps where a number is not finite.
+  """Returns an SVG path in a box of `BOX` units, with gaps where a number is not finite.
 
   Args:
-    x: from 0 at the left to 1 at the right, [N].
-    y: from 0 at the bottom to 1 at the top, [N].
+    x: Positions from 0 at the left to 1 at the right, [N].
+    y: Positions from 0 at the bottom to 1 at the top, [N].
   """
   commands, pen = [], 'M'
   for a, b in zip(np.asarray(x, float), np.asarray(y, float)):
     if not (math.isfinite(a) and math.isfinite(b)):
       pen = 'M'
       continue
-    # A number far outside would only make the page larger.
+    # Large numbers would only make the page larger.
     commands.append(f'{pen}{a * BOX:.0f},{min(max(1 - b, -1), 2) * BOX:.0f}')
     pen = 'L'
   return ''.join(commands)
 
 
 def number(value: float) -> str:
-  """Returns a number as a reader wants it: four digits that count, and commas in thousands."""
+  """Returns a number with four significant digits and commas between thousands."""
   if not math.isfinite(value):
     return 'none'
   rounded = float(f'{value:.4g}') if abs(value) < 10_000 else round(value)
@@ -75,21 +75,21 @@ def number(value: float) -> str:
 
 
 def _step(low: float, high: float, most: int) -> float:
-  """Returns the least round distance of which the interval has at most so many."""
+  """Returns the smallest round step with at most `most` steps in the interval."""
   rough = (high - low) / most
   power = 10.0 ** math.floor(math.log10(rough))
   return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
 
 
 def _even_ticks(low: float, high: float, most: int) -> list[float]:
-  """Returns the multiples of a round number between two numbers."""
+  """Returns the multiples of a round step between two numbers."""
   step = _step(low, high, most)
   first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
   return [i * step for i in range(first, last + 1)]
 
 
 def _log_ticks(scale: Scale, most: int) -> list[float]:
-  """Returns powers of ten, with more between them while there is room; on a short axis, round numbers."""
+  """Returns powers of ten, with numbers between them while there is room; round numbers on a short axis."""
   powers = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high)) + 1)
   found: list[float] = []
   for factors in ((1,), (1, 3), (1, 2, 5)):

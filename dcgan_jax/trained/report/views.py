@@ -1,4 +1,4 @@
-"""What a page shows of each run, ready for the templates. What cannot be shown becomes a note."""
+"""The content of a page for each run, ready for the templates. What cannot be shown becomes a note."""
 
 import math
 import statistics
@@ -12,13 +12,14 @@ from PIL import Image
 
 from dcgan_jax import settings
 from dcgan_jax.errors import InputError
+from dcgan_jax.evaluation.scores import DISTANCE
 from dcgan_jax.media import pictures
 from dcgan_jax.records import versions
 from dcgan_jax.trained.report import charts, configs, images, scales
 from dcgan_jax.trained.report.charts import Chart
 from dcgan_jax.trained.report.configs import Difference
 from dcgan_jax.trained.report.images import Picture
-from dcgan_jax.trained.report.runs import DISTANCES, Event, Run, Share
+from dcgan_jax.trained.report.runs import Event, Run, Share
 
 if TYPE_CHECKING:  # It takes JAX.
   from dcgan_jax.runs.sampling import Sampler
@@ -26,13 +27,13 @@ if TYPE_CHECKING:  # It takes JAX.
 
 Found = TypeVar('Found')
 KB = 1000
-# Bytes that pictures take at most; in the page they are a third larger, and all of it is below 5 MB.
+# Maximum bytes of pictures. In the page they are a third larger, and the page stays below 5 MB.
 ROOM = {'grid': 550 * KB, 'frames': 1400 * KB, 'walk': 500 * KB, 'neighbours': 250 * KB}
-MOST_CLASSES = 40  # in the table of classes
+MOST_CLASSES = 40  # rows of the table of classes
 
 
 class Tile(NamedTuple):
-  """A number at the head of a page: what it is, the number, and a few words about it."""
+  """A number at the head of a page: its label, the number and a few words about it."""
 
   label: str
   value: str
@@ -40,7 +41,7 @@ class Tile(NamedTuple):
 
 
 class Grid(NamedTuple):
-  """A grid of samples: its picture, which one it is, and names of its rows, if they have some."""
+  """A grid of samples: its picture, its title, and the names of its rows or ()."""
 
   picture: Picture
   title: str
@@ -48,7 +49,7 @@ class Grid(NamedTuple):
 
 
 class Loop(NamedTuple):
-  """A walk: one picture of all its images, and how they lie in it."""
+  """A walk: one picture of `points` rows of `frames` images, and the step of the generator."""
 
   picture: Picture
   points: int
@@ -57,7 +58,7 @@ class Loop(NamedTuple):
 
 
 class Setting(NamedTuple):
-  """A line of the table of settings."""
+  """A row of the table of settings."""
 
   key: str
   values: tuple[str, ...]
@@ -66,26 +67,26 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-  """What a page shows of a run; what is empty is left out.
+  """The content of a page for a run. Empty parts are left out.
 
   Attributes:
-    run: what it is of.
-    name: of the run.
-    lead: a sentence about it.
-    tiles: its numbers.
-    grids: of samples, the last and the best.
-    events: signs of collapse.
-    notes: on what is damaged.
+    run: The run.
+    name: Its name.
+    lead: A sentence about it.
+    tiles: Numbers at the head.
+    grids: Grids of samples, the last and the best.
+    events: Signs of collapse.
+    notes: Notes on damaged files.
     frames: [step, address] of the pictures over training.
-    walk: through its latents.
-    charts: of its metrics.
-    shares: of the classes in its images.
-    neighbours: images beside the real ones nearest to them.
-    networks: their layers.
-    preset: the name of the preset that is nearest to its settings.
-    differences: from that.
-    settings: all of them.
-    command: that makes it again, in parts.
+    walk: Latent walk.
+    charts: Charts of the metrics.
+    shares: Shares of the classes in generated images.
+    neighbours: Images beside the nearest real ones.
+    networks: Layers of the networks.
+    preset: Name of the preset with the nearest settings.
+    differences: Settings that differ from the preset's.
+    settings: All settings.
+    command: Command that trains the run again, in parts.
   """
 
   run: Run
@@ -108,13 +109,13 @@ class View:
 
 
 class _Attempts:
-  """Calls functions, and keeps what went wrong as notes."""
+  """Calls functions, and collects errors as notes."""
 
   def __init__(self, notes: Sequence[str]):
     self.notes = list(notes)
 
   def __call__(self, function: Callable[[], Found], otherwise: Found) -> Found:
-    """Returns what the function returns, or something else where a file is damaged."""
+    """Returns the function's result, or `otherwise` where a file is damaged."""
     try:
       return function()
     except InputError as error:
@@ -122,13 +123,13 @@ class _Attempts:
       return otherwise
 
 
-def of_run(run: Run, name: str, with_images: bool = True) -> View:
-  """Returns what a page of one run shows.
+def view(run: Run, name: str, with_images: bool = True) -> View:
+  """Returns the content of a page of one run.
 
   Args:
-    run: what there is in its workdir.
-    name: of the run.
-    with_images: whether to make images with its generator.
+    run: Content of its workdir.
+    name: Name of the run.
+    with_images: Whether to make images with its generator.
   """
   attempt = _Attempts(run.notes)
   grids = _grids(run, attempt)
@@ -145,7 +146,7 @@ def of_run(run: Run, name: str, with_images: bool = True) -> View:
     grids=grids,
     frames=frames,
     walk=_loop(sampler, run.settings.seed) if sampler and run.settings else None,
-    charts=charts.of_run(run),
+    charts=charts.of_one(run),
     events=run.events,
     shares=_shares(run),
     neighbours=attempt(lambda: _embed(run, run.folder / 'neighbours.png', ROOM['neighbours']), None),
@@ -158,8 +159,8 @@ def of_run(run: Run, name: str, with_images: bool = True) -> View:
   )
 
 
-def of_runs(runs: Sequence[Run], names: Sequence[str]) -> list[View]:
-  """Returns what a page that compares runs shows of each; charts and settings are of all together."""
+def views_to_compare(runs: Sequence[Run], names: Sequence[str]) -> list[View]:
+  """Returns the content of a page that compares runs, without the charts and settings that they share."""
   views = []
   for run, name in zip(runs, names):
     attempt = _Attempts(run.notes)
@@ -171,27 +172,27 @@ def of_runs(runs: Sequence[Run], names: Sequence[str]) -> list[View]:
   return views
 
 
-def settings_of(runs: Sequence[Run]) -> list[Setting]:
+def differing_settings(runs: Sequence[Run]) -> list[Setting]:
   """Returns the settings in which runs differ."""
   return _explained(configs.differences([run.values for run in runs]))
 
 
 def tiles(run: Run) -> list[Tile]:
-  """Returns the numbers that say most of a run: how long it was trained, how good it is, how fast it was."""
+  """Returns the main numbers of a run: steps, the scores that have a chart, and speed."""
   found = []
   if run.step is not None:
     planned = run.settings.train.num_steps if run.settings else 0
     found.append(Tile('Steps', f'{run.step:,}', f'of {planned:,}' if planned > run.step > 0 else ''))
-  shown = ('precision', 'recall', 'coverage')
   if best := run.best:
     about, scores = f'best, at step {best["step"]:,}', best
   elif run.evaluations:
     about, scores = 'by --mode=evaluate', run.evaluations[0].scores
   else:
     about, scores = '', {}
-  for key, label in (DISTANCES | {key: key.capitalize() for key in shown}).items():
-    if isinstance(scores.get(key), float | int) and math.isfinite(scores[key]):
-      found.append(Tile(label, scales.number(scores[key]), about if key in DISTANCES else ''))
+  for name, label in [item for quantity in charts.SCORES for item in quantity.labels.items()]:
+    if isinstance(scores.get(name), float | int) and math.isfinite(scores[name]):
+      label = label[0].upper() + label[1:]
+      found.append(Tile(label, scales.number(scores[name]), about if name in DISTANCE.values() else ''))
   if speeds := [row['images_per_second'] for row in run.rows if 'images_per_second' in row]:
     found.append(
       Tile('Images per second', f'{statistics.median(speeds):,.0f}', run.versions.get('devices', ''))
@@ -214,7 +215,7 @@ def _lead(run: Run) -> str:
 
 
 def _grids(run: Run, attempt: _Attempts, room: int = ROOM['grid']) -> list[Grid]:
-  """Returns the grid of the last step that has one, and that of the best, if that is another."""
+  """Returns the last grid of samples and, if it is another, that of the best step."""
   if not run.pictures:
     return []
   last, best = max(run.pictures), run.best
@@ -231,7 +232,7 @@ def _grids(run: Run, attempt: _Attempts, room: int = ROOM['grid']) -> list[Grid]
 
 
 def _row_names(run: Run, picture: Picture) -> tuple[str, ...]:
-  """Returns the names of a grid's rows, if each row is of a class; () if not."""
+  """Returns the names of a grid's rows if each row is of one class; else ()."""
   if not run.settings or not run.classes or picture.rows > len(run.classes):
     return ()
   columns = run.settings.sample.num // len(run.classes)
@@ -239,10 +240,10 @@ def _row_names(run: Run, picture: Picture) -> tuple[str, ...]:
 
 
 def _embed(run: Run, path: Path, room: int) -> Picture | None:
-  """Returns a picture of a run, None if there is none.
+  """Returns a picture of a run; None if there is none.
 
   Raises:
-    InputError: it is damaged.
+    InputError: The picture is damaged.
   """
   if not path.exists():
     return None
@@ -250,7 +251,7 @@ def _embed(run: Run, path: Path, room: int) -> Picture | None:
 
 
 def _frames(run: Run, attempt: _Attempts) -> list[tuple[int, str]]:
-  """Returns the pictures over training, [] if there are not two."""
+  """Returns the pictures over training; [] if there are fewer than two."""
   steps = sorted(run.pictures)
   size = run.settings.data.size if run.settings else None
   made, damaged = images.frames([run.pictures[step] for step in steps], size, ROOM['frames'])
@@ -280,7 +281,7 @@ def _drawn(run: Run, sampler: 'Sampler', room: int) -> Grid:
 
 
 def _tables(run: Run) -> 'list[Network]':
-  """Returns the layers of a run's networks. JAX is imported here."""
+  """Returns the layers of a run's networks. Imports JAX."""
   if not run.settings:
     return []
   from dcgan_jax.trained.report import networks
@@ -289,7 +290,7 @@ def _tables(run: Run) -> 'list[Network]':
 
 
 def _loop(sampler: 'Sampler', seed: int) -> Loop:
-  """Walks, and returns the images as one picture with a row for each leg."""
+  """Makes a latent walk; returns its images as one picture with a row for each leg."""
   from dcgan_jax.trained.report import networks
 
   walk = networks.walk(sampler, seed)
@@ -305,7 +306,7 @@ def _picture_of(pixels: np.ndarray) -> Image.Image:
 
 
 def _shares(run: Run) -> list[Share]:
-  """Returns the classes of a run's images; of very many, those that are farthest from the data."""
+  """Returns the shares of classes in a run's images; of very many, those farthest from the data's."""
   shares = next((evaluation.classes for evaluation in run.evaluations if evaluation.classes), [])
   if len(shares) <= MOST_CLASSES:
     return shares
@@ -313,7 +314,7 @@ def _shares(run: Run) -> list[Share]:
 
 
 def _compared(run: Run) -> tuple[str, list[Setting], list[str]]:
-  """Returns the preset that is nearest to a run, the differences from it, and the command to run it again."""
+  """Returns the preset nearest to a run, the differences from it, and the command to train the run again."""
   presets = settings.presets()
   if not run.settings or not presets:
     return '', [], []
@@ -330,7 +331,7 @@ def _explained(differences: Sequence[Difference]) -> list[Setting]:
 
 
 def trained_with(run: Run) -> str:
-  """Returns with which versions and devices a run was trained, in words; '' if it does not say."""
+  """Returns the versions and devices of a run's training, in words; '' if they are unknown."""
   return ', '.join(f'{name} {value}' if name != 'devices' else value for name, value in run.versions.items())
 
 

@@ -17,7 +17,9 @@ def by_brightness(monkeypatch):
     above, below = images[:, :4].mean((1, 2, 3)), images[:, 4:].mean((1, 2, 3))
     return {'probabilities': np.eye(10)[np.where(above > below, 3, 5)]}
 
-  monkeypatch.setattr(extractors, 'of_classifier', lambda *_: extractors.Extractor('classifier', '', look))
+  monkeypatch.setattr(
+    extractors, 'classifier_extractor', lambda *_: extractors.Extractor('classifier', '', look)
+  )
 
 
 def test_from_the_flags_to_the_files(call_main, by_brightness, untrained, tmp_path):

@@ -29,7 +29,7 @@ def by_brightness(monkeypatch):
     return {'probabilities': np.eye(10)[np.where(above > below, 3, 5)]}
 
   extractor = extractors.Extractor('classifier', '', look)
-  monkeypatch.setattr(extractors, 'of_classifier', lambda *_: extractor)
+  monkeypatch.setattr(extractors, 'classifier_extractor', lambda *_: extractor)
 
 
 @pytest.mark.slow
@@ -121,7 +121,7 @@ def test_the_layer_that_is_changed_is_the_one_that_was_asked_for(told, monkeypat
     return np.arange(features.shape[1]) - 2.5
 
   extractor = extractors.Extractor('classifier', '', look)
-  monkeypatch.setattr(extractors, 'of_classifier', lambda *_: extractor)
+  monkeypatch.setattr(extractors, 'classifier_extractor', lambda *_: extractor)
   monkeypatch.setattr(attribution, 'responsible', responsible)
   forget.run(told, 64, 3, 'last', '3', layer, 2, statistics)
 

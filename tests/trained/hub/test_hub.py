@@ -137,9 +137,9 @@ def test_the_card(written):
   }
   assert body.startswith('\n# a\\_run\n\n![80 images of this generator](grid.png)\n')
   for line in (
-    '| classifier frechet distance | 12.5 |',
+    '| classifier Fréchet distance | 12.5 |',
     'Protocol: features=classifier/2 samples=50',
-    '| fid | 3.25 |',
+    '| FID | 3.25 |',
     'Protocol: samples=7',
     'By `--mode=evaluate`, 50 images:',
     'Taken during training:',

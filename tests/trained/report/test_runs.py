@@ -12,7 +12,6 @@ from conftest import ROOT
 
 from dcgan_jax.core.losses import LOSSES
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import scoring
 from dcgan_jax.trained.report import runs
 from dcgan_jax.trained.report.runs import Share
 
@@ -31,8 +30,7 @@ def _write_metrics(folder, rows, end='\n'):
   (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)) + end)
 
 
-def test_names_of_scores_and_losses_are_those_of_the_library():
-  assert set(runs.DISTANCES) == set(scoring.DISTANCE.values())
+def test_names_of_losses_are_those_of_the_library():
   assert set(runs.PROBABILITIES) == {name for name, loss in LOSSES.items() if loss.output is jax.nn.sigmoid}
 
 

@@ -194,7 +194,9 @@ def brightness(monkeypatch):
     x = made.astype(np.float64).mean((1, 2, 3)) / 255
     return {'probabilities': np.eye(10)[7] * x[:, None] + np.eye(10)[2] * (1 - x)[:, None]}
 
-  monkeypatch.setattr(extractors, 'of_classifier', lambda *_: extractors.Extractor('classifier', '', look))
+  monkeypatch.setattr(
+    extractors, 'classifier_extractor', lambda *_: extractors.Extractor('classifier', '', look)
+  )
 
 
 def test_exemplars_of_a_class_are_as_if_named_by_number(run, sampler, brightness, capsys):
@@ -217,7 +219,7 @@ def test_exemplars_are_by_the_classifier_of_the_data(run, sampler, untrained, mo
   source = Digits(data.Fit((8, 8), 1))
   digits, _ = data.load(source, 'digits')
   with jax.numpy_dtype_promotion('standard'):  # Adam mixes int32 with float32.
-    extractor = extractors.of_classifier(source, digits, source.labels())
+    extractor = extractors.classifier_extractor(source, digits, source.labels())
     probabilities = extractor.look(sampler.sample(50, seed=3))['probabilities']
     number = np.bincount(probabilities.argmax(1)).argmax()
     folder = shutil.copytree(untrained, tmp_path / 'run')
