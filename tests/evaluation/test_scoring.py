@@ -63,5 +63,5 @@ def test_scores_and_pictures_take_the_population_of_the_data(by_pixels, monkeypa
   monkeypatch.setattr(sampling, 'with_population', with_population)
   state = parts.first_state(placement.replicated(placement.mesh()))
   scoring.make_scorer(parts, placement.mesh())(state)
-  loop._draw(parts)(state)
+  loop._make_draw(parts)(state)
   assert seen == [(178, 182, 177, 183, 181, 182, 181, 179, 174, 180)] * 2

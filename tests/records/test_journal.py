@@ -34,7 +34,7 @@ def _open(folder, schedule=SCHEDULE, on_collapse='continue'):
   config = digits.get_config()
   config.log.tensorboard, config.train.on_collapse = False, on_collapse
   draw = lambda state: lambda: np.zeros((8, 8, 1), np.uint8)  # noqa: E731
-  return contextlib.closing(Journal(folder, settings.check(config), schedule, draw, None, 'distance'))
+  return contextlib.closing(Journal(folder, settings.check(config), schedule, draw, None, 'distance', {}))
 
 
 def _record(log, state, steps):

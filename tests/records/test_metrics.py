@@ -146,7 +146,7 @@ def test_metrics_are_not_written_through_a_link(tmp_path):
 def test_an_events_folder_that_cannot_be_made_is_said_once(tmp_path, capsys):
   (tmp_path / 'tensorboard').touch()
   chosen = settings.check(digits.get_config())
-  writer = Writer(workdir.Place(tmp_path), chosen, digits_schedule(), 'fid')
+  writer = Writer(workdir.Place(tmp_path), chosen, digits_schedule(), 'fid', {})
   for step in range(3):
     writer.background.do(writer._write, step, {'loss_d': 0.5})
   writer.close()

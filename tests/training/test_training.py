@@ -105,7 +105,7 @@ def test_a_run_with_the_retired_rollback_opens_and_is_not_resumed_silently(untra
   content = json.loads((folder / 'config.json').read_text())
   content['train']['on_collapse'] = 'rollback'
   (folder / 'config.json').write_text(json.dumps(content))
-  assert sampling.load(folder).step == 0
+  assert sampling.open_sampler(folder).step == 0
   error = refused(f'--workdir={folder}')
   assert 'train.on_collapse=rollback: is retired; choose continue or stop' in error
   (folder / 'rollbacks.json').write_text('{"from_steps": [700]}')
