@@ -42,7 +42,6 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import forks
-from dcgan_jax.settings import Settings
 
 STEPS = 40
 LOG_EVERY, DRAW_EVERY, SAVE_EVERY = 2, 10, 5
@@ -857,17 +856,10 @@ def suffer(faults: Sequence[Fault], run: Run) -> str:
 def last_state(folder: Path) -> Any:
   """Returns the state of the last step of a run."""
   from dcgan_jax.records import checkpoints, workdir
-
-  return checkpoints.restore(folder / 'checkpoints', STEPS, shapes_of(workdir.read_settings(folder)))
-
-
-@functools.cache
-def shapes_of(chosen: Settings) -> Any:
-  """Returns what a state of these settings is like."""
-
   from dcgan_jax.runs import experiment
 
-  return experiment.build(chosen).shapes
+  create = experiment.build(workdir.read_settings(folder)).initial_state
+  return checkpoints.restore(folder / 'checkpoints', STEPS, create)
 
 
 def is_equal(a: Any, b: Any, exact: bool = True) -> bool:

@@ -30,6 +30,7 @@ if 'PYTEST_XDIST_WORKER' not in os.environ:  # Its workers share what pytest's o
 import forked
 import hypothesis
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -40,6 +41,7 @@ from configs import digits
 from dcgan_jax import settings
 from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Discriminator, Generator
+from dcgan_jax.core.regularizers import PENALTIES, Penalty
 from dcgan_jax.core.train_state import Gan
 from dcgan_jax.data import cache
 from dcgan_jax.records import checkpoints, schedule, workdir
@@ -130,8 +132,8 @@ def read_mp4(path):
 
 def state_of(folder, step):
   """Returns the state in a checkpoint of a run."""
-  shapes = experiment.build(workdir.read_settings(folder)).shapes
-  return checkpoints.restore(folder / 'checkpoints', step, shapes)
+  create = experiment.build(workdir.read_settings(folder)).initial_state
+  return checkpoints.restore(folder / 'checkpoints', step, create)
 
 
 def assert_same_state(a, b, step):
@@ -241,6 +243,20 @@ def tiny() -> tuple[Generator, Discriminator]:
   )
   discriminator = Discriminator(widths=(6, 8), strides=(2, 2), norm=(False, True), dropout=0.2)
   return generator, discriminator
+
+
+@pytest.fixture
+def lecam(monkeypatch) -> str:
+  """The name of a penalty with memory in the table: LeCam's (Tseng et al. 2021), with averages of logits."""
+
+  def value(evidence, memory):
+    real, fake = evidence.real.logits, evidence.fake.logits
+    penalty = jnp.square(real - memory['fake']).mean() + jnp.square(fake - memory['real']).mean()
+    means = {'real': real.mean(), 'fake': fake.mean()}
+    return penalty, jax.tree.map(lambda old, new: 0.99 * old + 0.01 * new, memory, means)
+
+  monkeypatch.setitem(PENALTIES, 'lecam', Penalty(value, memory={'real': 0.0, 'fake': 0.0}))
+  return 'lecam'
 
 
 @pytest.fixture(scope='session')

@@ -8,14 +8,19 @@ import jax.numpy as jnp
 from jax import lax
 
 PyTree = Any
-Gradient = tuple[PyTree, PyTree, PyTree]  # of a network's parameters; its new statistics; metrics
+Gradient = tuple[PyTree, PyTree, PyTree]  # of a network's parameters; new carry; metrics
 
 
 class Examples(NamedTuple):
-  """Real images, and their classes if the networks are told them."""
+  """Real images, and their classes if the networks are conditional.
 
-  images: Any  # [B, H, W, C]
-  classes: Any = None  # int32 [B]; in the train step one-hot, float32 [B, classes]
+  Attributes:
+    images: Images, [B, H, W, C].
+    classes: Classes, int32 [B]; one-hot in the train step, float32 [B, classes].
+  """
+
+  images: Any
+  classes: Any = None
 
   def divided(self, updates: int, parts: int) -> list['Examples']:
     """Returns the examples of each update, [B / updates / parts, parts, ...].
@@ -27,26 +32,26 @@ class Examples(NamedTuple):
 
 
 def accumulated(
-  gradient: Callable[[PyTree, Any], Gradient], stats: PyTree, batch: Any, parts: int
+  gradient: Callable[[PyTree, Any], Gradient], carry: PyTree, batch: Any, parts: int
 ) -> Gradient:
-  """Returns the mean gradient and metrics over the parts of a batch; the statistics move with each in turn.
+  """Returns the mean gradient, the last carry and the mean metrics over the parts of a batch.
 
   Args:
-    gradient: (batch-norm statistics, one part) -> the gradient, new statistics and metrics of the part.
-    stats: the statistics before the first part.
-    batch: the only part, or a tree of arrays with a leading axis, the parts.
-    parts: how many there are.
+    gradient: Function (carry, one part) -> (gradient, new carry, metrics of the part).
+    carry: What each part changes in turn: batch-norm statistics and the memory of penalties.
+    batch: The only part, or a tree of arrays with the parts as their leading axis.
+    parts: Number of parts.
   """
   if parts == 1:
-    return gradient(stats, batch)
+    return gradient(carry, batch)
 
-  def one(carry: tuple[PyTree, PyTree], part: Any) -> tuple[tuple[PyTree, PyTree], None]:
-    sums, stats = carry
-    grads, stats, metrics = gradient(stats, part)
-    return (jax.tree.map(jnp.add, sums, (grads, metrics)), stats), None
+  def one(state: tuple[PyTree, PyTree], part: Any) -> tuple[tuple[PyTree, PyTree], None]:
+    sums, carry = state
+    grads, carry, metrics = gradient(carry, part)
+    return (jax.tree.map(jnp.add, sums, (grads, metrics)), carry), None
 
-  grads, _, metrics = jax.eval_shape(gradient, stats, jax.tree.map(lambda x: x[0], batch))
+  grads, _, metrics = jax.eval_shape(gradient, carry, jax.tree.map(lambda x: x[0], batch))
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (grads, metrics))
-  (sums, stats), _ = lax.scan(one, (zeros, stats), batch)
+  (sums, carry), _ = lax.scan(one, (zeros, carry), batch)
   grads, metrics = jax.tree.map(lambda x: x / parts, sums)
-  return grads, stats, metrics
+  return grads, carry, metrics

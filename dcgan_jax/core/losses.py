@@ -13,10 +13,10 @@ class Loss(NamedTuple):
   """A pair of losses.
 
   Attributes:
-    discriminator: (logits of real images [B], logits of fakes [B], label of real images) -> scalar.
-    generator: (logits of fakes [B]) -> scalar; relativistic ones take the logits of real images [B] as well.
-    output: logits -> D(x) as metrics report it under this loss, a probability or the raw output.
-    relativistic: whether the generator's loss compares fakes with real images, too.
+    discriminator: Function (logits of real images [B], logits of fakes [B], label of real images) -> scalar.
+    generator: Function (logits of fakes [B]) -> scalar; if relativistic, also logits of real images.
+    output: Function from logits to D(x) as it is reported in metrics: a probability or the raw output.
+    relativistic: Whether the generator's loss also compares fakes with real images.
   """
 
   discriminator: Callable[[Array, Array, float], Array]
@@ -55,15 +55,15 @@ def least_squares_g(fake: Array) -> Array:
 
 
 def hinge_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
-  """Computes max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (Lim and Ye 2017); it has no labels to smooth."""
+  """Computes max(0, 1 - D(x)) + max(0, 1 + D(G(z))) (Lim and Ye 2017), which has no labels to smooth."""
   del real_label
   return jnp.mean(jax.nn.relu(1.0 - real)) + jnp.mean(jax.nn.relu(1.0 + fake))
 
 
 def wasserstein_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
-  """Computes D(G(z)) - D(x) (Arjovsky et al. 2017); it has no labels to smooth.
+  """Computes D(G(z)) - D(x) (Arjovsky et al. 2017), which has no labels to smooth.
 
-  D must be Lipschitz continuous for it to mean something: by a gradient penalty or spectral normalisation.
+  It is only meaningful if D is kept Lipschitz continuous, by a gradient penalty or spectral normalisation.
   """
   del real_label
   return jnp.mean(fake) - jnp.mean(real)
@@ -77,15 +77,15 @@ def raise_output_g(fake: Array) -> Array:
 def relativistic_d(real: Array, fake: Array, real_label: float = 1.0) -> Array:
   """Computes -log sigmoid(D(x) - D(G(z))) over pairs of a real image and a fake one.
 
-  This is the pairing loss of Jolicoeur-Martineau 2018, which R3GAN takes (Huang et al. 2024, equation 2). It
-  has no labels to smooth.
+  This is the pairing loss of Jolicoeur-Martineau 2018, as in R3GAN (Huang et al. 2024, equation 2). It has no
+  labels to smooth.
   """
   del real_label
   return jnp.mean(softplus(fake - real))
 
 
 def relativistic_g(fake: Array, real: Array) -> Array:
-  """Computes -log sigmoid(D(G(z)) - D(x)) over the same pairs."""
+  """Computes -log sigmoid(D(G(z)) - D(x)) over the pairs of `relativistic_d`."""
   return jnp.mean(softplus(real - fake))
 
 

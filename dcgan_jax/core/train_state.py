@@ -1,6 +1,7 @@
-"""What is trained, and the state of training: one pytree of arrays, no functions."""
+"""The networks with their optimizers, and the state of training: one pytree of arrays, without functions."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,22 +12,21 @@ from flax import linen as nn
 from flax import struct
 from jax import Array
 
+from dcgan_jax.core import regularizers
 from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.core.pixels import BYTES, Pixels
+from dcgan_jax.core.regularizers import Memory
 
 PyTree = Any
-# What is folded into the key of the seed for training. Latent i of a seed has i folded in, and their numbers
-# end far below; 2**32 - 1 is that of their classes, see `latents.Latents.sample`.
+# Folded into the key of the seed for training. Latent i of a seed has i folded in, which stays far below;
+# 2**32 - 1 is folded in for their classes, see `latents.Latents.sample`.
 TRAINING = 2**32 - 2
 
 
 @dataclass(frozen=True)
 class Gan:
-  """The parts that are trained: both networks, the optimizer of each, and what G takes and makes.
-
-  These are the latents, and the numbers of the images.
-  """
+  """Both networks, their optimizers, the latents and the pixel format."""
 
   generator: Generator
   discriminator: Discriminator
@@ -46,31 +46,47 @@ class Gan:
 
 @struct.dataclass
 class NetState:
-  """One network: its parameters, its batch-norm statistics and its optimizer's state."""
+  """State of one network.
+
+  Attributes:
+    params: Parameters.
+    batch_stats: Batch-norm statistics; {} for a network without batch norm.
+    opt_state: State of its optimizer.
+    memory: Memory of the penalties of its loss, see `regularizers`; {} if none has one.
+  """
 
   params: PyTree
-  batch_stats: PyTree  # {} for a network without batch norm
+  batch_stats: PyTree
   opt_state: PyTree
+  memory: Memory = struct.field(default_factory=dict)
 
   @property
   def variables(self) -> dict[str, PyTree]:
-    """What `module.apply` takes."""
+    """Variables that `module.apply` takes."""
     return {'params': self.params, 'batch_stats': self.batch_stats}
 
 
 @struct.dataclass
 class GanState:
-  """Everything that a run needs to go on as if it had never stopped."""
+  """Everything that a run needs to resume as if it had never stopped.
 
-  step: Array  # int32 [], steps done
+  Attributes:
+    step: Number of steps done, int32 [].
+    generator: G's state.
+    discriminator: D's state.
+    ema: Moving average of G's variables, or None.
+    key: Data of a constant random key, uint32 [2]; each step folds its number into it.
+  """
+
+  step: Array
   generator: NetState
   discriminator: NetState
-  ema: PyTree  # moving average of the generator's variables, or None
-  key: Array  # uint32 [2], data of a constant random key; each step folds its number into it
+  ema: PyTree
+  key: Array
 
   @property
   def sampling_variables(self) -> dict[str, PyTree]:
-    """The generator's variables to make samples with: their moving average where there is one."""
+    """Variables of G to draw samples with: their moving average where there is one."""
     return self.generator.variables if self.ema is None else self.ema
 
 
@@ -86,17 +102,17 @@ def make_optimizer(
   """Returns Adam, as the paper uses it (section 4).
 
   Args:
-    learning_rate: step size.
-    b1: decay of the gradient's average; the paper lowers it to 0.5.
-    b2: decay of the squared gradient's average.
-    epsilon: added to the root of that: 1e-8 PyTorch, 1e-7 Keras.
-    l2: times the parameters is added to the gradients before Adam sees them, as the authors' code does.
-    decay_after: train steps with the constant rate, before the decay.
-    decay_steps: train steps over which it then falls linearly to 0; 0 keeps it constant.
+    learning_rate: Step size.
+    b1: Decay of the gradient's average; the paper lowers it to 0.5.
+    b2: Decay of the squared gradient's average.
+    epsilon: Added to the root of the squared gradient's average: 1e-8 in PyTorch, 1e-7 in Keras.
+    l2: Factor of the parameters that are added to the gradients before Adam, as the authors' code does.
+    decay_after: Number of train steps with a constant rate, before the decay.
+    decay_steps: Number of train steps over which the rate then falls linearly to 0; 0 keeps it constant.
 
   Returns:
-    The optimizer. With a decay, `update` takes the train step as the keyword `step`; without it, it counts
-    its own updates, which are as many only if each step has one.
+    The optimizer. With a decay, `update` takes the train step as the keyword `step`; without that keyword, it
+    counts its own updates, which agree only if each step has one.
   """
   adam = optax.adam(learning_rate, b1, b2, epsilon)
   if decay_steps:
@@ -106,7 +122,7 @@ def make_optimizer(
 
 
 def _scale_by_train_step(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
-  """Returns optax's scaling by a learning rate, whose count is set to the train step if that is told."""
+  """Returns optax's scaling by a learning rate, whose count is the train step if `update` gets one."""
   by_count = optax.scale_by_learning_rate(schedule)
 
   def update(
@@ -118,24 +134,26 @@ def _scale_by_train_step(schedule: optax.Schedule) -> optax.GradientTransformati
   return optax.GradientTransformationExtraArgs(by_count.init, update)
 
 
-def create(gan: Gan, seed: int, ema: bool = False) -> GanState:
+def create(gan: Gan, seed: int, ema: bool = False, penalties: Iterable[str] = ()) -> GanState:
   """Returns the state before the first step, a function of the seed. Call it under `jax.jit`.
 
   Args:
-    gan: the networks, their optimizers and the size of z.
-    seed: of the initial parameters and of everything random in training.
-    ema: whether to keep a moving average of the generator.
+    gan: The networks, their optimizers and the latents.
+    seed: Seed of the initial parameters and of everything random in training.
+    ema: Whether to keep a moving average of G.
+    penalties: Names of the penalties in D's loss.
   """
   key = jax.random.fold_in(jax.random.key(seed), TRAINING)
   generator_key, discriminator_key, training_key = jax.random.split(key, 3)
   images = jnp.zeros((gan.discriminator.packing, *gan.generator.image_size, gan.generator.channels))
   z = jnp.zeros((1, gan.latents.width))
   generator = _create_network(gan.generator, gan.generator_optimizer, generator_key, z)
+  discriminator = _create_network(gan.discriminator, gan.discriminator_optimizer, discriminator_key, images)
   return GanState(
     step=jnp.zeros((), jnp.int32),
     generator=generator,
-    discriminator=_create_network(gan.discriminator, gan.discriminator_optimizer, discriminator_key, images),
-    # This is a copy because the train step donates the state, in which two leaves must not share a buffer.
+    discriminator=dataclasses.replace(discriminator, memory=regularizers.initial_memory(penalties)),
+    # A copy, because the train step donates the state, in which no two leaves may share a buffer.
     ema=jax.tree.map(jnp.copy, generator.variables) if ema else None,
     key=jax.random.key_data(training_key),
   )
@@ -146,19 +164,21 @@ def _create_network(
 ) -> NetState:
   variables = module.init(key, x)
   params = variables['params']
-  return NetState(params, variables.get('batch_stats', {}), optimizer.init(params))
+  return NetState(
+    params=params, batch_stats=variables.get('batch_stats', {}), opt_state=optimizer.init(params)
+  )
 
 
 def moving_average(ema: PyTree, variables: PyTree, age: Array, decay: float) -> PyTree:
   """Returns the exponential moving average of G's variables after a step.
 
   Args:
-    ema: the average before it.
+    ema: Average before the step.
     variables: Variables of G after the step.
-    age: steps that `ema` is of, int32 [].
-    decay: Share of the old average in the new one, at most.
+    age: Number of steps averaged in `ema`, int32 [].
+    decay: Largest share of the old average in the new one.
   """
-  # A younger average forgets faster, or its first thousands of pictures would be those of the untrained G.
+  # A younger average forgets faster, or the first thousands of its samples would be those of the untrained G.
   age = age.astype(jnp.float32)
   share = jnp.minimum(decay, (1.0 + age) / (10.0 + age))
   return jax.tree.map(lambda old, new: share * old + (1.0 - share) * new, ema, variables)

@@ -1,7 +1,8 @@
 """The train step: the two updates, and the three orders in which papers apply them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,11 +17,13 @@ from dcgan_jax.core import augmentation, regularizers, train_state
 from dcgan_jax.core.accumulation import Examples, Gradient, accumulated
 from dcgan_jax.core.losses import LOSSES, Loss
 from dcgan_jax.core.models import normalize
+from dcgan_jax.core.regularizers import Evidence, Judged, Memory
 from dcgan_jax.core.train_state import Gan, GanState, NetState, PyTree
 
 Metrics = dict[str, Array]
 TrainStep = Callable[..., tuple[GanState, Metrics]]  # see make_train_step
 Updated = tuple[NetState, NetState, Metrics]  # generator, discriminator
+Carry = tuple[PyTree, Memory]  # batch-norm statistics and memory of a network
 
 
 @dataclass(frozen=True)
@@ -28,22 +31,20 @@ class Recipe:
   """How a step trains.
 
   Attributes:
-    loss: an entry of `losses.LOSSES`.
-    order: a key of `ORDERS`.
-    d_steps: D's updates for each of G's, each on its own images; 1 unless `order` is 'alternating'.
-    fresh_z: G learns from a new z rather than from the fakes that D has just learned from.
+    loss: Pair of losses, an entry of `losses.LOSSES`.
+    order: Order of the updates; a key of `ORDERS`.
+    d_steps: Number of D's updates for each of G's, on images of their own; 1 unless `order` is 'alternating'.
+    fresh_z: Whether G learns from new latents rather than from the fakes of D's last update.
     real_label: D's target for real images; below 1 is one-sided label smoothing.
-    flip: mirror each real image left to right with probability 1/2.
-    ema_decay: of the moving average of G's variables, when the state has one; less in the first steps,
+    flip: Whether each real image is mirrored left to right with probability 1/2.
+    ema_decay: Decay of the moving average of G's variables, if the state has one; in the first steps at most
       (1 + step) / (10 + step).
-    ema_steps: age of that average before the first step, if it is another run's; it counts as so many steps.
-    accumulate: parts of the batch that both networks go through one after the other before each update, so
-      that only one part's activations are in memory. Gradients are the mean over the parts; batch norm sees
-      each part as a batch of its own. More than 1 not with 'one_per_batch'.
-    r1: gamma of the zero-centred gradient penalty on real images, see `regularizers`; 0 for none.
-    r2: gamma of the same on fakes.
-    gradient_penalty: lambda of WGAN-GP's penalty, between real images and fakes; 0 for none.
-    augment: kinds of `augmentation.KINDS` that all images go through before D judges them.
+    ema_steps: Age, in steps, of an average that was taken from another run; 0 for a new one.
+    accumulate: Number of parts of the batch that both networks process one after the other before each
+      update, so that only one part's activations are in memory. Gradients are the mean over the parts; batch
+      norm sees each part as a batch of its own. 1 if `order` is 'one_per_batch'.
+    penalties: Weight of each penalty in D's loss, by its name in `regularizers.PENALTIES`.
+    augment: Kinds of `augmentation.KINDS`, applied to all images before D judges them.
   """
 
   loss: Loss = LOSSES['non_saturating']
@@ -55,29 +56,42 @@ class Recipe:
   ema_decay: float = 0.0
   ema_steps: int = 0
   accumulate: int = 1
-  r1: float = 0.0
-  r2: float = 0.0
-  gradient_penalty: float = 0.0
+  penalties: Mapping[str, float] = field(default_factory=dict)
   augment: tuple[str, ...] = ()
 
 
 class Fakes(NamedTuple):
-  """A forward pass of G in training mode, from which both networks can learn."""
+  """G's forward pass in training mode, from which both networks can learn.
 
-  images: Array  # float32 [B, H, W, C] in [-1, 1]
-  pull_back: Callable[[Array], tuple[PyTree]]  # from a gradient in the images to one in G's parameters
-  batch_stats: PyTree  # G's new ones
+  Attributes:
+    images: Fakes, float32 [B, H, W, C] in [-1, 1].
+    pull_back: Function from a gradient with respect to the images to one with respect to G's parameters.
+    batch_stats: G's new batch-norm statistics.
+  """
+
+  images: Array
+  pull_back: Callable[[Array], tuple[PyTree]]
+  batch_stats: PyTree
 
 
 class Batch(NamedTuple):
-  """What one update of a network learns from. With accumulation, arrays have a leading axis: the parts."""
+  """Input of one update of a network. With accumulation, arrays have a leading axis: the parts.
 
-  real: Array  # float32 [B, H, W, C] in [-1, 1]
-  y: Array | None  # classes of real images and of fakes alike, one-hot, float32 [B, classes]
-  z: Array  # latents, float32 [B, z_size + classes]
-  generator_key: Array  # of dropout in G
-  discriminator_key: Array  # of dropout in D
-  fakes: Fakes | None  # None with accumulation, where each part is generated when its turn has come
+  Attributes:
+    real: Real images, float32 [B, H, W, C] in [-1, 1].
+    y: Classes of real images and of fakes alike, one-hot, float32 [B, classes]; None for unconditional ones.
+    z: Latents, float32 [B, z_size + classes].
+    generator_key: Key of dropout in G.
+    discriminator_key: Key of dropout in D.
+    fakes: G's forward pass; None with accumulation, where each part is generated when its turn comes.
+  """
+
+  real: Array
+  y: Array | None
+  z: Array
+  generator_key: Array
+  discriminator_key: Array
+  fakes: Fakes | None
 
 
 class Keys(NamedTuple):
@@ -91,7 +105,7 @@ class Keys(NamedTuple):
   opponent_dropout: Array  # of D, when G learns through it
 
   def of_pass(self, i: int) -> 'Keys':
-    """Returns the keys of G's i-th forward pass in the step: each update of D has one, and so has fresh z."""
+    """Returns the keys of G's i-th forward pass in a step: one for each update of D, and one for fresh z."""
     keys = (self.z, self.generator_dropout, self.discriminator_dropout)
     z, in_g, in_d = (jax.random.fold_in(key, i) for key in keys)
     return self._replace(z=z, generator_dropout=in_g, discriminator_dropout=in_d)
@@ -101,25 +115,26 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> T
   """Returns the pure function that trains both networks on one batch.
 
   All randomness is a function of (state.key, state.step, global sample index). G's running batch-norm
-  statistics move only in G's update, D's only in D's; in the other network's update each normalises by
-  the batch's statistics and forgets them. D sees real images and fakes as two batches.
+  statistics change only in G's update, D's only in D's; in the other network's update each normalises by
+  the batch's statistics and discards them. D sees real images and fakes as two batches.
 
   Args:
-    gan: the networks, their optimizers and the latents.
-    recipe: how they learn.
-    axis_name: of the mapped axis, under `jax.pmap` or `jax.shard_map(..., check_vma=False)`; each
-      device then gets its contiguous part of the global batch, and gradients, batch statistics and
-      metrics are averaged over the axis. None on one device.
+    gan: The networks, their optimizers and the latents.
+    recipe: How they learn.
+    axis_name: Name of the mapped axis under `jax.pmap` or `jax.shard_map(..., check_vma=False)`; each device
+      then gets its contiguous part of the global batch, and gradients, batch statistics, memory and metrics
+      are averaged over the axis. None on one device.
 
   Returns:
-    (state, images, classes=None) -> (state, metrics), to be compiled by the caller. images: `gan.pixels`
-    [d_steps * B, H, W, C], B divisible by `accumulate` on each device. classes: int32 [d_steps * B], if the
-    networks are told them. metrics: float32 scalars `loss_d`, `loss_g`; `penalty`, if D's gradient is
-    penalized; `d_real` and `d_fake`, the mean of D(x) and D(G(z)) before D's update; `d_fake_after`, D(G(z))
-    as G's update saw it; `grad_norm_d`, `grad_norm_g`, global L2 norms, 0 of a network whose turn it is not.
+    The function (state, images, classes=None) -> (state, metrics), to be compiled by the caller. images:
+    `gan.pixels` [d_steps * B, H, W, C], B divisible by `accumulate` on each device. classes:
+    int32 [d_steps * B], for conditional networks. metrics: float32 scalars `loss_d`, `loss_g`; `penalty`, if
+    D's loss has penalties; `d_real` and `d_fake`, the mean of D(x) and D(G(z)) before D's update;
+    `d_fake_after`, the mean of D(G(z)) in G's update; `grad_norm_d` and `grad_norm_g`, global L2 norms, 0 for
+    a network that this step does not update.
 
   Raises:
-    ValueError: an unknown order, or d_steps or accumulate with an order that has no use for it.
+    ValueError: The order is unknown, or does not support this `d_steps` or `accumulate`.
   """
   if recipe.order not in ORDERS:
     raise ValueError(f'order={recipe.order!r}: choose one of {", ".join(ORDERS)}')
@@ -141,7 +156,8 @@ def make_train_step(gan: Gan, recipe: Recipe, axis_name: str | None = None) -> T
     ema = state.ema
     if ema is not None:
       ema = train_state.moving_average(ema, g.variables, state.step + recipe.ema_steps, recipe.ema_decay)
-    return GanState(state.step + 1, g, d, ema, state.key), _average(metrics, axis_name)
+    new_state = dataclasses.replace(state, step=state.step + 1, generator=g, discriminator=d, ema=ema)
+    return new_state, _average(metrics, axis_name)
 
   return train_step
 
@@ -195,34 +211,38 @@ def discriminator_update(
   gan: Gan, recipe: Recipe, g: NetState, d: NetState, batch: Batch, step: Array
 ) -> tuple[NetState, Metrics]:
   """Updates D on real images and on fakes, each normalised by its own batch's statistics."""
+  slopes_of_real, slopes_of_fake = (
+    regularizers.takes_slopes(recipe.penalties, batch) for batch in ('real', 'fake')
+  )
 
-  def gradient(stats: PyTree, part: Batch) -> Gradient:
+  def gradient(carry: Carry, part: Batch) -> Gradient:
+    stats, memory = carry
     fakes = part.fakes or generate(gan, g, g.batch_stats, part)
     real_key, fake_key = jax.random.split(part.discriminator_key)
+    discriminate = partial(_discriminate, gan, recipe, part.y)
 
-    def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-      critic = partial(_judge, gan, recipe, params, part.y)
-      real, new_stats, r1 = regularizers.judge(partial(critic, stats, real_key), part.real, recipe.r1 > 0)
-      critic = partial(critic, new_stats, fake_key)
-      fake, new_stats, r2 = regularizers.judge(critic, fakes.images, recipe.r2 > 0)
-      loss, output = recipe.loss.discriminator(real, fake, recipe.real_label), recipe.loss.output
-      metrics = {'loss_d': loss, 'd_real': output(real).mean(), 'd_fake': output(fake).mean()}
-      if recipe.r1 or recipe.r2 or recipe.gradient_penalty:
-        penalty = recipe.r1 * regularizers.zero_centred(r1) + recipe.r2 * regularizers.zero_centred(r2)
-        if recipe.gradient_penalty:
-          key = jax.random.fold_in(part.discriminator_key, 2)
-          keys = _global_keys(key, len(real), gan.generator.axis_name)
-          between = regularizers.between(part.real, fakes.images, keys)
-          _, _, norms = regularizers.judge(critic, between)
-          penalty += recipe.gradient_penalty * regularizers.one_centred(norms)
-        metrics['penalty'] = penalty
-        loss += penalty
-      return loss, (new_stats, metrics)
+    def loss_fn(params: PyTree) -> tuple[Array, tuple[Carry, Metrics]]:
+      real = discriminate(params, stats, real_key, part.real, slopes_of_real)
+      fake = discriminate(params, real.stats, fake_key, fakes.images, slopes_of_fake)
+      loss = recipe.loss.discriminator(real.logits, fake.logits, recipe.real_label)
+      output = recipe.loss.output
+      metrics = {'loss_d': loss, 'd_real': output(real.logits).mean(), 'd_fake': output(fake.logits).mean()}
+      if not recipe.penalties:
+        return loss, ((fake.stats, memory), metrics)
+      keys = jax.random.fold_in(part.discriminator_key, 2)
+      evidence = Evidence(
+        real=real,
+        fake=fake,
+        judge=partial(discriminate, params, real.stats, fake_key, slopes=True),
+        keys=_global_keys(keys, len(real.logits), gan.generator.axis_name),
+      )
+      penalty, new_memory = regularizers.total(recipe.penalties, evidence, memory)
+      return loss + penalty, ((fake.stats, new_memory), metrics | {'penalty': penalty})
 
-    grads, (new_stats, metrics) = jax.grad(loss_fn, has_aux=True)(d.params)
-    return grads, new_stats, metrics
+    grads, (carry, metrics) = jax.grad(loss_fn, has_aux=True)(d.params)
+    return grads, carry, metrics
 
-  gradients = accumulated(gradient, d.batch_stats, batch, recipe.accumulate)
+  gradients = accumulated(gradient, (d.batch_stats, d.memory), batch, recipe.accumulate)
   return _apply(gan, gan.discriminator_optimizer, d, gradients, 'd', step)
 
 
@@ -231,22 +251,26 @@ def generator_update(
 ) -> tuple[NetState, Metrics]:
   """Updates G through D, which stays as it is."""
 
-  def gradient(stats: PyTree, part: Batch) -> Gradient:
+  def gradient(carry: Carry, part: Batch) -> Gradient:
+    stats, memory = carry
     fakes = part.fakes or generate(gan, g, stats, part)
     real_key, fake_key = jax.random.split(part.discriminator_key)
+    discriminate = partial(_discriminate, gan, recipe, part.y)
 
     def loss_fn(images: Array) -> tuple[Array, Metrics]:
-      critic = partial(_judge, gan, recipe, d.params, part.y, d.batch_stats)
-      fake, _ = critic(fake_key, images)
-      real = (critic(real_key, part.real)[0],) if recipe.loss.relativistic else ()
-      loss = recipe.loss.generator(fake, *real)
-      return loss, {'loss_g': loss, 'd_fake_after': recipe.loss.output(fake).mean()}
+      fake = discriminate(d.params, d.batch_stats, fake_key, images)
+      if recipe.loss.relativistic:
+        real = discriminate(d.params, d.batch_stats, real_key, part.real)
+        loss = recipe.loss.generator(fake.logits, real.logits)
+      else:
+        loss = recipe.loss.generator(fake.logits)
+      return loss, {'loss_g': loss, 'd_fake_after': recipe.loss.output(fake.logits).mean()}
 
     image_grads, metrics = jax.grad(loss_fn, has_aux=True)(fakes.images)
     (grads,) = fakes.pull_back(image_grads)
-    return grads, fakes.batch_stats, metrics
+    return grads, (fakes.batch_stats, memory), metrics
 
-  gradients = accumulated(gradient, g.batch_stats, batch, recipe.accumulate)
+  gradients = accumulated(gradient, (g.batch_stats, g.memory), batch, recipe.accumulate)
   return _apply(gan, gan.generator_optimizer, g, gradients, 'g', step)
 
 
@@ -254,11 +278,11 @@ def make_batch(gan: Gan, g: NetState, real: Examples, keys: Keys) -> Batch:
   """Returns the batch of one update, divided into the parts of accumulation.
 
   Args:
-    gan: whose latents are drawn.
-    g: the generator's state.
-    real: [B, parts, ...], see `Examples.divided`: image i of the global batch belongs to part i % parts. The
-      fakes are of the same classes.
-    keys: of the latents and of dropout.
+    gan: The networks and the latents.
+    g: G's state.
+    real: Real images, whose classes the fakes share, [B, parts, ...]; see `Examples.divided`: image i of the
+      global batch belongs to part i % parts.
+    keys: Keys of the latents and of dropout.
   """
   count, parts = real.images.shape[:2]
   z = gan.latents.noise(keys.z, _global_indices(count * parts, gan.generator.axis_name))
@@ -282,6 +306,39 @@ def generate(gan: Gan, g: NetState, stats: PyTree, part: Batch) -> Fakes:
   return Fakes(*jax.vjp(forward, g.params, has_aux=True))
 
 
+def _discriminate(
+  gan: Gan,
+  recipe: Recipe,
+  y: Array | None,
+  params: PyTree,
+  stats: PyTree,
+  key: Array,
+  images: Array,
+  slopes: bool = False,
+) -> Judged:
+  """Runs D in training mode on augmented images.
+
+  Args:
+    gan: The networks.
+    recipe: How they learn.
+    y: Classes of the images, one-hot, float32 [B, classes]; None for an unconditional D.
+    params: D's parameters.
+    stats: D's batch-norm statistics.
+    key: Key of augmentation and dropout.
+    images: Images, float32 [B, H, W, C].
+    slopes: Whether a penalty takes the slopes of the logits.
+  """
+
+  def critic(images: Array) -> tuple[Array, PyTree]:
+    if recipe.augment:
+      keys = _global_keys(jax.random.fold_in(key, 1), len(images), gan.generator.axis_name)
+      images = augmentation.augment(images, keys, recipe.augment)
+    (logits, _), new_stats = _forward(gan.discriminator, params, stats, key, images, y)
+    return logits, new_stats
+
+  return regularizers.judged(critic, images, slopes)
+
+
 def _apply(
   gan: Gan,
   optimizer: optax.GradientTransformation,
@@ -291,13 +348,14 @@ def _apply(
   step: Array,
 ) -> tuple[NetState, Metrics]:
   """Applies one network's optimizer to its gradient, averaged over the devices, at the rate of the step."""
-  grads, stats, metrics = gradient
-  grads = _average(grads, gan.generator.axis_name)
+  grads, (stats, memory), metrics = gradient
+  grads, memory = _average((grads, memory), gan.generator.axis_name)
   if not gan.generator.sync_norm:
     stats = _average(stats, gan.generator.axis_name)
-  update = optax.with_extra_args_support(optimizer).update  # Most optimizers have no use for the step.
+  update = optax.with_extra_args_support(optimizer).update  # Most optimizers do not use the step.
   updates, opt_state = update(grads, net.opt_state, net.params, step=step)
-  net = NetState(optax.apply_updates(net.params, updates), stats, opt_state)
+  params = optax.apply_updates(net.params, updates)
+  net = dataclasses.replace(net, params=params, batch_stats=stats, opt_state=opt_state, memory=memory)
   return net, metrics | {f'grad_norm_{name}': optax.tree.norm(grads)}
 
 
@@ -323,17 +381,6 @@ def _global_keys(key: Array, count: int, axis_name: str | None) -> Array:
 def _of_parts(key: Array, parts: int) -> Array:
   """Returns a key for each part of accumulation, [parts]; the key itself where there is one part."""
   return key if parts == 1 else jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(parts))
-
-
-def _judge(
-  gan: Gan, recipe: Recipe, params: PyTree, y: Array | None, stats: PyTree, key: Array, images: Array
-) -> tuple[Array, PyTree]:
-  """Runs D in training mode on images of the classes y; returns its logits and new batch-norm statistics."""
-  if recipe.augment:
-    keys = _global_keys(jax.random.fold_in(key, 1), len(images), gan.generator.axis_name)
-    images = augmentation.augment(images, keys, recipe.augment)
-  (logits, _), stats = _forward(gan.discriminator, params, stats, key, images, y)
-  return logits, stats
 
 
 def _forward(

@@ -14,6 +14,7 @@ from dcgan_jax.core import compiling, pixels, train_state, train_step
 from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.losses import LOSSES
 from dcgan_jax.core.models import Discriminator, Generator
+from dcgan_jax.core.regularizers import PENALTIES
 from dcgan_jax.core.train_state import Gan, GanState
 from dcgan_jax.core.train_step import Recipe
 from dcgan_jax.data.feed import Feed
@@ -80,7 +81,8 @@ class Experiment:
 
   def initial_state(self) -> GanState:
     """Makes the state before the first step; compiled by `first_state` or as part of a larger program."""
-    return train_state.create(self.gan, self.settings.seed, ema=self.recipe.ema_decay > 0)
+    recipe = self.recipe
+    return train_state.create(self.gan, self.settings.seed, recipe.ema_decay > 0, recipe.penalties)
 
   @functools.cached_property
   def shapes(self) -> GanState:
@@ -149,6 +151,7 @@ def build(settings: Settings, counts: tuple[int, ...] = ()) -> Experiment:
   chosen |= {
     'loss': LOSSES[settings.train.loss],
     'flip': settings.data.flip,
+    'penalties': {name: getattr(settings.train, name) for name in PENALTIES if getattr(settings.train, name)},
     'augment': tuple(filter(None, settings.train.augment.split(','))),
     'ema_decay': _ema_decay(settings.train),
   }
@@ -198,5 +201,6 @@ def open_run(folder: Path, checkpoint: str) -> TrainedRun:
     )
   experiment = build(settings, workdir.read_class_counts(folder))
   sharding = placement.replicated(placement.mesh())
-  step, state = checkpoints.restore_any(folder / 'checkpoints', checkpoint, experiment.shapes, sharding)
+  create = experiment.initial_state
+  step, state = checkpoints.restore_any(folder / 'checkpoints', checkpoint, create, sharding)
   return TrainedRun(experiment, step, state, folder)

@@ -88,7 +88,7 @@ def first_state(experiment: Experiment, folder: Path, mesh: Mesh, init_from: Ori
   sharding = placement.replicated(mesh)
   if processes.agreed(bool(checkpoints.steps(folder / 'checkpoints'))):
     kept = folder / 'checkpoints'
-    return checkpoints.restore_any(kept, 'last', experiment.shapes, sharding, set_aside=True)[1]
+    return checkpoints.restore_any(kept, 'last', experiment.initial_state, sharding, set_aside=True)[1]
   if init_from:
     return _initialised(experiment, folder, mesh, init_from)
   if processes.is_main():

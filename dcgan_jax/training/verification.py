@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def run(folder: Path, checkpoint: str | None) -> None:
   cache.keep_compiled_programs()
   mesh = placement.mesh()
   sharding = placement.replicated(mesh)
-  state, wanted = (_restore(folder, step, experiment.shapes, sharding) for step in (begin, end))
+  state, wanted = (_restore(folder, step, experiment.initial_state, sharding) for step in (begin, end))
   schedule = of_run(chosen, len(experiment.source), begin, end)
   take_round, feed = rounds.prepare(experiment, folder, schedule, mesh)
   step = begin
@@ -79,7 +80,9 @@ def _choose(known: list[int], folder: Path, checkpoint: str | None) -> tuple[int
   return known[index], known[index + 1]
 
 
-def _restore(folder: Path, step: int, like: GanState, sharding: jax.sharding.Sharding) -> GanState:
+def _restore(
+  folder: Path, step: int, initial_state: Callable[[], GanState], sharding: jax.sharding.Sharding
+) -> GanState:
   """Restores a checkpoint, which a process that trains in the workdir may delete at the same time.
 
   Raises:
@@ -87,7 +90,7 @@ def _restore(folder: Path, step: int, like: GanState, sharding: jax.sharding.Sha
   """
   kept = folder / 'checkpoints'
   try:
-    return checkpoints.restore(kept, step, like, sharding)
+    return checkpoints.restore(kept, step, initial_state, sharding)
   except checkpoints.DamagedError as error:
     until = time.monotonic() + DELETION
     while (kept / str(step)).exists() and lock.is_elsewhere(folder) and time.monotonic() < until:

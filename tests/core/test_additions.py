@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 from conftest import gan_of, lenient
-from jax.sharding import PartitionSpec as P
 
 from configs import base, digits
 from dcgan_jax import settings
@@ -30,25 +29,18 @@ GENERATOR = Generator(
 )
 PLAIN = Discriminator(widths=(6, 8), strides=(2, 2), norm=(False, False), use_bias=True, initializer='glorot')
 ADDITIONS = {
-  'relativistic': ({}, {'loss': LOSSES['relativistic']}),
-  'r1 and r2': ({}, {'loss': LOSSES['relativistic'], 'r1': 1.0, 'r2': 0.5}),
-  'gradient penalty': ({}, {'loss': LOSSES['wasserstein'], 'gradient_penalty': 10.0}),
-  'spectral norm': ({'spectral_norm': True}, {'loss': LOSSES['hinge']}),
+  'r1 and r2': ({}, {'loss': LOSSES['relativistic'], 'penalties': {'r1': 1.0, 'r2': 0.5}}),
+  'gradient penalty': ({}, {'loss': LOSSES['wasserstein'], 'penalties': {'gradient_penalty': 10.0}}),
   'packing': ({'packing': 2}, {}),
-  'augmentation': ({}, {'augment': ('color', 'translation', 'cutout')}),
-  'packing, gradient penalty': ({'packing': 2}, {'loss': LOSSES['wasserstein'], 'gradient_penalty': 10.0}),
-  'all': (
-    {'packing': 2, 'spectral_norm': True},
-    {'loss': LOSSES['relativistic'], 'r1': 1.0, 'r2': 1.0, 'augment': ('color', 'cutout')},
-  ),
 }
 
 
-def _make(name, rate=1e-2, axis_name=None, **more):
+def _make(name, generator=GENERATOR, dtype='float32', **more):
   options, recipe = ADDITIONS[name]
-  gan = gan_of((GENERATOR, PLAIN.clone(**options)), lenient(optax.sgd(rate)), 5)
+  networks = generator.clone(dtype=dtype), PLAIN.clone(dtype=dtype, **options)
+  gan = gan_of(networks, lenient(optax.sgd(1e-2)), 5)
   create = jax.jit(functools.partial(train_state.create, gan, 0))
-  return create(), make_train_step(gan, Recipe(**recipe | more), axis_name)
+  return create(), make_train_step(gan, Recipe(**recipe | more))
 
 
 def _images(count):
@@ -61,44 +53,32 @@ def _assert_close(a, b, rtol, atol):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ADDITIONS)
-def test_four_devices_equal_one(name):
+def test_in_bfloat16_losses_stay_near(name):
   state, step = _make(name)
-  _, sharded = _make(name, axis_name='i')
-  mesh = jax.make_mesh((4,), ('i',), axis_types=(jax.sharding.AxisType.Auto,))
-  many = jax.shard_map(sharded, mesh=mesh, in_specs=(P(), P('i')), out_specs=P(), check_vma=False)
-  one, metrics = jax.jit(step)(state, _images(16))
-  four, many_metrics = jax.jit(many)(state, _images(16))
-  _assert_close(four.discriminator, one.discriminator, 1e-4, 1e-5)
-  _assert_close(four.generator, one.generator, 1e-4, 1e-5)
-  _assert_close(many_metrics, metrics, 1e-4, 1e-5)
-  assert ('penalty' in metrics) == any(x in ADDITIONS[name][1] for x in ('r1', 'gradient_penalty'))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('name', ['r1 and r2', 'gradient penalty', 'packing'])
-def test_bfloat16_and_accumulation(name):
-  """In bfloat16 losses stay near; in two parts, without batch norm, the update of D is that of the whole."""
-  state, step = _make(name)
-  whole, metrics = jax.jit(step)(state, _images(16))
-  options, recipe = ADDITIONS[name]
-  networks = (GENERATOR.clone(dtype='bfloat16'), PLAIN.clone(dtype='bfloat16', **options))
-  gan = gan_of(networks, lenient(optax.sgd(1e-2)), 5)
+  _, metrics = jax.jit(step)(state, _images(16))
   with jax.numpy_dtype_promotion('standard'):  # Flax's batch norm mixes float32 statistics with bfloat16.
-    _, near = jax.jit(make_train_step(gan, Recipe(**recipe)))(state, _images(16))
+    _, near = jax.jit(_make(name, dtype='bfloat16')[1])(state, _images(16))
   for key in metrics:
     if not key.startswith('grad_norm'):
       np.testing.assert_allclose(near[key], metrics[key], rtol=0.1, atol=0.02)
-  _, parts = _make(name, accumulate=2)
-  in_parts, _ = jax.jit(parts)(state, _images(16))
-  assert all(np.isfinite(x).all() for x in jax.tree.leaves(in_parts.discriminator.params))
-  assert jax.tree.structure(in_parts) == jax.tree.structure(whole)
+
+
+@pytest.mark.slow
+def test_penalties_of_parts_add_up_to_those_of_the_batch():
+  """Leaves out batch norm, to which a part is a batch of its own: then accumulation changes nothing."""
+  generator = GENERATOR.clone(norm=(False, False))
+  state, step = _make('r1 and r2', generator)
+  _, in_parts = _make('r1 and r2', generator, accumulate=2)
+  whole, parts = (jax.jit(each)(state, _images(16)) for each in (step, in_parts))
+  _assert_close(parts, whole, 1e-5, 1e-6)
+  assert whole[1]['penalty'] > 0.01 * whole[1]['loss_d']  # It counts.
 
 
 @pytest.mark.slow
 def test_relativistic_step_is_the_textbooks():
   """Compares with losses of whole networks, differentiated at once."""
   generator = GENERATOR.clone(norm=(False, False))
-  recipe = Recipe(LOSSES['relativistic'], r1=2.0, r2=0.5, order='simultaneous')
+  recipe = Recipe(LOSSES['relativistic'], penalties={'r1': 2.0, 'r2': 0.5}, order='simultaneous')
   gan = gan_of((generator, PLAIN), lenient(optax.sgd(1.0)), 5)
   state = jax.jit(functools.partial(train_state.create, gan, 0))()
   after, metrics = jax.jit(make_train_step(gan, recipe))(state, _images(8))
@@ -140,7 +120,7 @@ def test_penalties_are_of_the_gradient_of_each_logit_in_all_that_it_judges(kind,
   """Compares with gradients of one logit at a time in the images of its pack."""
   gan = gan_of((GENERATOR, PLAIN.clone(packing=packing)), lenient(optax.sgd(1e-2)), 5)
   state = jax.jit(functools.partial(train_state.create, gan, 0))()
-  recipe = Recipe(order='simultaneous', **{kind: 3.0})
+  recipe = Recipe(order='simultaneous', penalties={kind: 3.0})
   _, metrics = jax.jit(make_train_step(gan, recipe))(state, _images(8))
 
   real = jnp.asarray(_images(8), jnp.float32) / 127.5 - 1

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dcgan_jax import settings
 from dcgan_jax.core import regularizers
 from dcgan_jax.core.models import Discriminator
 
@@ -15,7 +16,7 @@ def _linear(images):
 
 def test_gradient_of_a_linear_critic_is_its_weights():
   images = jnp.asarray(np.random.default_rng(1).standard_normal((3, 4, 4, 2)), jnp.float32)
-  logits, other, squared_norms = regularizers.judge(_linear, images)
+  logits, other, squared_norms = regularizers.judged(_linear, images, slopes=True)[1:]
   np.testing.assert_allclose(logits, _linear(images)[0])
   assert other == 'other'
   np.testing.assert_allclose(squared_norms, np.full(3, np.square(WEIGHTS).sum()), rtol=1e-6)
@@ -27,12 +28,31 @@ def test_gradient_of_a_linear_critic_is_its_weights():
 
 
 def test_without_penalty_only_the_logits_are_computed():
-  def critic(images):
-    return _linear(images)
-
-  logits, other, nothing = regularizers.judge(critic, jnp.ones((3, 4, 4, 2)), penalized=False)
+  logits, other, nothing = regularizers.judged(_linear, jnp.ones((3, 4, 4, 2)), slopes=False)[1:]
   np.testing.assert_array_equal(logits, _linear(jnp.ones((3, 4, 4, 2)))[0])
-  assert other == 'other' and float(nothing) == 0.0
+  assert other == 'other' and np.isnan(nothing)
+
+
+def test_every_penalty_has_a_key_that_holds_its_weight():
+  train = settings.Settings().train
+  assert {name: getattr(train, name) for name in regularizers.PENALTIES} == dict.fromkeys(
+    regularizers.PENALTIES, 0.0
+  )
+
+
+def test_memory_is_of_the_penalties_that_have_one(lecam):
+  """Takes a penalty with memory beside one without: each sees its own, and the weighted sum is returned."""
+  names = ['r1', lecam]
+  memory = regularizers.initial_memory(names)
+  assert memory == {lecam: {'real': 0.0, 'fake': 0.0}} and regularizers.initial_memory(['r1', 'r2']) == {}
+  images = jnp.ones((4, 2, 2, 1))
+  real, fake = (
+    regularizers.Judged(images, jnp.full(4, logit), {}, jnp.full(4, 6.0)) for logit in (3.0, -1.0)
+  )
+  evidence = regularizers.Evidence(real, fake, lambda x: fake, jax.random.split(jax.random.key(0), 4))
+  penalty, memory = regularizers.total({'r1': 0.5, lecam: 0.1}, evidence, memory)
+  np.testing.assert_allclose(penalty, 0.5 * 3 + 0.1 * (9 + 1), rtol=1e-6)
+  np.testing.assert_allclose([memory[lecam]['real'], memory[lecam]['fake']], [0.03, -0.01], rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -127,50 +127,6 @@ def test_step_is_the_textbooks(tiny, order):
   _assert_close(metrics, want, rtol=1e-4)
 
 
-@pytest.fixture(
-  scope='module', params=range(len(ORDERS)), ids=lambda i: '-'.join(map(str, ORDERS[i].values()))
-)
-def one_device(request, tiny):
-  """Three steps by each order on one device: arguments, images, states and last metrics."""
-  arguments = ORDERS[request.param] | {'flip': True, 'ema_decay': 0.5}
-  images = [_images(8 * arguments.get('d_steps', 1), seed) for seed in range(3)]
-  now, step = _make(tiny, ema=True, **arguments)
-  step, states = jax.jit(step), [now]
-  for batch in images:
-    now, metrics = step(now, batch)
-    states.append(now)
-  return arguments, images, states, metrics
-
-
-# pmap takes the order that has everything, because the step is the same.
-@pytest.mark.slow
-@pytest.mark.parametrize(
-  ('one_device', 'wrapper'),
-  [(i, 'shard_map') for i in range(len(ORDERS))] + [(3, 'pmap')],
-  indirect=['one_device'],
-)
-def test_four_devices_equal_one(tiny, one_device, wrapper):
-  """Trains on one global batch, to which dropout, flips, latents and batch statistics belong."""
-  arguments, images, states, metrics = one_device
-  many, axis_step = _make(tiny, ema=True, axis_name='batch', **arguments)
-  if wrapper == 'pmap':
-    many = jax.tree.map(lambda x: np.stack([x] * 4), many)
-    mapped = jax.pmap(axis_step, 'batch')
-  else:
-    mesh = jax.make_mesh((4,), ('batch',), axis_types=(jax.sharding.AxisType.Auto,))
-    mapped = jax.jit(
-      jax.shard_map(axis_step, mesh=mesh, in_specs=(P(), P('batch')), out_specs=(P(), P()), check_vma=False)
-    )
-  for batch in images:
-    shards = batch.reshape(4, -1, *batch.shape[1:]) if wrapper == 'pmap' else batch
-    many, many_metrics = mapped(many, shards)
-  if wrapper == 'pmap':
-    assert _equal(_of_device(many, 0), _of_device(many, 3))
-    many, many_metrics = _of_device((many, many_metrics), 0)
-  _assert_close(many, states[-1], rtol=2e-4, atol=1e-5)
-  _assert_close(many_metrics, metrics, rtol=2e-4, atol=1e-5)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('order', ['alternating', 'simultaneous'])
 def test_parts_of_a_batch_add_up(tiny, order):
@@ -269,15 +225,6 @@ def test_d_steps_learn_from_batches_of_their_own(tiny):
   )  # The order within a batch means nothing.
   same, _ = jax.jit(step)(before, shuffled)
   _assert_close(same.discriminator.params, after.discriminator.params, atol=1e-6)
-
-
-@pytest.mark.slow
-def test_g_statistics_move_once_a_step(one_device):
-  """Sees one move of momentum 0.9 from the old variance, 1, for each part, whatever D's updates do."""
-  arguments, _, states, _ = one_device
-  variance = states[1].generator.batch_stats['norm0']['var']
-  left = 0.9 ** arguments.get('accumulate', 1)
-  assert ((variance >= left) & (variance < left + 0.05)).all()  # The new variance is tiny.
 
 
 @pytest.mark.slow

@@ -140,7 +140,7 @@ def test_the_benchmarks_contender_takes_our_step(order):
     config.train.loss, config.train.r1, config.train.r2 = 'relativistic', 1.0, 0.5
     config.discriminator.norm = (False, False, False)
     discriminator = discriminator.clone(norm=config.discriminator.norm)
-    recipe = Recipe(LOSSES['relativistic'], r1=1.0, r2=0.5)
+    recipe = Recipe(LOSSES['relativistic'], penalties={'r1': 1.0, 'r2': 0.5})
   else:
     config.train.order = order
   theirs = torch_dcgan.TrainStep(config, torch.channels_last)

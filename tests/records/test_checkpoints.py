@@ -23,9 +23,13 @@ from dcgan_jax.records import checkpoints
 from dcgan_jax.records.checkpoints import quiet, stamp
 
 
-def _create(networks, ema=True):
+def _create(networks, ema=True, penalties=()):
   gan = gan_of(networks, optax.adam(1e-3))
-  return lambda: train_state.create(gan, 0, ema)
+  return lambda: train_state.create(gan, 0, ema, penalties)
+
+
+def _assert_equal(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 @pytest.fixture(scope='module')
@@ -45,10 +49,10 @@ def saved(tiny, tmp_path_factory):
 def test_bit_for_bit_and_only_the_last(tiny, saved):
   folder, last = saved
   assert checkpoints.steps(folder) == [10, 15]
-  restored = checkpoints.restore(folder, 15, jax.eval_shape(_create(tiny)))
+  restored = checkpoints.restore(folder, 15, _create(tiny))
   assert jax.tree.structure(restored) == jax.tree.structure(last)
   jax.tree.map(np.testing.assert_array_equal, restored, last)
-  assert checkpoints.restore(folder, 10, jax.eval_shape(_create(tiny))).step == 10
+  assert checkpoints.restore(folder, 10, _create(tiny)).step == 10
 
 
 def test_a_save_is_of_its_moment(tiny, tmp_path):
@@ -60,7 +64,7 @@ def test_a_save_is_of_its_moment(tiny, tmp_path):
   saver.save(now)
   now = jax.block_until_ready(overwrite(now))
   saver.close()
-  restored = checkpoints.restore(tmp_path, 0, jax.eval_shape(_create(tiny)))
+  restored = checkpoints.restore(tmp_path, 0, _create(tiny))
   jax.tree.map(np.testing.assert_array_equal, restored, want)
 
 
@@ -74,13 +78,74 @@ def test_unfinished_checkpoints_do_not_count(saved):
 def test_other_networks_are_refused_in_one_line(tiny, saved):
   folder, _ = saved
   wider = tiny[0].clone(widths=(8, 7)), tiny[1]
-  for create, text in (
-    (_create(wider), r'norm1/mean has shape \(6,\) in the checkpoint and \(7,\) by the config'),
-    (_create(tiny, ema=False), 'ema/.* and none by the config'),
+  plain, normed = (tiny[1].clone(norm=(first, first)) for first in (False, True))
+  for networks, text in (
+    (wider, r'norm1/mean has shape \(6,\) in the checkpoint and \(7,\) by the config'),
+    ((tiny[0], plain), r'norm2/mean has shape \(8,\) in the checkpoint and none by the config'),
+    ((tiny[0], normed), r'norm1/mean has shape none in the checkpoint and \(6,\) by the config'),
   ):
     with pytest.raises(InputError, match=text) as error:
-      checkpoints.restore(folder, 15, jax.eval_shape(create))
-    assert '\n' not in str(error.value)
+      checkpoints.restore(folder, 15, _create(networks))
+    assert '\n' not in str(error.value) and not isinstance(error.value, checkpoints.DamagedError)
+
+
+def test_arrays_that_a_checkpoint_lacks_have_their_defaults(tiny, saved, tmp_path, lecam, capsys):
+  """Restores a state without a moving average, memory or Adam's averages into one that has them."""
+  _, last = saved
+  (tmp_path / 'checkpoints').mkdir()
+  saver = checkpoints.Saver(tmp_path / 'checkpoints', keep=1)
+  empty = optax.sgd(1.0).init(())
+  g, d = last.generator.replace(opt_state=empty), last.discriminator.replace(opt_state=empty)
+  saver.save(last.replace(generator=g, discriminator=d, ema=None))
+  saver.close()
+  create = _create(tiny, penalties=[lecam])
+  _, state = checkpoints.restore_any(tmp_path / 'checkpoints', 'last', create, set_aside=True)
+  assert jax.tree.structure(state) == jax.tree.structure(jax.eval_shape(create))
+  said = capsys.readouterr().out
+  parts = 'discriminator/memory, discriminator/opt_state, ema, generator/opt_state'
+  found = re.fullmatch(r'/.*/checkpoints/15: has no (.*) \(default values are used\)\n', said)
+  assert found and ', '.join(sorted(found[1].split(', '))) == parts
+  for network in ('generator', 'discriminator'):
+    _assert_equal(getattr(state, network).variables, getattr(last, network).variables)
+    _assert_equal(getattr(state, network).opt_state, getattr(jax.jit(create)(), network).opt_state)
+  assert state.discriminator.memory == {lecam: {'real': 0.0, 'fake': 0.0}} and state.step == 15
+  _assert_equal(state.ema, last.generator.variables)
+  buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state) if x.nbytes]
+  assert len({*buffers}) == len(buffers)  # The next step donates them.
+  assert not (tmp_path / 'damaged').exists()
+
+
+def test_arrays_that_only_a_checkpoint_has_are_left_out(tiny, tmp_path, lecam, capsys):
+  full = jax.jit(_create(tiny, penalties=[lecam]))()
+  (tmp_path / 'checkpoints').mkdir()
+  saver = checkpoints.Saver(tmp_path / 'checkpoints', keep=1)
+  saver.save(full)
+  saver.close()
+  _, state = checkpoints.restore_any(
+    tmp_path / 'checkpoints', 'last', _create(tiny, ema=False), set_aside=True
+  )
+  said = capsys.readouterr().out
+  assert said.count('\n') == 1 and said.endswith('/checkpoints/0: has discriminator/memory, ema (left out)\n')
+  discriminator = full.discriminator.replace(memory={})
+  _assert_equal(state, full.replace(ema=None, discriminator=discriminator))
+  assert not (tmp_path / 'damaged').exists()
+  # With all of them, it has nothing to say.
+  restored = checkpoints.restore(tmp_path / 'checkpoints', 0, _create(tiny, penalties=[lecam]))
+  _assert_equal(restored, full)
+  assert not capsys.readouterr().out
+
+
+def test_damage_to_an_array_that_is_left_out_is_damage(tiny, broken, monkeypatch):
+  folder, _ = broken
+  sums = stamp.checksums
+
+  def flipped(arrays):
+    return sums(arrays) | {'ema/params/dense/kernel': 1}
+
+  monkeypatch.setattr(stamp, 'checksums', flipped)
+  text = 'is damaged: the numbers of ema/params/dense/kernel are not those that were saved'
+  with pytest.raises(checkpoints.DamagedError, match=text):
+    checkpoints.restore(folder, 15, _create(tiny, ema=False))
 
 
 def test_checkpoints_are_found(saved, tmp_path):
@@ -163,8 +228,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_taken(tiny, broken
   damage(15, change, name)
   if name == 'manifest.ocdbt':
     (folder / '15' / 'state' / name).unlink(missing_ok=True)
-  like = jax.eval_shape(_create(tiny))
-  step, state = checkpoints.restore_any(folder, 'last', like, set_aside=True)
+  step, state = checkpoints.restore_any(folder, 'last', _create(tiny), set_aside=True)
   assert step == state.step == 10 and checkpoints.steps(folder) == [10]
   said = capsys.readouterr().err
   assert re.search(text, said) and said.count('\n') == 1 and 'step 10 is taken instead' in said
@@ -178,7 +242,7 @@ def test_none_left_is_one_line(tiny, broken):
     damage(step, None, '_METADATA')
   text = r'/10: is damaged .*; no other checkpoint of .* answers checkpoint=last; nothing was moved'
   with pytest.raises(InputError, match=text) as error:
-    checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)), set_aside=True)
+    checkpoints.restore_any(folder, 'last', _create(tiny), set_aside=True)
   assert '\n' not in str(error.value)
   assert checkpoints.steps(folder) == [10, 15] and not (folder.parent / 'damaged').exists()
 
@@ -187,13 +251,13 @@ def test_a_step_that_is_asked_for_is_not_replaced_by_another(tiny, broken):
   folder, damage = broken
   damage(15, None, '_METADATA')
   with pytest.raises(InputError, match=r'no other checkpoint of .* answers checkpoint=15'):
-    checkpoints.restore_any(folder, '15', jax.eval_shape(_create(tiny)))
+    checkpoints.restore_any(folder, '15', _create(tiny))
 
 
 def test_readers_leave_a_damaged_checkpoint_to_the_one_who_trains(tiny, broken, capsys):
   folder, damage = broken
   damage(15, None, '_METADATA')
-  step, _ = checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)))
+  step, _ = checkpoints.restore_any(folder, 'last', _create(tiny))
   assert step == 10 and checkpoints.steps(folder) == [10, 15] and not (folder.parent / 'damaged').exists()
   assert 'it stays where it is; step 10 is taken instead' in capsys.readouterr().err
 
@@ -230,7 +294,7 @@ def test_what_keeps_a_sound_checkpoint_from_being_read_is_no_damage(tiny, broken
   monkeypatch.setattr(ocp, 'load', fail)
   monkeypatch.setattr(quiet, 'STRAGGLERS', 0.0)
   with pytest.raises(InputError, match=re.escape(f'15: cannot be read ({reason})')) as refused:
-    checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)), set_aside=True)
+    checkpoints.restore_any(folder, 'last', _create(tiny), set_aside=True)
   assert not isinstance(refused.value, checkpoints.DamagedError) and '\n' not in str(refused.value)
   assert checkpoints.steps(folder) == [10, 15] and not (folder.parent / 'damaged').exists()
 
@@ -239,11 +303,11 @@ def test_too_many_open_files_are_no_damage(tiny, broken):
   """Lets the operating system refuse all files, as it does when none is left."""
   resource = pytest.importorskip('resource')
   folder, _ = broken
-  like, limits = jax.eval_shape(_create(tiny)), resource.getrlimit(resource.RLIMIT_NOFILE)
+  limits = resource.getrlimit(resource.RLIMIT_NOFILE)
   resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
   try:
     with pytest.raises(InputError, match=r'15: cannot be read \(Too many open files\)') as error:
-      checkpoints.restore(folder, 15, like)
+      checkpoints.restore(folder, 15, _create(tiny))
   finally:
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
   assert not isinstance(error.value, checkpoints.DamagedError)
@@ -253,7 +317,7 @@ def test_a_pipe_in_a_checkpoint_is_not_waited_for(tiny, broken):
   folder, _ = broken
   os.mkfifo(folder / '15' / 'notes')
   with pytest.raises(InputError, match=r'15: cannot be read \(is no ordinary file\)') as error:
-    checkpoints.restore(folder, 15, jax.eval_shape(_create(tiny)))
+    checkpoints.restore(folder, 15, _create(tiny))
   assert not isinstance(error.value, checkpoints.DamagedError)
 
 
@@ -266,7 +330,7 @@ def test_a_damaged_checkpoint_is_moved_to_another_disk(tiny, broken, monkeypatch
     raise OSError(errno.EXDEV, 'Invalid cross-device link')
 
   monkeypatch.setattr(os, 'rename', refuse)
-  step, _ = checkpoints.restore_any(folder, 'last', jax.eval_shape(_create(tiny)), set_aside=True)
+  step, _ = checkpoints.restore_any(folder, 'last', _create(tiny), set_aside=True)
   assert (
     step == 10 and checkpoints.steps(folder) == [10] and checkpoints.steps(folder.parent / 'damaged') == [15]
   )
@@ -301,7 +365,7 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.records import checkpoints
 folder = pathlib.Path(sys.argv[1])
 try:
-  checkpoints.restore_any(folder, 'last', {}, set_aside=True)
+  checkpoints.restore_any(folder, 'last', dict, set_aside=True)
 except InputError as error:
   print(type(error).__name__, error)
 """
@@ -333,39 +397,40 @@ def test_checkpoints_do_not_depend_on_x64(tiny, saved, tmp_path):
   """Reads with JAX's 64 bits what was saved without them, and the other way around."""
   folder, last = saved
   with jax.enable_x64(True):
-    like = jax.eval_shape(_create(tiny))
-    assert stamp.dtypes_of(like) == stamp.dtypes_of(last)
+    assert stamp.dtypes_of(jax.eval_shape(_create(tiny))) == stamp.dtypes_of(last)
     assert (
       stamp.checksums(jax.device_get(last))
       == stamp.read(folder / '15', ocp.metadata(folder / '15').custom_metadata).checksums
     )
-    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(folder, 15, like), last)
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(folder, 15, _create(tiny)), last)
     saver = checkpoints.Saver(tmp_path, keep=1)
     saver.save(jax.jit(_create(tiny))())
     saver.close()
-  now = checkpoints.restore(tmp_path, 0, jax.eval_shape(_create(tiny)))
+  now = checkpoints.restore(tmp_path, 0, _create(tiny))
   jax.tree.map(np.testing.assert_array_equal, now, jax.jit(_create(tiny))())
 
 
 def test_other_dtypes_are_refused_in_one_line(tiny, saved):
-  wider = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, 'float16'), jax.eval_shape(_create(tiny)))
+  def narrower():
+    return jax.tree.map(lambda x: x.astype(jnp.float16), _create(tiny)())
+
   text = r'15: is not of these networks: .* has dtype float32 in the checkpoint and float16 by the config'
   with pytest.raises(InputError, match=text):
-    checkpoints.restore(saved[0], 15, wider)
+    checkpoints.restore(saved[0], 15, narrower)
 
 
 def test_checkpoints_without_a_stamp_are_accepted_and_newer_layouts_are_not(tiny, broken):
   folder, _ = broken
-  like, path = jax.eval_shape(_create(tiny)), folder / '15' / '_CHECKPOINT_METADATA'
+  path = folder / '15' / '_CHECKPOINT_METADATA'
   content = json.loads(path.read_text())
   content['custom_metadata']['layout'] = 2
   path.write_text(json.dumps(content))
   with pytest.raises(InputError, match='has state layout 2, and this version of dcgan_jax reads 1') as error:
-    checkpoints.restore(folder, 15, like)
+    checkpoints.restore(folder, 15, _create(tiny))
   assert not isinstance(error.value, checkpoints.DamagedError)
   del content['custom_metadata']
   path.write_text(json.dumps(content))
-  assert checkpoints.restore(folder, 15, like).step == 15
+  assert checkpoints.restore(folder, 15, _create(tiny)).step == 15
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'int32', 'uint8', 'bfloat16'])
@@ -470,7 +535,7 @@ def test_a_folder_that_is_away_for_a_while(tiny, tmp_path, monkeypatch):
   saver.save(now.replace(step=jnp.int32(4)))
   saver.close()
   assert not saver.problem and saver.saved == 4 and len(said) == 2
-  assert {1, 4} <= {*checkpoints.steps(folder)} and checkpoints.restore(folder, 4, now).step == 4
+  assert {1, 4} <= {*checkpoints.steps(folder)} and checkpoints.restore(folder, 4, lambda: now).step == 4
 
 
 def test_a_folder_that_cannot_be_opened_again_is_tried_again(tiny, tmp_path, monkeypatch):
@@ -516,5 +581,5 @@ def test_a_score_that_cannot_be_read_is_lost_and_nothing_else(tiny, tmp_path, co
   saver.save(now.replace(step=jnp.int32(2)), checkpoints.Score(3.0, 'a'))
   saver.close()
   assert checkpoints.steps(folder) == [1, 2] and checkpoints.best(folder) == [(2, (3.0, 'a'))]
-  assert checkpoints.restore(folder, 1, jax.eval_shape(_create(tiny))).step == 1
+  assert checkpoints.restore(folder, 1, _create(tiny)).step == 1
   assert len(said) == 1 and 'the score of step 1 is lost' in said[0] and (tmp_path / 'damaged').is_dir()

@@ -1,4 +1,4 @@
-"""Checkpoints of the whole training state: written whole or not at all, and checked when they are read."""
+"""Checkpoints of the whole training state: written atomically, and checked when they are read."""
 
 from dcgan_jax.records.checkpoints.reading import (
   DamagedError,

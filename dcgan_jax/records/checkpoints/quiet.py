@@ -1,4 +1,4 @@
-"""Keeps the tracebacks of Orbax's threads and tasks from the terminal: what is wrong is said in one line."""
+"""Keeps tracebacks of Orbax's threads and tasks off the terminal, where errors are reported in one line."""
 
 import contextlib
 import gc
@@ -12,15 +12,14 @@ from collections.abc import Iterator
 from typing import Any
 
 LOGGERS = ('absl', 'asyncio')
-STRAGGLERS = 0.2  # seconds that tasks take to end after one of them has failed
+STRAGGLERS = 0.2  # seconds in which tasks end after one of them has failed
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-  """Silences, during the block, what Orbax's threads and tasks print of their errors, and nothing else.
+  """Silences, during the block, the errors that Orbax's threads and tasks print, and nothing else.
 
-  They do so through loggers, through the hooks of Python for errors that nobody can catch, and as warnings of
-  tasks that were given up.
+  They print through loggers, through Python's hooks for uncaught errors, and as warnings of abandoned tasks.
   """
   levels = {name: logging.getLogger(name).level for name in LOGGERS}
   unraisable, in_thread = sys.unraisablehook, threading.excepthook
@@ -47,15 +46,15 @@ def quietly() -> Iterator[None]:
 
 
 def settle() -> None:
-  """Waits, after a failure, for the tasks that are left, and lets them complain."""
+  """Waits, after a failure, for the remaining tasks, and lets them print their errors."""
   time.sleep(STRAGGLERS)
   gc.collect()
 
 
 def _is_known(error: BaseException | None) -> bool:
-  """Returns whether an error is of a task that outlived its event loop, or comes out of Orbax.
+  """Returns whether an error comes from Orbax, or from a task that outlived its event loop.
 
-  An event loop that could not be made, because too many files are open, complains when it is deleted, too.
+  An event loop that could not be created, because too many files are open, raises one when it is deleted.
   """
   if error is None:
     return False

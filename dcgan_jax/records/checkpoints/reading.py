@@ -1,7 +1,7 @@
-"""Finding and restoring checkpoints. Instead of one that is damaged, the one before is taken.
+"""Finds and restores checkpoints. If one is damaged, the one before is taken instead.
 
-Damage is a file that is missing, cut short or changed. What else keeps this process from reading a checkpoint
-(a permission, too many open files, no memory) says nothing of it, and ends the command in one line.
+Damage is a file that is missing, cut short or changed. Anything else that keeps this process from reading a
+checkpoint (a permission, too many open files, no memory) is no damage, and ends the command in one line.
 """
 
 import errno
@@ -9,13 +9,16 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from dcgan_jax import files
+from dcgan_jax.core import compiling
 from dcgan_jax.core.train_state import GanState
 from dcgan_jax.devices import processes
 from dcgan_jax.errors import InputError
@@ -24,7 +27,7 @@ from dcgan_jax.records.checkpoints.stamp import Score
 from dcgan_jax.records.workdir import steps
 
 CUT = 'a file of it is cut short or changed'
-# What Orbax and TensorStore say, in whole pages, of a file that is missing, cut or changed, and its meaning.
+# Signs of damage in the long messages of Orbax and TensorStore, and their meaning.
 DAMAGES = {
   'NOT_FOUND': 'a file of it is missing',
   'DATA_LOSS': CUT,
@@ -34,22 +37,24 @@ DAMAGES = {
   'AUTO resolution mode': 'its metadata is missing',
 }
 PARSING = (ValueError, LookupError, TypeError, AttributeError, StopIteration)  # of broken metadata
-STATUS = re.compile('[A-Z_]+: ')  # with which TensorStore begins its errors, which are ValueErrors
+# Names of arrays that have no default.
+REQUIRED = re.compile('step$|key$|(generator|discriminator)/(params|batch_stats)/')
+STATUS = re.compile('[A-Z_]+: ')  # start of TensorStore's errors, which are ValueErrors
 MISSING = (errno.ENOENT, errno.ENOTDIR)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 SAID = {errno.ENOSPC: 'no space is left on the disk', errno.EFBIG: 'the disk takes no larger files'}
 
 
 class DamagedError(InputError):
-  """A checkpoint cannot be restored, or not to what was saved."""
+  """A checkpoint cannot be restored to the state that was saved."""
 
 
 def best(folder: Path, protocol: str | None = None) -> list[tuple[int, Score]]:
-  """Returns steps and scores of the checkpoints that have one, the best first.
+  """Returns steps and scores of the checkpoints that have a score, the best first.
 
   Args:
-    folder: of the checkpoints.
-    protocol: of the scores, since no others can be compared; None for that of the last one.
+    folder: Folder of the checkpoints.
+    protocol: Protocol of the scores, of which only equal ones compare; None for that of the last score.
   """
   found = [(step, stamp.read_score(folder / str(step))) for step in steps(folder)]
   scored = [(step, score) for step, score in found if score is not None]
@@ -59,14 +64,14 @@ def best(folder: Path, protocol: str | None = None) -> list[tuple[int, Score]]:
 
 
 def candidates(folder: Path, which: str) -> list[int]:
-  """Returns the steps of the checkpoints that answer what a user asks for, the first choice first.
+  """Returns the steps of the checkpoints that match a user's choice, the first choice first.
 
   Args:
-    folder: of the checkpoints.
+    folder: Folder of the checkpoints.
     which: 'last', 'best' by score, or the number of a step.
 
   Raises:
-    InputError: there is no such checkpoint; the message tells which there are.
+    InputError: There is no such checkpoint; the message lists those that exist.
   """
   known = steps(folder)
   if which not in ('last', 'best') and not (which.isascii() and which.isdigit()):
@@ -91,7 +96,7 @@ def candidates(folder: Path, which: str) -> list[int]:
 def restore_any(
   folder: Path,
   which: str,
-  like: GanState,
+  initial_state: Callable[[], GanState],
   sharding: jax.sharding.Sharding | None = None,
   set_aside: bool = False,
 ) -> tuple[int, GanState]:
@@ -100,18 +105,18 @@ def restore_any(
   All processes of a run take the same one.
 
   Args:
-    folder: of the checkpoints.
-    which: see `candidates`.
-    like: see `restore`.
-    sharding: see `restore`.
-    set_aside: whether damaged ones are moved to the folder `damaged` beside `folder`, as only the process
-      that trains there may do. They are not if none is sound, since then something else may be wrong.
+    folder: Folder of the checkpoints.
+    which: 'last', 'best' by score, or the number of a step.
+    initial_state: Function that makes the state before the first step, see `restore`.
+    sharding: Sharding of the restored arrays, see `restore`.
+    set_aside: Whether damaged ones are moved to the folder `damaged` beside `folder`, which only the process
+      that trains there may do. They stay if none is sound, since then something else may be wrong.
 
   Returns:
     The step, and the state.
 
   Raises:
-    InputError: there is none, none is sound, one cannot be read now, or they are of other networks.
+    InputError: There is none, none is sound, one cannot be read now, or they are of other networks.
   """
   damaged: dict[int, str] = {}  # what is wrong with each, by its step
   while True:
@@ -129,7 +134,7 @@ def restore_any(
       )
     reason, state = '', None
     try:
-      state = restore(folder, step, like, sharding)
+      state = restore(folder, step, initial_state, sharding)
     except DamagedError as error:
       reason = str(error)
     if processes.all_agree(state is not None) and state is not None:
@@ -141,9 +146,9 @@ def restore_any(
 
 
 def _tell(path: Path, why: str, taken: int, set_aside: bool) -> None:
-  """Says that a checkpoint is damaged, after moving it away if that is wanted, and which is taken instead."""
+  """Prints that a checkpoint is damaged and which is taken instead, after moving it away if `set_aside`."""
   where = 'it stays where it is'
-  if not os.path.exists(path):  # It was deleted meanwhile, as one of too many.
+  if not os.path.exists(path):  # It was deleted meanwhile, as the oldest.
     return
   if set_aside:
     try:
@@ -154,10 +159,10 @@ def _tell(path: Path, why: str, taken: int, set_aside: bool) -> None:
 
 
 def move_aside(path: Path, folder: Path, name: str) -> Path:
-  """Moves a checkpoint of a folder, or a part of one, to `damaged` beside it; returns where it is then.
+  """Moves a checkpoint of a folder, or a part of one, to `damaged` beside the folder; returns its new path.
 
   Raises:
-    OSError: it cannot be moved.
+    OSError: It cannot be moved.
   """
   aside = folder.with_name('damaged')
   target = next(t for t in (aside / f'{name}{"-again" * n}' for n in range(100)) if not t.exists())
@@ -167,37 +172,47 @@ def move_aside(path: Path, folder: Path, name: str) -> Path:
 
 
 def restore(
-  folder: Path, step: int, like: GanState, sharding: jax.sharding.Sharding | None = None
+  folder: Path,
+  step: int,
+  initial_state: Callable[[], GanState],
+  sharding: jax.sharding.Sharding | None = None,
 ) -> GanState:
-  """Reads a state back, bit for bit.
+  """Reads a state back, bit for bit. Its arrays are matched by name.
+
+  The arrays of the networks must all be there. Any other array that the checkpoint lacks gets its default:
+  its value in the initial state or, in the moving average, a copy of G's array. Any other array that only the
+  checkpoint has is left out. Both are printed in one line.
 
   Args:
-    folder: of the checkpoints.
-    step: of the checkpoint.
-    like: a state with the same shapes, concrete or abstract (`jax.eval_shape`).
-    sharding: of the arrays that are read, whatever they were saved from; None for the first device of this
-      process.
+    folder: Folder of the checkpoints.
+    step: Step of the checkpoint.
+    initial_state: Function that makes the state before the first step, as `Experiment.initial_state`; it is
+      traced for names and shapes, and only run for defaults.
+    sharding: Sharding of the restored arrays, whatever they were saved from; None for the first device of
+      this process.
 
   Raises:
-    DamagedError: a file of it is missing, cut or changed, or its numbers are not those that were saved.
-    InputError: the checkpoint cannot be read now, or is of other networks or a newer version of this package.
+    DamagedError: A file of it is missing, cut or changed, or its numbers are not those that were saved.
+    InputError: The checkpoint cannot be read now, or is of other networks or a newer version of this package.
   """
   path = folder.absolute() / str(step)
   sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like)
-  failed = None
+  like, failed = jax.eval_shape(initial_state), None
   with quiet.quietly():
     try:
       _open_all(path)
       metadata = ocp.metadata(path)
-      found = stamp.read(path, metadata.custom_metadata)
-      stored = stamp.shapes_of(metadata.metadata)
+      found, stored = stamp.read(path, metadata.custom_metadata), metadata.metadata
       if stored:  # Orbax has none where it meets an error, which `load` raises.
-        if found.shapes and found.shapes != stored:
+        shapes = stamp.shapes_of(stored)
+        if found.shapes and found.shapes != shapes:
           raise DamagedError(f'{path}: is damaged: its files do not agree on its arrays')
-        _check_arrays(path, stored, stamp.shapes_of(like), 'shape')
-        _check_arrays(path, stamp.dtypes_of(metadata.metadata), stamp.dtypes_of(like), 'dtype')
-      state = ocp.load(path, wanted)
+        _check_arrays(path, shapes, stamp.shapes_of(like), 'shape')
+        _check_arrays(path, stamp.dtypes_of(stored), stamp.dtypes_of(like), 'dtype')
+      wanted = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), stored or like
+      )
+      arrays = stamp.named(ocp.load(path, wanted))
     except InputError:
       raise
     except Exception as error:  # Orbax and TensorStore have many, and no common class, for broken files.
@@ -206,15 +221,53 @@ def restore(
       quiet.settle()
   if failed:
     raise failed
-  now = stamp.checksums(state) if found.checksums else {}
+  now = stamp.checksums(arrays) if found.checksums else {}
   wrong = [name for name, value in found.checksums.items() if now.get(name) != value]
   if wrong:
     raise DamagedError(f'{path}: is damaged: the numbers of {wrong[0]} are not those that were saved')
-  return state
+  names = stamp.named(like)
+  missing, left_out = [n for n in names if n not in arrays], [n for n in arrays if n not in names]
+  said = [f'has no {_parts_of(missing)} (default values are used)'] if missing else []
+  said += [f'has {_parts_of(left_out)} (left out)'] if left_out else []
+  if said and processes.is_main():
+    print(f'{path}: {"; ".join(said)}', flush=True)
+  if missing:
+    arrays |= _defaults(missing, arrays, initial_state, sharding)
+  return jax.tree.unflatten(jax.tree.structure(like), [arrays[name] for name in names])
+
+
+def _defaults(
+  names: list[str],
+  arrays: dict[str, jax.Array],
+  initial_state: Callable[[], GanState],
+  sharding: jax.sharding.Sharding,
+) -> dict[str, jax.Array]:
+  """Returns the defaults of arrays that a checkpoint lacks, by their names.
+
+  Args:
+    names: Names of these arrays.
+    arrays: Arrays of the checkpoint.
+    initial_state: Function that makes the state before the first step.
+    sharding: Sharding of the defaults.
+  """
+  sources = {name: re.sub('^ema/', 'generator/', name) for name in names if name.startswith('ema/')}
+
+  def make(sources: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    initial = stamp.named(initial_state())
+    # Copies, because the train step donates the state, in which no two leaves may share a buffer.
+    return {name: jnp.copy(sources[name]) if name in sources else initial[name] for name in names}
+
+  program = compiling.jit(make, runs_once=True, out_shardings=sharding)
+  return program({name: arrays[source] for name, source in sources.items()})
+
+
+def _parts_of(names: list[str]) -> str:
+  """Returns the parts of the state that arrays belong to, e.g. 'discriminator/memory, ema'."""
+  return ', '.join(dict.fromkeys(re.sub('^(ema|[^/]+/[^/]+)/.*', r'\1', name) for name in names))
 
 
 def in_one_line(error: BaseException) -> str:
-  """Returns what an error of Orbax or TensorStore means, or the beginning of its message."""
+  """Returns the meaning of an error of Orbax or TensorStore, or the beginning of its message."""
   root = _root(error)
   text = ' '.join(str(root).split())
   if number := os_error(root):
@@ -226,7 +279,7 @@ def in_one_line(error: BaseException) -> str:
 
 
 def os_error(error: BaseException) -> int:
-  """Returns the number of the operating system's error that has caused an error; 0 if none has."""
+  """Returns the number of the system error that caused an error; 0 if none did."""
   root = _root(error)
   if isinstance(root, OSError):
     return root.errno or 0
@@ -235,17 +288,17 @@ def os_error(error: BaseException) -> int:
 
 
 def _root(error: BaseException) -> BaseException:
-  """Returns what has caused an error."""
+  """Returns the root cause of an error."""
   while cause := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
     error = cause
   return error
 
 
 def _open_all(path: Path) -> None:
-  """Opens each file of a checkpoint, because Orbax takes one that it may not open for one that is not there.
+  """Opens each file of a checkpoint, because Orbax reports one that it may not open as missing.
 
   Raises:
-    OSError: one cannot be opened.
+    OSError: A file cannot be opened.
   """
 
   def refuse(error: OSError) -> None:
@@ -258,7 +311,7 @@ def _open_all(path: Path) -> None:
 
 
 def _refusal(path: Path, error: Exception) -> InputError:
-  """Returns what to say of an error in reading a checkpoint: that it is damaged, or cannot be read now."""
+  """Returns the error to raise after a failed read: the checkpoint is damaged, or cannot be read now."""
   root = _root(error)
   number, reason = os_error(root), in_one_line(root)
   if number in MISSING:
@@ -271,13 +324,14 @@ def _refusal(path: Path, error: Exception) -> InputError:
 
 
 def _check_arrays(path: Path, stored: dict[str, Any], wanted: dict[str, Any], what: str) -> None:
-  """Compares names and shapes, or dtypes, before any array is read: Orbax's own error is pages long.
+  """Compares shapes, or dtypes, before any array is read: Orbax's own error is pages long.
 
   Raises:
-    InputError: they differ.
+    InputError: They differ, or an array of the networks is on one side only.
   """
   for name in sorted(wanted.keys() | stored.keys()):
-    if wanted.get(name) != stored.get(name):
+    optional = not REQUIRED.match(name) and (name not in wanted or name not in stored)
+    if wanted.get(name) != stored.get(name) and not optional:
       raise InputError(
         f'{path}: is not of these networks: {name} has {what} {stored.get(name, "none")} in the '
         f'checkpoint and {wanted.get(name, "none")} by the config'

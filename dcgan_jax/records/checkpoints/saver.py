@@ -1,4 +1,4 @@
-"""Saving checkpoints during training. Orbax writes them in the background, whole or not at all."""
+"""Saves checkpoints during training. Orbax writes them in the background, each atomically."""
 
 import contextlib
 import shutil
@@ -16,8 +16,8 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.records.checkpoints import quiet, reading, stamp
 from dcgan_jax.records.checkpoints.stamp import Score
 
-UNFINISHED = '*.orbax-checkpoint-tmp*'  # what a save that was interrupted leaves
-SLACK = 1 << 20  # bytes of room beyond the size of the last checkpoint
+UNFINISHED = '*.orbax-checkpoint-tmp*'  # left by an interrupted save
+SLACK = 1 << 20  # bytes that must be free beyond the size of the last checkpoint
 
 
 class RoomError(OSError):
@@ -31,23 +31,23 @@ class Saver:
   may be lost.
 
   Attributes:
-    saved: step of the last state that is known to be on disk; None if none is.
-    problem: what kept the last save from disk; '' if nothing did.
-    lacks_room: True if the disk was full.
+    saved: Step of the last state that is known to be on disk; None if none is.
+    problem: Message of the last save if it failed, otherwise ''.
+    lacks_room: Whether it failed because the disk was full.
   """
 
   def __init__(self, folder: Path, keep: int, say: Callable[[str], None] = print, start: int | None = None):
-    """Opens a folder of checkpoints, and clears what an interrupted save has left there.
+    """Opens a folder of checkpoints, and removes the remains of an interrupted save.
 
     Args:
-      folder: of the checkpoints; nothing else may write there.
-      keep: how many of the last checkpoints are kept, in addition to those with the best score.
-      say: tells the user a line; of process 0.
-      start: step of the checkpoint that the run resumes from, which is not the last if that is damaged; None
-        for the last.
+      folder: Folder of the checkpoints; nothing else may write there.
+      keep: Number of the last checkpoints to keep, in addition to those with the best score.
+      say: Function that prints a line to the user, called in process 0 only.
+      start: Step of the checkpoint that the run resumes from, which is not the last one if that is damaged;
+        None for the last.
 
     Raises:
-      InputError: nothing can be saved there.
+      InputError: Nothing can be saved there.
     """
     self._folder, self._keep = folder.absolute(), keep
     self._say = say if processes.is_main() else lambda line: None
@@ -72,11 +72,11 @@ class Saver:
   def save(self, state: GanState, score: Score | None = None) -> None:
     """Starts to save a state under its step; waits until it is copied off the device, not for the disk.
 
-    Without room for it, nothing is written.
+    If there is no room for it, nothing is written.
 
     Args:
-      state: the state to save.
-      score: of its generator; None if it was not scored.
+      state: State to save.
+      score: Score of its generator; None if it was not scored.
     """
     self.settle()
     self._step = int(state.step)
@@ -95,7 +95,7 @@ class Saver:
       self._start_anew(reason)
 
   def settle(self) -> None:
-    """Waits until the state that is being saved is on disk, or cannot be."""
+    """Waits until the save in flight is on disk, or has failed."""
     if self._pending is None:
       return
     if reason := self._attempt(self._pending.result) or self._attempt(self._check_folder):
@@ -107,7 +107,7 @@ class Saver:
   def standing(self) -> str:
     """Returns which step is on disk, and how much room there is."""
     try:
-      done = reading.steps(self._folder)  # It may be ahead of `saved`, which is what has been waited for.
+      done = reading.steps(self._folder)  # It may be ahead of `saved`, which waits for the disk.
       free = _free(self._folder)
     except (InputError, OSError) as error:
       return f'{self._folder.name} cannot be read: {reading.in_one_line(error)}'
@@ -120,11 +120,11 @@ class Saver:
     self._until_closed.close()
 
   def _attempt(self, act: Callable[[], Any]) -> str:
-    """Does something in all processes; returns what kept one of them from it, '' if nothing did."""
+    """Runs a function in all processes; returns why it failed in one of them, or ''."""
     reason = ''
     try:
       act()
-    except Exception as error:  # Orbax's threads raise whatever they meet, a full disk as ValueError.
+    except Exception as error:  # Orbax's threads raise all kinds of errors, e.g. ValueError for a full disk.
       reason = reading.in_one_line(error)
       self.lacks_room = isinstance(error, RoomError) or reading.os_error(error) in reading.NO_ROOM
     if processes.all_agree(not reason):
@@ -132,7 +132,7 @@ class Saver:
     return reason or 'another process could not write it'
 
   def _open(self) -> str:
-    """Opens the folder, where that is possible; returns why it is not, '' if it is."""
+    """Opens the folder; returns why that failed, or ''."""
 
     def clear() -> None:
       self._check_folder()
@@ -151,17 +151,17 @@ class Saver:
     return self._attempt(clear) or self._attempt(open_it)
 
   def _start_anew(self, reason: str) -> None:
-    """Reports a save that has failed, and opens the folder anew: Orbax would raise it again and again."""
+    """Reports a failed save, and reopens the folder, because Orbax would raise its error again and again."""
     self._pending, lacks_room = None, self.lacks_room
     self._close()
     quiet.settle()
     self._remove_stray()
-    self._open()  # If that fails, too, the next save tries again.
+    self._open()  # If that fails as well, the next save tries again.
     self.lacks_room = lacks_room
     self._failed(reason)
 
   def _check_folder(self) -> None:
-    """Raises OSError if the folder of checkpoints is gone, which Orbax would make anew, or is another one."""
+    """Raises OSError if the folder of checkpoints is gone, which Orbax would recreate, or is another one."""
     found = files.identity(self._folder)
     if found != self._identity:
       if str(self.saved) not in files.listed(self._folder):
@@ -169,12 +169,12 @@ class Saver:
       self._identity = found  # It was moved to another disk, and a link leads there.
 
   def _remove_stray(self) -> None:
-    """Removes the parts that a save has made where the folder was, so that it can come back there."""
+    """Removes what a save has written in place of the missing folder, so that the folder can come back."""
     with contextlib.suppress(OSError):
       is_other = processes.is_main() and files.identity(self._folder) != self._identity
       if is_other and {path.name.partition('.')[0] for path in self._folder.iterdir()} == {str(self._step)}:
         shutil.rmtree(self._folder)
-        self._folder.parent.rmdir()  # It fails if anything else is there.
+        self._folder.parent.rmdir()  # This fails if anything else is there.
 
   def _check_room(self, state: GanState) -> None:
     """Raises OSError if there is no room for a state."""
@@ -185,7 +185,7 @@ class Saver:
       raise RoomError(f'{_mebibytes(missing)} are missing of the {_mebibytes(needed)} that it takes')
 
   def _clear_broken_scores(self) -> None:
-    """Moves scores that cannot be read out of their checkpoints, because Orbax would not open the folder."""
+    """Moves unreadable scores out of their checkpoints, because Orbax would not open the folder."""
     for step in reading.steps(self._folder):
       path = self._folder / str(step) / stamp.SCORES
       if path.is_dir() and stamp.read_score(path.parent) is None:
@@ -195,11 +195,11 @@ class Saver:
   def _close(self) -> None:
     checkpointer, self._checkpointer = self._checkpointer, None
     if checkpointer:
-      with contextlib.suppress(Exception):  # It raises the error of the last save again, which is known.
+      with contextlib.suppress(Exception):  # It raises the error of the last save again.
         checkpointer.close()
 
   def _failed(self, reason: str) -> None:
-    """Says that a state could not be saved."""
+    """Reports that a state could not be saved."""
     before = (
       'there is no checkpoint yet' if self.saved is None else f'the last checkpoint is of step {self.saved}'
     )
@@ -207,7 +207,7 @@ class Saver:
     self._say(f'{self.problem}; training goes on and tries again at the next save')
 
   def _size(self, state: GanState) -> int:
-    """Returns how many bytes a checkpoint of a state takes: as many as the last one, if there is one."""
+    """Returns the number of bytes that a checkpoint takes: that of the last one, if there is one."""
     done = reading.steps(self._folder)
     if not done:
       return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
@@ -215,7 +215,7 @@ class Saver:
 
 
 def _free(folder: Path) -> int:
-  """Returns the bytes that are free on the disk of a folder."""
+  """Returns the number of free bytes on the disk of a folder."""
   return shutil.disk_usage(folder).free
 
 
@@ -224,7 +224,7 @@ def _mebibytes(size: int) -> str:
 
 
 class _Always:
-  """A policy that saves whenever it is asked to, because the training loop decides when to save."""
+  """A policy that always saves, because the training loop decides when to save."""
 
   def should_save(self, step: Any, previous_steps: Any, *, context: Any) -> bool:
     """Returns True."""
@@ -232,7 +232,7 @@ class _Always:
 
 
 class _LastAndBest:
-  """A policy that keeps the last checkpoints, and of each protocol of scores the one with the best."""
+  """A policy that keeps the last checkpoints, and the one with the best score of each protocol."""
 
   def __init__(self, folder: Path, keep: int):
     self._folder, self._keep = folder, keep

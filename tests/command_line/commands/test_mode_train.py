@@ -110,11 +110,10 @@ def test_other_hyper_parameters_are_refused_and_nothing_is_lost(trained):
   assert (folder / 'config.json').read_text() == before
 
 
-@pytest.mark.parametrize('change', ['latent.size=12', 'train.ema_decay=0.0'])
-def test_a_change_that_does_not_fit_the_checkpoints_leaves_the_run_as_it_was(trained, tmp_path, change):
+def test_a_change_that_does_not_fit_the_checkpoints_leaves_the_run_as_it_was(trained, tmp_path):
   folder = shutil.copytree(trained[0], tmp_path / 'copy')
   before = (folder / 'config.json').read_bytes()
-  done = start(*TINY, f'--config.{change}', '--allow_config_change', f'--workdir={folder}')
+  done = start(*TINY, '--config.latent.size=12', '--allow_config_change', f'--workdir={folder}')
   assert done.returncode == 2 and 'is not of these networks' in done.stderr and done.stderr.count('\n') == 1
   assert (folder / 'config.json').read_bytes() == before
   assert 'is trained to step 24' in succeed(*TINY, f'--workdir={folder}')

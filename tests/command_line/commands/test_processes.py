@@ -71,7 +71,7 @@ if save == 'save':
   saver.save(state)
   saver.close()
 else:
-  state = checkpoints.restore(folder, 0, jax.eval_shape(create), mesh)
+  state = checkpoints.restore(folder, 0, create, mesh)
 leaves = [np.asarray(x) for x in jax.tree.leaves(state)]
 print('digest', hashlib.sha256(b''.join(x.tobytes() for x in leaves)).hexdigest(), len(jax.devices()))
 """
