@@ -84,13 +84,18 @@ def _manifold(xp: ModuleType, fake: Any, real: Any, k: int, k_density: int) -> M
 
 def _radii(xp: ModuleType, x: Any, ks: list[int]) -> Any:
   """Returns for each k the squared distance of each point to its k-th nearest other point, [len(ks), N]."""
-  most = max(ks)
-  nearest = [
-    # Position 0 is the distance of a point to itself.
-    xp.sort(xp.partition(_distances(xp, x[rows], x), most, axis=1)[:, : most + 1], axis=1)
-    for rows in _chunks(len(x))
-  ]
+  # Position 0 is the distance of a point to itself.
+  nearest = [_smallest(xp, _distances(xp, x[rows], x), max(ks) + 1) for rows in _chunks(len(x))]
   return xp.concatenate(nearest).T[np.array(ks)]
+
+
+def _smallest(xp: ModuleType, x: Any, count: int) -> Any:
+  """Returns the smallest numbers of each row in ascending order, [N, count]."""
+  if xp is np:
+    return np.sort(np.partition(x, count - 1, axis=1)[:, :count], axis=1)
+  from jax import lax
+
+  return -lax.top_k(-x, count)[0]  # jnp.partition sorts whole rows.
 
 
 def _distances(xp: ModuleType, x: Any, y: Any) -> Any:

@@ -225,7 +225,7 @@ class Seen:
     """Precision, recall, density and coverage."""
     import jax
 
-    # An accelerator would wait seconds for its host; where there is none, NumPy is faster than JAX.
+    # An accelerator would wait seconds for its host. Where there is none, float64 costs little more.
     on_device = jax.default_backend() != 'cpu'
     return manifold(self.features[:MOST_NEIGHBOURS], self.real.features, on_device=on_device)
 
