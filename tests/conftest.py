@@ -3,6 +3,8 @@
 
 import atexit
 import collections
+import contextlib
+import functools
 import gc
 import importlib.metadata
 import os
@@ -26,6 +28,15 @@ os.environ['XLA_FLAGS'] = (
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 if 'PYTEST_XDIST_WORKER' not in os.environ:  # Its workers share what pytest's own process has made.
   os.environ['DCGAN_JAX_CACHE'] = tempfile.mkdtemp(prefix='dcgan_jax_tests_')
+# Many tests compile the same programs, and so do the processes that they start. Each worker has a folder of
+# its own, because JAX may read files that another process is still writing; XLA's caches would make programs
+# depend on its name.
+PROGRAMS = pathlib.Path(
+  os.environ['DCGAN_JAX_CACHE'], f'programs of {os.environ.get("PYTEST_XDIST_WORKER", "alone")}'
+)
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(PROGRAMS)
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+os.environ['JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES'] = 'none'
 
 import forked
 import hypothesis
@@ -43,24 +54,23 @@ from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.core.regularizers import PENALTIES, Penalty
 from dcgan_jax.core.train_state import Gan
-from dcgan_jax.data import cache
 from dcgan_jax.records import checkpoints, schedule, workdir
 from dcgan_jax.runs import experiment
 
+KEPT = pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'programs'  # those of earlier sessions
 if 'PYTEST_XDIST_WORKER' not in os.environ:
   atexit.register(shutil.rmtree, os.environ['DCGAN_JAX_CACHE'], True)
-# Many tests compile the same programs. Each worker keeps its own, because JAX reads half-written files.
-WORKER = os.environ.get('PYTEST_XDIST_WORKER', 'alone')
-jax.config.update(
-  'jax_compilation_cache_dir', os.path.join(os.environ['DCGAN_JAX_CACHE'], f'programs of {WORKER}')
-)
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+  if sum(path.stat().st_size for path in KEPT.glob('*')) > 2**30:
+    shutil.rmtree(KEPT)
 gc.set_threshold(200_000, 50, 50)  # What tests compile are millions of objects, which it need not look at.
 hypothesis.settings.register_profile('ours', deadline=None, derandomize=True, max_examples=20)
+hypothesis.settings.register_profile('thorough', deadline=None, max_examples=1000)
 hypothesis.settings.load_profile('ours')
 
 
 ROOT = pathlib.Path(__file__).parents[1]
+# Presets that compute what another one computes, in another size.
+LIKE_OTHERS = {'celeba', 'cifar10_32', 'image_folder', 'image_folder_128', 'image_folder_256', 'modern_64'}
 TINY = [
   '--config=configs/digits.py',
   '--config.data.image_size=8',
@@ -151,9 +161,14 @@ def untrained_run(folder, overrides=None):
   chosen = settings.check(_changed(config, overrides))
   workdir.write_settings(folder, chosen)
   saver = checkpoints.Saver(folder / 'checkpoints', 1)
-  saver.save(experiment.build(chosen).first_state())
+  saver.save(_first_state(chosen))
   saver.close()
   return folder
+
+
+@functools.cache
+def _first_state(chosen):
+  return experiment.build(chosen).first_state()
 
 
 def narrow(name, overrides=None):
@@ -218,12 +233,25 @@ def gan_of(networks, optimizer: optax.GradientTransformation, z_size: int = 5, c
   return Gan(*networks, optimizer, optimizer, Latents(z_size, classes=classes))
 
 
-def pytest_collection_modifyitems(items):
-  """Sorts files by their slowest test, descending, so that workers, which take whole files, end together."""
+def pytest_addoption(parser):
+  """Adds the flag that runs all tests."""
+  parser.addoption('--nightly', action='store_true', help='run the tests marked as nightly, too')
+
+
+def pytest_collection_modifyitems(config, items):
+  """Leaves out nightly tests unless they are asked for; puts files with slow tests first, the slowest ahead.
+
+  Workers take whole files, and so they end together.
+  """
+  if not config.option.nightly and 'nightly' not in config.option.markexpr:
+    left_out = [item for item in items if item.get_closest_marker('nightly')]
+    items[:] = [item for item in items if not item.get_closest_marker('nightly')]
+    config.hook.pytest_deselected(items=left_out)
   seconds = collections.Counter()
   for item in items:
-    if marker := item.get_closest_marker('slow'):
-      seconds[item.path] += marker.args[0] if marker.args else 5
+    for marker in item.iter_markers():
+      if marker.name in ('slow', 'nightly'):
+        seconds[item.path] += marker.args[0] if marker.args else 5
   items.sort(key=lambda item: -seconds[item.path])
 
 
@@ -233,6 +261,22 @@ def pytest_sessionfinish(session, exitstatus):
   if exitstatus == 0 and os.environ.get('FAIL_ON_SKIP') and reporter and reporter.stats.get('skipped'):
     reporter.write_line('FAIL_ON_SKIP is set, and tests were skipped')
     session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compiled_programs():
+  """Keeps compiled programs for the next sessions; JAX finds one by all that it is compiled from."""
+  PROGRAMS.mkdir(exist_ok=True)
+  for path in KEPT.glob('*-cache'):
+    with contextlib.suppress(FileExistsError):
+      (PROGRAMS / path.name).symlink_to(path)
+  yield
+  KEPT.mkdir(parents=True, exist_ok=True)
+  for path in PROGRAMS.glob('*-cache'):
+    if not path.is_symlink():
+      part = KEPT / f'{path.name}.{os.getpid()}'
+      shutil.copy(path, part)
+      part.rename(KEPT / path.name)
 
 
 @pytest.fixture(scope='session')
@@ -296,10 +340,11 @@ def browser():
     started.close()
 
 
-@pytest.fixture(autouse=True)
-def keep_no_programs(monkeypatch):
-  """Disables the compilation cache, which would change the configuration of later tests."""
-  monkeypatch.setattr(cache, 'keep_compiled_programs', lambda: None)
+@pytest.fixture
+def standard_promotion():
+  """Lets libraries mix dtypes, as they do where users run them."""
+  with jax.numpy_dtype_promotion('standard'):
+    yield
 
 
 @pytest.fixture
@@ -311,6 +356,18 @@ def call_main(monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', ['main.py', *map(str, arguments)])
     capsys.readouterr()
     return main.main(), *capsys.readouterr()
+
+  return call
+
+
+@pytest.fixture
+def printed_by(call_main):
+  """A function that runs main.main(), which must succeed and print no errors; it returns what it printed."""
+
+  def call(*arguments):
+    status, printed, error = call_main(*arguments)
+    assert (status, error) == (0, '')
+    return printed
 
   return call
 

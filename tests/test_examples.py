@@ -14,7 +14,7 @@ def test_the_example_fits_on_a_screen():
   assert len(MINIMAL.read_text().splitlines()) <= 60
 
 
-@pytest.mark.slow(20)
+@pytest.mark.nightly(20)
 def test_the_example_prints_losses_and_draws(tmp_path):
   env = environment(optimized=True)
   env['PYTHONPATH'] = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])

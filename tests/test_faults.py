@@ -11,7 +11,7 @@ from benchmarks import faults
 SHORT = ('damaged', 'killed_in_a_save')
 
 
-@pytest.mark.slow(45)
+@pytest.mark.nightly(45)
 def test_a_short_campaign_loses_nothing(monkeypatch, capsys):
   monkeypatch.setattr('sys.argv', ['faults', '--share=0.01', f'--faults={",".join(SHORT)}'])
   for name in ('JAX_NUMPY_DTYPE_PROMOTION', 'XLA_FLAGS'):  # as users have them, but for the time to compile

@@ -25,13 +25,13 @@ def _assert_good(report, count):
   assert report['accepted'] + report['refused'] == count
 
 
-@pytest.mark.slow
+@pytest.mark.nightly(1)
 @pytest.mark.parametrize('name', IN_PROCESS)
 def test_every_input_is_accepted_or_refused_in_a_line(name):
   _assert_good(fuzz.run_target(name, range(12), seed=1, show=False), 12)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize('name', sorted(SLOW))
 def test_whole_commands(name, monkeypatch):
   for variable in ('HTTP_PROXY', 'HTTPS_PROXY', 'TFDS_DATA_DIR'):

@@ -26,7 +26,7 @@ def _run(page, folder):
   )
 
 
-@pytest.mark.slow(50)
+@pytest.mark.nightly(50)
 def test_the_examples_print_what_the_page_shows(tmp_path):
   done = _run(PAGE, tmp_path)
   assert done.returncode == 0, done.stdout + done.stderr

@@ -2,7 +2,6 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 from conftest import TINY
@@ -22,13 +21,6 @@ from dcgan_jax.trained.analysis import forget, probe, svm
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
   monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path / 'cache'))
-
-
-@pytest.fixture
-def lenient():
-  """Lets libraries mix dtypes, as in a separate process."""
-  with jax.numpy_dtype_promotion('standard'):
-    yield
 
 
 def _blobs(count, channels, low, high, dtype):
@@ -52,7 +44,7 @@ def _train(call_main, source, folder, channels, *flags):
 @pytest.mark.slow
 @pytest.mark.parametrize(('dtype', 'low', 'high'), [('uint16', 0, 65_535), ('float64', -3.0, 5.0)])
 def test_five_channels_are_learned_and_given_out_in_their_dtype_and_range(
-  dtype, low, high, tmp_path, call_main, lenient
+  dtype, low, high, tmp_path, call_main, standard_promotion
 ):
   images, _ = _blobs(100, 5, low, high, dtype)
   np.save(tmp_path / 'x.npy', images)
@@ -71,8 +63,10 @@ def test_five_channels_are_learned_and_given_out_in_their_dtype_and_range(
 
 
 @pytest.mark.slow
-def test_arrays_with_classes_are_scored_and_looked_at(tmp_path, call_main, refused, monkeypatch, lenient):
-  """Runs scores in training and the modes that read images on an .npz."""
+def test_arrays_with_classes_are_scored_and_looked_at(
+  tmp_path, call_main, refused, monkeypatch, standard_promotion
+):
+  """Takes an .npz through the scores in training, and the modes that look at images."""
   monkeypatch.setattr(classifier, 'STEPS', 15)
   images, classes = _blobs(100, 2, 0, 4095, 'uint16')
   np.savez(tmp_path / 'x.npz', x=images, y=classes)
@@ -142,7 +136,7 @@ def _glass(folder, count=30):
 
 
 @pytest.mark.slow
-def test_transparent_pictures_are_learned_and_given_out_as_pngs(tmp_path, call_main, lenient):
+def test_transparent_pictures_are_learned_and_given_out_as_pngs(tmp_path, call_main, standard_promotion):
   _glass(tmp_path / 'glass')
   flags = ['--config.train.augment=color', '--config.log.tensorboard=True']
   _train(call_main, f'folder:{tmp_path}/glass', tmp_path / 'run', 4, *flags)

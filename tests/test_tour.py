@@ -49,7 +49,7 @@ def test_it_names_no_folder_of_the_machine_that_ran_it():
   assert not [word for word in ('/home', '/tmp', '/root', '/work', 'Traceback') if word in TOUR.read_text()]
 
 
-@pytest.mark.slow(50)
+@pytest.mark.nightly(50)
 def test_it_runs(tmp_path):
   pytest.importorskip('nbclient')
   pytest.importorskip('ipykernel')

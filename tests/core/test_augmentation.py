@@ -15,6 +15,7 @@ def _augment(images, kinds, seed=0):
   return np.asarray(jax.jit(lambda x: augmentation.augment(x, keys, kinds))(images))
 
 
+@pytest.mark.slow(2)
 def test_draws_do_not_depend_on_the_width_of_numbers():
   """Compares with the results of the same keys under JAX_ENABLE_X64=1."""
   images, keys = _images(8), jax.random.split(jax.random.key(0), 8)

@@ -80,6 +80,7 @@ def _deconvolved(x, kernel):
   return made
 
 
+@pytest.mark.slow(2)
 def test_mnist_conditional_is_the_authors_model():
   """Compares both networks in training with the authors' `gen` and `discrim`, written out."""
   chosen = narrow('mnist_conditional')
@@ -212,7 +213,7 @@ def told(digits_classifier, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_images_of_a_class_on_request(told, tmp_path, call_main):
+def test_images_of_a_class_on_request(told, tmp_path, printed_by, standard_promotion):
   classes = json.loads((told / 'classes.json').read_text())
   assert classes['names'] == list('0123456789') and sum(classes['counts']) == 1797
   rows = (told / 'metrics.jsonl').read_text().splitlines()
@@ -226,14 +227,14 @@ def test_images_of_a_class_on_request(told, tmp_path, call_main):
     with pytest.raises(InputError, match=r'no such class|has 10 classes'):
       run.sample(1, label=label)
   sample = ['--mode=sample', f'--workdir={told}', '--class=3,5', '--num=4', '--seed=1']
-  assert call_main(*sample, f'--out={tmp_path}/x.npz')[0] == 0
+  printed_by(*sample, f'--out={tmp_path}/x.npz')
   rows = np.load(tmp_path / 'x.npz')['x']
   np.testing.assert_array_equal(rows, np.concatenate([threes, run.sample(4, seed=1, label=5)]))
   # The pictures of the run have a row for each class: 20 images in two columns.
   with Image.open(told / 'samples' / 'step_00000024.png') as picture:
     width, height = picture.size
   assert round(height / width) == 5
-  printed = succeed('--mode=evaluate', f'--workdir={told}', '--num=300')
+  printed = printed_by('--mode=evaluate', f'--workdir={told}', '--num=300')
   assert 'of the class that was asked for' in printed
   asked = json.loads((told / 'evaluation.json').read_text())['asked']
   assert len(asked['agreements']) == len(asked['distances']) == 10 and min(asked['distances']) > 0

@@ -71,6 +71,7 @@ def test_pixels_invert_the_normalisation():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('channels', [1, 3, 5])
 @pytest.mark.parametrize(
   ('size', 'strides'),
   [
@@ -81,9 +82,9 @@ def test_pixels_invert_the_normalisation():
     ((9, 27), (3, 3)),
   ],
 )
-@pytest.mark.parametrize('upsample', ['transposed', 'bilinear'])
-@pytest.mark.parametrize('channels', [1, 3, 5])
-def test_any_size_that_the_strides_give(size, strides, upsample, channels):
+def test_any_size_that_the_strides_give(size, strides, channels):
+  # Any two of the options meet.
+  upsample = ('bilinear', 'transposed')[(channels // 2 + len(strides)) % 2]
   widths, norm = (4,) * len(strides), (True,) * len(strides)
   generator = Generator(widths, strides, norm, image_size=size, channels=channels, upsample=upsample)
   discriminator = Discriminator(widths, strides, norm)

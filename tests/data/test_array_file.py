@@ -233,9 +233,17 @@ def test_a_source_that_is_sent_to_a_process_takes_no_images_along(tmp_path):
   np.testing.assert_array_equal(pickle.loads(sent).read([7])[0], images[7])
 
 
-@pytest.mark.parametrize('devices', [1, 4])
-@pytest.mark.parametrize(('memory_limit', 'size'), [(4096, (8, 8)), (0, (8, 8)), (0, (4, 4))])
-@pytest.mark.parametrize('dtype', ['uint16', 'float64'])
+@pytest.mark.parametrize(  # Any two of the options meet.
+  ('dtype', 'memory_limit', 'size', 'devices'),
+  [
+    ('uint16', 4096, (8, 8), 4),
+    ('float64', 4096, (8, 8), 1),
+    ('uint16', 0, (8, 8), 1),
+    ('float64', 0, (8, 8), 4),
+    ('float64', 0, (4, 4), 1),
+    ('uint16', 0, (4, 4), 4),
+  ],
+)
 def test_batches_are_those_of_their_steps(tmp_path, dtype, memory_limit, size, devices, capsys):
   images = _images(dtype)
   source = open_source(_saved(tmp_path / 'a.npy', images), 'train', _fit(images, size))

@@ -20,8 +20,6 @@ from PIL import Image
 from dcgan_jax import data, files
 from dcgan_jax.data import cache, sources
 
-keep_compiled_programs = cache.keep_compiled_programs  # as it is without the fixture of conftest.py
-
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
@@ -269,10 +267,10 @@ def test_compiled_programs_are_kept_where_the_user_says(monkeypatch, tmp_path):
   before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
   try:
     jax.config.update('jax_compilation_cache_dir', '/elsewhere')
-    keep_compiled_programs()
+    cache.keep_compiled_programs()
     assert jax.config.jax_compilation_cache_dir == '/elsewhere'
     jax.config.update('jax_compilation_cache_dir', None)
-    keep_compiled_programs()
+    cache.keep_compiled_programs()
     folder = pathlib.Path(jax.config.jax_compilation_cache_dir)
     assert folder.parent == tmp_path / 'programs' and folder.stat().st_mode & 0o777 == 0o700
   finally:

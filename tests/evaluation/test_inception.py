@@ -20,6 +20,7 @@ def test_prepared_images_are_in_range_and_gray_is_rgb(resizer):
   np.testing.assert_allclose(flat, 72 / 128 if resizer == 'tf1' else 2 * 200 / 255 - 1, rtol=1e-5)
 
 
+@pytest.mark.slow(2)
 def test_it_computes_in_full_float32():
   images = jax.ShapeDtypeStruct((1, 32, 32, 3), np.uint8)
   module = inception.Inception()

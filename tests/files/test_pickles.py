@@ -99,7 +99,7 @@ def test_tensors_are_found():
   assert pickles.read(content + b'rest', legacy=False) == ([('w', tensor), ('v', tensor)], [], len(content))
 
 
-@hypothesis_settings(max_examples=8)  # Each is a process.
+@hypothesis_settings(max_examples=hypothesis_settings().max_examples // 3)  # Each is a process.
 @given(st.binary(max_size=200))
 def test_any_bytes_are_data_or_an_error(content):
   try:

@@ -1,4 +1,5 @@
 import errno
+import functools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from dcgan_jax.records import checkpoints
 from dcgan_jax.records.checkpoints import quiet, stamp
 
 
+@functools.cache  # so that all tests trace it once
 def _create(networks, ema=True, penalties=()):
   gan = gan_of(networks, optax.adam(1e-3))
   return lambda: train_state.create(gan, 0, ema, penalties)
@@ -98,7 +100,7 @@ def test_arrays_that_a_checkpoint_lacks_have_their_defaults(tiny, saved, tmp_pat
   g, d = last.generator.replace(opt_state=empty), last.discriminator.replace(opt_state=empty)
   saver.save(last.replace(generator=g, discriminator=d, ema=None))
   saver.close()
-  create = _create(tiny, penalties=[lecam])
+  create = _create(tiny, penalties=(lecam,))
   _, state = checkpoints.restore_any(tmp_path / 'checkpoints', 'last', create, set_aside=True)
   assert jax.tree.structure(state) == jax.tree.structure(jax.eval_shape(create))
   said = capsys.readouterr().out
@@ -116,7 +118,7 @@ def test_arrays_that_a_checkpoint_lacks_have_their_defaults(tiny, saved, tmp_pat
 
 
 def test_arrays_that_only_a_checkpoint_has_are_left_out(tiny, tmp_path, lecam, capsys):
-  full = jax.jit(_create(tiny, penalties=[lecam]))()
+  full = jax.jit(_create(tiny, penalties=(lecam,)))()
   (tmp_path / 'checkpoints').mkdir()
   saver = checkpoints.Saver(tmp_path / 'checkpoints', keep=1)
   saver.save(full)
@@ -130,7 +132,7 @@ def test_arrays_that_only_a_checkpoint_has_are_left_out(tiny, tmp_path, lecam, c
   _assert_equal(state, full.replace(ema=None, discriminator=discriminator))
   assert not (tmp_path / 'damaged').exists()
   # With all of them, it has nothing to say.
-  restored = checkpoints.restore(tmp_path / 'checkpoints', 0, _create(tiny, penalties=[lecam]))
+  restored = checkpoints.restore(tmp_path / 'checkpoints', 0, _create(tiny, penalties=(lecam,)))
   _assert_equal(restored, full)
   assert not capsys.readouterr().out
 
@@ -353,8 +355,7 @@ def test_a_folder_that_is_moved_and_linked_is_still_that_of_the_run(tiny, broken
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='needs setpriv')
 @pytest.mark.slow
-@pytest.mark.parametrize('part', ['.', '15', '15/state', '15/state/d', '15/_CHECKPOINT_METADATA'])
-def test_a_folder_that_may_not_be_read_is_no_damage(broken, part):
+def test_a_folder_that_may_not_be_read_is_no_damage(broken, tmp_path):
   """Reads in a process without root's powers, in which mode 000 counts."""
   folder, _ = broken
   if not shutil.which('setpriv'):
@@ -363,21 +364,30 @@ def test_a_folder_that_may_not_be_read_is_no_damage(broken, part):
 import pathlib, sys
 from dcgan_jax.errors import InputError
 from dcgan_jax.records import checkpoints
-folder = pathlib.Path(sys.argv[1])
-try:
-  checkpoints.restore_any(folder, 'last', dict, set_aside=True)
-except InputError as error:
-  print(type(error).__name__, error)
-"""
-  mode = (folder / part).stat().st_mode
-  (folder / part).chmod(0)
-  command = ['setpriv', '--inh-caps=-all', '--bounding-set=-all', sys.executable, '-c', code, folder]
+for folder in sys.argv[1:]:
   try:
+    checkpoints.restore_any(pathlib.Path(folder), 'last', dict, set_aside=True)
+  except InputError as error:
+    print(type(error).__name__, error)
+"""
+  closed = {}  # what may not be read, and its mode
+  for i, part in enumerate(('.', '15', '15/state', '15/state/d', '15/_CHECKPOINT_METADATA')):
+    copy = shutil.copytree(folder, tmp_path / str(i) / 'checkpoints')
+    closed[copy / part] = (copy / part).stat().st_mode
+  copies = [tmp_path / str(i) / 'checkpoints' for i in range(len(closed))]
+  command = ['setpriv', '--inh-caps=-all', '--bounding-set=-all', sys.executable, '-c', code, *copies]
+  try:
+    for path in closed:
+      path.chmod(0)
     done = subprocess.run(command, capture_output=True, text=True, env=environment())
   finally:
-    (folder / part).chmod(mode)
-  assert done.stdout.startswith('InputError ') and 'Permission denied' in done.stdout, done
-  assert checkpoints.steps(folder) == [10, 15] and not (folder.parent / 'damaged').exists()
+    for path, mode in closed.items():
+      path.chmod(mode)
+  lines = done.stdout.splitlines()
+  assert len(lines) == len(copies), done
+  for line, copy in zip(lines, copies):
+    assert line.startswith('InputError ') and 'Permission denied' in line and str(copy) in line, line
+    assert checkpoints.steps(copy) == [10, 15] and not (copy.parent / 'damaged').exists()
 
 
 def test_a_score_that_may_not_be_read_is_not_lost(tmp_path, monkeypatch):

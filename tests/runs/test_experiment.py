@@ -51,6 +51,7 @@ def test_the_train_step_takes_the_initial_state(config):
   assert {leaf.shape for leaf in jax.tree.leaves(metrics)} == {()}
 
 
+@pytest.mark.slow(2)
 def test_latents_know_how_often_the_data_has_each_class(tmp_path):
   parts = experiment.build(settings.check(digits.get_config()))
   assert parts.latents == parts.gan.latents and parts.latents.counts == ()

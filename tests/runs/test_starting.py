@@ -105,6 +105,7 @@ def _aged(untrained, folder, step, age):
   return folder
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize(
   ('changes', 'age', 'said'),
   [

@@ -14,6 +14,7 @@ from dcgan_jax.data.sources import Digits
 from dcgan_jax.records import checkpoints, metrics
 
 FIT = data.Fit((8, 8), 1)
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 @pytest.fixture(scope='module')
@@ -86,11 +87,12 @@ def test_scores_during_training_are_those_of_the_command(scored, of_run):
 
 
 @pytest.mark.slow
-def test_a_run_is_scored_by_its_own_classifier_also_without_the_cache(scored, of_run, monkeypatch, tmp_path):
+def test_a_run_is_scored_by_its_own_classifier_also_without_the_cache(
+  scored, of_run, monkeypatch, tmp_path, printed_by
+):
   folder = shutil.copytree(scored, tmp_path / 'run')
   monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path / 'cache'))
-  done = start('--mode=evaluate', f'--workdir={folder}', '--num=300')
-  assert done.returncode == 0 and 'training a classifier' not in done.stdout
+  assert 'training a classifier' not in printed_by('--mode=evaluate', f'--workdir={folder}', '--num=300')
   report = json.loads((folder / 'evaluation.json').read_text())
   assert report['protocol'] == of_run[0]['protocol']
   distance = 'classifier_frechet_distance'
@@ -109,22 +111,19 @@ def test_divergence_ends_the_run_and_keeps_the_last_good_checkpoint(scored, tmp_
   assert all(row['step'] <= 8 for row in metrics.read(folder / 'metrics.jsonl'))
 
 
-def _score(scored, path, images):
-  np.savez(path, x=images)
-  done = start('--mode=evaluate', f'--workdir={scored}', f'--images={path}', devices=3)
-  assert done.returncode == 0, done.stderr[-3000:]
-  return json.loads((scored / 'evaluation.json').read_text())
-
-
 @pytest.mark.slow
-def test_scores_are_in_order(scored, of_run, digits, tmp_path):
-  """Half of the real images are near all of them, farther without some classes, and noise is farthest."""
+def test_scores_are_in_order(scored, of_run, digits, tmp_path, printed_by):
+  """Finds half of the real images near all of them, farther without some classes, and noise farthest."""
+
+  def score(images):
+    np.savez(tmp_path / 'x.npz', x=images)
+    printed_by('--mode=evaluate', f'--workdir={scored}', f'--images={tmp_path}/x.npz')
+    return json.loads((scored / 'evaluation.json').read_text())
+
   labels, _ = Digits(FIT).labels()
-  half = _score(scored, tmp_path / 'half.npz', digits[::2])
-  dropped = _score(scored, tmp_path / 'dropped.npz', digits[::2][labels[::2] > 2])
-  noise = _score(
-    scored, tmp_path / 'noise.npz', np.random.default_rng(0).integers(0, 256, (400, 8, 8, 1), np.uint8)
-  )
+  half = score(digits[::2])
+  dropped = score(digits[::2][labels[::2] > 2])
+  noise = score(np.random.default_rng(0).integers(0, 256, (400, 8, 8, 1), np.uint8))
   distances = [r['scores']['classifier_frechet_distance'] for r in (half, dropped, noise)]
   assert 20 * distances[0] < distances[1] < distances[2] / 2
   assert half['scores']['precision'] > 0.95 and noise['scores']['precision'] < 0.3
@@ -134,11 +133,12 @@ def test_scores_are_in_order(scored, of_run, digits, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_of_pictures_is_scored(scored, of_run, digits, tmp_path):
+def test_a_folder_of_pictures_is_scored(scored, of_run, digits, tmp_path, printed_by):
   for i in range(40):
     Image.fromarray(digits[i, :, :, 0]).resize((20, 20)).save(tmp_path / f'{i}.png')
-  done = start('--mode=evaluate', f'--workdir={scored}', f'--images={tmp_path}')
-  assert done.returncode == 0 and f'40 images of {tmp_path}' in done.stdout
+  assert f'40 images of {tmp_path}' in printed_by(
+    '--mode=evaluate', f'--workdir={scored}', f'--images={tmp_path}'
+  )
 
 
 @pytest.mark.parametrize(

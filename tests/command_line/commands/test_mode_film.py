@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, environment, succeed
+from conftest import ROOT, environment
 from PIL import Image, ImageSequence
 
 from dcgan_jax.media import pictures
@@ -26,9 +26,9 @@ sys.exit(main.main())
 
 
 @pytest.mark.slow
-def test_as_a_user_starts_it(trained, tmp_path):
+def test_as_a_user_asks_for_it(trained, tmp_path, printed_by):
   folder, _ = trained
-  printed = succeed(
+  printed = printed_by(
     '--mode=film', f'--workdir={folder}', f'--out={tmp_path}/x.webp', '--seconds=2', '--fps=10'
   )
   assert printed == f'film of steps 0 to 24 of {folder}, 4 pictures in 20 frames, in {tmp_path}/x.webp\n'

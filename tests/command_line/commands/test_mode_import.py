@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import succeed
 from PIL import Image
 
 import dcgan_jax
@@ -11,8 +10,8 @@ from dcgan_jax.records import checkpoints
 
 
 @pytest.mark.slow
-def test_the_command_and_what_comes_after(tmp_path):
-  """Imports without a config, and reproduces the images of the run's grid from Python."""
+def test_the_command_and_what_comes_after(tmp_path, printed_by):
+  """Imports without a config, and makes the images of the run's picture again from Python."""
   torch = pytest.importorskip('torch')
   from benchmarks import torch_dcgan
 
@@ -23,7 +22,7 @@ def test_the_command_and_what_comes_after(tmp_path):
   for name, network in (('g', torch_dcgan.generator(config)), ('d', torch_dcgan.discriminator(config))):
     torch.save(network.state_dict(), tmp_path / name)
   folder = tmp_path / 'run'
-  printed = succeed(
+  printed = printed_by(
     '--mode=import', '--format=pytorch', f'--workdir={folder}', f'--source={tmp_path / "d"},{tmp_path / "g"}'
   )
   assert 'images 16x16x3, latents of 10 numbers' in printed

@@ -4,13 +4,17 @@ import json
 import shutil
 
 import pytest
-from conftest import succeed
+
+from dcgan_jax.trained.analysis import probe, svm
 
 
 @pytest.mark.slow
-def test_as_a_user_starts_it(untrained, tmp_path):
+def test_as_a_user_asks_for_it(untrained, tmp_path, monkeypatch, printed_by):
+  monkeypatch.setattr(probe, 'DRAWS', 2)
+  monkeypatch.setattr(probe, 'LABELS', 100)
+  monkeypatch.setattr(svm, 'COSTS', (0.1,))
   folder = shutil.copytree(untrained, tmp_path / 'run')
-  printed = succeed('--mode=probe', f'--workdir={folder}', optimized=True)
+  printed = printed_by('--mode=probe', f'--workdir={folder}')
   report = json.loads((folder / 'probe.json').read_text())
   assert set(report['accuracy']) == {'D, step 0', 'D, random', 'pixels'}
   assert report['images'] == {'train': 1079, 'validation': 359, 'test': 359}

@@ -34,11 +34,12 @@ def test_a_run_repeats_itself_and_another_does_not(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_cannot_be_verified_is_one_line(trained):
-  done = start('--mode=verify', f'--workdir={trained[0]}', '--checkpoint=24')
-  assert done.returncode == 2 and 'checkpoint=24: choose one that another follows: [8, 16]' in done.stderr
+def test_what_cannot_be_verified_is_one_line(trained, refused):
+  line = refused('--mode=verify', f'--workdir={trained[0]}', '--checkpoint=24')
+  assert 'checkpoint=24: choose one that another follows: [8, 16]' in line
 
 
+@pytest.mark.slow(2)
 @pytest.mark.parametrize('at_once', [True, False])
 @pytest.mark.parametrize('deleted', [0, 3])
 def test_a_checkpoint_that_the_training_deletes_meanwhile_is_not_called_damaged(
@@ -67,6 +68,7 @@ def test_a_checkpoint_that_the_training_deletes_meanwhile_is_not_called_damaged(
   assert f'choose another of {others}, or wait' in error and 'damaged' not in error
 
 
+@pytest.mark.slow(2)
 def test_a_damaged_checkpoint_beside_a_training_is_called_so(monkeypatch, refused, untrained, tmp_path):
   folder = shutil.copytree(untrained, tmp_path / 'run')
   shutil.copytree(folder / 'checkpoints' / '0', folder / 'checkpoints' / '3')

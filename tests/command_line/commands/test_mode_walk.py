@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import read_mp4, succeed
+from conftest import read_mp4
 from PIL import Image
 
 from dcgan_jax.command_line import shared
@@ -15,9 +15,9 @@ FLAGS = ('points', 'plus', 'minus', 'plus2', 'turn_from', 'turn_to')
 
 
 @pytest.mark.slow
-def test_as_a_user_starts_it(untrained, tmp_path):
+def test_as_a_user_asks_for_it(untrained, tmp_path, printed_by):
   terms = ['--plus', '3,8', '--minus=1', '--plus2=2']
-  printed = succeed('--mode=walk', f'--workdir={untrained}', *terms, f'--out={tmp_path}/x.png')
+  printed = printed_by('--mode=walk', f'--workdir={untrained}', *terms, f'--out={tmp_path}/x.png')
   origin = f'arithmetic of step 0 of {untrained}, seed 0, in {tmp_path}/x.png'
   assert printed == f'--plus=3,8\n--minus=1\n--plus2=2\n{origin}\n'
   with Image.open(tmp_path / 'x.png') as picture:
@@ -25,9 +25,9 @@ def test_as_a_user_starts_it(untrained, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_film_as_a_user_starts_it(untrained, tmp_path):
+def test_a_film_as_a_user_asks_for_it(untrained, tmp_path, printed_by):
   flags = ['--points=1,2,3', '--seconds=2', '--fps=25', '--size=160', f'--out={tmp_path}/x.mp4']
-  printed = succeed('--mode=walk', f'--workdir={untrained}', *flags)
+  printed = printed_by('--mode=walk', f'--workdir={untrained}', *flags)
   assert printed.endswith(f'spherical walk of step 0 of {untrained}, seed 0, in {tmp_path}/x.mp4\n')
   about, frames = read_mp4(tmp_path / 'x.mp4')
   assert (about['fps'], about['size'], len(frames)) == (25, (160, 160), 50)
@@ -50,8 +50,8 @@ def test_a_pace_that_cannot_be_is_one_line(refused, flags, text):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('flags', [['--directions=ganspace', '--num=3'], ['--direction=2', '--points=1,2']])
-def test_directions_as_a_user_asks_for_them(trained, tmp_path, flags):
-  printed = succeed('--mode=walk', f'--workdir={trained[0]}', *flags, f'--out={tmp_path}/x.png')
+def test_directions_as_a_user_asks_for_them(trained, tmp_path, flags, printed_by):
+  printed = printed_by('--mode=walk', f'--workdir={trained[0]}', *flags, f'--out={tmp_path}/x.png')
   what = 'directions (ganspace)' if len(flags[0]) > 15 else 'direction 2 (sefa)'
   assert f'\n{what} of step 24 of' in printed
   with Image.open(tmp_path / 'x.png') as picture:

@@ -25,8 +25,9 @@ CHATTY = [
   '--config.train.num_steps=120',
   '--config.log.every_steps=1',
   '--config.sample.every_steps=0',
+  '--config.checkpoint.every_steps=40',
 ]
-SAVED = [104, 112, 120]
+SAVED = [40, 80, 120]
 
 
 class Refusing(io.RawIOBase):

@@ -29,7 +29,9 @@ def _assert_goes_on_as_if_never_stopped(folder, fresh):
   assert_same_state(fresh, folder, checkpoints.steps(fresh / 'checkpoints')[-1])
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+  'number', [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.nightly(20))]
+)
 def test_a_signal_to_one_saves_all_at_one_step(tmp_path, number):
   folder = tmp_path / 'stopped'
   first, second = start_together(

@@ -41,6 +41,7 @@ def test_what_the_generator_cannot_make_has_a_higher_score(found):
   assert found.pixel_error[5:].min() > 5 * found.pixel_error[:5].max()
 
 
+@pytest.mark.slow(2)
 def test_errors_are_those_of_the_latents(opened, images, found):
   made = opened[1].from_latents(found.z)
   np.testing.assert_array_equal(found.made, made)

@@ -70,6 +70,7 @@ def test_stablehlo_needs_nothing_but_jax(files):
   assert done.stdout == '(16, 8, 8, 1) []\n'
 
 
+@pytest.mark.slow(2)
 def test_a_moving_average_and_population_statistics_are_exported(tmp_path, monkeypatch):
   monkeypatch.setattr(norm_statistics, 'SAMPLES', 200)
   folder = untrained_run(tmp_path / 'run')

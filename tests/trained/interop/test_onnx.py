@@ -7,7 +7,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from conftest import narrow
+from conftest import LIKE_OTHERS, narrow
 
 import configs
 from benchmarks import exports
@@ -62,7 +62,9 @@ def cases():
     networks = chosen.generator, chosen.discriminator, chosen.data.size, chosen.data.channels
     presets.setdefault(networks, []).append((name, chosen))
   for same in presets.values():
-    yield pytest.param(same[0][1], id='='.join(name for name, _ in same))
+    names = [name for name, _ in same]
+    marks = [pytest.mark.nightly(1)] if {*names} <= LIKE_OTHERS else []
+    yield pytest.param(same[0][1], id='='.join(names), marks=marks)
   for name, overrides in VARIANTS.items():
     yield pytest.param(narrow('cifar10_32', overrides), id=name)
 

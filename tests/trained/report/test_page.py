@@ -130,6 +130,7 @@ def test_text_is_escaped_everywhere(written, compared):
   assert '<script>window.ran' not in written.read_text() and '{{ 7 * 7 }}' in written.read_text()
 
 
+@pytest.mark.slow(2)
 def test_sections_without_data_are_left_out(untrained, tmp_path):
   shutil.copy(untrained / 'config.json', tmp_path)
   html, notes = page.render([runs.read(tmp_path)])
@@ -140,6 +141,7 @@ def test_sections_without_data_are_left_out(untrained, tmp_path):
   assert _texts(html) == [] and len(notes) == 1 and 'is not JSON' in html
 
 
+@pytest.mark.slow(2)
 def test_a_run_without_pictures_is_drawn(untrained):
   html, _ = page.render([runs.read(untrained)])
   assert _texts(html) == ['Samples', 'Latent walk', 'Settings', 'Networks']

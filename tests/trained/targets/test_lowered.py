@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import LIKE_OTHERS, ROOT
 from jax.sharding import Mesh
 
 from dcgan_jax import settings
@@ -21,7 +21,8 @@ from dcgan_jax.trained.targets import programs, report
 
 PRESETS = sorted(path.stem for path in (ROOT / 'configs').glob('*.py') if path.stem[0] not in '_')
 PRESETS.remove('base')  # It has keys that belong to no data.
-QUICK = {'digits', 'mnist', 'svhn'}  # All presets take half a minute.
+QUICK = {'digits', 'mnist'}  # All presets take half a minute.
+MARKS = {name: pytest.mark.nightly(2) if name in LIKE_OTHERS else pytest.mark.slow(2) for name in PRESETS}
 FOLDERS = {name for name in PRESETS if name.startswith('image_folder')}
 N = 50_021  # images: no other size in a program is this prime
 # Convolutions of a kernel's gradient, in the form that cuDNN and the TPU's compiler know.
@@ -92,7 +93,7 @@ def expected_convolutions(name, platform):
 
 
 @pytest.mark.parametrize(
-  'name', [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in PRESETS]
+  'name', [name if name in QUICK else pytest.param(name, marks=MARKS[name]) for name in PRESETS]
 )
 def test_lowered_train_step(name):
   platforms = 'cuda', 'tpu'
@@ -105,6 +106,7 @@ def test_lowered_train_step(name):
     assert programs.uses(text, images) == {'gather': 1}
 
 
+@pytest.mark.slow(2)
 def test_lowered_train_step_of_several_devices():
   texts, images = lowered('digits', 4, 'cuda', 'tpu')
   for text in texts:

@@ -14,6 +14,8 @@ from dcgan_jax.runs import experiment
 from dcgan_jax.trained.targets import names, programs, report, topology
 from dcgan_jax.trained.targets.report import Images, Report
 
+pytestmark = pytest.mark.usefixtures('standard_promotion')
+
 
 def small(**train):
   """Returns the settings of a small run on the digits."""
@@ -24,13 +26,6 @@ def small(**train):
   config.train.batch_size = 16
   config.train.update(train)
   return settings.check(config)
-
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-  """Allows what optax does: it mixes int32 with float32."""
-  with jax.numpy_dtype_promotion('standard'):
-    yield
 
 
 @pytest.fixture(scope='module')
