@@ -38,7 +38,7 @@ def test_a_picture_that_is_none_is_one_line(untrained, tmp_path, refused):
 @pytest.mark.parametrize(
   ('flags', 'text'),
   [
-    ([], 'error: --images is missing, which --mode=project needs: Images whose latents'),
+    ([], 'error: --images is missing, which --mode=project needs: Images to find latents of'),
     (['--images=x', '--steps=0'], 'steps=0'),
     (['--images=x', '--starts=65'], 'starts=65'),
     (['--images=x'], 'workdir=/nonexistent: no run here'),
