@@ -25,7 +25,7 @@ from dcgan_jax.trained.analysis import attribution, features, labelled, svm
 from dcgan_jax.trained.analysis.labelled import Part, Split
 
 LABELS, DRAWS = 1000, 10  # the paper's few labels, and the number of draws
-FEW_ITERATIONS = 200  # of a fit to few images
+FEW_ITERATIONS, FEW_TOLERANCE = 600, 1e-5  # of a fit to few images; at least as good as liblinear's default
 BATCH_SIZE = 128  # images in a device's batch
 MAPS, SHOWN, LOOKED_AT = 6, 4, 10_000  # of features.png: maps, images for each, images to choose from
 
@@ -127,7 +127,8 @@ def _few(train: np.ndarray, validation: np.ndarray, test: np.ndarray, split: Spl
   draws = [np.sort(svm.draw(split.train.classes, LABELS, random)) for _ in range(DRAWS)]
 
   def fit(draw: np.ndarray, costs: tuple[float, ...]) -> np.ndarray:
-    return svm.fit(train[draw], split.train.classes[draw], split.classes, costs, FEW_ITERATIONS)
+    labels = split.train.classes[draw]
+    return svm.fit(train[draw], labels, split.classes, costs, FEW_ITERATIONS, FEW_TOLERANCE)
 
   tried = fit(draws[0], svm.COSTS)
   best = int(svm.accuracies(validation, split.validation.classes, tried).argmax())

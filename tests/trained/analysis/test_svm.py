@@ -41,7 +41,7 @@ def test_few_images_have_the_machine_of_liblinear(points):
   features, _ = points
   wide = np.concatenate([features[:8], features[:8] ** 2], 1)  # There are fewer images than features.
   labels = np.array([0, 1, 2, 0, 1, 2, 0, 1])
-  (got,) = svm.fit(wide, labels, 3, (0.1,), iterations=600)
+  (got,) = svm.fit(wide, labels, 3, (0.1,), iterations=600, tolerance=1e-5)
   np.testing.assert_allclose(got, _liblinear(wide, labels, 0.1), atol=1e-2)
 
 
