@@ -29,7 +29,7 @@ COLOURS = (
 def write(path: Path, frames: Iterable[np.ndarray], timing: Timing) -> None:
   """Writes a moving picture, by its suffix; GIF and WebP loop.
 
-  The file is atomic. Frames are drawn one at a time, as they are encoded.
+  The file is written atomically. Frames are drawn one at a time, as they are encoded.
 
   Args:
     path: Path ending in .gif, .webp or .mp4.
