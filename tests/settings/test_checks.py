@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from configs import base
 from dcgan_jax import data, settings
-from dcgan_jax.core import latents, losses, models, train_state, train_step
+from dcgan_jax.core import latents, losses, models, regularizers, train_state, train_step
 from dcgan_jax.errors import InputError
 from dcgan_jax.settings import Settings, checks
 
@@ -82,7 +82,8 @@ def test_keys_are_the_arguments_of_the_nouns():
   assert set(config.generator) <= set(models.Generator.__dataclass_fields__)
   of_data = {'classes', 'counts'}
   assert set(config.latent) | of_data == set(latents.Latents.__dataclass_fields__)
-  assert set(config.train) >= set(train_step.Recipe.__dataclass_fields__) - {'flip', 'ema_steps'}
+  assert set(config.train) >= set(train_step.Recipe.__dataclass_fields__) - {'flip', 'ema_steps', 'penalties'}
+  assert set(config.train) >= set(regularizers.PENALTIES)
   for name in ('generator_optimizer', 'discriminator_optimizer'):
     assert set(config[name]) == set(inspect.signature(train_state.make_optimizer).parameters)
   assert {'image_size', 'channels', 'background'} <= set(data.Fit.__dataclass_fields__)
