@@ -41,6 +41,7 @@ def test_a_network_without_batch_norm_has_none():
   assert norm_statistics.estimate(discriminator, params, {}, lambda: [images]) == {}
 
 
+@pytest.mark.slow(2)
 def test_a_population_has_the_classes_of_the_data():
   """Compares the mean of the first layer, in which each class has an input of its own, with the shares."""
   generator = Generator(

@@ -51,6 +51,7 @@ def test_the_protocol_of_inception_has_its_file_and_the_resizer():
   assert protocol == 'features=inception weights=6726825d resizer=pytorch'
 
 
+@pytest.mark.slow(2)
 def test_scores_and_pictures_take_the_population_of_the_data(by_pixels, monkeypatch):
   """Both measure the statistics of G with classes that are as frequent as in the data."""
   parts = experiment.build(narrow('digits', {'data.classes': 10, 'sample.statistics': 'population'}))

@@ -98,6 +98,7 @@ def test_a_missing_package_is_one_line(refused, monkeypatch, untrained, name):
   assert line == f"error: format={name}: needs the package {name}; pip install -e '.[export]'\n"
 
 
+@pytest.mark.slow(2)
 def test_a_network_that_pytorchs_example_cannot_be_is_one_line(refused, tmp_path):
   """Writes neither file, and keeps an existing one."""
   folder = untrained_run(tmp_path / 'run', {'discriminator.packing': 2})

@@ -54,6 +54,7 @@ def test_errors_are_those_of_the_latents(opened, images, found):
   np.testing.assert_allclose(found.score, found.residual + found.feature_error, rtol=1e-6)
 
 
+@pytest.mark.slow(2)
 def test_a_picture_has_pairs_with_their_numbers(images, found):
   picture = project.draw(images, found, np.array([7, 0]))
   pairs = pictures.zoom(np.concatenate([images[[7, 0]], found.made[[7, 0]]], 2), 192)

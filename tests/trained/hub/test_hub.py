@@ -68,6 +68,7 @@ def test_the_folder_gives_the_pixels_of_the_run(written):
   np.testing.assert_array_equal(again, theirs.sample(5, seed=3, statistics='population'))
 
 
+@pytest.mark.slow(2)
 def test_a_large_discriminator_is_no_reason_to_refuse_the_folder(tmp_path, monkeypatch):
   folder, out = tmp_path / 'run', tmp_path / 'out'
   untrained_run(folder, {'discriminator.widths': (6, 200)})
@@ -87,6 +88,7 @@ def test_a_large_discriminator_is_no_reason_to_refuse_the_folder(tmp_path, monke
     dcgan_jax.load(out)
 
 
+@pytest.mark.slow(2)
 def test_the_folder_has_both_networks(written):
   numpy = pytest.importorskip('safetensors.numpy')
   arrays = numpy.load_file(written[1] / 'model.safetensors')

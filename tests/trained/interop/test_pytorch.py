@@ -94,7 +94,7 @@ def _open(folder):
 @pytest.mark.parametrize(
   ('widths', 'channels', 'bias', 'tracks', 'prefix', 'zipped'),
   [
-    ((16, 8, 4), 3, False, True, 'net.', True),
+    pytest.param((16, 8, 4), 3, False, True, 'net.', True, marks=pytest.mark.slow),
     ((8, 4), 4, False, True, '', True),
     pytest.param((32, 16, 8, 4), 1, True, False, 'module.main.', False, marks=pytest.mark.slow),
   ],

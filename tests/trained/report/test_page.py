@@ -150,6 +150,7 @@ def test_a_run_without_pictures_is_drawn(untrained):
   assert _texts(html) == ['Settings', 'Networks']
 
 
+@pytest.mark.slow(2)
 def test_damaged_pictures_and_checkpoints_are_notes(filled, tmp_path):
   folder = shutil.copytree(filled, tmp_path / 'run')
   workdir.sample(folder, 600).write_bytes(b'no picture')
