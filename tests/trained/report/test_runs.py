@@ -35,7 +35,7 @@ def test_names_of_losses_are_those_of_the_library():
 
 
 def test_a_workdir_is_read_without_jax():
-  code = 'import sys; from dcgan_jax.report import page, runs, views; sys.exit("jax" in sys.modules)'
+  code = 'import sys; from dcgan_jax.trained.report import page, runs, views; sys.exit("jax" in sys.modules)'
   assert subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=False).returncode == 0
 
 
