@@ -3,9 +3,10 @@
 git worktree add ../before COMMIT
 python benchmarks/same_bits.py --before=../before --steps=30
 
-Each checkout trains `digits`, `mnist`, `svhn` and `image_folder`, the last two with narrow networks on a
-small generated folder of colour images. The final states are compared array by array. `mnist` needs its data
-set, from `TFDS_DATA_DIR` or by download. The status is 1 if a difference is above --tolerance.
+Each checkout trains `digits`, `mnist`, `svhn`, `image_folder` and `modern`, the last three with narrow
+networks, and `svhn` and `image_folder` on a small generated folder of colour images. The final states are
+compared array by array. `mnist` and `modern` need their data sets, from `TFDS_DATA_DIR` or by download. The
+status is 1 if a difference is above --tolerance.
 """
 
 import argparse
@@ -34,6 +35,7 @@ def cases(folder: Path) -> dict[str, list[str]]:
     'mnist': ['--config=configs/mnist.py'],
     'svhn': ['--config=configs/svhn.py', source, '--config.eval.every_steps=0', *NARROW_SVHN],
     'image_folder': ['--config=configs/image_folder.py', source, *NARROW],
+    'modern': ['--config=configs/modern.py', *NARROW_SVHN],
   }
 
 
@@ -73,7 +75,7 @@ def main() -> int:
   parser.add_argument('--before', type=Path, required=True, help='a checkout of the commit to compare with')
   parser.add_argument('--steps', type=int, default=30)
   parser.add_argument('--tolerance', type=float, default=0.0, help='largest difference that is accepted')
-  parser.add_argument('--cases', default='digits,mnist,svhn,image_folder', help='with commas')
+  parser.add_argument('--cases', default='digits,mnist,svhn,image_folder,modern', help='with commas')
   arguments = parser.parse_args()
   worst = 0.0
   with tempfile.TemporaryDirectory() as name:
