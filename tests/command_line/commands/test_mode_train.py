@@ -77,17 +77,15 @@ def _last_row(folder):
     return 0
 
 
+@pytest.mark.slow(12)
 @pytest.mark.parametrize(('number', 'status'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_stopped_by_a_signal_saves_and_goes_on(trained, tmp_path, number, status):
-  whole, _ = trained
-  folder = tmp_path / 'stopped'
-  arguments = [
-    *TINY,
-    '--config.log.every_steps=1',
-    '--config.checkpoint.every_steps=1000',
-    f'--workdir={folder}',
-  ]
-  (process,) = start_together(arguments, processes=1)
+def test_stopped_by_a_signal_saves_and_goes_on(tmp_path, number, status):
+  folder, whole = tmp_path / 'stopped', tmp_path / 'whole'
+  arguments = [*TINY, '--config.log.every_steps=1', '--config.checkpoint.every_steps=100000']
+  # With as many steps as TINY has, a busy machine may end the run before the signal arrives.
+  (process,) = start_together(
+    [*arguments, '--config.train.num_steps=100000', f'--workdir={folder}'], processes=1
+  )
   for line in process.stdout:
     if line.startswith('step 3/'):
       process.send_signal(number)
@@ -95,9 +93,11 @@ def test_stopped_by_a_signal_saves_and_goes_on(trained, tmp_path, number, status
   rest = process.communicate()[0]
   assert process.returncode == status and f'{number.name}: saved step' in rest
   (step,) = checkpoints.steps(folder / 'checkpoints')
-  assert 3 <= step < 24 and (folder / 'losses.png').exists() and (folder / 'samples.gif').exists()
-  succeed(*arguments)
-  assert_same_state(whole, folder, 24)
+  assert step >= 3 and (folder / 'losses.png').exists() and (folder / 'samples.gif').exists()
+  last = step + 8
+  for run in (folder, whole):
+    succeed(*arguments, f'--config.train.num_steps={last}', f'--workdir={run}')
+  assert_same_state(whole, folder, last)
 
 
 def test_other_hyper_parameters_are_refused_and_nothing_is_lost(trained, refused):
