@@ -18,6 +18,12 @@ if __name__ == '__main__':
 from dcgan_jax.command_line import output, parsing
 from dcgan_jax.errors import InputError
 
+EXHAUSTED = {  # errors of a machine, not of this code: what cannot be done with a file, and the remedy
+  errno.ENOSPC: ('written', 'free some room'),
+  errno.EDQUOT: ('written', 'free some room'),
+  errno.EMFILE: ('opened', 'raise the limit, as by `ulimit -n 1024`'),
+  errno.ENFILE: ('opened', 'close other programs'),
+}
 SMALLER = (
   'choose a smaller train.batch_size, data.image_size or --num, or a larger train.accumulate; '
   '--mode=summary says what a step takes'
@@ -55,10 +61,11 @@ def main() -> int:
   except BrokenPipeError:  # e.g. `python main.py ... | head -1`
     return exits.BROKEN_PIPE
   except OSError as error:
-    if error.errno != errno.ENOSPC:
+    if error.errno not in EXHAUSTED:
       raise
-    what = error.filename or 'standard output, or another file'
-    print(f'error: {what}: cannot be written: {error.strerror}; free some room', file=sys.stderr)
+    verb, remedy = EXHAUSTED[error.errno]
+    what = error.filename or ('a file' if verb == 'opened' else 'standard output, or another file')
+    print(f'error: {what}: cannot be {verb}: {error.strerror}; {remedy}', file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)

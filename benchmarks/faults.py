@@ -238,6 +238,8 @@ class Run:
     """Sends a signal and expects its effect."""
     self.expect(number)
     process.send_signal(number)
+    if number == signal.SIGKILL:  # Until it is dead, it holds the lock.
+      process.wait(SECONDS)
 
   def expect(self, number: signal.Signals) -> None:
     """Allows a process to end by a signal that is about to be sent; in training, it saves first."""

@@ -191,7 +191,7 @@ def arrays_in(
   target: Path,
   make: Callable[[], Arrays],
   fits: Callable[[Arrays], bool] = bool,
-  make_folder: Callable[[Path], None] | None = None,
+  make_folder: Callable[[Path], None] = lambda folder: folder.mkdir(exist_ok=True),
 ) -> Arrays:
   """Returns the arrays of a file; if it is missing or damaged, computes them and tries to write it.
 
@@ -199,7 +199,7 @@ def arrays_in(
     target: Path of the file, an .npz.
     make: Function that computes the arrays.
     fits: Check of the arrays of the file; those that fail are computed again.
-    make_folder: Function that creates the folder of the file; None if it exists.
+    make_folder: Function that creates the folder of the file.
   """
   try:
     kept = arrays_files.read_npz(target)
@@ -209,8 +209,7 @@ def arrays_in(
     pass  # missing or damaged
   made = make()
   try:
-    if make_folder is not None:
-      make_folder(target.parent)
+    make_folder(target.parent)
     with files.whole(target) as part, part.open('wb') as file:
       np.savez(file, **made)  # type: ignore[arg-type]
   except OSError as error:

@@ -262,8 +262,8 @@ def download(path: Path) -> None:
       print(f'downloading {URL} to {path}', flush=True)
       content = fetch.read(URL, MOST_BYTES)
       if hashlib.sha256(content).hexdigest() == SHA256:
-        with files.whole(path) as part:
-          part.write_bytes(content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_bytes(path, content)
       else:
         reason = f'what it gives, {len(content):,} bytes, has another SHA-256'
   except (OSError, http.client.HTTPException) as error:

@@ -12,7 +12,7 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,12 +74,13 @@ def folder_to_be_written(field: str, text: str) -> Path:
 
 @contextlib.contextmanager
 def output(field: str, path: Path) -> Iterator[None]:
-  """Turns an OSError of the block, in which a path given by the user is written, into one line.
+  """Creates the folder of a path given by the user, which the block writes; an OSError becomes one line.
 
   Raises:
     InputError: it cannot be written, say because the disk is full.
   """
   try:
+    path.parent.mkdir(parents=True, exist_ok=True)
     yield
   except OSError as error:
     reason = error.strerror or error
@@ -198,11 +199,11 @@ def whole(path: Path) -> Iterator[Path]:
   """Yields the path of a temporary file that becomes the file at the end of the block: an atomic write.
 
   It is a new file beside it, with a random name: no link is followed, and no two writers share one. It has
-  the permissions of any new file, unlike one of `tempfile`.
+  the permissions of any new file, unlike one of `tempfile`. No folder is created: it may be a run's workdir
+  that the user has just removed.
   """
   part = path.with_name(f'{path.name}.{secrets.token_hex(4)}.part')
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
     part.open('xb').close()
     yield part
     part.replace(path)
@@ -215,6 +216,13 @@ def write_bytes(path: Path, content: bytes) -> None:
   """Writes a file atomically."""
   with whole(path) as part:
     part.write_bytes(content)
+
+
+def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+  """Writes files, each atomically, to their paths relative to a folder, which is created if necessary."""
+  for path, content in contents.items():
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / path, content)
 
 
 def free_memory() -> int:

@@ -134,7 +134,7 @@ class Appender:
     """Writes all waiting bytes, or none."""
     try:
       if self._file is None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(exist_ok=True)
         # A workdir may be somebody else's, and a link in it may lead to a file of the user.
         self._file = open(self._path, 'ab', buffering=0, opener=_without_links)  # noqa: SIM115
       self._file.truncate(self._size)  # A write that failed may have left a part.

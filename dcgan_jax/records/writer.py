@@ -105,6 +105,7 @@ class Writer:
       path = workdir.sample(self._folder, step)
       self._place.check()
       with workdir.said_if_not_written(path):
+        path.parent.mkdir(exist_ok=True)  # Its parent is the workdir, which may have been removed.
         pictures.save_png(path, pictures.zoom(made))
       self._metrics.add_image(step, made)
 

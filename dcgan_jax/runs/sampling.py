@@ -318,5 +318,6 @@ def _write(target: Path, made: np.ndarray, pixels: Pixels, columns: int | None) 
   else:
     digits = max(5, len(str(len(made) - 1)))
     drawn = made if pixels.transparent else pictures.drawable(made, pixels)
+    target.mkdir(exist_ok=True)
     for i, image in enumerate(drawn):
       pictures.save_png(target / f'{i:0{digits}d}.png', image)

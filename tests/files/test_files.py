@@ -115,10 +115,10 @@ def test_a_file_that_fails_leaves_what_was_there(tmp_path):
 
 
 def test_two_writers_of_a_file_do_not_meet(tmp_path):
-  with files.whole(tmp_path / 'new' / 'x') as one, files.whole(tmp_path / 'new' / 'x') as other:
+  with files.whole(tmp_path / 'x') as one, files.whole(tmp_path / 'x') as other:
     one.write_text('one')
     other.write_text('other')
-  assert (tmp_path / 'new' / 'x').read_text() == 'one'
+  assert (tmp_path / 'x').read_text() == 'one'
 
 
 @pytest.mark.parametrize(

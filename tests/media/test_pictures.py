@@ -111,8 +111,8 @@ def test_pictures_beside_each_other_stand_on_one_line():
 @pytest.mark.parametrize('channels', [1, 3])
 def test_a_gif_of_arrays(tmp_path, channels):
   frames = [np.full((6, 8, channels), 50 * i, np.uint8) for i in range(5)]
-  pictures.save_gif(tmp_path / 'new' / 'loop.gif', frames, milliseconds=60, hold=60)
-  with Image.open(tmp_path / 'new' / 'loop.gif') as gif:
+  pictures.save_gif(tmp_path / 'loop.gif', frames, milliseconds=60, hold=60)
+  with Image.open(tmp_path / 'loop.gif') as gif:
     assert gif.n_frames == 5 and gif.info['loop'] == 0 and gif.size == (8, 6)
     for i in range(5):
       gif.seek(i)

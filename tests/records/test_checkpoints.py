@@ -301,12 +301,15 @@ def test_what_keeps_a_sound_checkpoint_from_being_read_is_no_damage(tiny, broken
   assert checkpoints.steps(folder) == [10, 15] and not (folder.parent / 'damaged').exists()
 
 
-def test_too_many_open_files_are_no_damage(tiny, broken):
-  """Lets the operating system refuse all files, as it does when none is left."""
+@pytest.mark.parametrize('left', [0, 2, 4, 6, 8, 12])
+def test_too_many_open_files_are_no_damage(tiny, broken, left):
+  """Lets the operating system open only a few files more; the event loop of Orbax would abort the process."""
   resource = pytest.importorskip('resource')
   folder, _ = broken
   limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-  resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+  taken = {int(name) for name in os.listdir('/dev/fd')}
+  free = [number for number in range(len(taken) + left + 1) if number not in taken]
+  resource.setrlimit(resource.RLIMIT_NOFILE, (free[left], limits[1]))
   try:
     with pytest.raises(InputError, match=r'15: cannot be read \(Too many open files\)') as error:
       checkpoints.restore(folder, 15, _create(tiny))

@@ -90,6 +90,23 @@ def test_a_workdir_that_is_renamed_ends_the_run_and_is_not_made_anew(state, tmp_
   assert not folder.exists() and checkpoints.steps(tmp_path / 'other' / 'checkpoints') == [5]
 
 
+def test_a_workdir_removed_just_before_a_picture_is_written_is_not_made_anew(state, tmp_path, monkeypatch):
+  folder = tmp_path / 'run'
+  folder.mkdir()
+  zoom = pictures.zoom
+
+  def removing(picture):
+    if folder.exists():
+      folder.rename(tmp_path / 'other')
+    return zoom(picture)
+
+  monkeypatch.setattr(pictures, 'zoom', removing)  # after the check, before the file is created
+  with pytest.raises(InputError, match='was removed, renamed or emptied'), _open(folder) as log:
+    _record(log, state, [1])
+    log.finish(state)
+  assert not folder.exists()
+
+
 def test_a_workdir_that_is_gone_when_all_is_saved_is_noticed(state, tmp_path):
   folder = tmp_path / 'run'
   folder.mkdir()

@@ -4,6 +4,7 @@ Damage is a file that is missing, cut short or changed. Anything else that keeps
 checkpoint (a permission, too many open files, no memory) is no damage, and ends the command in one line.
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -42,6 +43,7 @@ REQUIRED = re.compile('step$|key$|(generator|discriminator)/(params|batch_stats)
 STATUS = re.compile('[A-Z_]+: ')  # start of TensorStore's errors, which are ValueErrors
 MISSING = (errno.ENOENT, errno.ENOTDIR)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+DESCRIPTORS = 24  # files that Orbax may have open at a time, its event loops included
 SAID = {errno.ENOSPC: 'no space is left on the disk', errno.EFBIG: 'the disk takes no larger files'}
 
 
@@ -201,6 +203,7 @@ def restore(
   with quiet.quietly():
     try:
       _open_all(path)
+      check_descriptors()
       metadata = ocp.metadata(path)
       found, stored = stamp.read(path, metadata.custom_metadata), metadata.metadata
       if stored:  # Orbax has none where it meets an error, which `load` raises.
@@ -308,6 +311,17 @@ def _open_all(path: Path) -> None:
     for name in names:
       with files.opened(Path(folder, name)):
         pass
+
+
+def check_descriptors() -> None:
+  """Checks that Orbax can open files: the event loop that it uses aborts the process where it cannot.
+
+  Raises:
+    OSError: Too many files are open.
+  """
+  with contextlib.ExitStack() as opened:
+    for _ in range(DESCRIPTORS):
+      opened.enter_context(open(os.devnull, 'rb'))
 
 
 def _refusal(path: Path, error: Exception) -> InputError:

@@ -89,6 +89,7 @@ class Saver:
     made = stamp.make(state)
 
     def begin() -> None:
+      reading.check_descriptors()
       self._pending = self._checkpointer.save_async(self._step, state, metrics=metrics, custom_metadata=made)
 
     if reason := self._attempt(begin):
@@ -142,6 +143,7 @@ class Saver:
         self._clear_broken_scores()
 
     def open_it() -> None:
+      reading.check_descriptors()
       self._checkpointer = ocp.training.Checkpointer(
         self._folder,
         save_decision_policy=_Always(),

@@ -159,10 +159,9 @@ def _write(target: Path, name: str, model: bytes, about: dict[str, Any]) -> int:
     InputError: they cannot be written.
   """
   paths = sorted(path for path in STATIC.rglob('*') if path.is_file())
-  contents = {path.relative_to(STATIC): path.read_bytes() for path in paths} | {Path(name): model}
+  contents = {str(path.relative_to(STATIC)): path.read_bytes() for path in paths} | {name: model}
   with files.output('out', target):
-    for path, content in contents.items():
-      files.write_bytes(target / path, content)
+    files.write_folder(target, contents)
     workdir.write_json(target / ABOUT, about)
     for old in target.iterdir():
       if MODEL.fullmatch(old.name) and old.name != name:

@@ -71,8 +71,7 @@ def run(
       'remove it to get a new card'
     )
   with files.output('out', target):
-    for path, content in contents.items():
-      files.write_bytes(target / path, content)
+    files.write_folder(target, contents)
   size = sum(map(len, contents.values()))
   scored = f'{len(found)} tables of scores' if found else 'no scores; --mode=evaluate takes some'
   print(

@@ -57,8 +57,10 @@ def run(settings: Settings, folder: Path, file_format: str, source: str) -> None
   saver.close()
   if saver.problem:
     raise InputError(f'workdir={folder}: {saver.problem}')
-  pictures.save_png(workdir.sample(folder, 0), picture)
-  print(f'{folder}: imported as step 0; look at {workdir.sample(folder, 0)}')
+  path = workdir.sample(folder, 0)
+  path.parent.mkdir(exist_ok=True)
+  pictures.save_png(path, picture)
+  print(f'{folder}: imported as step 0; look at {path}')
 
 
 def _check_free(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The command line: its help, and its errors, each in one line and before anything is compiled."""
 
+import errno
 import gc
 import importlib
 import json
@@ -287,6 +288,21 @@ def test_too_little_memory_is_one_line(refused, monkeypatch, error):
   monkeypatch.setattr(parsing.find_command('sample'), 'run', run)
   line = refused('--mode=sample')
   assert 'out of memory' in line and '7.45 GiB' in line and 'smaller train.batch_size' in line
+
+
+@pytest.mark.parametrize(
+  ('number', 'remedy'),
+  [
+    (errno.EMFILE, 'cannot be opened: Too many open files; raise the limit, as by `ulimit -n 1024`'),
+    (errno.EDQUOT, 'cannot be written: Disk quota exceeded; free some room'),
+  ],
+)
+def test_what_a_machine_lacks_is_one_line(refused, monkeypatch, number, remedy):
+  def run(_):
+    raise OSError(number, os.strerror(number), 'digits.csv')
+
+  monkeypatch.setattr(parsing.find_command('sample'), 'run', run)
+  assert refused('--mode=sample') == f'error: digits.csv: {remedy}\n'
 
 
 LEAVE = """
