@@ -46,23 +46,23 @@ def run(
   """
   if num < LEAST:
     raise InputError(f'num={num}: scores take {LEAST} images or more')
-  parts = experiment.build(workdir.read_settings(folder))
-  prepared = extractors.prepare(chosen, parts, folder)
-  fit = parts.source.fit
+  built = experiment.build(workdir.read_settings(folder))
+  prepared = extractors.prepare(chosen, built, folder)
+  fit = built.source.fit
   others = None if images_from is None else given.read(images_from, fit, num, LEAST).images
   cache.keep_compiled_programs()
   sampler = sampling.open_sampler(folder, checkpoint) if others is None else None
-  real = scoring.load_real(parts)
+  real = scoring.load_real(built)
   if sampler is not None:
-    asked = scoring.classes_like_data(parts, num, seed)
+    asked = scoring.classes_like_data(built, num, seed)
     made = fit.pixels.keep(sampler.sample(num, seed, statistics, asked))
     used = statistics or sampler.statistics
     fake = _Images(made, f'step {sampler.step} of {folder}, seed {seed}, {used} statistics', used, asked)
   elif others is not None:
     fake = _Images(others, str(images_from))
-  comparison = scoring.compare_with_data(parts, prepared, lambda: real)
+  comparison = scoring.compare_with_data(built, prepared, lambda: real)
   seen = comparison.look(fake.pixels, fake.asked)
-  report = _report(parts, comparison, fake, seen)
+  report = _report(built, comparison, fake, seen)
   if processes.is_main():
     _write(folder, report, nearest.beside(seen, fit.pixels))
   print(_table(report))
@@ -84,17 +84,17 @@ def score_images(
   Raises:
     InputError: There is no run, or the images do not fit it.
   """
-  parts = experiment.build(workdir.read_settings(Path(folder)))
-  prepared = extractors.prepare(chosen or extractors.Chosen('classifier'), parts, Path(folder))
-  fit = parts.source.fit
+  built = experiment.build(workdir.read_settings(Path(folder)))
+  prepared = extractors.prepare(chosen or extractors.Chosen('classifier'), built, Path(folder))
+  fit = built.source.fit
   given.check_shape('array', images.dtype, images.shape, fit)
   if len(images) < LEAST:
     raise InputError(f'images=array: has {len(images)} images; scores take {LEAST} or more')
   given.check_range('array', images, fit)
   fake = _Images(fit.pixels.keep(images), 'an array')
-  real = scoring.load_real(parts)
-  comparison = scoring.compare_with_data(parts, prepared, lambda: real)
-  return _report(parts, comparison, fake, comparison.look(fake.pixels))
+  real = scoring.load_real(built)
+  comparison = scoring.compare_with_data(built, prepared, lambda: real)
+  return _report(built, comparison, fake, comparison.look(fake.pixels))
 
 
 class _Images(NamedTuple):
@@ -114,10 +114,10 @@ class _Images(NamedTuple):
 
 
 def _report(
-  parts: experiment.Experiment, comparison: Comparison, fake: _Images, seen: scores.Seen
+  built: experiment.Experiment, comparison: Comparison, fake: _Images, seen: scores.Seen
 ) -> dict[str, Any]:
   """Scores images; returns the content of evaluation.json."""
-  source, name = parts.source, parts.settings.data.source
+  source, name = built.source, built.settings.data.source
   extractor, labels = comparison.extractor, comparison.labels
   real, count = comparison.real.pixels, len(fake.pixels)
   sections = {score.name: score.section for score in scores.SCORES}

@@ -102,12 +102,12 @@ class Watch:
     if widest['coverage'] > LEAST and last['coverage'] < FALL * widest['coverage']:
       found['coverage'] = (
         f'mode collapse: coverage has fallen from {widest["coverage"]:.3f} at step {widest["step"]} to '
-        f'{last["coverage"]:.3f}; G makes images like a small part of the data only'
+        f'{last["coverage"]:.3f}; the samples resemble only a small part of the data'
       )
     if widest['coverage'] <= LEAST and seen.count >= PATIENCE:
       found['coverage'] = (
         f'G does not learn: in {seen.count} scores coverage has not been above {widest["coverage"]:.3f}; its '
-        'images are like next to none of the data'
+        'samples resemble almost none of the data'
       )
     missing = last.get('missing_classes', 0)
     if missing > seen.fewest:

@@ -53,7 +53,7 @@ def _is_int(value: Any, least: int, most: int = 2**31 - 1) -> bool:
 
 def whole(least: int) -> Rule:
   """Returns the rule for an integer of at least `least` that fits int32."""
-  return Rule(lambda v: _is_int(v, least), f'must be a whole number, {least} or more and below 2**31')
+  return Rule(lambda v: _is_int(v, least), f'must be a whole number, at least {least} and below 2**31')
 
 
 MOST_PIXELS = 2**13  # per side of an image
@@ -75,20 +75,20 @@ SEED = Rule(lambda v: 0 <= v < 2**32, 'must be a whole number, at least 0 and be
 NATURAL = whole(0)
 COUNT = whole(1)
 HUNDREDS = whole(100)
-POSITIVE = Rule(lambda v: 0 < v < 3e38, 'must be a number above 0, which float32 can hold')
-NOT_NEGATIVE = Rule(lambda v: 0 <= v < 3e38, 'must be a number, 0 or more, which float32 can hold')
+POSITIVE = Rule(lambda v: 0 < v < 3e38, 'must be a number above 0 within the range of float32')
+NOT_NEGATIVE = Rule(lambda v: 0 <= v < 3e38, 'must be a number, at least 0, within the range of float32')
 FRACTION = Rule(lambda v: 0 <= v < 1, 'must be a number, at least 0 and below 1')
 REAL_LABEL = Rule(lambda v: 0.5 < v <= 1, 'must be a number above 0.5 and at most 1')
 FLAG = Rule(lambda v: isinstance(v, bool), 'choose True or False')
-COUNTS = all_of(lambda x: _is_int(x, 1), 'must be whole numbers of 1 or more, one a layer')
+COUNTS = all_of(lambda x: _is_int(x, 1), 'must be whole numbers, at least 1, one per layer')
 UNITS = Rule(
   lambda v: isinstance(v, tuple) and all(_is_int(x, 1) for x in v),
-  'must be whole numbers of 1 or more, one a layer, or () for none',
+  'must be whole numbers, at least 1, one per layer, or () for none',
 )
-FLAGS = all_of(lambda x: isinstance(x, bool), 'must be True or False, one a layer')
+FLAGS = all_of(lambda x: isinstance(x, bool), 'must be True or False, one per layer')
 AUGMENT = Rule(
   lambda v: set(v.split(',')) <= {'', 'color', 'translation', 'cutout'},
-  'choose any of color, translation, cutout, with commas between, or nothing',
+  'choose any of color, translation, cutout, separated by commas, or nothing',
 )
 SPLIT = Rule(bool, 'must name a split, e.g. train')
 PATH = Rule(lambda v: isinstance(v, str), 'must be a path, or empty for the file in the cache')
@@ -110,7 +110,7 @@ COLOUR = Rule(
 )
 VALUE_RANGE = Rule(
   lambda v: v == () or (isinstance(v, tuple) and len(v) == 2 and _is_range(*v)),
-  "must be the lowest number and the highest, which float32 can tell apart, e.g. '(0.0, 1.0)', or () for all "
+  "must be the lowest and the highest number, distinguishable in float32, e.g. '(0.0, 1.0)', or () for all "
   'numbers of an integer data.dtype',
 )
 

@@ -55,13 +55,13 @@ def run(settings: Settings) -> None:
     InputError: in one line; the batch cannot be divided among the devices.
   """
   check_devices(settings, len(processes.devices()))
-  parts = experiment.build(settings)
-  print(*map(table, networks(parts)), memory(parts), sep='\n\n')
+  built = experiment.build(settings)
+  print(*map(table, networks(built)), memory(built), sep='\n\n')
 
 
-def networks(parts: Experiment) -> list[Network]:
+def networks(built: Experiment) -> list[Network]:
   """Returns the tables of both networks; nothing is computed."""
-  gan, data = parts.gan, parts.settings.data
+  gan, data = built.gan, built.settings.data
   z = jax.ShapeDtypeStruct((1, gan.latents.width), jnp.float32)
   images = jax.ShapeDtypeStruct((gan.discriminator.packing, *data.size, data.channels), jnp.float32)
   return [
@@ -70,18 +70,18 @@ def networks(parts: Experiment) -> list[Network]:
   ]
 
 
-def memory(parts: Experiment) -> str:
+def memory(built: Experiment) -> str:
   """Returns the memory of a train step on each device, by XLA's analysis of the compiled program.
 
   Args:
-    parts: The run.
+    built: The run.
   """
   cache.keep_compiled_programs()
-  settings, mesh = parts.settings, placement.mesh()
+  settings, mesh = built.settings, placement.mesh()
   count, shape = settings.train.images_per_step, (*settings.data.size, settings.data.channels)
-  state, batches = report.step_arguments(parts, mesh, None)
-  bytes_each = math.prod(shape) * parts.fit.pixels.kept.itemsize
-  step = parts.train_program(mesh)
+  state, batches = report.step_arguments(built, mesh, None)
+  bytes_each = math.prod(shape) * built.fit.pixels.kept.itemsize
+  step = built.train_program(mesh)
   analysis = step.lower(state, batches).compile().memory_analysis()
   if analysis is None:
     return f'Memory of a train step: unknown to XLA for {jax.default_backend()}'

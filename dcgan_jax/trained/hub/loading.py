@@ -88,12 +88,12 @@ def is_ours(folder: Path) -> bool:
 def _open(folder: Path) -> sampling.Sampler:
   """Returns the generator of a folder for the Hub."""
   model = _read_config(folder / CONFIG)
-  parts = experiment.build(model.settings, model.counts)
-  shapes = parts.shapes
+  built = experiment.build(model.settings, model.counts)
+  shapes = built.shapes
   networks = shapes.generator.variables, shapes.discriminator.variables
   numbers = sum(leaf.size for leaf in jax.tree.leaves(networks))
   variables = _read_weights(folder / WEIGHTS, shapes.generator.variables, numbers)
-  return sampling.Sampler(parts.gan, variables, model.step, model.classes)
+  return sampling.Sampler(built.gan, variables, model.step, model.classes)
 
 
 def _read_config(path: Path) -> Model:

@@ -48,9 +48,9 @@ def run(settings: Settings, folder: Path, file_format: str, source: str) -> None
   with files.output('workdir', folder):
     folder.mkdir(parents=True, exist_ok=True)
   cache.keep_compiled_programs()
-  parts = experiment.build(settings)
-  state = _with_weights(parts.gan, settings.seed, parts.first_state(), networks)
-  picture = Sampler(parts.gan, state.sampling_variables).sheet(settings.sample.num, settings.seed)
+  built = experiment.build(settings)
+  state = _with_weights(built.gan, settings.seed, built.first_state(), networks)
+  picture = Sampler(built.gan, state.sampling_variables).sheet(settings.sample.num, settings.seed)
   workdir.write_settings(folder, settings)
   saver = checkpoints.Saver(folder / 'checkpoints', settings.checkpoint.keep)
   saver.save(state)

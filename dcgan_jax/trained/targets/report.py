@@ -114,9 +114,9 @@ def run(settings: Settings, target: Target, num_images: int | None, steps: int) 
   """
   mesh = topology.mesh(target)
   check_devices(settings, mesh.size)
-  parts = experiment.build(settings)
-  images = find_images(parts, num_images)
-  report = measure(parts, target, mesh, images, 1 if images.streamed else steps)
+  built = experiment.build(settings)
+  images = find_images(built, num_images)
+  report = measure(built, target, mesh, images, 1 if images.streamed else steps)
   print(to_text(report))
   if not report.fits:
     raise InputError(
@@ -125,22 +125,22 @@ def run(settings: Settings, target: Target, num_images: int | None, steps: int) 
     )
 
 
-def find_images(parts: Experiment, num_images: int | None) -> Images:
+def find_images(built: Experiment, num_images: int | None) -> Images:
   """Counts a run's images, without downloading any.
 
   Args:
-    parts: The run.
+    built: The run.
     num_images: Number of images, if the user gives it.
 
   Raises:
     InputError: they are on this machine, and are unusable.
   """
-  data = parts.settings.data
+  data = built.settings.data
   numbers, limit = math.prod(data.size) * data.channels, data.memory_limit * MIB
-  itemsize = parts.fit.pixels.kept.itemsize
+  itemsize = built.fit.pixels.kept.itemsize
   count, origin = num_images, 'by --num'
   if count is None:
-    count = count_here(data.source, data.split, parts.fit)
+    count = count_here(data.source, data.split, built.fit)
     origin = f'counted in {data.source}'
   if count is None:
     count = max(1, limit // (numbers * itemsize))
@@ -148,11 +148,11 @@ def find_images(parts: Experiment, num_images: int | None) -> Images:
   return Images(count, numbers, origin, count * numbers * itemsize > limit, itemsize)
 
 
-def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps: int = 1) -> Report:
+def measure(built: Experiment, target: Target, mesh: Mesh, images: Images, steps: int = 1) -> Report:
   """Compiles the program of a run's train steps for a machine, and analyses it.
 
   Args:
-    parts: The run.
+    built: The run.
     target: The machine.
     mesh: Devices of the machine.
     images: The data set.
@@ -161,8 +161,8 @@ def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps
   Raises:
     InputError: the compiler finds that the program does not fit, or lacks a tool.
   """
-  program = parts.train_program(mesh, min(steps, LONGEST_INNER) if steps > 1 else None)
-  arguments = step_arguments(parts, mesh, None if images.streamed else images.count)
+  program = built.train_program(mesh, min(steps, LONGEST_INNER) if steps > 1 else None)
+  arguments = step_arguments(built, mesh, None if images.streamed else images.count)
   compiled = _compile(program.lower(*arguments), target)
   rows, _ = placement.row_shape(mesh, images.numbers, images.itemsize)
   memory: Any = compiled.memory_analysis()
@@ -175,7 +175,7 @@ def measure(parts: Experiment, target: Target, mesh: Mesh, images: Images, steps
   return Report(
     target=target,
     images=images,
-    batch=parts.settings.train.images_per_step,
+    batch=built.settings.train.images_per_step,
     devices=mesh.size,
     steps=steps,
     state=given,
@@ -198,23 +198,23 @@ def _copies(text: str, images: Images, rows: int) -> list[Counted]:
 
 
 def step_arguments(
-  parts: Experiment, mesh: Mesh, num_images: int | None
+  built: Experiment, mesh: Mesh, num_images: int | None
 ) -> tuple[GanState, placement.Batches]:
   """Returns the shapes, types and shardings of the arguments of the program of `programs.train_program`.
 
   Args:
-    parts: The run.
+    built: The run.
     mesh: The devices.
     num_images: Images of the data set; None if batches are sent to the devices one at a time.
   """
-  data, count = parts.settings.data, parts.settings.train.images_per_step
-  kept = parts.fit.pixels.kept
+  data, count = built.settings.data, built.settings.train.images_per_step
+  kept = built.fit.pixels.kept
   rows, length = placement.row_shape(mesh, math.prod(data.size) * data.channels, kept.itemsize)
 
   def array(shape: tuple[int, ...], dtype: Any, *axes: str) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=NamedSharding(mesh, P(*axes)))
 
-  state = jax.tree.map(lambda x: array(x.shape, x.dtype), parts.shapes)
+  state = jax.tree.map(lambda x: array(x.shape, x.dtype), built.shapes)
   if num_images is None:
     images = array((count, *data.size, data.channels), kept, placement.AXIS)
     classes = array((count,), jnp.int32, placement.AXIS) if data.classes else None
