@@ -69,19 +69,27 @@ def _apply(module, net, x, params=None):
   return out, updated['batch_stats']
 
 
-@pytest.mark.parametrize('order', ['alternating', pytest.param('simultaneous', marks=pytest.mark.slow(2))])
-def test_step_is_the_textbooks(tiny, order):
+@pytest.mark.parametrize(
+  ('order', 'fresh_z'),
+  [
+    ('alternating', False),
+    pytest.param('alternating', True, marks=pytest.mark.slow(2)),
+    pytest.param('simultaneous', False, marks=pytest.mark.slow(2)),
+  ],
+)
+def test_step_is_the_textbooks(tiny, order, fresh_z):
   """Compares with a step composed of whole losses, each differentiated in one go, without pull-backs."""
   generator, discriminator = tiny[0], tiny[1].clone(dropout=0.0)
-  before, step = _make((generator, discriminator), order=order)
+  before, step = _make((generator, discriminator), order=order, fresh_z=fresh_z)
   images = _images(6)
   after, metrics = jax.jit(step)(before, images)
 
   @jax.jit
   def textbook(g, d, key):
-    # This is the z that the step draws, recovered from its documented key.
+    # These are the z that the step draws, recovered from their documented keys.
     keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key), 0), 6)
     z = latents.sample(jax.random.fold_in(keys[0], 0), jnp.arange(6), Z)
+    z_of_g = latents.sample(keys[1], jnp.arange(6), Z) if fresh_z else z
     real = _normalized(images)
 
     def loss_d(params):
@@ -94,7 +102,7 @@ def test_step_is_the_textbooks(tiny, order):
     new_d = jax.tree.map(lambda p, dp: p - 1e-3 * dp, d.params, grads_d)
 
     def loss_g(params):
-      fake, stats = _apply(generator, g, z, params)
+      fake, stats = _apply(generator, g, z_of_g, params)
       (logits, _), _ = _apply(discriminator, d, fake, new_d if order == 'alternating' else d.params)
       return LOSS.generator(logits), (stats, logits)
 
