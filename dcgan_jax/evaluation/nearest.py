@@ -11,6 +11,8 @@ from dcgan_jax.media import pictures
 def beside(seen: Seen, pixels: Pixels, rows: int = 8, count: int = 5) -> np.ndarray:
   """Draws a row for each of the first images: the image, and the real ones with the nearest features.
 
+  Searches the real images whose features are kept, at most `MOST_NEIGHBOURS`.
+
   Args:
     seen: The images, their features, and the real ones.
     pixels: Pixel format.
