@@ -551,6 +551,23 @@ def test_a_folder_that_is_away_for_a_while(tiny, tmp_path, monkeypatch):
   assert {1, 4} <= {*checkpoints.steps(folder)} and checkpoints.restore(folder, 4, lambda: now).step == 4
 
 
+def test_a_save_that_fails_in_a_removed_workdir_does_not_make_it_anew(tiny, tmp_path, monkeypatch):
+  """Orbax creates missing folders first."""
+  folder = tmp_path / 'run' / 'checkpoints'
+  folder.parent.mkdir()
+  saver = checkpoints.Saver(folder, keep=9, say=lambda line: None)
+
+  def begin(*_, **__):
+    shutil.rmtree(folder.parent)
+    folder.mkdir(parents=True)
+    _fail()
+
+  monkeypatch.setattr(ocp.training.Checkpointer, 'save_async', begin)
+  saver.save(jax.jit(_create(tiny))().replace(step=jnp.int32(1)))
+  saver.close()
+  assert not folder.parent.exists()
+
+
 def test_a_folder_that_cannot_be_opened_again_is_tried_again(tiny, tmp_path, monkeypatch):
   now, said = jax.jit(_create(tiny))(), []
   saver = checkpoints.Saver(tmp_path, keep=9, say=said.append)

@@ -174,7 +174,7 @@ class Saver:
     """Removes what a save has written in place of the missing folder, so that the folder can come back."""
     with contextlib.suppress(OSError):
       is_other = processes.is_main() and files.identity(self._folder) != self._identity
-      if is_other and {path.name.partition('.')[0] for path in self._folder.iterdir()} == {str(self._step)}:
+      if is_other and {path.name.partition('.')[0] for path in self._folder.iterdir()} <= {str(self._step)}:
         shutil.rmtree(self._folder)
         self._folder.parent.rmdir()  # This fails if anything else is there.
 
