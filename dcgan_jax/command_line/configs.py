@@ -41,7 +41,7 @@ def load(path: str) -> ConfigDict:
   except FileNotFoundError as error:
     raise InputError(f'--config={path}: no such file; {known()}') from error
   except OSError as error:
-    raise InputError(f'--config={path}: {error.strerror}; give an ordinary file') from error
+    raise InputError(f'--config={path}: {error.strerror}; give a regular file') from error
   module = types.ModuleType('config_file')
   module.__file__ = str(file)
   try:

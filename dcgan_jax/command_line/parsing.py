@@ -120,7 +120,7 @@ def _check_flagfile(name: str, seen: list[str]) -> None:
   try:
     content = files.read_bytes(files.named('--flagfile', name), configs.MOST_BYTES)
   except OSError as error:
-    raise InputError(f'--flagfile={name}: {error.strerror}; give an ordinary file') from error
+    raise InputError(f'--flagfile={name}: {error.strerror}; give a regular file') from error
   for line in content.decode(errors='replace').splitlines():
     if inner := re.fullmatch(r'\s*--?flagfile[= ](.*)', line):
       _check_flagfile(inner[1].strip(), seen)

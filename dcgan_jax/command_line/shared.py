@@ -106,7 +106,8 @@ def define_statistics(into: flags.FlagValues) -> None:
     'statistics',
     None,
     ['stored', 'batch', 'population'],
-    'Batch-norm statistics: of training, of each 64 images or of 10,000 latents; by default as the run says.',
+    'Batch-norm statistics: stored (from training), batch (of each 64 images) or population (of 10,000 '
+    "latents); by default the run's sample.statistics.",
     flag_values=into,
   )
 

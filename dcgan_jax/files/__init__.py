@@ -109,7 +109,7 @@ def exists(path: Path) -> bool:
   """Returns whether a file or folder exists.
 
   Raises:
-    InputError: unknown, because a folder above it may not be searched, or it is a dangling link.
+    InputError: it is unknown, because a folder above it may not be searched; or it is a dangling link.
   """
   try:
     path.stat()
@@ -155,12 +155,12 @@ def opened(path: Path) -> BufferedReader:
     OSError: it is missing, or a folder, or a device or pipe, which might be endless.
   """
   try:
-    return open(path, 'rb', opener=_open_ordinary)
+    return open(path, 'rb', opener=_open_regular)
   except ValueError as error:
     raise OSError(errno.EINVAL, 'no file can have this name') from error
 
 
-def _open_ordinary(path: str, flags: int) -> int:
+def _open_regular(path: str, flags: int) -> int:
   """Returns the descriptor of a regular file; an `opener` of the built-in `open`."""
   flags |= getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_NOCTTY', 0)  # Windows has neither.
   descriptor = os.open(path, flags)
@@ -170,7 +170,7 @@ def _open_ordinary(path: str, flags: int) -> int:
   os.close(descriptor)
   if stat.S_ISDIR(mode):
     raise OSError(errno.EISDIR, 'is a folder')
-  raise OSError(errno.EINVAL, 'is no ordinary file')
+  raise OSError(errno.EINVAL, 'is not a regular file')
 
 
 def size(file: BinaryIO) -> int:
@@ -253,6 +253,6 @@ def read_json(path: Path, most: int = 2**20) -> Any:
   except RecursionError as error:
     raise InputError(f'{path}: is not JSON that can be read: it is nested too deeply') from error
   except UnicodeDecodeError as error:
-    raise InputError(f'{path}: is not JSON: byte {error.start} is no text in UTF-8') from error
+    raise InputError(f'{path}: is not JSON: byte {error.start} is not valid UTF-8') from error
   except ValueError as error:
     raise InputError(f'{path}: is not JSON: {error}') from error

@@ -131,13 +131,13 @@ class _Unpickler(pickle.Unpickler):
       return NAMES[module, name]
     if module == 'torch' and name.endswith('Storage'):
       return name
-    raise PickleError(f'it names {module}.{name}, which is no tensor; nothing of it was run')
+    raise PickleError(f'it names {module}.{name}, which is not a tensor; none of its code was run')
 
   def persistent_load(self, pid: Any) -> Storage:
     """Returns the storage that a pickle refers to."""
     what, kind, key = pid[:3]
     if what != 'storage' or not isinstance(kind, str) or not _is_name(key):
-      raise PickleError('it refers to what is no storage of numbers')
+      raise PickleError('it refers to something other than a storage of numbers')
     return Storage(kind, str(key))
 
 
@@ -161,7 +161,7 @@ def _find(content: bytes, legacy: bool) -> Found:
   except Exception:  # It is not a pickle.
     is_ours = False
   if not is_ours:
-    raise PickleError('it is no file of torch.save')
+    raise PickleError('it is not a file of torch.save')
   _load(file)  # the version of the protocol
   _load(file)  # the sizes of types on the machine that wrote the file
   tensors, keys = list(_tensors(_load(file))), _load(file)
@@ -200,11 +200,11 @@ def _checked(tensor: Tensor) -> Tensor:
   """
   storage, offset, shape, strides = tensor
   if not isinstance(storage, Storage):
-    raise PickleError('it refers to what is no storage of numbers')
+    raise PickleError('it refers to something other than a storage of numbers')
   if max(len(shape), len(strides)) > MOST_AXES:
     raise PickleError(f'it has a tensor of more than {MOST_AXES} axes')
   if not all(type(number) is int and abs(number) < 2**63 for number in (offset, *shape, *strides)):
-    raise PickleError('it has a tensor whose shape is no whole numbers below 2**63')
+    raise PickleError('it has a tensor whose shape, strides or offset are not whole numbers below 2**63')
   return tensor
 
 

@@ -120,7 +120,7 @@ def _view(name: str, tensor: Tensor, data: Mapping[str, bytes]) -> np.ndarray:
   offset, shape, strides = tensor.offset, tensor.shape, tensor.strides
   if len(shape) != len(strides) or min(offset, *shape, *strides, 0) < 0:
     raise pickles.PickleError(
-      f'{name} has the shape {shape}, strides {strides} and offset {offset}, which cannot be'
+      f'{name} has the shape {shape}, strides {strides} and offset {offset}, which is impossible'
     )
   if 0 in shape:
     return np.zeros(shape, numbers.dtype)

@@ -129,7 +129,7 @@ def check_rates(folder: Path, settings: Settings) -> None:
   """Refuses a run whose learning rates were halved by the retired `train.on_collapse=rollback`.
 
   Raises:
-    InputError: one line with the way to go on; or the file that says so is broken.
+    InputError: The rates were halved, and the message says how to continue; or rollbacks.json is broken.
   """
   path = folder / 'rollbacks.json'
   if not path.exists():
@@ -137,7 +137,7 @@ def check_rates(folder: Path, settings: Settings) -> None:
   content = files.read_json(path)
   steps = content.get('from_steps') if isinstance(content, dict) else None
   if not isinstance(steps, list):
-    raise InputError(f'{path}: has no list "from_steps" of steps; remove it')
+    raise InputError(f'{path}: has no list of steps named "from_steps"; remove the file')
   if steps:
     rates = ' '.join(
       f'--config.{name}.learning_rate={getattr(settings, name).learning_rate / 2 ** len(steps):g}'
@@ -145,6 +145,6 @@ def check_rates(folder: Path, settings: Settings) -> None:
     )
     raise InputError(
       f'{path}: train.on_collapse=rollback, which is retired, has halved both learning rates of this run '
-      f"{len(steps)} times; to go on with those, remove the file and give the run's --config, {rates} and "
+      f"{len(steps)} times; to continue with those, remove the file and give the run's --config, {rates} and "
       '--allow_config_change'
     )

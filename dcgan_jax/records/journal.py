@@ -116,7 +116,7 @@ class Journal:
     self._tracer = Tracer(folder / 'profile', schedule.start) if traces else None
 
   def begin(self, state: GanState) -> None:
-    """Compiles what is done with states, draws the first grid of a new run, and starts the clock."""
+    """Compiles the functions that take states, draws a new run's first grid, and starts the clock."""
     _is_finite(state)
     if jax.process_count() == 1:
       _copy(state)
@@ -228,12 +228,13 @@ class Journal:
   def _heed_collapse(self) -> None:
     """Looks for a sign of collapse, if the run must stop for one and no row has had one yet."""
     stops = self._settings.train.on_collapse != 'continue'
-    if stops and not self.collapse:  # Rows of rounds in flight may have none any more.
+    if stops and not self.collapse:  # Rows of later rounds may no longer show the sign.
       sign = ''
       if self._writer:
         self._writer.background.drain()
         sign = collapse.grave(self._writer.signs)
-      self.collapse = (sign or 'another process has seen it') if processes.agreed(bool(sign)) else ''
+      if processes.agreed(bool(sign)):
+        self.collapse = sign or 'another process has found a sign of collapse'
 
   @property
   def _protocol(self) -> str:
@@ -269,8 +270,8 @@ class Journal:
     """Why the last state is not on disk, and what to do about it; '' if it is."""
     if not self._saver.problem:
       return ''
-    remedy = 'free some room' if self._saver.lacks_room else 'put that right'
-    return f'{self._saver.problem}; {remedy}, and the same command goes on from there'
+    remedy = 'free some room' if self._saver.lacks_room else 'fix that'
+    return f'{self._saver.problem}; {remedy}, then run the same command again to continue'
 
   def close(self) -> None:
     """Waits until everything is on disk."""

@@ -76,7 +76,7 @@ def _lock(workdir: Path) -> Iterator[None]:
     InputError: The folder cannot be written, or the file is a link.
   """
   if (workdir / LOCK).is_symlink():
-    raise InputError(f'{workdir / LOCK}: is a link, maybe to a file that is of use; remove it')
+    raise InputError(f'{workdir / LOCK}: is a link, perhaps to a file that you need; remove the link')
   lock = FileLock(workdir / LOCK, blocking=False)
   try:
     lock.acquire()
@@ -85,7 +85,7 @@ def _lock(workdir: Path) -> Iterator[None]:
   except PermissionError as error:
     raise InputError(f'workdir={workdir}: cannot be written: {error.strerror}') from error
   except (OSError, NotImplementedError) as error:
-    print(f'{workdir}: cannot be locked ({error}); see to it that nothing else trains here', flush=True)
+    print(f'{workdir}: cannot be locked ({error}); make sure that nothing else trains here', flush=True)
   try:
     with _locked_folder(workdir):
       yield

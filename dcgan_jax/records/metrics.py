@@ -151,7 +151,7 @@ class Appender:
         del self._waiting[self._kept :]
         self._dropped = True
       if self._dropped:
-        self.problem += f', and after {self._most / 2**20:.0f} MiB that wait the rest is dropped'
+        self.problem += f'; once {self._most / 2**20:.0f} MiB are waiting, new data is dropped'
     self._kept = len(self._waiting)
 
   def close(self) -> None:
@@ -209,10 +209,10 @@ class MetricsWriter:
     """
     path = folder / 'metrics.jsonl'
     if path.is_symlink():
-      raise InputError(f'{path}: is a link, and a run writes through none; put the file itself there')
+      raise InputError(f'{path}: is a link, and runs do not write through links; put the file itself there')
     self.rows, size, spoilt = _read(path, step)
     if spoilt:
-      print(f'{path}: {spoilt} of its lines are no rows and are left out', flush=True)
+      print(f'{path}: skipped {spoilt} line{"s" * (spoilt > 1)} without a row of metrics', flush=True)
     self._file = Appender(path, size)
     self._files = {path.name: self._file}
     self._events = None

@@ -83,4 +83,4 @@ class Tracer:
       self._running, self._done = False, True
       print(f'trace of steps {self._first} to {step} in {self._folder}, for TensorBoard or Perfetto')
     elif not self._done:
-      print(f'no trace: it takes more than ten steps, to {self._first} at least')
+      print(f'no trace: training ended before step {self._first}, where tracing starts')

@@ -44,5 +44,5 @@ def read(folder: Path) -> dict[str, str]:
     return {}
   found = files.read_json(path)
   if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-    raise InputError(f'{path}: has no versions and devices; it can be removed')
+    raise InputError(f'{path}: does not list versions and devices; you can remove it')
   return found

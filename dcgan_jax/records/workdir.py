@@ -84,7 +84,7 @@ def check_unchanged(workdir: Path, chosen: Settings, allow_change: bool) -> None
     elif differences and not allow_change:
       raise InputError(
         f'workdir={workdir}: holds a run with other settings: {"; ".join(differences)}; '
-        'choose another --workdir, or go on with the new ones by --allow_config_change'
+        'choose another --workdir, or continue with the new settings by --allow_config_change'
       )
   elif steps(workdir / 'checkpoints') and not allow_change:
     raise InputError(f'workdir={workdir}: {NO_CONFIG}; or choose another --workdir')
@@ -155,7 +155,7 @@ class Place:
     self._was = self._look()
 
   def check(self) -> None:
-    """Refuses to go on without the folder, which must not be created again where it was.
+    """Refuses to continue without the folder, which nothing may re-create in its old place.
 
     Raises:
       InputError: It was removed, renamed or emptied, or there is another one.
@@ -168,8 +168,8 @@ class Place:
       is_there = True
     if not is_there:
       raise InputError(
-        f'workdir={self.workdir}: was removed, renamed or emptied while this run trained in it, and training '
-        'ends; if it was renamed, what was saved is there, and --workdir=ITS_NEW_NAME goes on from it'
+        f'workdir={self.workdir}: was removed, renamed or emptied while this run trained in it, so training '
+        'ends; if it was renamed, continue what was saved in it with --workdir=ITS_NEW_NAME'
       )
 
   def _look(self) -> tuple[int, int, bool]:
@@ -194,7 +194,7 @@ def read_classes(workdir: Path) -> tuple[str, ...]:
   names = content.get('names') if isinstance(content, dict) else None
   if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
     raise InputError(
-      f'{path}: has no list "names" of the names of the classes; copy it from where it was made'
+      f'{path}: has no list "names" of class names; copy the file from the original run or a backup'
     )
   return tuple(names)
 

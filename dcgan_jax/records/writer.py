@@ -130,7 +130,7 @@ class Writer:
     problems = self._metrics.problems
     for name, reason in problems.items():
       if reason != self._unwritten.get(name):
-        self._say(f'step {step}: {name} cannot be written: {reason}; it is tried again')
+        self._say(f'step {step}: {name} cannot be written: {reason}; will try again')
     self._unwritten = problems
 
   def _warn(self, step: int) -> None:

@@ -97,7 +97,7 @@ class Experiment:
     return state
 
   def feed(self) -> Feed:
-    """Returns the way of the images to the devices."""
+    """Returns the feed of images to the devices."""
     data, train = self.settings.data, self.settings.train
     classes = self.labels.classes if self.labels else None
     return Feed(

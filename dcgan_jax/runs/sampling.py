@@ -208,7 +208,7 @@ def find_class(flag: str, name: str, names: tuple[str, ...]) -> int:
 
 
 def make_images(generator: Generator, statistics: str, pixels: Pixels = BYTES) -> Callable[[Any, Any], Array]:
-  """Returns the function (variables, z [B, z_size]) -> images as kept, [B, H, W, C], to be jitted."""
+  """Returns the function (variables, z [B, z_size]) -> images [B, H, W, C] in the stored format, to jit."""
 
   def generate(variables: Any, z: Array) -> Array:
     made: Any
@@ -275,7 +275,9 @@ def run(
   if target.suffix == '' and target.exists() and not target.is_dir():
     raise InputError(f'out={out}: is a file; choose a folder, a .png, an .npy or an .npz')
   if latents_file is not None and classes is not None:
-    raise InputError(f'class={classes}: the latents of a file say the classes; give one of the two')
+    raise InputError(
+      f'class={classes}: the file of --latents already sets the classes; give only one of the two flags'
+    )
   cache.keep_compiled_programs()
   sampler = open_sampler(folder, checkpoint)
   columns = None

@@ -55,7 +55,7 @@ def check(init_from: Origin | None, folder: Path, experiment: Experiment) -> Ori
         f'init_from={init_from}: {folder} has checkpoints of a run that began {began}; leave the flag out to '
         'go on with that run, or choose another --workdir'
       )
-    print(f'{folder}: goes on from its own checkpoints; init_from={init_from} was for its beginning')
+    print(f'{folder}: continues from its own checkpoints; init_from={init_from} applied only to its start')
     return None
   try:
     other = build(workdir.read_settings(init_from.folder))
@@ -97,7 +97,7 @@ def first_state(experiment: Experiment, folder: Path, mesh: Mesh, init_from: Ori
 
 
 def with_age_of_average(experiment: Experiment, folder: Path) -> Experiment:
-  """Returns a run whose moving average is as old as it was in the run that it was taken from, if it was."""
+  """Returns the run with the age that its moving average started with; 0 unless taken from another run."""
   ema_steps = int(processes.agreed(workdir.read_average_steps(folder)))
   return dataclasses.replace(experiment, recipe=dataclasses.replace(experiment.recipe, ema_steps=ema_steps))
 
@@ -158,7 +158,8 @@ def _initialised(experiment: Experiment, folder: Path, mesh: Mesh, init_from: Or
     for text in settings.differences(other.experiment.settings, experiment.settings)
     if text.partition(' ')[0] in MEANING
   ]
-  lines += [f'what is taken computes otherwise: {"; ".join(changed)}'] if changed else []
+  if changed:
+    lines.append(f'these changes make the layers taken give other outputs: {"; ".join(changed)}')
   print('\n  '.join(lines), flush=True)
   return state
 

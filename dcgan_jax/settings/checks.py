@@ -182,8 +182,8 @@ def _check_sizes(settings: Settings) -> None:
   numbers = train.batch_size * math.prod(data.size) * data.channels
   if numbers > MOST_NUMBERS:
     raise InputError(
-      f'train.batch_size={train.batch_size}: of images of {data.size} pixels these are {numbers:,} numbers; '
-      f'choose a smaller batch or data.image_size, for {MOST_NUMBERS:,} at most'
+      f'train.batch_size={train.batch_size}: a batch of images of {data.size} pixels has {numbers:,} '
+      f'numbers; choose a smaller batch or data.image_size, for {MOST_NUMBERS:,} at most'
     )
   for name in ('generator', 'discriminator'):
     network = getattr(settings, name)
@@ -211,7 +211,7 @@ def _check_combinations(settings: Settings) -> None:
       'train.order=alternating'
     )
   if train.fresh_z and train.order != 'alternating':
-    raise InputError(f'train.fresh_z=True: train.order={train.order} has one z a step; set it to False')
+    raise InputError(f'train.fresh_z=True: train.order={train.order} draws one z per step; set it to False')
   if train.accumulate > 1 and train.order == 'one_per_batch':
     raise InputError(f'train.accumulate={train.accumulate}: train.order=one_per_batch takes only 1')
   if train.ema_decay and train.ema_half_life:
@@ -227,7 +227,7 @@ def _check_combinations(settings: Settings) -> None:
     value, norm = getattr(train, name), settings.discriminator.norm
     if value and any(norm):
       raise InputError(
-        f'train.{name}={value}: the penalty is of each image by itself, and batch norm in D mixes images; '
+        f'train.{name}={value}: the penalty is for each image alone, but batch norm in D mixes images; '
         f'set discriminator.norm to {(False,) * len(norm)}'
       )
   for name in ('log', 'sample', 'eval', 'checkpoint'):

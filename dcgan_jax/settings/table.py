@@ -70,7 +70,7 @@ class Data:
     4096, NATURAL, 'MiB per device for the decoded data set; a larger one is read from disk', free=True
   )
   workers: int = key(
-    0, NATURAL, 'worker processes that decode what the disk has no room for; 0 for threads', free=True
+    0, NATURAL, 'worker processes to decode images that the disk has no room for; 0 for threads', free=True
   )
 
   @property

@@ -70,7 +70,7 @@ def run(
     cache.keep_compiled_programs()
     mesh = placement.mesh()
     state = starting.first_state(experiment, folder, mesh, init_from)
-    # Only now it is known that the checkpoint fits: a command that is refused leaves the run as it was.
+    # Only now is it known that the checkpoint fits; a refused command leaves the run unchanged.
     with processes.main_first():
       workdir.write_settings(folder, chosen, labels.names if labels else (), experiment.latents.counts)
 
@@ -96,7 +96,7 @@ def run(
       log.begin(state)
       while step < schedule.num_steps and log.healthy and not log.collapse and not (stopped := stop()):
         if take_round.must_compile(inputs.batches):
-          log.wait(0)  # The rounds in flight are recorded at their own time.
+          log.wait(0)  # So that compiling does not count as time of the rounds in flight.
           with log.clock.spent('compilation'):
             take_round.compile(state, inputs.batches)
         with log.clock.spent('device'):
@@ -138,7 +138,7 @@ def _report_trained(folder: Path, step: int, distance: str, charts: Charts) -> N
   """Says that a run is trained, and draws its pictures if it was killed before it had."""
   if processes.is_main() and workdir.samples(folder) and not (folder / 'samples.gif').exists():
     journal.draw_run(folder, distance, charts)
-  print(f'{folder}: is trained to step {step}; --config.train.num_steps={2 * step} would go on')
+  print(f'{folder}: is trained to step {step}; to train further, set --config.train.num_steps={2 * step}')
 
 
 def _make_draw(experiment: Experiment) -> journal.Draw:

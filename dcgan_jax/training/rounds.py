@@ -84,7 +84,7 @@ def _trim_heap() -> None:
 
 
 def most_in_flight() -> int:
-  """Returns the maximum number of rounds in flight, with which an accelerator never waits.
+  """Returns the maximum number of rounds in flight: enough that an accelerator never waits.
 
   On a CPU a round takes longer, and a signal is noticed only between two of them.
   """

@@ -71,7 +71,7 @@ def _choose(known: list[int], folder: Path, checkpoint: str | None) -> tuple[int
     InputError: There are none.
   """
   if len(known) < 2:
-    raise InputError(f'{folder}: verify takes two checkpoints, and there are {known}; see checkpoint.keep')
+    raise InputError(f'{folder}: verify needs two checkpoints, and the run has {known}; see checkpoint.keep')
   if checkpoint is None:
     return known[-2], known[-1]
   if not (checkpoint.isascii() and checkpoint.isdigit()) or int(checkpoint) not in known[:-1]:

@@ -51,7 +51,7 @@ CRAFTED = {
   'a huge number as a key': (_in_the_state(_number(10**5)), 'key of type int'),
   'a huge shape': (
     _in_the_state(_text(1)).replace(b'K\x02K\x03\x86', b'K\x02' + _number(10**6) + b'\x86'),
-    'no whole numbers below',
+    'not whole numbers below',
   ),
   'a shape of many axes': (
     _in_the_state(_text(1)).replace(b'K\x02K\x03\x86', b'(' + b'K\x01' * 99 + b't'),
@@ -59,7 +59,7 @@ CRAFTED = {
   ),
   'long names': (_in_the_state(_text(2**23)), 'names have more than'),
   'digits': (b'I' + b'9' * 10**6 + b'\n.', 'damaged'),
-  'code': (b'cos\nsystem\nX\x04\0\0\0exit\x85R.', 'names os.system, which is no tensor'),
+  'code': (b'cos\nsystem\nX\x04\0\0\0exit\x85R.', 'names os.system, which is not a tensor'),
   'a builtin': (b'c__builtin__\neval\nX\x01\0\0\x001\x85R.', 'names __builtin__.eval'),
   'an attribute': (b'\x80\x04\x8c\x0bcollections\x8c\x11OrderedDict.clear\x93.', 'OrderedDict.clear, which'),
   'nothing': (b'', 'damaged'),
@@ -105,7 +105,7 @@ def test_any_bytes_are_data_or_an_error(content):
   try:
     assert pickles.read(content, legacy=True).tensors
   except pickles.PickleError as error:
-    assert 'no file of torch.save' in str(error)
+    assert 'not a file of torch.save' in str(error)
 
 
 @given(

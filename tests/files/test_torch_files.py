@@ -62,7 +62,7 @@ def test_code_in_a_file_is_not_run(tmp_path, monkeypatch, zipped):
   monkeypatch.chdir(tmp_path)
   path = tmp_path / 'x.pth'
   torch.save({'weight': torch.zeros(3), 'evil': _Evil()}, path, _use_new_zipfile_serialization=zipped)
-  with pytest.raises(InputError, match=r'system, which is no tensor; nothing of it was run') as error:
+  with pytest.raises(InputError, match=r'system, which is not a tensor; none of its code was run') as error:
     torch_files.read(path)
   assert not (tmp_path / 'pwned').exists() and '\n' not in str(error.value)
 
@@ -122,18 +122,18 @@ def _crafted(path, **changes):
 @pytest.mark.parametrize(
   ('changes', 'text'),
   [
-    ({'strides': (-3, 1), 'offset': 3}, 'which cannot be'),
-    ({'strides': (3, -1), 'offset': 2}, 'which cannot be'),
-    ({'offset': -1}, 'which cannot be'),
-    ({'shape': (-2, 3)}, 'which cannot be'),
-    ({'strides': (3,)}, 'which cannot be'),
+    ({'strides': (-3, 1), 'offset': 3}, 'which is impossible'),
+    ({'strides': (3, -1), 'offset': 2}, 'which is impossible'),
+    ({'offset': -1}, 'which is impossible'),
+    ({'shape': (-2, 3)}, 'which is impossible'),
+    ({'strides': (3,)}, 'which is impossible'),
     ({'offset': 1}, 'w is cut short'),
     ({'strides': (2**62, 1)}, 'w is cut short'),
     ({'shape': (2**40, 2**40), 'strides': (0, 0)}, 'w repeats its numbers'),
     ({'shape': (2, 3, 2), 'strides': (3, 1, 0)}, 'w repeats its numbers'),
     ({'key': '1'}, 'it is damaged'),
     ({'kind': 'BFloat16Storage'}, r'has tensors of BFloat16Storage; save it with \.float'),
-    ({'kind': 'Evil'}, r'names torch\.Evil, which is no tensor'),
+    ({'kind': 'Evil'}, r'names torch\.Evil, which is not a tensor'),
   ],
 )
 def test_views_outside_their_storage_are_refused(tmp_path, changes, text):
@@ -162,7 +162,7 @@ def test_compressed_files_and_pipes_are_refused(tmp_path):
   with zipfile.ZipFile(tmp_path / 'x.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
     archive.writestr('x/data.pkl', bytes(10**6))
   os.mkfifo(tmp_path / 'pipe')
-  for name, text in (('x.pth', 'compressed'), ('pipe', 'no ordinary file'), ('.', 'is a folder')):
+  for name, text in (('x.pth', 'compressed'), ('pipe', 'not a regular file'), ('.', 'is a folder')):
     with pytest.raises(InputError, match=text):
       torch_files.read(tmp_path / name)
 

@@ -147,8 +147,8 @@ def test_only_pictures_are_read_and_what_else_there_is_is_one_line(tmp_path):
   (tmp_path / 'zero.png').symlink_to('/dev/zero')
   for name, reason in (
     ('eps', 'it is none of PNG, JPEG, WEBP, BMP, GIF'),
-    ('pipe', 'is no ordinary file'),
-    ('zero', 'is no ordinary file'),
+    ('pipe', 'is not a regular file'),
+    ('zero', 'is not a regular file'),
     ('bomb', 'Image size .* exceeds limit'),
     ('none', 'No such file or directory'),
   ):

@@ -242,7 +242,7 @@ def test_none_left_is_one_line(tiny, broken):
   folder, damage = broken
   for step in (10, 15):
     damage(step, None, '_METADATA')
-  text = r'/10: is damaged .*; no other checkpoint of .* answers checkpoint=last; nothing was moved'
+  text = r'/10: is damaged .*; .* has no sound checkpoint for checkpoint=last; nothing was moved'
   with pytest.raises(InputError, match=text) as error:
     checkpoints.restore_any(folder, 'last', _create(tiny), set_aside=True)
   assert '\n' not in str(error.value)
@@ -252,7 +252,7 @@ def test_none_left_is_one_line(tiny, broken):
 def test_a_step_that_is_asked_for_is_not_replaced_by_another(tiny, broken):
   folder, damage = broken
   damage(15, None, '_METADATA')
-  with pytest.raises(InputError, match=r'no other checkpoint of .* answers checkpoint=15'):
+  with pytest.raises(InputError, match=r'; .* has no sound checkpoint for checkpoint=15'):
     checkpoints.restore_any(folder, '15', _create(tiny))
 
 
@@ -321,7 +321,7 @@ def test_too_many_open_files_are_no_damage(tiny, broken, left):
 def test_a_pipe_in_a_checkpoint_is_not_waited_for(tiny, broken):
   folder, _ = broken
   os.mkfifo(folder / '15' / 'notes')
-  with pytest.raises(InputError, match=r'15: cannot be read \(is no ordinary file\)') as error:
+  with pytest.raises(InputError, match=r'15: cannot be read \(is not a regular file\)') as error:
     checkpoints.restore(folder, 15, _create(tiny))
   assert not isinstance(error.value, checkpoints.DamagedError)
 
@@ -427,7 +427,7 @@ def test_other_dtypes_are_refused_in_one_line(tiny, saved):
   def narrower():
     return jax.tree.map(lambda x: x.astype(jnp.float16), _create(tiny)())
 
-  text = r'15: is not of these networks: .* has dtype float32 in the checkpoint and float16 by the config'
+  text = r'15: belongs to other networks: .* has dtype float32 in the checkpoint and float16 by the config'
   with pytest.raises(InputError, match=text):
     checkpoints.restore(saved[0], 15, narrower)
 
@@ -480,7 +480,9 @@ def test_without_room_nothing_is_written_and_the_next_save_tries_again(tiny, tmp
   full = types.SimpleNamespace(free=1000)
   monkeypatch.setattr(shutil, 'disk_usage', lambda path: full)
   saver.save(now.replace(step=jnp.int32(2)))
-  assert re.search(r'step 2 could not be saved in .*: 1\.\d MiB are missing of the 1\.\d MiB', said[0])
+  assert re.search(
+    r'step 2 could not be saved in .*: it needs 1\.\d MiB, which is 1\.\d MiB more than is free', said[0]
+  )
   assert saver.problem and saver.saved == 1 and checkpoints.steps(tmp_path) == [1]
   monkeypatch.undo()
   saver.save(now.replace(step=jnp.int32(3)))

@@ -117,11 +117,11 @@ def test_a_run_with_halved_rates_is_not_resumed_silently(tmp_path):
   collapse.check_rates(tmp_path, chosen)
   for content in ('{"from_steps": 3}', '{}', '[]'):
     path.write_text(content)
-    with pytest.raises(InputError, match='has no list "from_steps" of steps'):
+    with pytest.raises(InputError, match='has no list of steps named "from_steps"'):
       collapse.check_rates(tmp_path, chosen)
   path.unlink()
   os.mkfifo(path)
-  with pytest.raises(InputError, match='is no ordinary file'):
+  with pytest.raises(InputError, match='is not a regular file'):
     collapse.check_rates(tmp_path, chosen)
 
 

@@ -120,9 +120,7 @@ def test_a_workdir_that_is_gone_when_all_is_saved_is_noticed(state, tmp_path):
   assert not folder.exists()
 
 
-@pytest.mark.parametrize(
-  ('number', 'remedy'), [(errno.ENOSPC, 'free some room'), (errno.EACCES, 'put that right')]
-)
+@pytest.mark.parametrize(('number', 'remedy'), [(errno.ENOSPC, 'free some room'), (errno.EACCES, 'fix that')])
 def test_room_is_asked_for_only_where_it_is_missing(state, tmp_path, monkeypatch, number, remedy):
   def fail(*_, **__):
     raise OSError(number, os.strerror(number))
@@ -131,7 +129,7 @@ def test_room_is_asked_for_only_where_it_is_missing(state, tmp_path, monkeypatch
     monkeypatch.setattr(ocp.training.Checkpointer, 'save_async', fail)
     _record(log, state, [5])
     log.finish(state.replace(step=jnp.int32(5)))
-    assert log.unsaved.endswith(f'; {remedy}, and the same command goes on from there'), log.unsaved
+    assert log.unsaved.endswith(f'; {remedy}, then run the same command again to continue'), log.unsaved
 
 
 def test_errors_of_the_writer_reach_the_loop(state, tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def test_nothing_is_written_through_links(tmp_path):
   (workdir / lock.LOCK).unlink()
   for target in ('diary', 'missing'):
     (workdir / lock.LOCK).symlink_to(tmp_path / target)
-    with pytest.raises(InputError, match=r'run/\.lock: is a link.*; remove it$'), lock.held(workdir):
+    with pytest.raises(InputError, match=r'run/\.lock: is a link.*; remove the link$'), lock.held(workdir):
       pytest.fail('has the lock')
     assert not lock.is_elsewhere(workdir)
     (workdir / lock.LOCK).unlink()

@@ -37,7 +37,7 @@ def test_a_run_that_goes_on_says_how_many_lines_are_spoilt(tmp_path, capsys):
     writer = metrics.MetricsWriter(tmp_path, step, tensorboard=False)
     writer.close()
     assert [row['step'] for row in writer.rows] == [*range(step + 1)]
-    assert capsys.readouterr().out == f'{path}: {spoilt} of its lines are no rows and are left out\n'
+    assert capsys.readouterr().out == f'{path}: skipped {spoilt} lines without a row of metrics\n'
   metrics.MetricsWriter(tmp_path, 0, tensorboard=False).close()
   assert capsys.readouterr().out == '' and path.read_text() == rows[0]
 
@@ -118,7 +118,7 @@ def test_events_that_wait_for_a_disk_are_bounded_and_whole(tmp_path, monkeypatch
     writer._events.flush()
     waiting = len(writer._files['tensorboard']._waiting)
     assert 200_000 < waiting <= 300_000
-    reason = 'File too large, and after 0 MiB that wait the rest is dropped'
+    reason = 'File too large; once 0 MiB are waiting, new data is dropped'
     assert writer.problems == {'tensorboard': reason}
   finally:
     undo()
@@ -152,7 +152,7 @@ def test_an_events_folder_that_cannot_be_made_is_said_once(tmp_path, capsys):
   writer.close()
   reason = 'File exists'
   assert capsys.readouterr().out.splitlines() == [
-    f'step 0: tensorboard cannot be written: {reason}; it is tried again',
+    f'step 0: tensorboard cannot be written: {reason}; will try again',
     f'tensorboard is not complete: {reason}',
   ]
 

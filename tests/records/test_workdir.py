@@ -143,7 +143,7 @@ def test_a_workdir_that_is_gone_is_noticed(tmp_path, how):
   place.check()
   _lose(folder, how)
   with pytest.raises(
-    InputError, match=r'run: was removed, renamed or emptied .* what was saved is there'
+    InputError, match=r'run: was removed, renamed or emptied .* what was saved in it with --workdir='
   ) as error:
     place.check()
   assert '\n' not in str(error.value)

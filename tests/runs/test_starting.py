@@ -142,7 +142,7 @@ def test_a_run_that_goes_on_says_that_its_beginning_is_past(untrained, tmp_path,
   own, other = untrained_run(tmp_path / 'own'), Origin(tmp_path / 'gone', 'last')
   workdir.write_origin(own, other, {})
   assert starting.check(other, own, _parts()) is None
-  assert 'goes on from its own checkpoints' in capsys.readouterr().out
+  assert 'continues from its own checkpoints' in capsys.readouterr().out
   assert starting.check(None, own, _parts()) is None
   with pytest.raises(InputError, match=r'of a run that began with .*gone:last; leave the flag out'):
     starting.check(Origin(untrained, 'last'), own, _parts())

@@ -43,7 +43,8 @@ def define_flags(into: flags.FlagValues) -> None:
     'statistics',
     None,
     ['stored', 'population'],
-    'Batch-norm statistics of G, of training or of 10,000 latents; by default as the run says.',
+    'Batch-norm statistics of G: stored (from training) or population (of 10,000 latents); by default the '
+    "run's sample.statistics.",
     flag_values=into,
   )
   flags.DEFINE_string(
@@ -58,7 +59,7 @@ def run(values: flags.FlagValues) -> None:
   """Exports the network."""
   folder, file_format = shared.folder(values), shared.required(values, 'export', 'format')
   if values.license is not None and file_format != 'hub':
-    raise InputError(f'license={values.license}: is stated by a card; format={file_format} writes none')
+    raise InputError(f'license={values.license}: belongs in a model card; format={file_format} writes none')
   shared.check_run(folder)
   if file_format == 'web':
     if values.network == 'discriminator':

@@ -13,7 +13,7 @@ def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_workdir(into, 'Folder of the run, which may still be training.')
   flags.DEFINE_string(
-    'out', 'film.webp', 'A .webp, .gif or .mp4, which needs the extra `video`.', flag_values=into
+    'out', 'film.webp', 'A .webp, a .gif or, with the extra `video`, an .mp4.', flag_values=into
   )
   shared.define_pace(into, 'by default 10')
 
@@ -22,6 +22,6 @@ def run(values: flags.FlagValues) -> None:
   """Makes the film."""
   folder = shared.folder(values)
   pace = shared.asked_pace(values, values.out)
-  from dcgan_jax.trained import films as training
+  from dcgan_jax.trained import films
 
-  training.run(folder, values.out, pace)
+  films.run(folder, values.out, pace)

@@ -1,7 +1,8 @@
 """Finds and restores checkpoints. If one is damaged, the one before is taken instead.
 
 Damage is a file that is missing, cut short or changed. Anything else that keeps this process from reading a
-checkpoint (a permission, too many open files, no memory) is no damage, and ends the command in one line.
+checkpoint (a permission, too many open files, no memory) is not damage; it ends the command with a one-line
+error.
 """
 
 import contextlib
@@ -56,7 +57,7 @@ def best(folder: Path, protocol: str | None = None) -> list[tuple[int, Score]]:
 
   Args:
     folder: Folder of the checkpoints.
-    protocol: Protocol of the scores, of which only equal ones compare; None for that of the last score.
+    protocol: Only scores of this protocol count, since others do not compare; None for the last score's.
   """
   found = [(step, stamp.read_score(folder / str(step))) for step in steps(folder)]
   scored = [(step, score) for step, score in found if score is not None]
@@ -131,7 +132,7 @@ def restore_any(
     step = int(processes.agreed(choice))
     if step < 0:
       raise InputError(
-        f'{[*damaged.values()][-1]}; no other checkpoint of {folder} answers checkpoint={which}; nothing was '
+        f'{[*damaged.values()][-1]}; {folder} has no sound checkpoint for checkpoint={which}; nothing was '
         'moved: copy one back from a backup, or train in another --workdir'
       )
     reason, state = '', None
@@ -333,7 +334,7 @@ def _refusal(path: Path, error: Exception) -> InputError:
   elif not number and isinstance(root, PARSING) and not STATUS.match(str(root)):
     reason = reason if reason in DAMAGES.values() else f'{CUT}: {type(root).__name__} {reason}'
   elif number or reason not in DAMAGES.values():
-    return InputError(f'{path}: cannot be read ({reason}); it is left as it is, for when it can be')
+    return InputError(f'{path}: cannot be read ({reason}); it is left untouched, so try again later')
   return DamagedError(f'{path}: is damaged and cannot be restored ({reason})')
 
 
@@ -347,6 +348,6 @@ def _check_arrays(path: Path, stored: dict[str, Any], wanted: dict[str, Any], wh
     optional = not REQUIRED.match(name) and (name not in wanted or name not in stored)
     if wanted.get(name) != stored.get(name) and not optional:
       raise InputError(
-        f'{path}: is not of these networks: {name} has {what} {stored.get(name, "none")} in the '
+        f'{path}: belongs to other networks: {name} has {what} {stored.get(name, "none")} in the '
         f'checkpoint and {wanted.get(name, "none")} by the config'
       )

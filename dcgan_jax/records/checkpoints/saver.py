@@ -184,7 +184,7 @@ class Saver:
     needed = self._size(state) + SLACK
     missing = needed - _free(self._folder)
     if missing > 0:
-      raise RoomError(f'{_mebibytes(missing)} are missing of the {_mebibytes(needed)} that it takes')
+      raise RoomError(f'it needs {_mebibytes(needed)}, which is {_mebibytes(missing)} more than is free')
 
   def _clear_broken_scores(self) -> None:
     """Moves unreadable scores out of their checkpoints, because Orbax would not open the folder."""

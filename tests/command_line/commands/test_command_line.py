@@ -72,12 +72,12 @@ BAD = [
   (['--mode=export', '--format=onxx'], 'should be one of'),
   (['--mode=export', '--format=onnx', '--statistics=batch'], 'should be one of <stored|population>'),
   (['--config=configs/nope.py', '--config.seed=1'], 'no such file; choose --config=configs/NAME.py'),
-  (['--config=configs'], 'is a folder; give an ordinary file'),
-  (['--config=/dev/zero', '--config.seed=1'], 'is no ordinary file'),
-  (['--config', '/dev/zero'], 'is no ordinary file'),
-  (['--flagfile=/dev/zero'], 'is no ordinary file'),
-  (['--flagfile', '/dev/zero'], 'is no ordinary file'),
-  (['--flagfile'], 'is a folder; give an ordinary file'),
+  (['--config=configs'], 'is a folder; give a regular file'),
+  (['--config=/dev/zero', '--config.seed=1'], 'is not a regular file'),
+  (['--config', '/dev/zero'], 'is not a regular file'),
+  (['--flagfile=/dev/zero'], 'is not a regular file'),
+  (['--flagfile', '/dev/zero'], 'is not a regular file'),
+  (['--flagfile'], 'is a folder; give a regular file'),
   (['--mode=summary', '--config.seed=1'], '--config.seed: needs a config to change; choose --config='),
   (['--mode=sample', '--noworkdir'], '--workdir takes a value'),
   (['--mode=sample', '--seed=x'], 'flag --seed=x: must be a whole number'),
@@ -185,7 +185,7 @@ def test_files_of_flags_and_configs_are_ordinary_files(refused, tmp_path):
         (f'--flagfile={tmp_path}/leads',),
       )
       for arguments in given:
-        assert f'{tmp_path}/{name}: ' in (said := refused(*arguments)) and 'give an ordinary file' in said
+        assert f'{tmp_path}/{name}: ' in (said := refused(*arguments)) and 'give a regular file' in said
   (tmp_path / 'itself').write_text(f'--flagfile={tmp_path}/itself\n' * 2)
   assert 'leads to itself' in refused(f'--flagfile={tmp_path}/itself')
 

@@ -48,7 +48,7 @@ def test_stopped_and_started_again_it_is_bit_equal_also_without_the_other_run(tr
   shutil.rmtree(other)
   shutil.copytree(folder, tmp_path / 'without')
   printed = succeed(*LARGER, f'--workdir={folder}', flag)
-  assert 'goes on from its own checkpoints' in printed and 'steps 8 to 16' in printed
+  assert 'continues from its own checkpoints' in printed and 'steps 8 to 16' in printed
   succeed(*LARGER, f'--workdir={tmp_path}/without')
   for again in (folder, tmp_path / 'without'):
     assert_same_state(grown[0], again, 16)

@@ -114,7 +114,7 @@ def test_a_change_that_does_not_fit_the_checkpoints_leaves_the_run_as_it_was(
   folder = shutil.copytree(trained[0], tmp_path / 'copy')
   before = (folder / 'config.json').read_bytes()
   line = refused(*TINY, '--config.latent.size=12', '--allow_config_change', f'--workdir={folder}')
-  assert 'is not of these networks' in line and (folder / 'config.json').read_bytes() == before
+  assert 'belongs to other networks' in line and (folder / 'config.json').read_bytes() == before
   assert 'is trained to step 24' in printed_by(*TINY, f'--workdir={folder}')
 
 
@@ -124,7 +124,7 @@ def test_a_lost_config_is_written_anew_if_the_checkpoints_fit(trained, tmp_path,
   before = path.read_bytes()
   path.unlink()
   again = [*TINY, '--allow_config_change', f'--workdir={folder}']
-  assert 'is not of these networks' in refused(*again, '--config.latent.size=12')
+  assert 'belongs to other networks' in refused(*again, '--config.latent.size=12')
   assert not path.exists()
   assert 'is trained to step 24' in printed_by(*again) and path.read_bytes() == before
 

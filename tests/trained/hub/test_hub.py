@@ -319,4 +319,4 @@ def test_from_the_command_line(call_main, refused, untrained, tmp_path):
   assert 'is a file' in refused(*flags, f'--out={out / "README.md"}')
   assert 'license: is empty' in refused(*flags, f'--out={out}', '--license= ')
   flags[1] = '--format=onnx'
-  assert 'license=mit: is stated by a card; format=onnx writes none' in refused(*flags, '--license=mit')
+  assert 'license=mit: belongs in a model card; format=onnx writes none' in refused(*flags, '--license=mit')

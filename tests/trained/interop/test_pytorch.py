@@ -194,7 +194,7 @@ def files(torch, tmp_path_factory):
   [
     ('nothing', 'nothing: No such file'),
     ('cut', 'cut: cannot be read as PyTorch tensors: it is a zip file that is cut short'),
-    ('evil', 'system, which is no tensor; nothing of it was run'),
+    ('evil', 'system, which is not a tensor; none of its code was run'),
     ('linear', 'weight, of shape (4, 3), is not of a DCGAN'),
     ('norms', '1.weight, of shape (8,), is not of a DCGAN'),
     (
