@@ -54,6 +54,7 @@ from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.core.regularizers import PENALTIES, Penalty
 from dcgan_jax.core.train_state import Gan
+from dcgan_jax.media import pictures
 from dcgan_jax.records import checkpoints, schedule, workdir
 from dcgan_jax.runs import experiment
 
@@ -149,6 +150,13 @@ def state_of(folder, step):
 def assert_same_state(a, b, step):
   """Compares the states of two runs bit for bit."""
   jax.tree.map(np.testing.assert_array_equal, state_of(a, step), state_of(b, step))
+
+
+def draw_sample(folder, step, image):
+  """Writes a picture among the samples of a run, whose folder is created if necessary."""
+  path = workdir.sample(folder, step)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  pictures.save_png(path, image)
 
 
 def untrained_run(folder, overrides=None):

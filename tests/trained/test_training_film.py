@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import draw_sample
 from PIL import Image, ImageSequence
 
 from dcgan_jax.errors import InputError
@@ -17,7 +18,7 @@ ASKED = Pace(seconds=2.4, fps=10)  # of whose 24 frames the last 6 are held
 def run(tmp_path):
   """A folder with the pictures of a run that is still going on, and with others."""
   for step, shade in ((0, 40), (200, 130), (1000, 220)):
-    pictures.save_png(workdir.sample(tmp_path / 'run', step), np.full((50, 60, 1), shade, np.uint8))
+    draw_sample(tmp_path / 'run', step, np.full((50, 60, 1), shade, np.uint8))
   (tmp_path / 'run' / 'samples' / 'step_00001200.png.part').write_bytes(b'half')
   (tmp_path / 'run' / 'samples' / 'step_mine.png').write_bytes(b'not of training')
   return tmp_path / 'run'
@@ -58,7 +59,7 @@ def test_the_whole_is_as_large_as_asked(run, tmp_path, size):
 
 
 def test_pictures_of_other_sizes_are_shown_in_that_of_the_last(run, tmp_path):
-  pictures.save_png(workdir.sample(run, 200), np.full((25, 30, 1), 130, np.uint8))
+  draw_sample(run, 200, np.full((25, 30, 1), 130, np.uint8))
   training.run(run, f'{tmp_path}/x.gif', ASKED)
   frames, _ = _read(tmp_path / 'x.gif')
   assert (abs(frames[5][:50].astype(int) - 130) <= 1).all()
@@ -66,7 +67,7 @@ def test_pictures_of_other_sizes_are_shown_in_that_of_the_last(run, tmp_path):
 
 def test_more_pictures_than_frames_are_thinned(tmp_path):
   for step in range(50):
-    pictures.save_png(workdir.sample(tmp_path, step), np.full((20, 20, 3), 5 * step, np.uint8))
+    draw_sample(tmp_path, step, np.full((20, 20, 3), 5 * step, np.uint8))
   training.run(tmp_path, f'{tmp_path}/x.gif', Pace(2, 10))
   frames, times = _read(tmp_path / 'x.gif')
   shown = [int(frame[5, 5]) for frame in frames]
@@ -80,7 +81,7 @@ def test_too_few_pictures_are_one_line(tmp_path):
   for folder in ('nowhere', 'run'):
     with pytest.raises(InputError, match=text + r'are none; config\.sample\.every_steps says'):
       training.run(tmp_path / folder, f'{tmp_path}/x.gif', Pace())
-  pictures.save_png(workdir.sample(tmp_path / 'run', 0), np.zeros((8, 8, 1), np.uint8))
+  draw_sample(tmp_path / 'run', 0, np.zeros((8, 8, 1), np.uint8))
   with pytest.raises(InputError, match=text + 'is one; '):
     training.run(tmp_path / 'run', f'{tmp_path}/x.gif', Pace())
 

@@ -1,6 +1,7 @@
 """Saves checkpoints during training. Orbax writes them in the background, each atomically."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -62,6 +63,9 @@ class Saver:
     except OSError as error:
       raise InputError(f'{folder}: cannot be written: {error.strerror}; nothing could be saved') from error
     with contextlib.ExitStack() as until_closed:
+      with contextlib.suppress(OSError):  # Windows does not open folders.
+        # While it is open, no other folder gets its inode.
+        until_closed.callback(os.close, os.open(self._folder, os.O_RDONLY))
       until_closed.enter_context(quiet.quietly())
       if reason := self._open():
         raise InputError(f'{folder}: cannot be opened ({reason}); nothing could be saved')

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, environment
+from conftest import ROOT, draw_sample, environment
 from PIL import Image, ImageSequence
 
-from dcgan_jax.media import pictures
 from dcgan_jax.media.pace import Pace
-from dcgan_jax.records import workdir
 from dcgan_jax.trained import films as training
 
 # A program that is started in the background of a shell ignores Ctrl-C, and so do those that it starts.
@@ -65,7 +63,7 @@ def _pictures(folder, count, side):
   """Draws frames that are slow to encode."""
   noise = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
   for step, image in enumerate(noise):
-    pictures.save_png(workdir.sample(folder, step), image)
+    draw_sample(folder, step, image)
 
 
 @pytest.mark.slow

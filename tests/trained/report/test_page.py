@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import draw_sample
 
 from dcgan_jax.media import pictures
 from dcgan_jax.records import workdir
@@ -29,7 +30,7 @@ def _fill(folder, steps=12):
     coverage = 0.8 if step < 400 else 0.1
     rows.append({'step': step, DISTANCE: 1e4 / step, 'precision': 0.5, 'recall': 0.5, 'coverage': coverage})
     made = draw.integers(0, 256, (9, 8, 8, 1), np.uint8)
-    pictures.save_png(workdir.sample(folder, step), pictures.zoom(pictures.grid(made)))
+    draw_sample(folder, step, pictures.zoom(pictures.grid(made)))
   (folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows) + '{"step": 9')
   shares = [0.25] * 4
   classes = {'names': EVIL_CLASSES, 'generated': shares, 'data': shares, 'missing': [], 'divergence': 0.0}
@@ -170,7 +171,7 @@ def test_damaged_pictures_and_checkpoints_are_notes(filled, tmp_path):
 def test_hundreds_of_large_pictures_stay_below_five_megabytes(untrained, tmp_path):
   folder = shutil.copytree(untrained, tmp_path / 'run')
   noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
-  pictures.save_png(workdir.sample(folder, 0), noise)
+  draw_sample(folder, 0, noise)
   for step in range(1, 300):
     workdir.sample(folder, step).symlink_to(workdir.sample(folder, 0))
   html, _ = page.render([runs.read(folder)], with_images=False)
