@@ -148,8 +148,9 @@ def test_a_file_without_an_end_is_given_up(monkeypatch, tmp_path, server):
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_download_that_is_stopped_leaves_nothing_behind(tmp_path, server, number):
   address, sent, _ = server
-  code = (
-    'import pathlib, sys; from dcgan_jax.evaluation import inception; inception.URL = sys.argv[1]; '
+  code = (  # A process that a shell has started in the background ignores SIGINT.
+    'import pathlib, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); '
+    'from dcgan_jax.evaluation import inception; inception.URL = sys.argv[1]; '
     'inception.download(pathlib.Path(sys.argv[2]))'
   )
   command = [sys.executable, '-c', code, address, str(tmp_path / 'weights' / 'weights.pth')]
