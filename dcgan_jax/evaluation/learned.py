@@ -62,8 +62,13 @@ def classifier_for_run(
     pixels: Pixel format.
 
   Raises:
-    InputError: The classifier is not accurate enough.
+    InputError: There is a single class, or the classifier is not accurate enough.
   """
+  if len(names) < 2:
+    raise InputError(
+      'features=classifier: the data has a single class, from which a classifier learns nothing; take '
+      'features=inception'
+    )
   module = classifier.Classifier(len(names), pixels)
   image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
   shapes = jax.eval_shape(module.init, jax.random.key(0), image)

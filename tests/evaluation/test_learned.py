@@ -168,3 +168,10 @@ def test_a_classifier_that_has_not_learned_is_not_kept(find, folder):
   with pytest.raises(InputError, match=r'its accuracy on held-out images is 50\.0%; below 60%'):
     find(folder)
   assert not list(folder.iterdir())
+
+
+def test_a_single_class_teaches_nothing(find, folder):
+  """Asks for a classifier of one class, whose random features would be right on every held-out image."""
+  with pytest.raises(InputError, match='the data has a single class'):
+    find(folder, ('cat',), np.zeros(6, int))
+  assert not find.trained and not list(folder.iterdir())
