@@ -72,6 +72,15 @@ def test_images_are_those_of_the_generator(untrained, sampler):
   assert (sampler.sample(5, seed=4) != made[:5]).any()
 
 
+def test_what_is_no_number_of_a_class_is_refused(tmp_path):
+  """Asks for classes that there are not: 2.5 and an empty list were images of no class and of class 0."""
+  run = dcgan_jax.load(untrained_run(tmp_path / 'run', {'data.classes': 10}))
+  for label in (2.5, [3, 2.5], [], ['3'], True, -1, 10, [3, 10]):
+    with pytest.raises(InputError, match='this generator has 10 classes, numbered from 0'):
+      run.draw(2, label=label)
+  np.testing.assert_array_equal(run.draw(2, label=[3, np.int64(5)])[:2, 10:].argmax(1), [3, 5])
+
+
 def test_statistics_are_those_of_each_batch(sampler):
   z = sampler.latents.draw(3, 8)
   made = sampler.from_latents(z, 'batch')
