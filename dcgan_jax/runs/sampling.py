@@ -165,9 +165,9 @@ class Sampler:
       return {f'{norm}/{key}': np.asarray(x) for norm, both in measured.items() for key, x in both.items()}
 
     # The name tells generators and populations apart, also those of the same step of a run that was started
-    # over.
-    measured_on = [*jax.tree.leaves(self._variables['params']), np.array(self.latents.counts, np.int64)]
-    content = b''.join(np.asarray(array).tobytes() for array in measured_on)
+    # over, or whose settings were changed.
+    content = b''.join(np.asarray(array).tobytes() for array in jax.tree.leaves(self._variables['params']))
+    content += f'{self.latents} {self._generator}'.encode()
     name = f'{self.step}-{hashlib.sha256(content).hexdigest()[:16]}.npz'
     shapes = {
       f'{norm}/{key}': x.shape

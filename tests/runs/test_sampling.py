@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -186,6 +188,29 @@ def test_names_of_classes_of_another_run_are_refused(tmp_path):
   (folder / 'classes.json').write_text('{"names": ["a", "b"]}')
   with pytest.raises(InputError, match=r'classes\.json: has 2 names, and data\.classes=0 in config\.json'):
     sampling.open_sampler(folder)
+
+
+@pytest.mark.parametrize(
+  ('section', 'change'), [('latent', {'prior': 'uniform'}), ('generator', {'leak': 0.1})]
+)
+def test_statistics_are_measured_again_where_settings_were_changed(tmp_path, monkeypatch, section, change):
+  """Changes what the same parameters make of a population, as --allow_config_change does without a step."""
+  folder = untrained_run(tmp_path / 'run')
+  run = experiment.open_run(folder, 'last')
+  measured = []
+
+  def measure(generator, params, latents, num=None):
+    measured.append((latents.prior, generator.leak))
+    return jax.tree.map(np.asarray, run.state.generator.batch_stats)
+
+  monkeypatch.setattr(norm_statistics, 'of_latents', measure)
+  for _ in range(2):
+    dcgan_jax.load(folder).variables('population')
+  chosen = run.experiment.settings
+  changed = dataclasses.replace(getattr(chosen, section), **change)
+  workdir.write_settings(folder, dataclasses.replace(chosen, **{section: changed}))
+  dcgan_jax.load(folder).variables('population')
+  assert len(measured) == 2 and measured[0] != measured[1]
 
 
 @pytest.mark.slow
