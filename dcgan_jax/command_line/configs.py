@@ -3,9 +3,11 @@
 import traceback
 import types
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
+from ml_collections.config_flags import tuple_parser
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError
@@ -24,6 +26,18 @@ class ConfigFile(flags.ArgumentParser):
   def flag_type(self) -> str:
     """Returns the key of this type in `parsing.KINDS`."""
     return 'config_file'
+
+
+class Numbers(flags.ArgumentParser):
+  """The parser of a key that is a tuple, of which the last value counts as of any other key.
+
+  ml_collections' own is no base of it, because a key parsed by that joins its values: 16 and 8 to (16, 8).
+  """
+
+  def parse(self, argument: Any) -> tuple[Any, ...]:
+    """Returns the tuple that a text is, as Python writes it; a single value is a tuple of one."""
+    value: tuple[Any, ...] = tuple_parser.TupleParser().parse(argument)
+    return value
 
 
 def load(path: str) -> ConfigDict:

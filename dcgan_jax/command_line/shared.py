@@ -28,6 +28,7 @@ def define_config(into: flags.FlagValues) -> None:
     flag_values=into,
   )
   into['config'].parser = configs.ConfigFile()
+  config_flags.register_flag_parser_for_type(tuple, configs.Numbers())
 
 
 def define_workdir(into: flags.FlagValues, help: str = 'Folder of the run.') -> None:

@@ -53,7 +53,8 @@ class Classifier(nn.Module):
     strides = (2 if x.shape[1] >= 48 else 1, 2, 2)
     for width, stride in zip((32, 64, 128), strides):
       x = nn.relu(nn.Conv(width, (3, 3), (stride, stride), precision=_PRECISION)(x))
-    x = nn.avg_pool(x, (2, 2), (2, 2))
+    window = (min(2, x.shape[1]), min(2, x.shape[2]))  # Of 4 pixels a side one is left, which stays.
+    x = nn.avg_pool(x, window, window)
     features = nn.relu(nn.Dense(FEATURES, precision=_PRECISION)(x.reshape(x.shape[0], -1)))
     return features, nn.Dense(self.classes, precision=_PRECISION)(features)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dcgan_jax import data, files
-from dcgan_jax.data import arrays, sources
+from dcgan_jax.data import array_file, arrays, sources
 from dcgan_jax.errors import InputError
 
 
@@ -85,7 +85,8 @@ def _of_array(origin: str, fit: data.Fit, num: int) -> Given:
   """
   path = files.named('images', origin)
   try:
-    with arrays.opened_npy(path) if path.suffix == '.npy' else arrays.opened_npz(path, 'x') as array:
+    names = array_file.IMAGES  # in an .npz, as of the images that runs learn from
+    with arrays.opened_npy(path) if path.suffix == '.npy' else arrays.opened_npz(path, *names) as array:
       check_shape(origin, array.dtype, array.shape, fit)
       images = array.read(num)
   except InputError as error:

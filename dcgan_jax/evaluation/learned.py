@@ -3,7 +3,8 @@
 A run keeps the classifier that first scored it in WORKDIR/classifier.npz. So all its scores are by the same
 classifier, also on another machine, with another version of JAX, or without the cache. The file holds an
 array for each variable of the network, named by its path in the tree; 'accuracy'; and 'about', JSON as uint8,
-with the version of the network and the names of the classes.
+with the version of the network, the names of the classes and a hash of the class of each image, so that a run
+whose data was replaced does not keep the classifier of the data before.
 """
 
 import contextlib
@@ -61,12 +62,18 @@ def classifier_for_run(
     pixels: Pixel format.
 
   Raises:
-    InputError: The classifier is not accurate enough.
+    InputError: There is a single class, or the classifier is not accurate enough.
   """
+  if len(names) < 2:
+    raise InputError(
+      'features=classifier: the data has a single class, from which a classifier learns nothing; take '
+      'features=inception'
+    )
   module = classifier.Classifier(len(names), pixels)
   image = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
   shapes = jax.eval_shape(module.init, jax.random.key(0), image)
-  own = None if folder is None else _read(folder / FILE, shapes, names)
+  about = _about(names, classes)
+  own = None if folder is None else _read(folder / FILE, shapes, about)
   found = processes.agreed(own or _cached_or_trained(description, images, classes, shapes, module))
   accuracy = float(found['accuracy'])
   if accuracy < classifier.LEAST_ACCURACY:
@@ -75,7 +82,7 @@ def classifier_for_run(
       f'{classifier.LEAST_ACCURACY:.0%} its features mean nothing; take features=inception'
     )
   if folder is not None and own is None and processes.is_main():
-    _write(folder / FILE, found, names)
+    _write(folder / FILE, found, about)
   leaves = [np.asarray(found[path]) for path in _paths(shapes)]
   fingerprint = hashlib.sha256(b''.join(leaf.tobytes() for leaf in leaves)).hexdigest()[:8]
   return Learned(jax.tree.unflatten(jax.tree.structure(shapes), leaves), accuracy, fingerprint)
@@ -108,13 +115,13 @@ def _paths(variables: Any) -> list[str]:
   return [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
 
 
-def _read(path: Path, shapes: Any, names: Sequence[str]) -> Arrays | None:
+def _read(path: Path, shapes: Any, about: dict[str, Any]) -> Arrays | None:
   """Reads the file of a run; None if there is none or, with a line that says why, if it cannot be used."""
   if not path.exists():
     return None
   try:
     found = arrays.read_npz(path)
-    problem = _problem(found, shapes, names)
+    problem = _problem(found, shapes, about)
   except ValueError as error:
     problem = f'is not a complete classifier ({error})'
   if problem:
@@ -124,8 +131,8 @@ def _read(path: Path, shapes: Any, names: Sequence[str]) -> Arrays | None:
   return found
 
 
-def _problem(found: Arrays, shapes: Any, names: Sequence[str]) -> str:
-  """Returns why the arrays of a file are not a classifier of these classes; '' if they are.
+def _problem(found: Arrays, shapes: Any, about: dict[str, Any]) -> str:
+  """Returns why the arrays of a file are not a classifier of these images; '' if they are.
 
   Raises:
     ValueError: 'about' is not JSON.
@@ -136,19 +143,20 @@ def _problem(found: Arrays, shapes: Any, names: Sequence[str]) -> str:
       return f'is not a classifier of these images: {name} should be {leaf.dtype} {leaf.shape}'
   if found.keys() != wanted.keys() | {'accuracy', 'about'} or found['accuracy'].shape != ():
     return f'is not a complete classifier (it has {", ".join(sorted(found))})'
-  about = json.loads(found['about'].tobytes())
-  if about != _about(names):
-    return f'is a classifier of another version or of other classes ({str(about)[:80]})'
+  kept = json.loads(found['about'].tobytes())
+  if not isinstance(kept, dict) or {'labels': about['labels']} | kept != about:  # Older files have no labels.
+    return f'is a classifier of another version, or of other classes or images ({str(kept)[:80]})'
   return ''
 
 
-def _about(names: Sequence[str]) -> dict[str, Any]:
+def _about(names: Sequence[str], classes: np.ndarray) -> dict[str, Any]:
   """Returns the content of 'about'."""
-  return {'version': classifier.VERSION, 'classes': list(names)}
+  labels = hashlib.sha256(np.asarray(classes, '<i4').tobytes()).hexdigest()[:16]
+  return {'version': classifier.VERSION, 'classes': list(names), 'labels': labels}
 
 
-def _write(path: Path, found: Arrays, names: Sequence[str]) -> None:
+def _write(path: Path, found: Arrays, about: dict[str, Any]) -> None:
   """Writes the file of a run atomically; a read-only folder is left as it is."""
-  about = np.frombuffer(json.dumps(_about(names)).encode(), np.uint8)
+  text = np.frombuffer(json.dumps(about).encode(), np.uint8)
   with contextlib.suppress(OSError), files.whole(path) as part, part.open('wb') as file:
-    np.savez(file, about=about, **found)  # type: ignore[arg-type]
+    np.savez(file, about=text, **found)  # type: ignore[arg-type]

@@ -62,6 +62,12 @@ def samples(workdir: Path) -> list[Path]:
   return sorted((workdir / 'samples').glob('step_*.png'))
 
 
+def samples_after(workdir: Path, step: int) -> list[Path]:
+  """Returns the paths of a run's grids of samples of later steps than this one."""
+  numbered = ((path.stem.removeprefix('step_'), path) for path in samples(workdir))
+  return [path for number, path in numbered if number.isascii() and number.isdigit() and int(number) > step]
+
+
 def sample(workdir: Path, step: int) -> Path:
   """Returns the path of a step's grid of samples."""
   return workdir / 'samples' / f'step_{step:08d}.png'

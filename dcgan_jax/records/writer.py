@@ -32,7 +32,7 @@ class Writer:
   def __init__(
     self, place: workdir.Place, settings: Settings, schedule: Schedule, distance: str, charts: Charts
   ):
-    """Opens the files, and drops rows after the first step.
+    """Opens the files, and drops rows and pictures after the first step.
 
     Args:
       place: The workdir.
@@ -44,6 +44,9 @@ class Writer:
     self._folder, self._place = place.workdir, place
     self._shown = [name for names in charts.values() for name in names]
     self._num_steps, self._images_per_step = schedule.num_steps, settings.train.images_per_step
+    for path in workdir.samples_after(self._folder, schedule.start):  # maybe of settings that were replaced
+      with workdir.said_if_not_written(path):
+        path.unlink(missing_ok=True)
     log = settings.log
     self._metrics = metrics.MetricsWriter(self._folder, schedule.start, log.tensorboard, log.tracker)
     self.background = Background('writer', MOST_WAITING)

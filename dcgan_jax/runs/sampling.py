@@ -92,9 +92,13 @@ class Sampler:
       float32 [M, width], M a multiple of `BATCH_SIZE`.
     """
     numbers = self.find_classes(label) if isinstance(label, str) else label
-    if numbers is not None and not all(0 <= number < len(self.classes) for number in np.atleast_1d(numbers)):
+    if numbers is not None and not self._are_classes(np.atleast_1d(numbers)):
       raise InputError(f'label={label}: this generator has {len(self.classes)} classes, numbered from 0')
     return self.latents.draw(seed, -(-num // BATCH_SIZE) * BATCH_SIZE, numbers)
+
+  def _are_classes(self, numbers: np.ndarray) -> bool:
+    """Returns whether all of these are numbers of classes; there is no class 2.5, and none numbered '3'."""
+    return numbers.dtype.kind in 'iu' and bool(((numbers >= 0) & (numbers < len(self.classes))).all())
 
   def sheet(self, num: int, seed: int) -> np.ndarray:
     """Returns the grid of samples that training draws, uint8 [h, w, 1 or 3]."""
@@ -161,9 +165,9 @@ class Sampler:
       return {f'{norm}/{key}': np.asarray(x) for norm, both in measured.items() for key, x in both.items()}
 
     # The name tells generators and populations apart, also those of the same step of a run that was started
-    # over.
-    measured_on = [*jax.tree.leaves(self._variables['params']), np.array(self.latents.counts, np.int64)]
-    content = b''.join(np.asarray(array).tobytes() for array in measured_on)
+    # over, or whose settings were changed.
+    content = b''.join(np.asarray(array).tobytes() for array in jax.tree.leaves(self._variables['params']))
+    content += f'{self.latents} {self._generator}'.encode()
     name = f'{self.step}-{hashlib.sha256(content).hexdigest()[:16]}.npz'
     shapes = {
       f'{norm}/{key}': x.shape

@@ -192,7 +192,7 @@ def _check_sizes(settings: Settings) -> None:
     if network.kernel_size > 2 * max(data.size):
       raise InputError(
         f'{name}.kernel_size={network.kernel_size}: is more than twice data.image_size={data.image_size}; '
-        'choose a smaller one, e.g. 4'
+        f'choose a smaller one, e.g. {min(4, 2 * max(data.size))}'
       )
     if largest > MOST_NUMBERS:
       raise InputError(

@@ -20,3 +20,13 @@ def test_it_computes_and_learns_in_full_float32(size):
 def test_plain_layers_would_not():
   with pytest.raises(AssertionError):
     assert_full_precision(lambda x: x @ x, jax.ShapeDtypeStruct((2, 2), np.float32))
+
+
+@pytest.mark.parametrize('size', [(1, 1), (4, 4), (2, 40)])
+def test_small_images_have_features(size):
+  """Makes the network for images of which the convolutions leave one pixel a side: pooling left none."""
+  images = jax.ShapeDtypeStruct((2, *size, 3), np.uint8)
+  with jax.numpy_dtype_promotion('standard'):
+    module = classifier.Classifier(5)
+    features, logits = jax.eval_shape(module.init_with_output, jax.random.key(0), images)[0]
+  assert (features.shape, logits.shape) == ((2, classifier.FEATURES), (2, 5))

@@ -37,6 +37,13 @@ def test_an_array(tmp_path):
   assert names == ['x.npz[0]', 'x.npz[1]', 'x.npz[2]']
 
 
+def test_the_images_of_an_npz_are_those_that_a_run_would_learn(tmp_path):
+  """Reads an .npz that a run learns from, whose first array has the classes."""
+  made = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), np.uint8)
+  np.savez(tmp_path / 'both.npz', labels=np.arange(5), images=made)
+  np.testing.assert_array_equal(given.read(str(tmp_path / 'both.npz'), FIT, 9).images, made)
+
+
 def test_a_data_set(tfds_data):
   images, names = given.read('tfds:mnist', data.Fit((28, 28), 1), 3)
   assert images.shape == (3, 28, 28, 1) and len(set(names)) == 3

@@ -15,6 +15,7 @@ from dcgan_jax.evaluation import classifier, learned
 
 NAMES = ('cat', 'dog', 'ox')
 IMAGES = np.zeros((6, 8, 8, 1), np.uint8)
+CLASSES = np.arange(6) % 3
 
 
 @pytest.fixture
@@ -27,9 +28,9 @@ def find(monkeypatch, tmp_path):
     variables = jax.jit(classifier.Classifier(count).init)(jax.random.key(len(find.trained)), images[:1])
     return classifier.Trained(jax.tree.map(np.asarray, variables), find.accuracy)
 
-  def find(folder, names=NAMES):
+  def find(folder, names=NAMES, classes=CLASSES):
     with jax.numpy_dtype_promotion('standard'):  # Flax's pooling divides by an integer.
-      return learned.classifier_for_run('some images', IMAGES, np.arange(6) % 3, names, folder)
+      return learned.classifier_for_run(f'images {classes}', IMAGES, classes, names, folder)
 
   find.trained, find.accuracy = [], 0.9
   monkeypatch.setattr(classifier, 'train', train)
@@ -73,7 +74,7 @@ def test_the_file_says_what_it_is(find, folder):
     np.testing.assert_array_equal(arrays['params/Conv_0/kernel'], variables['params']['Conv_0']['kernel'])
     assert arrays['accuracy'] == 0.9
     about = json.loads(arrays['about'].tobytes())
-  assert about == {'version': classifier.VERSION, 'classes': ['cat', 'dog', 'ox']}
+  assert about.pop('labels') and about == {'version': classifier.VERSION, 'classes': ['cat', 'dog', 'ox']}
 
 
 def test_the_fingerprint_is_of_every_weight(find, folder):
@@ -128,7 +129,24 @@ def test_a_broken_file_is_named_and_replaced(find, folder, capsys, damage):
 def test_a_classifier_of_other_classes_is_not_taken(find, folder, capsys):
   find(folder)
   find(folder, ('cat', 'dog', 'cow'))
-  assert "of other classes ({'version': 2, 'classes': ['cat', 'dog', 'ox']})" in capsys.readouterr().out
+  assert "or images ({'version': 2, 'classes': ['cat', 'dog', 'ox']" in capsys.readouterr().out
+
+
+def test_a_classifier_of_other_images_is_not_taken(find, folder, capsys):
+  """Gives the run other images of the same classes, which the classifier of the first knows nothing about."""
+  first = find(folder)
+  second = find(folder, classes=CLASSES[::-1])
+  assert second.fingerprint != first.fingerprint
+  assert ', or of other classes or images (' in capsys.readouterr().out
+  _assert_same(find(folder, classes=CLASSES[::-1]), second)
+
+
+def test_a_classifier_from_before_labels_were_noted_is_kept(find, folder):
+  first = find(folder)
+  about = json.dumps({'version': classifier.VERSION, 'classes': list(NAMES)}).encode()
+  _rewrite(folder / learned.FILE, about=np.frombuffer(about, np.uint8))
+  shutil.rmtree(cache.folder())
+  _assert_same(find(folder), first)
 
 
 def test_a_folder_that_cannot_be_written_is_left_alone(find, folder, capsys, monkeypatch):
@@ -150,3 +168,10 @@ def test_a_classifier_that_has_not_learned_is_not_kept(find, folder):
   with pytest.raises(InputError, match=r'its accuracy on held-out images is 50\.0%; below 60%'):
     find(folder)
   assert not list(folder.iterdir())
+
+
+def test_a_single_class_teaches_nothing(find, folder):
+  """Asks for a classifier of one class, whose random features would be right on every held-out image."""
+  with pytest.raises(InputError, match='the data has a single class'):
+    find(folder, ('cat',), np.zeros(6, int))
+  assert not find.trained and not list(folder.iterdir())

@@ -67,6 +67,16 @@ def test_training_does_not_wait_for_the_disk_and_saves_do(state, tmp_path, monke
     assert there == [(5, 5)] and checkpoints.steps(tmp_path / 'checkpoints') == [5]
 
 
+def test_pictures_after_the_first_step_are_dropped_as_rows_are(state, tmp_path):
+  """Opens a run at step 2 that was killed at step 4; what was drawn since may be of settings replaced now."""
+  with _open(tmp_path) as log:
+    _record(log, state, range(1, 5))
+    log.wait(0)
+  with _open(tmp_path, dataclasses.replace(SCHEDULE, start=2)):
+    assert [row['step'] for row in metrics.read(tmp_path / 'metrics.jsonl')] == [1, 2]
+    assert workdir.samples(tmp_path) == [workdir.sample(tmp_path, step) for step in (1, 2)]
+
+
 def test_nothing_is_written_of_a_state_that_is_not_finite(state, tmp_path):
   broken = state.replace(ema=jnp.float32(np.nan))
   with _open(tmp_path) as log:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -70,6 +72,15 @@ def test_images_are_those_of_the_generator(untrained, sampler):
   np.testing.assert_array_equal(made, sampler.from_latents(z))
   np.testing.assert_array_equal(made[:5], sampler.sample(5, seed=3))
   assert (sampler.sample(5, seed=4) != made[:5]).any()
+
+
+def test_what_is_no_number_of_a_class_is_refused(tmp_path):
+  """Asks for classes that there are not: 2.5 and an empty list were images of no class and of class 0."""
+  run = dcgan_jax.load(untrained_run(tmp_path / 'run', {'data.classes': 10}))
+  for label in (2.5, [3, 2.5], [], ['3'], True, -1, 10, [3, 10]):
+    with pytest.raises(InputError, match='this generator has 10 classes, numbered from 0'):
+      run.draw(2, label=label)
+  np.testing.assert_array_equal(run.draw(2, label=[3, np.int64(5)])[:2, 10:].argmax(1), [3, 5])
 
 
 def test_statistics_are_those_of_each_batch(sampler):
@@ -177,6 +188,29 @@ def test_names_of_classes_of_another_run_are_refused(tmp_path):
   (folder / 'classes.json').write_text('{"names": ["a", "b"]}')
   with pytest.raises(InputError, match=r'classes\.json: has 2 names, and data\.classes=0 in config\.json'):
     sampling.open_sampler(folder)
+
+
+@pytest.mark.parametrize(
+  ('section', 'change'), [('latent', {'prior': 'uniform'}), ('generator', {'leak': 0.1})]
+)
+def test_statistics_are_measured_again_where_settings_were_changed(tmp_path, monkeypatch, section, change):
+  """Changes what the same parameters make of a population, as --allow_config_change does without a step."""
+  folder = untrained_run(tmp_path / 'run')
+  run = experiment.open_run(folder, 'last')
+  measured = []
+
+  def measure(generator, params, latents, num=None):
+    measured.append((latents.prior, generator.leak))
+    return jax.tree.map(np.asarray, run.state.generator.batch_stats)
+
+  monkeypatch.setattr(norm_statistics, 'of_latents', measure)
+  for _ in range(2):
+    dcgan_jax.load(folder).variables('population')
+  chosen = run.experiment.settings
+  changed = dataclasses.replace(getattr(chosen, section), **change)
+  workdir.write_settings(folder, dataclasses.replace(chosen, **{section: changed}))
+  dcgan_jax.load(folder).variables('population')
+  assert len(measured) == 2 and measured[0] != measured[1]
 
 
 @pytest.mark.slow

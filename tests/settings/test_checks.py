@@ -204,6 +204,19 @@ def test_four_channels_are_an_opacity_unless_they_are_an_array():
     settings.check(config)
 
 
+@pytest.mark.parametrize(('size', 'advised'), [((1, 1), 2), ((64, 64), 4)])
+def test_the_kernel_size_that_is_advised_is_valid(size, advised):
+  """Follows the advice of the error for a kernel that is too large; for images of 1 pixel it was 4 again."""
+  config = base.get_config()
+  config.data.update(source='npy:x', channels=1, image_size=size)
+  for name in ('generator', 'discriminator'):
+    config[name].update(widths=(4,), strides=(1,), norm=(False,), kernel_size=999)
+  with pytest.raises(InputError, match=f'kernel_size=999: .* choose a smaller one, e.g. {advised}$'):
+    settings.check(config)
+  config.generator.kernel_size = config.discriminator.kernel_size = advised
+  settings.check(config)
+
+
 def test_devices_must_share_the_batch():
   config = _get('digits')
   settings.check_devices(settings.check(config), 8)

@@ -132,7 +132,8 @@ def _facts(
   about = network.about
   kind, _, place = settings.data.source.partition(':')
   yield 'Data', f'{kind}:{place}' if kind == 'tfds' else f'{kind} {Path(place).name}'.strip()
-  yield 'Step', f'{network.step:,} of {settings.train.num_steps:,}' if network.step else '0'
+  planned = settings.train.num_steps  # 0 where train.num_epochs says how long
+  yield 'Step', f'{network.step:,}' + (f' of {planned:,}' if planned >= network.step > 0 else '')
   yield 'Images', 'x'.join(map(str, network.image_shape))
   yield 'Latents', f'{network.latents.size} {network.latents.prior} numbers'
   widths = ', '.join(map(str, (*generator.dense_widths, *generator.widths)))

@@ -203,3 +203,13 @@ def test_without_a_config_the_settings_are_those_of_the_run(call_main, monkeypat
   assert call_main(f'--workdir={untrained}') == (0, '', '')
   chosen, folder, *_ = called[0]
   assert folder == untrained and chosen.latent.size == 10 and chosen.generator.widths == (8, 6)
+
+
+def test_the_last_value_of_a_key_counts_also_of_a_tuple(call_main, monkeypatch):
+  """Gives keys twice, as a script's defaults and a user's own do; 16 and 8 pixels were joined to 16x8."""
+  called = []
+  monkeypatch.setattr(loop, 'run', lambda *given: called.append(given))
+  twice = [f'--config.data.image_size={size}' for size in (16, 8)]
+  twice += [f'--config.generator.widths={widths}' for widths in ('(4,3)', '(2,1)')]
+  assert call_main('--config=configs/digits.py', *twice) == (0, '', '')
+  assert (called[0][0].data.size, called[0][0].generator.widths) == ((8, 8), (2, 1))

@@ -1,6 +1,7 @@
 """The exported folder: what is in it, and what is refused."""
 
 import base64
+import dataclasses
 import gzip
 import hashlib
 import json
@@ -13,8 +14,9 @@ import pytest
 from conftest import ROOT
 
 from dcgan_jax.core import norm_statistics
-from dcgan_jax.runs import sampling
+from dcgan_jax.runs import experiment, sampling
 from dcgan_jax.trained.explorer import folder, precision
+from dcgan_jax.trained.interop import exporting
 
 pytest.importorskip('onnx')
 
@@ -44,6 +46,16 @@ def test_the_folder_says_what_the_generator_is(export, untrained, tmp_path):
   np.testing.assert_array_equal(first, sampling.open_sampler(untrained).sample(1)[0])
   assert 'generator of step 0, ' in printed and 'weights are float16' in printed
   assert str(untrained.parent) not in (tmp_path / 'new/page/explorer.json').read_text()
+
+
+@pytest.mark.parametrize(('planned', 'said'), [(2400, '1,200 of 2,400'), (0, '1,200')])
+def test_a_run_whose_length_is_in_epochs_has_no_total_of_steps(untrained, planned, said):
+  """Describes step 1,200 of a run; without train.num_steps, which is then 0, the page said 1,200 of 0."""
+  trained = experiment.open_run(untrained, 'last')
+  network = exporting.network_of(trained, 'generator')._replace(step=1200)
+  chosen = trained.experiment.settings
+  chosen = dataclasses.replace(chosen, train=dataclasses.replace(chosen.train, num_steps=planned))
+  assert dict(folder._facts(network, network.module, chosen, half=False))['Step'] == said
 
 
 def test_it_has_all_files_that_they_name_and_nothing_names_another_server(export, tmp_path):
