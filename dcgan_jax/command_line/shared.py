@@ -30,7 +30,9 @@ def define_config(into: flags.FlagValues) -> None:
   into['config'].parser = configs.ConfigFile()
 
 
-def define_workdir(into: flags.FlagValues, help: str = 'Folder of the run.') -> None:
+def define_workdir(
+  into: flags.FlagValues, help: str = 'Folder of the run, or of a trained generator.'
+) -> None:
   """Declares --workdir."""
   flags.DEFINE(_Folder(), 'workdir', None, help, flag_values=into)
 

@@ -45,8 +45,8 @@ class Recipe:
       norm sees each part as a batch of its own. 1 if `order` is 'one_per_batch'.
     penalties: Weight of each penalty in D's loss, by its name in `regularizers.PENALTIES`.
     augment: Kinds of `augmentation.KINDS`, applied to all images before D judges them.
-    freeze: Number of D's hidden layers nearest the image that keep their parameters (FreezeD, Mo et al. 2020).
-      Batch norm in them goes on to normalise by the batch and to average its statistics.
+    freeze: Number of D's hidden layers nearest the image that keep their parameters (FreezeD, Mo et al.
+      2020). Batch norm in them goes on to normalise by the batch and to average its statistics.
   """
 
   loss: Loss = LOSSES['non_saturating']
