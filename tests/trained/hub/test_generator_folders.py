@@ -1,4 +1,4 @@
-"""The folder of a trained generator in place of a run: modes take it, or say why not, and leave it as it is."""
+"""The folder of a trained generator in place of a run: modes take it or refuse it, and leave it as it is."""
 
 import json
 import shutil
@@ -169,6 +169,20 @@ def test_it_is_exported_as_the_same_folder(alone, tmp_path):
   writing.run(alone, 'last', str(tmp_path / 'again'), network='generator', dtype='float16')
   names = ('model.safetensors', 'config.json', 'grid.png')
   assert all((tmp_path / 'again' / name).read_bytes() == (alone / name).read_bytes() for name in names)
+
+
+@pytest.mark.slow(2)
+def test_classes_come_with_it(tmp_path, printed_by):
+  run, out = untrained_run(tmp_path / 'run', {'data.classes': 10}), tmp_path / 'model'
+  workdir.write_json(run / 'classes.json', {'names': ['zero', *'123456789'], 'counts': [10] * 10})
+  writing.run(run, 'last', str(out), network='generator', dtype='float16')
+  before = _content(out)
+  printed_by('--mode=sample', f'--workdir={out}', '--class=zero,3', '--num=2', f'--out={tmp_path}/x.npz')
+  with np.load(tmp_path / 'x.npz') as made:
+    for i, label in enumerate(('zero', '3')):
+      want = dcgan_jax.load(run).sample(2, label=label)
+      assert np.abs(made['x'][2 * i : 2 * i + 2].astype(int) - want).max() <= 2
+  assert _content(out) == before and workdir.read_class_counts(out) == (10,) * 10
 
 
 @pytest.mark.slow
