@@ -240,12 +240,11 @@ def check_checkpoint(folder: Path, checkpoint: str) -> None:
 
 def _state_of(model: hub.Model, folder: Path, experiment: Experiment, sharding: NamedSharding) -> GanState:
   """Returns the state of a trained generator, without what only training needs; D is empty if missing."""
-  arrays = weights.read(folder / hub.WEIGHTS, experiment.shapes, model.networks)
+  read = weights.read(folder / hub.WEIGHTS, experiment.shapes, model.networks)
+  step, arrays, key = jax.device_put((np.int32(model.step), read, np.zeros(2, np.uint32)), sharding)
   empty: dict[str, Any] = {'params': {}, 'batch_stats': {}}
   generator, discriminator = (
     NetState(**(empty | arrays.get(name, {})), opt_state=()) for name in hub.NETWORKS
   )
   ema = generator.variables if experiment.recipe.ema_decay else None
-  state = GanState(np.int32(model.step), generator, discriminator, ema, np.zeros(2, np.uint32))
-  placed: GanState = jax.device_put(state, sharding)
-  return placed
+  return GanState(step, generator, discriminator, ema, key)

@@ -202,6 +202,13 @@ def test_it_is_scored_and_loses_a_class_without_a_file(alone, by_brightness, pri
   assert '> 3' in printed and 'only printed' in printed
 
 
+@pytest.mark.slow(2)
+def test_scores_against_other_data_are_not_kept_by_a_run(run, by_brightness, printed_by):
+  printed = printed_by('--mode=evaluate', f'--workdir={run}', '--num=50', '--data=digits')
+  assert 'images of digits' in printed and 'only printed' in printed
+  assert not list(run.glob('evaluation*'))
+
+
 def test_data_elsewhere_are_named(alone, refused):
   error = refused('--mode=evaluate', f'--workdir={alone}', '--data=folder:/nonexistent')
   assert 'data.source=folder:/nonexistent' in error
