@@ -14,8 +14,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -138,12 +139,13 @@ def score_unaveraged(workdir: Path, statistics: str) -> None:
     path.write_text(json.dumps(found))
 
 
-def score_against_all(workdir: Path, whole: Path) -> None:
+def score_against_all(workdir: Path, whole: Path, keys: Mapping[str, Any] = MappingProxyType({})) -> None:
   """Scores the checkpoints of a run on few images against all images, and caches the scores in whole.json.
 
   Args:
     workdir: Workdir of the run.
     whole: Workdir with the settings of a run on all images, written if missing.
+    keys: Changes of `configs/cifar10_32.py` for all images.
   """
   from benchmarks import processes
   from dcgan_jax import settings
@@ -153,7 +155,9 @@ def score_against_all(workdir: Path, whole: Path) -> None:
   from dcgan_jax.runs import sampling
 
   whole.mkdir(parents=True, exist_ok=True)
-  workdirs.write_settings(whole, settings.check(processes.load_config('configs/cifar10_32.py')))
+  config = processes.load_config('configs/cifar10_32.py')
+  config.update_from_flattened_dict(dict(keys))
+  workdirs.write_settings(whole, settings.check(config))
   path = workdir / 'whole.json'
   found = json.loads(path.read_text()) if path.exists() else {}
   for step in checkpoints.steps(workdir / 'checkpoints'):

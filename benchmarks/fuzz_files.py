@@ -45,6 +45,34 @@ def class_files(random: Random, folder: Path) -> Act:
   return lambda: workdir.read_class_counts(folder)
 
 
+def hub_folders(random: Random, folder: Path) -> Act:
+  """Fuzzes the folder of a trained generator."""
+  import jax
+
+  from dcgan_jax.files import safetensors
+  from dcgan_jax.records import hub
+  from dcgan_jax.runs import weights
+
+  built = _sampler_parts()
+  content = hub.Model(built.settings, 3, (), 'stored', (), hub.NETWORKS[: random.integers(1, 3)]).to_json()
+  if random.random() < 0.5:
+    content['settings'] = inputs.tree(random, content['settings'])
+    content[pick(random, list(content))] = inputs.value(random)
+  encoded = json.dumps(content).encode()
+  write(folder / 'config.json', encoded if random.random() < 0.9 else spoil(random, encoded))
+  kinds = pick(random, [np.float16, np.float32, np.float64, np.int8])
+  arrays = {kind: getattr(built.shapes, kind).variables for kind in hub.NETWORKS}
+  arrays = jax.tree.map(lambda leaf: random.standard_normal(leaf.shape).astype(kinds), arrays)
+  encoded = safetensors.to_bytes(arrays, {})
+  write(folder / 'model.safetensors', spoil(random, encoded) if random.random() < 0.7 else encoded)
+
+  def act() -> None:
+    model = hub.read(folder)
+    weights.read(folder / hub.WEIGHTS, built.shapes, model.networks)
+
+  return act
+
+
 def metrics_files(random: Random, folder: Path) -> Act:
   """The metrics.jsonl of a run, what it says about the run, and sometimes its plots."""
   from dcgan_jax.evaluation import scores
@@ -168,19 +196,28 @@ def latents(random: Random, folder: Path) -> Act:
 
 def _sampler() -> Any:
   """Returns an untrained generator at work, always the same."""
-  from dcgan_jax import settings
-  from dcgan_jax.runs import experiment, sampling
+  from dcgan_jax.runs import sampling
 
   if 'sampler' not in _MADE:
+    built = _sampler_parts()
+    _MADE['sampler'] = sampling.Sampler(built.gan, built.first_state().sampling_variables)
+  return _MADE['sampler']
+
+
+def _sampler_parts() -> Any:
+  """Returns the built parts of its run."""
+  from dcgan_jax import settings
+  from dcgan_jax.runs import experiment
+
+  if 'parts' not in _MADE:
     chosen = {
       'data': {'image_size': (8, 8), 'channels': 1},
       'latent': {'size': 10},
       'generator': {'widths': (8, 6), 'strides': (2, 2), 'norm': (True, True)},
       'discriminator': {'widths': (6, 8), 'strides': (2, 2), 'norm': (False, True)},
     }
-    built = experiment.build(settings.from_dict(chosen))
-    _MADE['sampler'] = sampling.Sampler(built.gan, built.first_state().sampling_variables)
-  return _MADE['sampler']
+    _MADE['parts'] = experiment.build(settings.from_dict(chosen))
+  return _MADE['parts']
 
 
 _MADE: dict[str, Any] = {}

@@ -2,12 +2,16 @@
 
 TFDS_DATA_DIR=... python benchmarks/init_from.py --seeds=0,1,2 --out=docs/init_from.png
 TFDS_DATA_DIR=... python benchmarks/init_from.py --seeds=0,1,2 --only_show
+TFDS_DATA_DIR=... python benchmarks/init_from.py --seeds=0,1,2 --few=100,1000 --freeze=0,1,2
 
 Two comparisons on Fashion-MNIST, each of `--init_from` against random initialisation: a run initialised from
 an MNIST run, and a run at 64x64 initialised from one at 32x32. All networks are those of
 `configs/cifar10_32.py` at a quarter of its widths, in gray, with batches of 64. Those at 64x64 have one more
 layer next to the image; they and their initial networks upsample bilinearly. Each run has its own folder, so
 the command resumes where it was stopped.
+
+With --few it compares runs on the first images of Fashion-MNIST instead: from random initialisation, and from
+the MNIST run with the first layers of D frozen (`train.freeze`). They are scored against all images.
 """
 
 import argparse
@@ -20,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.ablation import DISTANCE, Curves, read, train
+from benchmarks.ablation import DISTANCE, Curves, read, score_against_all, train
 
 SMALL: dict[str, Any] = {
   'data.source': 'tfds:fashion_mnist',
@@ -57,6 +61,22 @@ COMPARISONS = {
   'Fashion-MNIST, 32x32': {'from chance': 'fashion', 'from MNIST': 'fashion_from_mnist'},
   'Fashion-MNIST, 64x64': {'from chance': 'fashion_64', 'grown from 32x32': 'fashion_64_from_32'},
 }
+
+
+def use_few(counts: list[int], freeze: list[int]) -> None:
+  """Replaces the comparisons by those of runs on so many images, with so many frozen layers of D."""
+  COMPARISONS.clear()
+  for name in set(RUNS) - {'mnist'}:
+    del RUNS[name]
+  for count in counts:
+    keys = SMALL | {'data.split': f'train[:{count}]', 'eval.every_steps': 0}
+    labels = {'from chance': (f'fashion_{count}', keys, '')}
+    for layers in freeze:
+      label = f'from MNIST, {layers} layers of D frozen'
+      labels[label] = (f'fashion_{count}_freeze_{layers}', keys | {'train.freeze': layers}, 'mnist')
+    RUNS.update({name: (keys, before) for name, keys, before in labels.values()})
+    title = f'{count:,} images of Fashion-MNIST, 32x32'
+    COMPARISONS[title] = {label: name for label, (name, _, _) in labels.items()}
 
 
 def curves_of(folder: Path, name: str, seeds: list[int]) -> dict[int, Curves]:
@@ -113,7 +133,9 @@ def plot(path: Path, folder: Path, seeds: list[int]) -> None:
 def main() -> None:
   """Trains missing runs, prints the tables and draws the figure."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--runs', default=','.join(RUNS), help='with commas: which to train; by default all')
+  parser.add_argument('--runs', help='with commas: which to train; by default all')
+  parser.add_argument('--few', default='', help='with commas: numbers of images, for the other comparison')
+  parser.add_argument('--freeze', default='0,1,2', help='with commas: frozen layers of D, with --few')
   parser.add_argument('--seeds', default='0', help='with commas')
   parser.add_argument('--steps', type=int, default=1000)
   parser.add_argument('--every', type=int, default=125, help='steps between two scores')
@@ -122,13 +144,20 @@ def main() -> None:
   parser.add_argument('--out', type=Path, help='a .png for the figure')
   arguments = parser.parse_args()
   seeds = [int(seed) for seed in arguments.seeds.split(',')]
+  if arguments.few:
+    use_few(*([int(x) for x in text.split(',')] for text in (arguments.few, arguments.freeze)))
   folder = Path(os.path.abspath(arguments.folder))
-  common = {'eval.every_steps': arguments.every, 'eval.num': 2000}
+  every = arguments.every
+  common = {'eval.every_steps': every, 'eval.num': 2000} | (
+    {'checkpoint.every_steps': every} if arguments.few else {}
+  )
   for seed in seeds if not arguments.only_show else []:
-    for name in arguments.runs.split(','):
+    for name in arguments.runs.split(',') if arguments.runs else RUNS:
       keys, before = RUNS[name]
       flags = [f'--init_from={folder / before / str(seed)}'] if before else []
       train(folder / name / str(seed), common | keys, seed, arguments.steps, flags)
+      if arguments.few and name != 'mnist':
+        score_against_all(folder / name / str(seed), folder / 'fashion_whole', SMALL)
   for title in COMPARISONS:
     print('\n'.join(table(folder, title, seeds)), end='\n\n')
   if arguments.out:

@@ -31,7 +31,9 @@ def define_config(into: flags.FlagValues) -> None:
   config_flags.register_flag_parser_for_type(tuple, configs.Numbers())
 
 
-def define_workdir(into: flags.FlagValues, help: str = 'Folder of the run.') -> None:
+def define_workdir(
+  into: flags.FlagValues, help: str = 'Folder of the run, or of a trained generator.'
+) -> None:
   """Declares --workdir."""
   flags.DEFINE(_Folder(), 'workdir', None, help, flag_values=into)
 

@@ -256,6 +256,12 @@ class Discriminator(_Network):
     ]
     return (*((f'norm{i}', f'conv{i}') for i, norm in enumerate(self.norm, 1) if norm), *hidden)
 
+  def nearest_image(self, count: int) -> tuple[str, ...]:
+    """Returns the names of the first hidden layers, counting from the image, and of their batch norms."""
+    convolutions = [f'conv{i}' for i in range(1, 1 + len(self.widths))]
+    layers = [*convolutions, *(f'hidden{i}' for i in range(1, 1 + len(self.dense_widths)))][:count]
+    return (*layers, *(norm for norm, layer in self.norms if layer in layers))
+
   @nn.compact
   def __call__(
     self, images: Array, y: Array | None = None, train: bool = False

@@ -45,6 +45,8 @@ class Recipe:
       norm sees each part as a batch of its own. 1 if `order` is 'one_per_batch'.
     penalties: Weight of each penalty in D's loss, by its name in `regularizers.PENALTIES`.
     augment: Kinds of `augmentation.KINDS`, applied to all images before D judges them.
+    freeze: Number of D's hidden layers nearest the image that keep their parameters (FreezeD, Mo et al.
+      2020). Batch norm in them goes on to normalise by the batch and to average its statistics.
   """
 
   loss: Loss = LOSSES['non_saturating']
@@ -58,6 +60,7 @@ class Recipe:
   accumulate: int = 1
   penalties: Mapping[str, float] = field(default_factory=dict)
   augment: tuple[str, ...] = ()
+  freeze: int = 0
 
 
 class Fakes(NamedTuple):
@@ -214,6 +217,8 @@ def discriminator_update(
   slopes_of_real, slopes_of_fake = (
     regularizers.takes_slopes(recipe.penalties, batch) for batch in ('real', 'fake')
   )
+  # Constants of the loss, so that XLA computes no gradient for them.
+  frozen = {x: d.params[x] for x in gan.discriminator.nearest_image(recipe.freeze) if x in d.params}
 
   def gradient(carry: Carry, part: Batch) -> Gradient:
     stats, memory = carry
@@ -222,6 +227,7 @@ def discriminator_update(
     discriminate = partial(_discriminate, gan, recipe, part.y)
 
     def loss_fn(params: PyTree) -> tuple[Array, tuple[Carry, Metrics]]:
+      params = {**params, **frozen}
       real = discriminate(params, stats, real_key, part.real, slopes_of_real)
       fake = discriminate(params, real.stats, fake_key, fakes.images, slopes_of_fake)
       loss = recipe.loss.discriminator(real.logits, fake.logits, recipe.real_label)
@@ -243,7 +249,9 @@ def discriminator_update(
     return grads, carry, metrics
 
   gradients = accumulated(gradient, (d.batch_stats, d.memory), batch, recipe.accumulate)
-  return _apply(gan, gan.discriminator_optimizer, d, gradients, 'd', step)
+  new_d, metrics = _apply(gan, gan.discriminator_optimizer, d, gradients, 'd', step)
+  # L2 moves a parameter that has no gradient, too.
+  return dataclasses.replace(new_d, params={**new_d.params, **frozen}), metrics
 
 
 def generator_update(

@@ -4,6 +4,7 @@ It prints a table, and writes evaluation.json and evaluation.png: a chart of the
 their nearest real ones.
 """
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from dcgan_jax.evaluation.scoring import LEAST, Comparison
 from dcgan_jax.media import pictures, plots
 from dcgan_jax.records import workdir
 from dcgan_jax.runs import experiment, sampling
+from dcgan_jax.settings import Settings, from_dict
 
 
 def run(
@@ -29,25 +31,31 @@ def run(
   chosen: extractors.Chosen,
   images_from: str | None,
   statistics: str | None = None,
+  data_source: str | None = None,
 ) -> None:
   """Scores images and writes the results to the workdir.
 
   Args:
-    folder: Workdir of the run whose data the images are compared with.
+    folder: Workdir of the run whose data the images are compared with; or the folder of a trained generator,
+      to which nothing is written.
     num: Number of images to generate; maximum number of given ones.
     seed: Seed of the latents.
     checkpoint: 'last', 'best' or the number of a step.
     chosen: Extractor of the features.
     images_from: Images to score instead of generated ones, see `given.read`.
     statistics: Batch-norm statistics, see `sampling.Sampler.from_latents`.
+    data_source: Real images in place of the run's, see `data.source`; nothing is then written.
 
   Raises:
     InputError: The arguments do not fit the run, or nothing can be scored.
   """
   if num < LEAST:
     raise InputError(f'num={num}: scores take {LEAST} images or more')
-  built = experiment.build(workdir.read_settings(folder))
-  prepared = extractors.prepare(chosen, built, folder)
+  settings, keeping = workdir.read_settings(folder), workdir.keeping(folder)
+  if data_source is not None:
+    settings, keeping = with_data(settings, data_source), None
+  built = experiment.build(settings)
+  prepared = extractors.prepare(chosen, built, keeping)
   fit = built.source.fit
   others = None if images_from is None else given.read(images_from, fit, num, LEAST).images
   cache.keep_compiled_programs()
@@ -63,9 +71,21 @@ def run(
   comparison = scoring.compare_with_data(built, prepared, lambda: real)
   seen = comparison.look(fake.pixels, fake.asked)
   report = _report(built, comparison, fake, seen)
-  if processes.is_main():
-    _write(folder, report, nearest.beside(seen, fit.pixels))
+  if keeping is not None and processes.is_main():
+    _write(keeping, report, nearest.beside(seen, fit.pixels))
   print(_table(report))
+  if keeping is None:
+    print('only printed, for a run keeps the results that are of its own data, and nothing else does')
+
+
+def with_data(settings: Settings, source: str) -> Settings:
+  """Returns settings with another `data.source`.
+
+  Raises:
+    InputError: It is none, or does not go with the other settings.
+  """
+  values = dataclasses.asdict(settings)
+  return from_dict(values | {'data': values['data'] | {'source': source}})
 
 
 def score_images(
@@ -85,7 +105,8 @@ def score_images(
     InputError: There is no run, or the images do not fit it.
   """
   built = experiment.build(workdir.read_settings(Path(folder)))
-  prepared = extractors.prepare(chosen or extractors.Chosen('classifier'), built, Path(folder))
+  keeping = workdir.keeping(Path(folder))
+  prepared = extractors.prepare(chosen or extractors.Chosen('classifier'), built, keeping)
   fit = built.source.fit
   given.check_shape('array', images.dtype, images.shape, fit)
   if len(images) < LEAST:

@@ -28,12 +28,13 @@ import contextlib
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dcgan_jax import files, settings
 from dcgan_jax.errors import InputError
+from dcgan_jax.records import hub
 from dcgan_jax.settings import Settings
 
 NO_CONFIG = (
@@ -80,6 +81,7 @@ def check_unchanged(workdir: Path, chosen: Settings, allow_change: bool) -> None
     InputError: The settings differ, or nothing could be saved there.
   """
   files.check_utf8(workdir)
+  require_run(workdir)
   if files.exists(workdir) and not workdir.is_dir():
     raise InputError(f'workdir={workdir}: is a file; choose a folder')
   path = workdir / 'config.json'
@@ -187,12 +189,38 @@ class Place:
     return *identity, True
 
 
+def require_run(workdir: Path) -> None:
+  """Refuses the folder of a trained generator where only a run will do.
+
+  Raises:
+    InputError: It is one.
+  """
+  if hub.is_ours(workdir):
+    raise InputError(
+      f'workdir={workdir}: is the folder of a trained generator, not of a run; --mode=sample, walk, project, '
+      f'forget, evaluate, summary and export take it, and training starts from it with another --workdir and '
+      f'--init_from={workdir}'
+    )
+
+
+def keeping(workdir: Path) -> Path | None:
+  """Returns the folder if it keeps what is found out about its generator, as a run's does; None if not."""
+  return None if hub.is_ours(workdir) else workdir
+
+
+def read_networks(workdir: Path) -> tuple[str, ...]:
+  """Returns the networks of a run, which has both, or in the folder of a trained generator."""
+  return hub.read(workdir).networks if hub.is_ours(workdir) else hub.NETWORKS
+
+
 def read_classes(workdir: Path) -> tuple[str, ...]:
-  """Returns a run's class names; () if its networks are unconditional.
+  """Returns the class names of a run or a trained generator; () if it is unconditional.
 
   Raises:
     InputError: classes.json is broken.
   """
+  if hub.is_ours(workdir):
+    return hub.read(workdir).classes
   path = workdir / 'classes.json'
   if not path.exists():
     return ()
@@ -206,38 +234,15 @@ def read_classes(workdir: Path) -> tuple[str, ...]:
 
 
 def read_class_counts(workdir: Path) -> tuple[int, ...]:
-  """Returns a run's number of training images of each class; () if it has no classes, or is an old run.
+  """Returns the number of training images of each class; () if there are no classes, or it is an old run's.
 
   Raises:
     InputError: classes.json is broken.
   """
-  names = read_classes(workdir)
-  return (
-    checked_counts(workdir / 'classes.json', files.read_json(workdir / 'classes.json'), names)
-    if names
-    else ()
-  )
-
-
-def checked_counts(path: Path, content: Mapping[str, Any], names: Sequence[str]) -> tuple[int, ...]:
-  """Returns the entry 'counts' of a file, the number of images of each class; () if it has none.
-
-  Args:
-    path: The file, for the error message.
-    content: Its content.
-    names: Class names.
-
-  Raises:
-    InputError: The entry is not such numbers.
-  """
-  counts = content.get('counts', [])
-  known = isinstance(counts, list) and all(type(count) is int and 0 <= count < 2**31 for count in counts)
-  if not known or (counts and (len(counts) != len(names) or not any(counts))):
-    raise InputError(
-      f'{path}: "counts" must be how many images there are of each of the {len(names)} classes; copy it from '
-      'where it was made'
-    )
-  return tuple(counts)
+  if hub.is_ours(workdir):
+    return hub.read(workdir).counts
+  names, path = read_classes(workdir), workdir / 'classes.json'
+  return hub.checked_counts(path, files.read_json(path), names) if names else ()
 
 
 def write_origin(workdir: Path, origin: Origin, content: dict[str, Any]) -> None:
@@ -315,11 +320,13 @@ def said_if_not_written(path: Path) -> Iterator[None]:
 
 
 def read_settings(workdir: Path) -> Settings:
-  """Returns the settings of a run.
+  """Returns the settings of a run, or of a trained generator's training.
 
   Raises:
-    InputError: There is no run in the folder, or its config is broken.
+    InputError: There is neither in the folder, or its config is broken.
   """
+  if hub.is_ours(workdir):
+    return hub.read(workdir).settings
   path = workdir / 'config.json'
   if not files.exists(path):
     if steps(workdir / 'checkpoints'):

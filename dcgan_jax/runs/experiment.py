@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from dcgan_jax import data
@@ -15,13 +16,14 @@ from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.losses import LOSSES
 from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.core.regularizers import PENALTIES
-from dcgan_jax.core.train_state import Gan, GanState
+from dcgan_jax.core.train_state import Gan, GanState, NetState
 from dcgan_jax.core.train_step import Recipe
 from dcgan_jax.data.feed import Feed
 from dcgan_jax.data.labels import Labels
 from dcgan_jax.devices import placement, programs
 from dcgan_jax.errors import InputError
-from dcgan_jax.records import checkpoints, workdir
+from dcgan_jax.records import checkpoints, hub, workdir
+from dcgan_jax.runs import weights
 from dcgan_jax.settings import Settings
 from dcgan_jax.settings.table import Train
 
@@ -174,19 +176,33 @@ _RECIPE_KEYS = {field.name for field in dataclasses.fields(Recipe)}
 
 
 class TrainedRun(NamedTuple):
-  """A run and one of its checkpoints, replicated on all devices, with its workdir."""
+  """A run and one of its checkpoints, or a trained generator, replicated on all devices, with its folder."""
 
   experiment: Experiment
   step: int
   state: GanState
   folder: Path
 
+  @property
+  def discriminator(self) -> dict[str, Any]:
+    """D's variables.
+
+    Raises:
+      InputError: The folder has a generator alone.
+    """
+    if not self.state.discriminator.params:
+      raise InputError(
+        f'workdir={self.folder}: has a generator alone, and its discriminator is needed; take the run, or '
+        '--network=generator'
+      )
+    return self.state.discriminator.variables
+
 
 def open_run(folder: Path, checkpoint: str) -> TrainedRun:
-  """Opens a trained run.
+  """Opens a trained run, or the folder of a trained generator.
 
   Args:
-    folder: The workdir.
+    folder: The workdir; or a folder that `--mode=export --format=hub` has written, see `records.hub`.
     checkpoint: 'last', 'best' by score, or the number of a step.
 
   Raises:
@@ -201,6 +217,34 @@ def open_run(folder: Path, checkpoint: str) -> TrainedRun:
     )
   experiment = build(settings, workdir.read_class_counts(folder))
   sharding = placement.replicated(placement.mesh())
+  if hub.is_ours(folder):
+    check_checkpoint(folder, checkpoint)
+    model = hub.read(folder)
+    return TrainedRun(experiment, model.step, _state_of(model, folder, experiment, sharding), folder)
   create = experiment.initial_state
   step, state = checkpoints.restore_any(folder / 'checkpoints', checkpoint, create, sharding)
   return TrainedRun(experiment, step, state, folder)
+
+
+def check_checkpoint(folder: Path, checkpoint: str) -> None:
+  """Refuses a choice that matches no checkpoint of a run; a trained generator is its own last one.
+
+  Raises:
+    InputError: There is no such checkpoint.
+  """
+  if not hub.is_ours(folder):
+    checkpoints.candidates(folder / 'checkpoints', checkpoint)
+  elif checkpoint != 'last':
+    raise InputError(f'checkpoint={checkpoint}: {folder} has a single step; leave the checkpoint out')
+
+
+def _state_of(model: hub.Model, folder: Path, experiment: Experiment, sharding: NamedSharding) -> GanState:
+  """Returns the state of a trained generator, without what only training needs; D is empty if missing."""
+  read = weights.read(folder / hub.WEIGHTS, experiment.shapes, model.networks)
+  step, arrays, key = jax.device_put((np.int32(model.step), read, np.zeros(2, np.uint32)), sharding)
+  empty: dict[str, Any] = {'params': {}, 'batch_stats': {}}
+  generator, discriminator = (
+    NetState(**(empty | arrays.get(name, {})), opt_state=()) for name in hub.NETWORKS
+  )
+  ema = generator.variables if experiment.recipe.ema_decay else None
+  return GanState(step, generator, discriminator, ema, key)

@@ -41,6 +41,7 @@ class Sampler:
     statistics: Batch-norm statistics by default.
     pixels: Pixel format of the images.
     folder: Workdir that keeps population statistics once they are measured; None keeps them in memory.
+    measured: Whether the variables have population statistics already.
   """
 
   def __init__(
@@ -51,10 +52,11 @@ class Sampler:
     classes: Sequence[str] = (),
     statistics: str = 'stored',
     folder: Path | None = None,
+    measured: bool = False,
   ):
     self.latents, self.pixels, self.step = gan.latents, gan.pixels, step
     self.classes = tuple(classes) or tuple(map(str, range(gan.latents.classes)))
-    self.statistics, self.folder = statistics, folder
+    self.statistics, self.folder, self.measured = statistics, folder, measured
     mesh = placement.mesh()
     self._generator = gan.generator
     self._variables = jax.device_put(variables, placement.replicated(mesh))
@@ -157,6 +159,8 @@ class Sampler:
   @functools.cached_property
   def _population(self) -> Any:
     """The variables with population statistics, measured at the first use."""
+    if self.measured:
+      return self._variables
     if self.folder is None:
       return with_population(self._generator, self.latents, self._variables)
 
@@ -227,14 +231,14 @@ def make_images(generator: Generator, statistics: str, pixels: Pixels = BYTES) -
 
 
 def open_sampler(folder: str | Path, checkpoint: str | int = 'last') -> Sampler:
-  """Opens the generator of a run.
+  """Opens the generator of a run, or a trained one's folder, see `experiment.open_run`.
 
   Args:
-    folder: The workdir.
+    folder: The folder.
     checkpoint: 'last', 'best' by score, or a step.
 
   Raises:
-    InputError: there is no run, or no such checkpoint, in the folder.
+    InputError: there is neither, or no such checkpoint, in the folder.
   """
   return sampler_of(experiment.open_run(Path(folder), str(checkpoint)))
 
@@ -242,8 +246,9 @@ def open_sampler(folder: str | Path, checkpoint: str | int = 'last') -> Sampler:
 def sampler_of(run: experiment.TrainedRun) -> Sampler:
   """Returns the generator of an open run."""
   parts, names = run.experiment, workdir.read_classes(run.folder)
-  statistics = parts.settings.sample.statistics
-  return Sampler(parts.gan, run.state.sampling_variables, run.step, names, statistics, run.folder)
+  statistics, folder = parts.settings.sample.statistics, workdir.keeping(run.folder)
+  measured = folder is None and statistics == 'population'
+  return Sampler(parts.gan, run.state.sampling_variables, run.step, names, statistics, folder, measured)
 
 
 def run(

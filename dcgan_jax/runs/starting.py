@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
+from flax import traverse_util
 from jax.sharding import Mesh
 
 from dcgan_jax import settings
@@ -12,9 +13,9 @@ from dcgan_jax.core.train_state import GanState
 from dcgan_jax.core.transfer import Side, Transfer
 from dcgan_jax.devices import placement, processes
 from dcgan_jax.errors import InputError
-from dcgan_jax.records import checkpoints, workdir
+from dcgan_jax.records import checkpoints, hub, workdir
 from dcgan_jax.records.workdir import Origin
-from dcgan_jax.runs.experiment import Experiment, build, open_run
+from dcgan_jax.runs.experiment import Experiment, build, check_checkpoint, open_run
 
 # Settings under which the same parameters make other images or logits.
 MEANING = {
@@ -42,12 +43,18 @@ def check(init_from: Origin | None, folder: Path, experiment: Experiment) -> Ori
     experiment: The run.
 
   Raises:
-    InputError: The run has checkpoints and did not start from that one, the other run cannot be read, or
-      nothing of it fits.
+    InputError: The run has checkpoints and did not start from that one, the other run cannot be read,
+      nothing of it fits, or layers are to be frozen that it does not give.
   """
+  is_trained = bool(checkpoints.steps(folder / 'checkpoints'))
   if init_from is None:
+    if experiment.recipe.freeze and not is_trained:
+      raise InputError(
+        f'train.freeze={experiment.recipe.freeze}: keeps layers of D as another run has trained them; name '
+        'that run by --init_from=WORKDIR, or set it to 0'
+      )
     return None
-  if checkpoints.steps(folder / 'checkpoints'):
+  if is_trained:
     before = workdir.read_origin(folder)
     if before != init_from:
       began = 'without it' if before is None else f'with {before}'
@@ -59,16 +66,37 @@ def check(init_from: Origin | None, folder: Path, experiment: Experiment) -> Ori
     return None
   try:
     other = build(workdir.read_settings(init_from.folder))
-    checkpoints.candidates(init_from.folder / 'checkpoints', init_from.checkpoint)
+    check_checkpoint(init_from.folder, init_from.checkpoint)
+    kinds = workdir.read_networks(init_from.folder)
   except InputError as error:
     raise InputError(f'init_from={init_from}: {error}') from error
-  plans = plan(other, experiment)
+  plans = plan(other, experiment, kinds)
   if not any(each.taken for each in plans):
     raise InputError(
       f'init_from={init_from}: no layer of it fits this config: {"; ".join(_reasons(plans))}; choose the '
       'widths and kernel sizes of that run, or leave the flag out'
     )
+  _check_frozen(init_from, experiment, plans)
   return init_from
+
+
+def _check_frozen(init_from: Origin, experiment: Experiment, plans: Plans) -> None:
+  """Refuses to freeze layers at random initialisation.
+
+  Raises:
+    InputError: D does not take all layers that are to be frozen.
+  """
+  freeze, pieces = experiment.recipe.freeze, plans.discriminator.pieces
+  frozen = experiment.gan.discriminator.nearest_image(freeze)
+  params = traverse_util.flatten_dict({'params': experiment.shapes.discriminator.params})
+  new = sorted(
+    {key[1] for key in params if key[1] in frozen and (key not in pieces or pieces[key].new is not None)}
+  )
+  if new:
+    raise InputError(
+      f'train.freeze={freeze}: {", ".join(new)} of D would stay at random, for init_from={init_from} has no '
+      'such layers; take a run with the same ones, or set it to 0'
+    )
 
 
 def first_state(experiment: Experiment, folder: Path, mesh: Mesh, init_from: Origin | None) -> GanState:
@@ -103,13 +131,17 @@ def with_age_of_average(experiment: Experiment, folder: Path) -> Experiment:
 
 
 def plan(
-  other: Experiment, experiment: Experiment, names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+  other: Experiment,
+  experiment: Experiment,
+  kinds: tuple[str, ...] = hub.NETWORKS,
+  names: tuple[tuple[str, ...], tuple[str, ...]] = ((), ()),
 ) -> Plans:
   """Returns what each network takes.
 
   Args:
     other: The other run.
     experiment: This run.
+    kinds: Networks that there are of the other run.
     names: Class names of the other run and of this one.
   """
 
@@ -118,7 +150,7 @@ def plan(
       Side(getattr(run.gan, network), getattr(run.shapes, network).variables, run.fit.image_size, classes)
       for run, classes in zip((other, experiment), names)
     )
-    return transfer.match(old, new)
+    return transfer.match(old if network in kinds else old._replace(variables={}), new)
 
   return Plans(of('generator'), of('discriminator'))
 
@@ -132,10 +164,12 @@ def _initialised(experiment: Experiment, folder: Path, mesh: Mesh, init_from: Or
     other = open_run(init_from.folder, init_from.checkpoint)
     own_names = experiment.labels.names if experiment.labels else ()
     names = (workdir.read_classes(init_from.folder), own_names)
+    kinds = workdir.read_networks(init_from.folder)
     age = other.step + workdir.read_average_steps(init_from.folder)
   except InputError as error:
     raise InputError(f'init_from={init_from}: {error}') from error
-  plans = plan(other.experiment, experiment, names)
+  plans = plan(other.experiment, experiment, kinds, names)
+  _check_frozen(init_from, experiment, plans)
 
   def begin(old: GanState) -> GanState:
     return transfer.begin(experiment.initial_state(), old, *plans)
@@ -151,7 +185,8 @@ def _initialised(experiment: Experiment, folder: Path, mesh: Mesh, init_from: Or
     }
     about = {'step': other.step, 'average_steps': age if keeps_average else 0}
     workdir.write_origin(folder, init_from, about | took)
-  lines = [f'init_from={init_from}: step {other.step}', *_described(plans)]
+  alone = '' if kinds == hub.NETWORKS else ', a generator alone: D starts at random'
+  lines = [f'init_from={init_from}: step {other.step}{alone}', *_described(plans)]
   lines.append(_average(experiment, other.state, keeps_average))
   changed = [
     text

@@ -223,6 +223,9 @@ def _check_combinations(settings: Settings) -> None:
     raise InputError(
       f'train.real_label={train.real_label}: the {train.loss} loss has no labels; set it to 1.0'
     )
+  hidden = len(settings.discriminator.widths) + len(settings.discriminator.dense_widths)
+  if train.freeze > hidden:
+    raise InputError(f'train.freeze={train.freeze}: D has {hidden} hidden layers; choose 0 to {hidden}')
   for name in ('r1', 'r2', 'gradient_penalty'):
     value, norm = getattr(train, name), settings.discriminator.norm
     if value and any(norm):

@@ -219,6 +219,9 @@ class Train:
   ema_half_life: int = key(
     0, NATURAL, 'half-life of the moving average in images, instead of ema_decay; 0 for none'
   )
+  freeze: int = key(
+    0, NATURAL, 'layers of D nearest the image that keep the parameters of --init_from (FreezeD); 0 for none'
+  )
   accumulate: int = key(
     1, COUNT, 'parts of a batch whose gradients are accumulated one by one, to save memory'
   )

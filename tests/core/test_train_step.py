@@ -366,6 +366,34 @@ def test_label_smoothing_changes_d_alone(tiny):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(('freeze', 'frozen'), [(1, {'conv1'}), (2, {'conv1', 'conv2', 'norm2'})])
+def test_frozen_layers_keep_their_parameters(tiny, freeze, frozen):
+  """Trains everything else as ever; L2 moves none of them, and their batch norm counts on."""
+  learn = lenient(optax.chain(optax.add_decayed_weights(0.1), optax.sgd(1e-3)))
+  gan, before = gan_of(tiny, learn, Z), _create(*tiny, False)
+  before = before.replace(
+    discriminator=before.discriminator.replace(opt_state=learn.init(before.discriminator.params)),
+    generator=before.generator.replace(opt_state=learn.init(before.generator.params)),
+  )
+  steps = [
+    jax.jit(make_train_step(gan, Recipe(order='simultaneous', freeze=n))).lower(before, _images(8)).compile()
+    for n in (0, freeze)
+  ]
+  (free, metrics), (held, held_metrics) = (step(before, _images(8)) for step in steps)
+  for name, old in before.discriminator.params.items():
+    assert not _equal(free.discriminator.params[name], old)
+    if name in frozen:
+      jax.tree.map(np.testing.assert_array_equal, held.discriminator.params[name], old)
+    else:
+      _assert_close(held.discriminator.params[name], free.discriminator.params[name])
+  _assert_close(held.generator, free.generator)
+  assert not _equal(held.discriminator.batch_stats, before.discriminator.batch_stats)
+  _assert_close(held.discriminator.batch_stats, free.discriminator.batch_stats)
+  assert held_metrics['grad_norm_d'] < metrics['grad_norm_d']
+  assert steps[1].cost_analysis()['flops'] < steps[0].cost_analysis()['flops']
+
+
+@pytest.mark.slow
 def test_bfloat16_computes_near_float32_with_float32_parameters(tiny):
   tiny = tiny[0], tiny[1].clone(dropout=0.0)
   with jax.numpy_dtype_promotion('standard'):  # Flax's batch norm mixes float32 statistics with bfloat16.

@@ -158,6 +158,17 @@ def test_a_run_that_begins_from_chance_has_no_record_of_another_beginning(tmp_pa
   assert int(state.step) == 0 and workdir.read_origin(tmp_path) is None
 
 
+def test_layers_are_frozen_where_another_run_has_trained_them(untrained, tmp_path):
+  frozen, other = _parts(**{'train.freeze': 1}), Origin(untrained.resolve(), 'last')
+  assert starting.check(other, tmp_path, frozen) == other
+  with pytest.raises(InputError, match=r'^train.freeze=1: keeps layers of D .* by --init_from=WORKDIR'):
+    starting.check(None, tmp_path, frozen)
+  assert starting.check(None, untrained, frozen) is None  # It has checkpoints to go on from.
+  for changes, new in ((LARGER, 'conv1, conv2'), ({'discriminator.use_bias': True}, 'conv1, conv2')):
+    with pytest.raises(InputError, match=f'^train.freeze=2: {new} of D would stay at random, for init_from='):
+      starting.check(other, tmp_path, _parts(**changes, **{'train.freeze': 2}))
+
+
 @pytest.mark.parametrize('content', ['{}', '[]', '{"workdir": 3, "checkpoint": 1}', 'no'])
 def test_a_broken_record_is_one_line(untrained, tmp_path, content):
   own = tmp_path / 'own'

@@ -148,6 +148,7 @@ def test_bad_values_are_refused_by_field_value_and_choices(field, value, text):
     ({'order': 'one_per_batch', 'accumulate': 2}, 'train.accumulate=2'),
     ({'loss': 'hinge', 'real_label': 0.9}, 'no labels'),
     ({'num_steps': 0, 'num_epochs': 0}, 'one of them'),
+    ({'freeze': 3}, 'train.freeze=3: D has 2 hidden layers; choose 0 to 2'),
   ],
 )
 def test_impossible_combinations(changes, text):

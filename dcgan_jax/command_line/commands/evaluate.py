@@ -37,6 +37,12 @@ def define_flags(into: flags.FlagValues) -> None:
     flag_values=into,
   )
   shared.define_statistics(into)
+  flags.DEFINE_string(
+    'data',
+    None,
+    "Real images to compare with, as data.source; by default the run's, or those a generator was trained on.",
+    flag_values=into,
+  )
   shared.define_images(into, 'Images to score instead of generated ones')
   processes.define_flags(into)
 
@@ -50,6 +56,7 @@ def run(values: flags.FlagValues) -> None:
     from dcgan_jax.evaluation import evaluate, extractors
 
     chosen = extractors.Chosen(values.features, values.weights, values.download, values.resizer)
-    evaluate.run(folder, values.num, values.seed, values.checkpoint, chosen, values.images, values.statistics)
+    images = (values.images, values.statistics, values.data)
+    evaluate.run(folder, values.num, values.seed, values.checkpoint, chosen, *images)
 
   processes.run_together(values, evaluate)

@@ -5,6 +5,7 @@ python main.py --mode=export --format=pytorch --workdir=runs/cifar10 --out=FOLDE
 python main.py --mode=export --format=safetensors --workdir=runs/mnist --network=discriminator
 python main.py --mode=export --format=web --workdir=runs/mnist --out=FOLDER
 python main.py --mode=export --format=hub --workdir=runs/mnist --out=FOLDER --license=cc-by-sa-3.0
+python main.py --mode=export --format=hub --workdir=runs/mnist --out=FOLDER --dtype=float16
 """
 
 from absl import flags
@@ -36,7 +37,7 @@ def define_flags(into: flags.FlagValues) -> None:
     'network',
     None,
     ['generator', 'discriminator'],
-    'Network to export; by default the generator, and both if --out is a folder.',
+    'Network to export; by default the generator, and both if --out is a folder, as for hub.',
     flag_values=into,
   )
   flags.DEFINE_enum(
@@ -45,6 +46,13 @@ def define_flags(into: flags.FlagValues) -> None:
     ['stored', 'population'],
     'Batch-norm statistics of G: stored (from training) or population (of 10,000 latents); by default the '
     "run's sample.statistics.",
+    flag_values=into,
+  )
+  flags.DEFINE_enum(
+    'dtype',
+    'float32',
+    ['float32', 'float16'],
+    'For hub: dtype of the kernels in the file, float16 for half the size.',
     flag_values=into,
   )
   flags.DEFINE_string(
@@ -60,6 +68,8 @@ def run(values: flags.FlagValues) -> None:
   folder, file_format = shared.folder(values), shared.required(values, 'export', 'format')
   if values.license is not None and file_format != 'hub':
     raise InputError(f'license={values.license}: belongs in a model card; format={file_format} writes none')
+  if values.dtype != 'float32' and file_format != 'hub':
+    raise InputError(f'dtype={values.dtype}: is for format=hub; format={file_format} chooses its own')
   shared.check_run(folder)
   if file_format == 'web':
     if values.network == 'discriminator':
@@ -69,11 +79,12 @@ def run(values: flags.FlagValues) -> None:
     return page.run(folder, values.checkpoint, values.out, values.statistics)
   if file_format == 'hub':
     out = shared.required(values, 'export', 'out')
-    if values.network is not None:
-      raise InputError(f'network={values.network}: format=hub writes both; leave the flag out')
+    if values.network == 'discriminator':
+      raise InputError('network=discriminator: draws nothing; format=hub takes both, or the generator')
     from dcgan_jax.trained.hub import writing
 
-    return writing.run(folder, values.checkpoint, out, values.statistics, values.license)
+    chosen = (values.statistics, values.license, values.network, values.dtype)
+    return writing.run(folder, values.checkpoint, out, *chosen)
   from dcgan_jax.trained.interop import exporting
 
   exporting.run(folder, values.checkpoint, file_format, values.out, values.network, values.statistics)

@@ -7,6 +7,7 @@ python main.py --mode=film --workdir=runs/mnist --out=film.webp --seconds=6 --si
 from absl import flags
 
 from dcgan_jax.command_line import shared
+from dcgan_jax.records import workdir
 
 
 def define_flags(into: flags.FlagValues) -> None:
@@ -21,6 +22,7 @@ def define_flags(into: flags.FlagValues) -> None:
 def run(values: flags.FlagValues) -> None:
   """Makes the film."""
   folder = shared.folder(values)
+  workdir.require_run(folder)
   pace = shared.asked_pace(values, values.out)
   from dcgan_jax.trained import films
 

@@ -11,6 +11,7 @@ from absl import flags
 from dcgan_jax import files
 from dcgan_jax.command_line import shared
 from dcgan_jax.errors import InputError
+from dcgan_jax.records import workdir
 
 
 def define_flags(into: flags.FlagValues) -> None:
@@ -32,6 +33,8 @@ def run(values: flags.FlagValues) -> None:
   if not parts:
     raise InputError(f'--workdir={text}: names no folder; give some, e.g. --workdir=runs/digits')
   folders = [files.named('workdir', part) for part in parts]
+  for folder in folders:
+    workdir.require_run(folder)
   from dcgan_jax.trained.report import page
 
   page.run(folders, values.out)

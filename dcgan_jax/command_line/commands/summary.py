@@ -14,7 +14,7 @@ from dcgan_jax.trained.targets import names
 def define_flags(into: flags.FlagValues) -> None:
   """Declares the flags of this mode."""
   shared.define_config(into)
-  shared.define_workdir(into, 'Folder of a run, whose config is used without --config.')
+  shared.define_workdir(into, 'Folder of a run or generator, whose config is used without --config.')
   flags.DEFINE_string(
     'target',
     None,

@@ -70,7 +70,8 @@ def run(
   index = sampling.find_class('class', name, labels.names)
   cache.keep_compiled_programs()
   real = cache.load(parts.source, parts.settings.data.source)
-  look = extractors.learned_extractor(parts.source, real, labels, folder).look
+  keeping = workdir.keeping(folder)
+  look = extractors.learned_extractor(parts.source, real, labels, keeping).look
 
   sampler = sampling.sampler_of(trained)
   used = statistics or sampler.statistics
@@ -93,6 +94,9 @@ def run(
     **_shares(labels.names, before, {'after': after, 'random': control}),
   }
   print(_table(report))
+  if keeping is None:
+    print('only printed, for a run keeps its results, and nothing else does')
+    return
   path = folder / f'forget_{re.sub("[^0-9A-Za-z]+", "_", name)}'
   with workdir.said_if_not_written(path.with_suffix('.json')):
     workdir.write_json(path.with_suffix('.json'), report)

@@ -47,7 +47,7 @@ class Search:
 
 def make_projection(
   generator: Generator,
-  discriminator: Discriminator,
+  discriminator: Discriminator | None,
   latents: Latents,
   search: Search,
   pixels: Pixels = BYTES,
@@ -55,7 +55,7 @@ def make_projection(
   """Makes the search for the latents of many images at once, from several starts each.
 
   The starts of an image are the random latents whose images are nearest in pixels. A conditional generator
-  keeps the class of the start, so that the classes compete.
+  keeps the class of the start, so that the classes compete. Without a discriminator only pixels are compared.
 
   Returns:
     The function (variables, images [B, H, W, C] as they are kept) -> 'z' float32 [B, width], 'residual' [B]
@@ -63,7 +63,8 @@ def make_projection(
     variables are those of the 'generator' and the 'discriminator', and 'candidates', float32
     [n, CHUNK, width].
   """
-  generator, discriminator = generator.clone(dtype=jnp.float32), discriminator.clone(dtype=jnp.float32)
+  generator = generator.clone(dtype=jnp.float32)
+  discriminator = discriminator and discriminator.clone(dtype=jnp.float32)
 
   def project(variables: dict[str, Any], images: Array) -> dict[str, Array]:
     def generate(z: Array) -> Array:
@@ -71,6 +72,8 @@ def make_projection(
       return made
 
     def features(x: Array, y: Array | None) -> Array:
+      if discriminator is None:
+        return jnp.zeros((x.shape[0], 1))
       told = None if y is None else alone(y, discriminator)
       outputs: Any = discriminator.apply(variables['discriminator'], alone(x, discriminator), told)
       return outputs[1][-1].reshape(x.shape[0], -1)

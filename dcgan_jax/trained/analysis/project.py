@@ -97,6 +97,8 @@ def run(
     print(
       f'{name.replace("_", " "):16}mean {values.mean():.4g}, from {values.min():.4g} to {values.max():.4g}'
     )
+  if not trained.state.discriminator.params:
+    print(f'{folder}: has no discriminator, so the score is of the pixels alone')
   print(f'{len(images)} images by step {trained.step} of {folder}, {seconds:.2g} s each, in {target}')
 
 
@@ -121,14 +123,15 @@ def project(
   gan, latents = trained.experiment.gan, sampler.latents
   z = latents.draw(seed, inversion.CANDIDATES, classes)
   generator, weights = sampler.network
-  mesh = placement.mesh()
+  mesh, judge = placement.mesh(), trained.state.discriminator.variables
   variables = {
     'generator': weights,
-    'discriminator': trained.state.discriminator.variables,
+    'discriminator': judge,
     'candidates': z.reshape(-1, inversion.CHUNK, latents.width),
   }
   variables = jax.device_put(variables, placement.replicated(mesh))
-  find = inversion.make_projection(generator, gan.discriminator, latents, search, gan.pixels)
+  discriminator = gan.discriminator if judge['params'] else None
+  find = inversion.make_projection(generator, discriminator, latents, search, gan.pixels)
   apply = programs.map_rows(find, mesh)
   each = min(BATCH_SIZE, -(-len(images) // mesh.size))
   parts = []

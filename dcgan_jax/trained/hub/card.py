@@ -1,5 +1,6 @@
 """The model card of a generator: README.md as the Hugging Face Hub shows it."""
 
+import dataclasses
 import hashlib
 import html
 import re
@@ -7,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dcgan_jax import files
+from dcgan_jax import files, settings
 from dcgan_jax.errors import InputError, printable
 from dcgan_jax.evaluation import scores
 from dcgan_jax.records import metrics
+from dcgan_jax.records.hub import NETWORKS, Model
 from dcgan_jax.settings import Settings
-from dcgan_jax.trained.hub.loading import Model
+from dcgan_jax.trained.report import configs
 
 ADDRESS = 'https://arxiv.org/abs/1511.06434'
 KEYS = (  # settings on the card; config.json has all
@@ -52,6 +54,7 @@ class About(NamedTuple):
     scores: Scores of the generator.
     license: Licence of the data as stated by the user; None if none is stated.
     images: Number of images in grid.png.
+    dtype: Dtype of the kernels.
   """
 
   name: str
@@ -60,6 +63,7 @@ class About(NamedTuple):
   scores: Sequence[Scores]
   license: str | None
   images: int
+  dtype: str = 'float32'
 
 
 def text(about: About) -> str:
@@ -132,13 +136,15 @@ def _lines(about: About) -> list[str]:
   height, width = chosen.data.size
   images = 'image' if about.images == 1 else 'images'
   classes = ', '.join(escaped(name) for name in model.classes)
+  both = ', and its discriminator' if model.networks == NETWORKS else ''
+  of_networks = 'both networks' if both else 'the generator'
   return [
     f'# {escaped(about.name)}',
     '',
     f'![{about.images} {images} of this generator](grid.png)',
     '',
     f'A generator of images of {height}x{width} pixels with {chosen.data.channels} '
-    f'channel{"s" * (chosen.data.channels > 1)}, and its discriminator: a DCGAN '
+    f'channel{"s" * (chosen.data.channels > 1)}{both}: a DCGAN '
     f'([Radford, Metz and Chintala 2015]({ADDRESS})), trained with dcgan\\_jax.',
     *(['', f'It draws the class that is asked for: {classes}.'] if classes else []),
     '',
@@ -152,7 +158,8 @@ def _lines(about: About) -> list[str]:
     f'# {chosen.data.dtype} [16, {height}, {width}, {chosen.data.channels}]',
     '```',
     '',
-    'Image i of a seed depends on its own latent alone. `model.safetensors` has the arrays of both networks,',
+    'Image i of a seed depends on its own latent alone. `model.safetensors` has the arrays of '
+    f'{of_networks},',
     'such as `generator.params.conv1.kernel`, and `config.json` all settings, from which they are built.',
     '',
     '## Scores',
@@ -196,7 +203,19 @@ def _training_lines(about: About) -> list[str]:
     '| setting | value |',
     '|---|---|',
   ]
-  return lines + [f'| {escaped(key)} | {escaped(str(_value(chosen, key)))} |' for key in KEYS]
+  lines += [f'| {escaped(key)} | {escaped(str(_value(chosen, key)))} |' for key in KEYS]
+  return lines if about.dtype == 'float32' else [*lines, '', *_rounding_lines(about)]
+
+
+def _rounding_lines(about: About) -> list[str]:
+  """Returns the lines about rounded kernels: for exact ones, the generator is trained again."""
+  presets, values = settings.presets(), settings.flat(dataclasses.asdict(about.model.settings))
+  lines = [f'The kernels are rounded to {about.dtype}, and load as float32.']
+  if not presets:
+    return lines
+  nearest = configs.nearest(presets, values)
+  again = configs.command(nearest, presets[nearest], values, f'runs/{about.name}')
+  return [f'{lines[0]} This trains a generator like it:', '', '```sh', ' \\\n  '.join(again), '```']
 
 
 def _value(chosen: Settings, key: str) -> Any:

@@ -14,9 +14,9 @@ from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
-from dcgan_jax.files import torch_files
+from dcgan_jax.files import safetensors, torch_files
 from dcgan_jax.runs import experiment, sampling
-from dcgan_jax.trained.interop import onnx, pytorch, safetensors, stablehlo
+from dcgan_jax.trained.interop import onnx, pytorch, stablehlo
 
 # Arguments that do not change a network in evaluation.
 LEFT_OUT = ('parent', 'name', 'fast_conv', 'axis_name', 'sync_norm', 'dtype')
@@ -121,7 +121,7 @@ def network_of(trained: experiment.TrainedRun, kind: str, statistics: str | None
     statistics = statistics or sampler.statistics
     variables = sampler.variables(statistics)
   else:
-    module, variables, statistics = gan.discriminator, trained.state.discriminator.variables, 'stored'
+    module, variables, statistics = gan.discriminator, trained.discriminator, 'stored'
   about = {
     'network': kind,
     'architecture': architecture(module),

@@ -87,7 +87,7 @@ def choose(
     if one.name is not None
   }
   real = cache.load(parts.source, parts.settings.data.source)
-  extractor = extractors.learned_extractor(parts.source, real, labels, folder)
+  extractor = extractors.learned_extractor(parts.source, real, labels, workdir.keeping(folder))
   probabilities = extractor.look(sampler.pixels.keep(sampler.sample(num, seed)))['probabilities']
   found = {}
   for flag, number in numbers.items():

@@ -80,7 +80,7 @@ CALLS = [
   (
     ['--mode=evaluate', '--workdir=w'],
     'evaluation.evaluate',
-    (W, 10_000, 0, 'last', Chosen('classifier'), None, None),
+    (W, 10_000, 0, 'last', Chosen('classifier'), None, None, None),
   ),
   (
     [
@@ -90,9 +90,10 @@ CALLS = [
       '--weights=p',
       '--resizer=pytorch',
       '--images=i',
+      '--data=folder:d',
     ],
     'evaluation.evaluate',
-    (W, 10_000, 0, 'last', Chosen('inception', 'p', False, 'pytorch'), 'i', None),
+    (W, 10_000, 0, 'last', Chosen('inception', 'p', False, 'pytorch'), 'i', None, 'folder:d'),
   ),
   (
     [
@@ -105,7 +106,7 @@ CALLS = [
       '--statistics=population',
     ],
     'evaluation.evaluate',
-    (W, 50, 0, 'best', Chosen('inception', None, True), None, 'population'),
+    (W, 50, 0, 'best', Chosen('inception', None, True), None, 'population', None),
   ),
   (
     ['--mode=project', '--workdir=w', '--images=a b'],
@@ -164,7 +165,12 @@ CALLS = [
   (
     ['--mode=export', '--workdir=w', '--format=hub', '--out=o', '--license=mit', '--statistics=stored'],
     'trained.hub.writing',
-    (W, 'last', 'o', 'stored', 'mit'),
+    (W, 'last', 'o', 'stored', 'mit', None, 'float32'),
+  ),
+  (
+    ['--mode=export', '--workdir=w', '--format=hub', '--out=o', '--network=generator', '--dtype=float16'],
+    'trained.hub.writing',
+    (W, 'last', 'o', None, None, 'generator', 'float16'),
   ),
 ]
 

@@ -17,8 +17,8 @@ import dcgan_jax
 from dcgan_jax import settings
 from dcgan_jax.core import norm_statistics
 from dcgan_jax.errors import InputError
-from dcgan_jax.records import workdir
-from dcgan_jax.runs import experiment
+from dcgan_jax.records import hub, workdir
+from dcgan_jax.runs import experiment, weights
 from dcgan_jax.trained.hub import card, loading, writing
 
 FILES = ['README.md', 'config.json', 'grid.png', 'model.safetensors']
@@ -73,17 +73,17 @@ def test_a_large_discriminator_is_no_reason_to_refuse_the_folder(tmp_path, monke
   folder, out = tmp_path / 'run', tmp_path / 'out'
   untrained_run(folder, {'discriminator.widths': (6, 200)})
   writing.run(folder, 'last', str(out))
-  model = loading._read_config(out / 'config.json')
+  model = hub.read(out)
   state = experiment.build(model.settings).shapes
   judge, made = (
     sum(leaf.size for leaf in jax.tree.leaves(network.variables))
     for network in (state.discriminator, state.generator)
   )
   assert judge > 2 * made  # The file is larger than one of two generators.
-  monkeypatch.setattr(loading, 'SPARE_BYTES', 2**13)
-  assert (out / 'model.safetensors').stat().st_size > loading.SPARE_BYTES + 8 * made
+  monkeypatch.setattr(weights, 'SPARE_BYTES', 2**13)
+  assert (out / 'model.safetensors').stat().st_size > weights.SPARE_BYTES + 8 * made
   assert dcgan_jax.load(out).step == 0
-  (out / 'model.safetensors').write_bytes(bytes(loading.SPARE_BYTES + 8 * (made + judge) + 1))
+  (out / 'model.safetensors').write_bytes(bytes(weights.SPARE_BYTES + 8 * (made + judge) + 1))
   with pytest.raises(InputError, match='too large'):
     dcgan_jax.load(out)
 
@@ -314,9 +314,10 @@ def test_from_the_command_line(call_main, refused, untrained, tmp_path):
   assert printed.count('\n') == 2
 
   assert '--out is missing' in refused(*flags)
-  assert 'network=generator: format=hub writes both' in refused(*flags, '--out=x', '--network=generator')
+  assert 'network=discriminator: draws nothing' in refused(*flags, '--out=x', '--network=discriminator')
   assert 'has a config.json of something else' in refused(*flags, f'--out={untrained}')
   assert 'is a file' in refused(*flags, f'--out={out / "README.md"}')
   assert 'license: is empty' in refused(*flags, f'--out={out}', '--license= ')
   flags[1] = '--format=onnx'
   assert 'license=mit: belongs in a model card; format=onnx writes none' in refused(*flags, '--license=mit')
+  assert 'dtype=float16: is for format=hub; format=onnx chooses its own' in refused(*flags, '--dtype=float16')

@@ -10,7 +10,7 @@ from flax import traverse_util
 
 from benchmarks import exports
 from dcgan_jax.errors import InputError
-from dcgan_jax.trained.interop import safetensors
+from dcgan_jax.files import safetensors
 
 OVERRIDES = {'data.classes': 3, 'discriminator.spectral_norm': True}  # which has names with slashes
 
