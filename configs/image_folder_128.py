@@ -20,5 +20,5 @@ def get_config() -> ConfigDict:
   config.discriminator.widths = (64, 128, 256, 512, 1024)
   config.generator.strides = config.discriminator.strides = (2,) * 5
   config.generator.norm = (True,) * 5
-  config.discriminator.norm = (False,) + (True,) * 4
+  config.discriminator.norm = (False,) * 5
   return config

@@ -13,13 +13,20 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from dcgan_jax.core.layers import UPSAMPLE, ClassBatchNorm, Conv, Dense, Dropout
+from dcgan_jax.core.layers import UPSAMPLE, ClassBatchNorm, Conv, ConvTranspose, Dense, Dropout
 from dcgan_jax.core.pixels import BYTES, Pixels
 
 Pair = tuple[int, int]
 # The smallest epsilon that hides the rounding of the variance E[x^2] - E[x]^2 in float32. Below it batch norm
 # computes E[(x - E[x])^2] instead, which reads the activations twice.
 LEAST_EPSILON_OF_FAST_VARIANCE = 1e-6
+
+
+INITIALIZERS = {
+  'normal': nn.initializers.normal(0.02),
+  'glorot': nn.initializers.glorot_uniform(),
+  'he': nn.initializers.variance_scaling(2.0, 'fan_in', 'normal'),
+}
 
 
 class _Network(nn.Module):
@@ -44,7 +51,9 @@ class _Network(nn.Module):
     leak: Negative slope of the leaky ReLU; 0 for a plain ReLU.
     dropout: Dropout rate after each hidden layer's activation.
     initializer: 'normal' draws kernels from N(0, 0.02) and batch-norm scales from N(1, 0.02), as the authors
-      do; 'glorot' has Glorot uniform kernels and scales of 1, as in Keras. Biases start at 0.
+      do; 'glorot' has Glorot uniform kernels and scales of 1, as in Keras; 'he' draws kernels from
+      N(0, variance 2 / fan-in) with scales of 1 (He et al. 2015), so that narrow layers do not shrink their
+      input. Biases start at 0.
     fast_conv: Whether to use the fast derivatives of `conv`; False for plain lax.
     axis_name: Mapped axis that divides the batch among devices; None on one device.
     sync_norm: Whether batch statistics are over all devices or over each device's own images.
@@ -85,17 +94,21 @@ class _Network(nn.Module):
   @property
   def kernel_init(self) -> nn.initializers.Initializer:
     """The initializer of all kernels."""
-    return nn.initializers.normal(0.02) if self.initializer == 'normal' else nn.initializers.glorot_uniform()
+    return INITIALIZERS[self.initializer]
 
   def conv(self, module: type, features: int, stride: int, name: str) -> nn.Module:
     """Returns a convolutional layer of the given class."""
+    init = self.kernel_init
+    if module is ConvTranspose and self.initializer == 'he':
+      # The kernel is [k, k, out, in], and one in stride * stride of its pixels adds to each output pixel.
+      init = nn.initializers.variance_scaling(2.0 * stride**2, 'fan_in', 'normal', in_axis=-1, out_axis=-2)
     return module(
       features,
       self.kernel_size,
       stride,
       self.padding,
       self.use_bias,
-      self.kernel_init,
+      init,
       self.dtype,
       self.fast_conv,
       name=name,

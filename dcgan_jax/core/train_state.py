@@ -98,6 +98,8 @@ def make_optimizer(
   l2: float = 0.0,
   decay_after: int = 0,
   decay_steps: int = 0,
+  decay: str = 'linear',
+  final_rate: float = 0.0,
 ) -> optax.GradientTransformation:
   """Returns Adam, as the paper uses it (section 4).
 
@@ -108,7 +110,9 @@ def make_optimizer(
     epsilon: Added to the root of the squared gradient's average: 1e-8 in PyTorch, 1e-7 in Keras.
     l2: Factor of the parameters that are added to the gradients before Adam, as the authors' code does.
     decay_after: Number of train steps with a constant rate, before the decay.
-    decay_steps: Number of train steps over which the rate then falls linearly to 0; 0 keeps it constant.
+    decay_steps: Number of train steps over which the rate then falls; 0 keeps it constant.
+    decay: Shape of the decay: 'linear' | 'cosine', which begins and ends gently.
+    final_rate: Step size after the decay.
 
   Returns:
     The optimizer. With a decay, `update` takes the train step as the keyword `step`; without that keyword, it
@@ -116,7 +120,11 @@ def make_optimizer(
   """
   adam = optax.adam(learning_rate, b1, b2, epsilon)
   if decay_steps:
-    schedule = optax.linear_schedule(learning_rate, 0.0, decay_steps, decay_after)
+    if decay == 'linear':
+      schedule = optax.linear_schedule(learning_rate, final_rate, decay_steps, decay_after)
+    else:
+      falling = optax.cosine_decay_schedule(learning_rate, decay_steps, final_rate / learning_rate)
+      schedule = optax.join_schedules([optax.constant_schedule(learning_rate), falling], [decay_after])
     adam = optax.chain(optax.scale_by_adam(b1, b2, epsilon), _scale_by_train_step(schedule))
   return optax.chain(optax.add_decayed_weights(l2), adam) if l2 else adam
 

@@ -218,7 +218,8 @@ def discriminator_update(
     regularizers.takes_slopes(recipe.penalties, batch) for batch in ('real', 'fake')
   )
   # Constants of the loss, so that XLA computes no gradient for them.
-  frozen = {x: d.params[x] for x in gan.discriminator.nearest_image(recipe.freeze) if x in d.params}
+  layers = gan.discriminator.nearest_image(recipe.freeze) if recipe.freeze else ()
+  frozen = {layer: d.params[layer] for layer in layers if layer in d.params}
 
   def gradient(carry: Carry, part: Batch) -> Gradient:
     stats, memory = carry

@@ -41,6 +41,7 @@ class Feed:
     memory_limit: MiB per device for the data set; a larger one is transferred batch by batch.
     workers: Number of worker processes for on-the-fly decoding; 0 for threads.
     classes: Classes of the images, int32 [N]; None if the networks are unconditional.
+    held_out: Share of the images to leave out, see `order.held_out`.
   """
 
   source: Source
@@ -50,6 +51,7 @@ class Feed:
   memory_limit: int = 4096
   workers: int = 0
   classes: np.ndarray | None = None
+  held_out: float = 0.0
 
   def rounds(self, mesh: Mesh, step: int, most: Callable[[int], int]) -> Generator[Round, None, None]:
     """Yields the input of each round, from `step` on, on the devices of the mesh.
@@ -90,11 +92,11 @@ class Feed:
     if classes is not None and skipped:  # The classes include those of unreadable images.
       left_out = set(skipped)
       classes = classes[[self.source.name(i) not in left_out for i in range(len(classes))]]
-    return stream.batches_mapped(images, self.seed, step, self.batch_size, rows, classes)
+    return stream.batches_mapped(images, self.seed, step, self.batch_size, rows, classes, self.held_out)
 
   def _streamed(self, step: int, rows: slice) -> stream.Batches:
     return stream.batches_streamed(
-      self.source, self.seed, step, self.batch_size, self.workers, rows, self.classes
+      self.source, self.seed, step, self.batch_size, self.workers, rows, self.classes, self.held_out
     )
 
   def _resident(self, mesh: Mesh, step: int, most: Callable[[int], int]) -> Generator[Round, None, None]:
@@ -102,12 +104,13 @@ class Feed:
     if self.classes is not None and len(self.classes) != len(images):
       raise InputError('data.classes: images that cannot be decoded have classes; remove them')
     examples = placement.put_data_set(mesh, Examples(images, self.classes))
-    length = steps_of_window(len(images), self.batch_size)
+    training = order.training(len(images), self.held_out)
+    length = steps_of_window(len(training), self.batch_size)
     # Windows start at multiples of their length, so that a resumed run has those of an uninterrupted one.
     for number in itertools.count(step // length):
       first, end = number * length, (number + 1) * length
       # A window has the order of a single batch of all its images.
-      rows = order.batch_indices(self.seed, number, length * self.batch_size, len(images))
+      rows = training[order.batch_indices(self.seed, number, length * self.batch_size, len(training))]
       rows = rows.reshape(length, self.batch_size)
       window = placement.put_whole(mesh, placement.Window(rows, np.array(first, np.int32)))
       while step < end:

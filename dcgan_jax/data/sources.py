@@ -120,7 +120,8 @@ class Folder:
     names = sorted({path.parent.name for path in self.paths})
     if len(names) < 2:
       raise InputError('data.source: its images have no classes; put those of each into a folder of its own')
-    classes = np.array([names.index(path.parent.name) for path in self.paths], np.int32)
+    numbers = {name: number for number, name in enumerate(names)}
+    classes = np.array([numbers[path.parent.name] for path in self.paths], np.int32)
     return Labels(classes, tuple(names))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Generator
 import numpy as np
 
 from dcgan_jax import threads
-from dcgan_jax.data.order import batch_indices
+from dcgan_jax.data.order import batch_indices, training
 from dcgan_jax.data.sources import Source, report_unreadable
 from dcgan_jax.errors import InputError
 
@@ -29,6 +29,7 @@ def batches_mapped(
   batch_size: int,
   rows: slice | None = None,
   classes: np.ndarray | None = None,
+  held_out: float = 0.0,
 ) -> Batches:
   """Yields the batches of all steps from `step` on, in the order of `batch_indices`.
 
@@ -39,14 +40,16 @@ def batches_mapped(
     batch_size: Number of images in a global batch.
     rows: Rows of each global batch to read; None for all.
     classes: Classes of all images, int32 [N]; None to leave them out.
+    held_out: Share of the images to leave out, see `order.held_out`.
 
   Yields:
     Images, [rows, H, W, C], and their classes, int32 [rows], if given; new arrays each time.
   """
   every = [np.asarray(x) for x in (images, classes) if x is not None]  # `take` of a memmap is one too.
+  positions = training(len(images), held_out)
 
   def gather(step: int) -> tuple[np.ndarray, ...]:
-    indices = batch_indices(seed, step, batch_size, len(images))
+    indices = positions[batch_indices(seed, step, batch_size, len(positions))]
     # `take` releases the GIL, also while it waits for the disk; a loop would acquire it for every row.
     return tuple(np.take(x, indices if rows is None else indices[rows], axis=0) for x in every)
 
@@ -61,6 +64,7 @@ def batches_streamed(
   workers: int,
   rows: slice | None = None,
   classes: np.ndarray | None = None,
+  held_out: float = 0.0,
 ) -> Batches:
   """Yields the batches of `batches_mapped`, decoding images on the fly.
 
@@ -74,6 +78,7 @@ def batches_streamed(
     workers: Number of worker processes; 0 for threads.
     rows: Rows of each global batch to read; None for all.
     classes: Classes of all images, int32 [N]; None to leave them out.
+    held_out: Share of the images to leave out, see `order.held_out`.
 
   Yields:
     Images, [rows, H, W, C], and their classes, int32 [rows], if given.
@@ -89,8 +94,9 @@ def batches_streamed(
   rows = rows or slice(0, batch_size)
   count = rows.stop - rows.start
   own = grain.MapDataset.range(step * count, sys.maxsize // 2)
-  positions = own.map(functools.partial(_global_position, batch_size, rows))
-  images = positions.map(functools.partial(_read_at, source, classes, seed)).batch(count)
+  places = own.map(functools.partial(_global_position, batch_size, rows))
+  read = functools.partial(_read_at, source, classes, seed, training(len(source), held_out))
+  images = places.map(read).batch(count)
   stream = images.to_iter_dataset(grain.ReadOptions(num_threads=8, prefetch_buffer_size=8))
   if workers:
     stream = stream.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
@@ -107,12 +113,23 @@ def _global_position(batch_size: int, rows: slice, position: int) -> int:
   return step * batch_size + rows.start + row
 
 
-def _read_at(source: Source, classes: np.ndarray | None, seed: int, position: int) -> tuple[np.ndarray, ...]:
-  """Returns the image at a position of the stream, or the next readable one; and its class, if given."""
-  index = int(batch_indices(seed, position, 1, len(source))[0])
-  for i in range(index, index + len(source)):
-    image = source.read([i % len(source)])[0]
+def _read_at(
+  source: Source, classes: np.ndarray | None, seed: int, indices: np.ndarray, place: int
+) -> tuple[np.ndarray, ...]:
+  """Returns the image at a place in the stream, or the next readable one; and its class, if given.
+
+  Args:
+    source: Source of the images.
+    classes: Classes of all images; None to leave them out.
+    seed: Seed of the order.
+    indices: Indices of the images to train on.
+    place: Place in the stream.
+  """
+  first = int(batch_indices(seed, place, 1, len(indices))[0])
+  for i in range(first, first + len(indices)):
+    index = int(indices[i % len(indices)])
+    image = source.read([index])[0]
     if image is not None:
-      return (image,) if classes is None else (image, classes[i % len(source)])
-    report_unreadable([source.name(i % len(source))])
+      return (image,) if classes is None else (image, classes[index])
+    report_unreadable([source.name(index)])
   raise InputError('data.source: none of its images can be decoded')

@@ -15,12 +15,13 @@ from dcgan_jax.core.pixels import BYTES, Pixels
 from dcgan_jax.data import cache
 from dcgan_jax.data.labels import Labels
 from dcgan_jax.data.sources import Stacked
-from dcgan_jax.devices import placement, programs
+from dcgan_jax.devices import placement, processes, programs
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, inception, learned, scores
 from dcgan_jax.evaluation.scores import MOST_NEIGHBOURS
 from dcgan_jax.runs.experiment import Experiment
 
+HARDLY = 1.4  # times the accuracy by chance, below which rotations are hardly told apart
 BATCH_SIZE = {'classifier': 256, 'inception': 32}  # images on each device at a time
 
 Features = dict[str, np.ndarray]  # 'features' [N, D] and 'probabilities' [N, K], float32
@@ -34,12 +35,14 @@ class Extractor(NamedTuple):
     protocol: Network, weights and resizer, as a part of `scoring.Comparison.protocol`.
     look: Function from images in the pixel format of the run, [N, H, W, C], to their `Features`.
     description: Network, weights and resizer in words.
+    of_rotations: Whether it has learned rotations, so that its classes are not those of the data.
   """
 
   kind: str
   protocol: str
   look: Callable[[np.ndarray], Features]
   description: str = ''
+  of_rotations: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class Chosen:
   """The choice of an extractor.
 
   Attributes:
-    kind: 'classifier', a small network that first learns the data's classes; or 'inception', for FID.
+    kind: 'classifier', a small network that first learns the classes of the data or, without classes,
+      rotations; or 'inception', for FID.
     weights: Path of Inception's file; None for the one in the cache.
     download: Whether the file may be downloaded to the cache.
     resizer: Resizer of images for Inception, see `inception.preprocess`.
@@ -59,7 +63,7 @@ class Chosen:
   resizer: str = 'tf1'
 
 
-# The classes of the real images, None for Inception, and a function from these images to the extractor.
+# The classes of the real images, None without any, and a function from these images to the extractor.
 Prepared = tuple[Labels | None, Callable[[np.ndarray], Extractor]]
 
 
@@ -72,11 +76,12 @@ def prepare(chosen: Chosen, experiment: Experiment, folder: Path | None = None) 
     folder: Workdir, which keeps the classifier; None for none.
 
   Returns:
-    The labels of the real images, None for Inception; and the function that makes the extractor from all real
-    images, [N, H, W, C].
+    The labels of the real images, None for Inception and where there are none; and the function that makes
+    the extractor from all real images, [N, H, W, C].
 
   Raises:
-    InputError: The data has no classes, Inception's weights are missing, or the images do not fit it.
+    InputError: Inception's weights are missing, or the images do not fit it; or the data does not have the
+      classes of a conditional run.
   """
   fit = experiment.fit
   if chosen.kind == 'inception' and fit.channels not in (1, 3):
@@ -87,9 +92,37 @@ def prepare(chosen: Chosen, experiment: Experiment, folder: Path | None = None) 
   if chosen.kind == 'inception':
     variables = inception.read_weights(find_weights(chosen.weights, chosen.download))
     return None, lambda real: inception_extractor(variables, chosen.resizer, fit.pixels)
-  source = experiment.source
-  labels = source.labels()
-  return labels, lambda real: learned_extractor(source, real, labels, folder)
+  source, labels = experiment.source, experiment.labels
+  if labels is not None:
+    return labels, lambda real: learned_extractor(source, real, labels, folder)
+  labels = _labels_if_any(source)
+  return labels, lambda real: classes_or_rotations(source, real, labels, folder)
+
+
+def _labels_if_any(source: data.Source) -> Labels | None:
+  """Returns the labels of images of two or more classes; None if there are none, or only of some images."""
+  try:
+    labels = source.labels()
+  except InputError:
+    return None
+  return labels if len(labels.names) > 1 else None
+
+
+def classes_or_rotations(
+  source: data.Source, real: np.ndarray, labels: Labels | None, folder: Path | None
+) -> Extractor:
+  """Returns the `learned_extractor`; that of rotations if there are no classes, or none that can be learned.
+
+  A run that has been scored by rotations still is.
+  """
+  reason = ''
+  if labels is not None and not learned.keeps_rotations(folder):
+    try:
+      return learned_extractor(source, real, labels, folder)
+    except InputError as error:
+      reason = str(error).partition(': ')[2].rpartition('; ')[0]
+      print(f'scores are by rotations and not by a classifier: {reason}', flush=True)
+  return rotations_extractor(source, real, folder)
 
 
 def find_weights(weights: str | None, download: bool) -> Path:
@@ -140,7 +173,7 @@ def classifier_extractor(
   if len(labels.classes) != len(real):
     raise InputError('features=classifier: images that cannot be decoded have labels; remove them')
   pixels = source.fit.pixels
-  found = learned.classifier_for_run(_identity(source), real, labels.classes, labels.names, folder, pixels)
+  found = learned.classifier_for_run(_identity(source), real, labels, folder, pixels)
   apply = classifier.Classifier(len(labels.names), pixels).apply
   return Extractor(
     'classifier',
@@ -148,6 +181,30 @@ def classifier_extractor(
     _make_look(apply, found.variables, 'classifier'),
     f'{classifier.FEATURES} features of a classifier of the data, {found.accuracy:.1%} right on held-out '
     'images; not comparable to FID',
+  )
+
+
+def rotations_extractor(source: data.Source, real: np.ndarray, folder: Path | None = None) -> Extractor:
+  """Returns the network of rotations kept by a run, else one of its data, which the run then keeps.
+
+  The arguments are those of `classifier_extractor`.
+  """
+  pixels = source.fit.pixels
+  found = learned.classifier_for_run(_identity(source), real, None, folder, pixels)
+  chance = 1 / classifier.ROTATIONS
+  if found.accuracy < HARDLY * chance and processes.is_main():
+    print(
+      f'rotations of these images are told apart in {found.accuracy:.0%} of held-out cases, {chance:.0%} by '
+      'chance: scores say little about them; those of --features=inception may say more',
+      flush=True,
+    )
+  return Extractor(
+    'classifier',
+    f'features=rotations/{classifier.ROTATIONS_VERSION} weights={found.fingerprint}',
+    _make_look(classifier.of_rotations(real, pixels).apply, found.variables, 'classifier'),
+    f'{classifier.FEATURES} features of a network that tells how images of the data are rotated, '
+    f'{found.accuracy:.1%} right on held-out images; not comparable to FID',
+    of_rotations=True,
   )
 
 

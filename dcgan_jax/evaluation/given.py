@@ -93,7 +93,7 @@ def _of_array(origin: str, fit: data.Fit, num: int) -> Given:
     if str(error).startswith('images='):
       raise
     raise InputError(
-      f'images={origin}: is no folder, no picture and no .npy or .npz of images: {error}'
+      f'images={origin}: is not a folder, a picture, or an .npy or .npz of images: {error}'
     ) from error
   check_range(origin, images, fit)
   return Given(fit.pixels.keep(images), [f'{path.name}[{i}]' for i in range(len(images))])

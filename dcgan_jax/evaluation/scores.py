@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dcgan_jax.evaluation.neighbourhoods import Manifold, manifold
+from dcgan_jax.evaluation.neighbourhoods import Manifold, distances_to_others, manifold, share_of_copies
 from dcgan_jax.media.plots import Axis
 
 LEAST_OF_MOMENTS = 2  # images, because one has no covariance
@@ -171,6 +171,60 @@ def modes(probabilities: np.ndarray) -> Modes:
   return Modes(int((histogram > 0).sum()), float(_divergence(histogram, np.full(count, 1 / count))))
 
 
+class Judged(NamedTuple):
+  """Logits of D for images that it is trained on, float32 [N], and for held-out ones, float32 [M]."""
+
+  training: np.ndarray
+  held_out: np.ndarray
+
+  @property
+  def preferred(self) -> float:
+    """Share of the pairs of one of each in which D prefers the training image: the AUC of LOGAN's attack.
+
+    It does not depend on the scale of logits, and so not on the loss. As long as D has not learned which
+    images it has seen, it is 1/2 on average, since held-out images are like the others; where D knows its
+    images by heart, it is 1 (Hayes et al. 2019).
+    """
+    above, below = (sign * (self.training[:, None] - self.held_out) > 0 for sign in (1, -1))
+    return float(0.5 + 0.5 * (above.mean() - below.mean()))
+
+
+@dataclass(frozen=True)
+class Divided:
+  """Features of the images that a run is trained on, and of those that are held out.
+
+  Attributes:
+    training: Features of at most `MOST_NEIGHBOURS` images, float32 [T, D].
+    held_out: Features of all that are held out, float32 [H, D].
+  """
+
+  training: np.ndarray
+  held_out: np.ndarray
+
+  def copies(self, features: np.ndarray) -> float:
+    """Returns the share of images with these features that are as near to training images as copies are."""
+    return share_of_copies(features, self.training, self._distances, _on_device())
+
+  @functools.cached_property
+  def copies_held_out(self) -> float:
+    """The same share of the held-out images, which are no copies."""
+    return self.copies(self.held_out)
+
+  @functools.cached_property
+  def _distances(self) -> np.ndarray:
+    return distances_to_others(self.training, _on_device())
+
+
+def _on_device() -> bool:
+  """Returns whether distances are computed by JAX.
+
+  An accelerator would wait seconds for its host. Where there is none, float64 costs little more.
+  """
+  import jax
+
+  return jax.default_backend() != 'cpu'
+
+
 @dataclass(frozen=True)
 class Real:
   """The real images, as scores see them.
@@ -181,6 +235,7 @@ class Real:
     load: Loads all of them, [L, H, W, C] in the pixel format of the run.
     shares: Share of each class, [K]; None where the extractor does not predict classes of the data.
     stacked: Whether classes are triples, too many to list.
+    divided: Features of training and held-out images; None if none are held out.
   """
 
   moments: Moments
@@ -188,6 +243,7 @@ class Real:
   load: Callable[[], np.ndarray]
   shares: np.ndarray | None
   stacked: bool
+  divided: Divided | None = None
 
   @functools.cached_property
   def pixels(self) -> np.ndarray:
@@ -206,6 +262,7 @@ class Seen:
     probabilities: Class probabilities of the generated images, float32 [N, K].
     real: The real images.
     asked: Classes that G was asked for, integers [N]; None if it was asked for none.
+    judged: D's logits of training and held-out images; None if none are held out, or outside training.
   """
 
   kind: str
@@ -214,6 +271,7 @@ class Seen:
   probabilities: np.ndarray
   real: Real
   asked: np.ndarray | None = None
+  judged: Judged | None = None
 
   @functools.cached_property
   def moments(self) -> Moments:
@@ -223,11 +281,7 @@ class Seen:
   @functools.cached_property
   def neighbourhoods(self) -> Manifold:
     """Precision, recall, density and coverage."""
-    import jax
-
-    # An accelerator would wait seconds for its host. Where there is none, float64 costs little more.
-    on_device = jax.default_backend() != 'cpu'
-    return manifold(self.features[:MOST_NEIGHBOURS], self.real.features, on_device=on_device)
+    return manifold(self.features[:MOST_NEIGHBOURS], self.real.features, on_device=_on_device())
 
   @functools.cached_property
   def kernel_distance(self) -> Estimate:
@@ -288,6 +342,24 @@ def _agreement(seen: Seen) -> float | None:
   return None if seen.asked is None else float((seen.predicted == seen.asked).mean())
 
 
+def _copied(seen: Seen) -> float | None:
+  divided = seen.real.divided
+  return None if divided is None else divided.copies(seen.features[:MOST_NEIGHBOURS])
+
+
+_COPIES = Axis(
+  'Nearer to a training image than that is to any other',
+  'share',
+  'lower',
+  'A generator that copies its training images has 1. Held-out real images are no copies and show what is '
+  'usual.',
+)
+_PREFERRED = Axis(
+  'Pairs in which D prefers a training image to a held-out one',
+  'share',
+  'lower',
+  '0.5 if D cannot tell which images it was trained on, 1 if it knows them by heart.',
+)
 _SHARES = Axis('Precision, recall and coverage', 'share', 'higher')
 
 SCORES = (
@@ -331,6 +403,25 @@ SCORES = (
     'modes', 'modes', lambda seen: seen.modes and seen.modes.modes, Axis('Modes found', 'count', 'higher')
   ),
   Score('kl_to_uniform', 'KL to uniform', lambda seen: seen.modes and seen.modes.kl_to_uniform),
+  Score('copied', 'copied samples', _copied, _COPIES),
+  Score(
+    'copied_real',
+    'copied held-out images',
+    lambda seen: seen.real.divided.copies_held_out if seen.real.divided else None,
+    _COPIES,
+  ),
+  Score(
+    'd_training', 'logit of training images', lambda seen: seen.judged and float(seen.judged.training.mean())
+  ),
+  Score(
+    'd_held_out', 'logit of held-out images', lambda seen: seen.judged and float(seen.judged.held_out.mean())
+  ),
+  Score(
+    'd_prefers_training',
+    'training images preferred by D',
+    lambda seen: seen.judged and seen.judged.preferred,
+    _PREFERRED,
+  ),
 )
 
 # The score that ranks checkpoints, lower is better, by kind of extractor.

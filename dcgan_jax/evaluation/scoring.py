@@ -3,9 +3,8 @@
 Scores taken during training rank the checkpoints, and show whether the generator has collapsed.
 """
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from dcgan_jax import files
 from dcgan_jax.core.train_state import GanState
-from dcgan_jax.data import cache
+from dcgan_jax.data import cache, order, sources
 from dcgan_jax.data.labels import Labels
 from dcgan_jax.data.sources import Stacked
 from dcgan_jax.devices import programs
 from dcgan_jax.errors import InputError
-from dcgan_jax.evaluation import extractors, scores
+from dcgan_jax.evaluation import extractors, membership, scores
 from dcgan_jax.runs import sampling
 from dcgan_jax.runs.experiment import Experiment
 
+MOST_WITHOUT_ROOM = 10_000  # images of a data set that fits neither on the disk nor into memory
 LEAST = 10  # images, for the ten splits of an Inception score, and for neighbourhoods
 
 
@@ -32,7 +33,7 @@ class Comparison:
 
   Attributes:
     extractor: Network whose features are compared.
-    labels: Classes of the real images; None with Inception.
+    labels: Classes of the real images; None with Inception and rotations.
     real: The real images.
     split: Split of the data.
   """
@@ -42,16 +43,19 @@ class Comparison:
   real: scores.Real
   split: str
 
-  def look(self, images: np.ndarray, asked: np.ndarray | None = None) -> scores.Seen:
+  def look(
+    self, images: np.ndarray, asked: np.ndarray | None = None, judged: scores.Judged | None = None
+  ) -> scores.Seen:
     """Extracts the features of images.
 
     Args:
       images: Images in the pixel format of the run, [N, H, W, C].
       asked: Classes that G was asked for, integers [N]; None for none.
+      judged: Logits of D, see `scores.Seen`.
     """
     found = self.extractor.look(images)
     return scores.Seen(
-      self.extractor.kind, images, found['features'], found['probabilities'], self.real, asked
+      self.extractor.kind, images, found['features'], found['probabilities'], self.real, asked, judged
     )
 
   def protocol(self, samples: int, statistics: str) -> str:
@@ -87,8 +91,13 @@ def compare_with_data(
   labels, make_extractor = prepared
   source, images = experiment.source, load()
   extractor = make_extractor(images)
+  labels = None if extractor.of_rotations else labels
   reference = extractors.reference(source, images, extractor)
   features = reference['features']
+  divided, held_out = None, order.held_out(len(images), experiment.settings.data.held_out)
+  if len(held_out):
+    trained = ~np.isin(extractors.kept_images(len(images)), held_out)
+    divided = scores.Divided(features[trained], extractor.look(images[held_out])['features'])
   if most < len(features):
     features = features[np.linspace(0, len(features) - 1, most).astype(int)]
   real = scores.Real(
@@ -97,6 +106,7 @@ def compare_with_data(
     load,
     None if labels is None else labels.shares,
     stacked=labels is not None and isinstance(source, Stacked),
+    divided=divided,
   )
   return Comparison(extractor, labels, real, experiment.settings.data.split)
 
@@ -104,11 +114,22 @@ def compare_with_data(
 def load_real(experiment: Experiment) -> np.ndarray:
   """Loads all images of a run's data, [L, H, W, C] in the pixel format of the run.
 
+  If neither disk nor memory has room for all, the first `MOST_WITHOUT_ROOM` are loaded, and a line says so.
+
   Raises:
     InputError: There are fewer than `LEAST`.
   """
-  name = experiment.settings.data.source
-  real = cache.load(experiment.source, name)
+  source, name = experiment.source, experiment.settings.data.source
+  if cache.size(source) < files.free_memory():
+    real = cache.load(source, name)
+  else:
+    loaded = cache.load_large(source, name)
+    if loaded is None:
+      print(
+        f'{name}: scores compare with the first {MOST_WITHOUT_ROOM:,} images, for want of room', flush=True
+      )
+      loaded = sources.load(source, name, MOST_WITHOUT_ROOM)
+    real = loaded[0]
   if len(real) < LEAST:
     raise InputError(f'data.source={name}: has {len(real)} images; scores take {LEAST} or more')
   return real
@@ -131,27 +152,6 @@ class Scorer:
     return self.score(state)
 
 
-def require_labels(experiment: Experiment) -> None:
-  """Checks that the data has the classes that scores in training need, before anything is compiled.
-
-  Raises:
-    InputError: Some images have no class.
-  """
-  chosen = experiment.settings.eval
-  if chosen.happens and chosen.features == 'classifier':
-    with _or_without_scores():
-      experiment.source.labels()
-
-
-@contextlib.contextmanager
-def _or_without_scores() -> Iterator[None]:
-  """Adds to an error that the run can be trained without scores."""
-  try:
-    yield
-  except InputError as error:
-    raise InputError(f'{error}; or train without scores: --config.eval.every_steps=0') from error
-
-
 def make_scorer(experiment: Experiment, mesh: Mesh, folder: Path | None = None) -> Scorer:
   """Makes the function that scores a run's generator during training.
 
@@ -165,15 +165,19 @@ def make_scorer(experiment: Experiment, mesh: Mesh, folder: Path | None = None) 
     folder: Workdir, which keeps the classifier; None for none.
 
   Raises:
-    InputError: The data has no classes, or Inception's weights are missing.
+    InputError: The classifier is not accurate enough, there are too few images, or Inception's weights are
+      missing.
   """
   chosen, statistics = experiment.settings.eval, experiment.settings.sample.statistics
-  with _or_without_scores():
+  try:
     wanted = extractors.Chosen(chosen.features, chosen.weights or None)
     prepared = extractors.prepare(wanted, experiment, folder)
     # The images are loaded again if a score needs them, so that training does not hold them twice.
     load = functools.partial(load_real, experiment)
     comparison = compare_with_data(experiment, prepared, load, chosen.num)
+  except InputError as error:
+    raise InputError(f'{error}; or train without scores: --config.eval.every_steps=0') from error
+  judge = membership.make_judge(experiment, mesh, load)
 
   make_images = sampling.make_images(experiment.gan.generator, 'stored', experiment.gan.pixels)
   generate = programs.map_rows(make_images, mesh)
@@ -187,7 +191,8 @@ def make_scorer(experiment: Experiment, mesh: Mesh, folder: Path | None = None) 
     variables = state.sampling_variables
     if statistics == 'population':
       variables = sampling.with_population(experiment.gan.generator, latents, variables)
-    return scores.take(comparison.look(generate(variables, z, sampling.BATCH_SIZE), asked))
+    images = generate(variables, z, sampling.BATCH_SIZE)
+    return scores.take(comparison.look(images, asked, judge and judge(state)))
 
   return Scorer(score_state, comparison.protocol(chosen.num, statistics))
 

@@ -33,11 +33,13 @@ class Axis(NamedTuple):
     title: Title of the chart.
     scale: 'linear', 'log', 'share' from 0 to 1 or 'count' from 0.
     better: 'lower' or 'higher' for scores, else ''.
+    help: What the numbers mean, in a sentence for the report; '' for titles that say it.
   """
 
   title: str
   scale: str = 'linear'
   better: str = ''
+  help: str = ''
 
 
 Charts = Mapping[Axis, Mapping[str, str]]  # labels of metrics by name, for each chart

@@ -1,6 +1,7 @@
-"""Signs of collapse in the metrics of a run, in words.
+"""Signs of collapse and of memorisation in the metrics of a run, in words, with what has helped in our runs.
 
-GANs of this kind usually collapse sooner or later. Losses do not show it, but scores of samples do.
+GANs of this kind usually collapse sooner or later. Losses do not show it, but scores of samples do. D learns
+a small data set by heart, and G what D knows.
 """
 
 import math
@@ -23,6 +24,12 @@ LEAST = 0.05  # coverage below which nothing has been learned that could collaps
 PATIENCE = 5  # scores after which the coverage should be above `LEAST`
 FALL = 0.5  # share of the best coverage so far; less than it is a collapse
 RISE, FAR = 1.5, 3.0  # multiples of the best distance so far, above which it is reported, and is a collapse
+# Share of the pairs of a training and a held-out image in which D prefers the former, above which it knows
+# them by heart. It is above that by chance once in a thousand times for the fewest images, 95 and 5 (a
+# Mann-Whitney test), and more rarely for others.
+BY_HEART = 0.9
+USUAL = 2 / 3  # Largest share of new images that are as near as copies, see `neighbourhoods.share_of_copies`.
+COPIES = 0.5  # share of samples that are copies, above which it is reported
 GRAVE = ('saturated', 'coverage', 'far')  # signs for which `train.on_collapse=stop` stops a run
 
 
@@ -42,10 +49,17 @@ class Watch:
 
   Attributes:
     signs: Signs after the last row. 'saturated': D has won, and G can no longer learn from it. 'coverage',
-      'classes', and 'distance' or 'far': samples have become worse.
+      'classes', and 'distance' or 'far': samples have become worse. 'memorised': D knows the training images
+      by heart. 'copied': G makes copies of them.
   """
 
-  def __init__(self, distance: str | None, probabilities: bool, rows: Iterable[Row] = ()):
+  def __init__(
+    self,
+    distance: str | None,
+    probabilities: bool,
+    rows: Iterable[Row] = (),
+    settings: Settings | None = None,
+  ):
     """Starts with some rows.
 
     Args:
@@ -54,11 +68,14 @@ class Watch:
         with the `protocol` of the last one are compared.
       probabilities: Whether `d_real` and `d_fake`, the mean outputs of D, are probabilities.
       rows: The first rows of metrics.
+      settings: The run's settings, by which advice is chosen; None if they are unknown.
     """
     self._distance, self._probabilities = distance, probabilities
+    self._steadier, self._against_memory = _steadier(settings), _against_memory(settings)
     self._gaps: deque[tuple[int, float]] = deque(maxlen=WINDOW)  # steps, and D(x) - D(G(z))
     self._scored: dict[Any, _Scored] = {}  # by protocol
     self._of_scores: Signs = {}
+    self._of_memory: Signs = {}
     self.signs: Signs = {}
     for row in rows:
       self.add(row)
@@ -69,7 +86,8 @@ class Watch:
       self._gaps.append((row['step'], row['d_real'] - row['d_fake']))
     if self._distance is not None and self._distance in row:
       self._compare(row, self._distance)
-    self.signs = self._of_outputs() | self._of_scores
+      self._of_memory = self._memorised(row)
+    self.signs = self._of_outputs() | self._of_scores | self._of_memory
     return self.signs
 
   def _compare(self, row: Row, distance: str) -> None:
@@ -91,33 +109,83 @@ class Watch:
       return {}
     return {
       'saturated': f'D has won: D(x) - D(G(z)) is {gap:.3f} on average since step {self._gaps[0][0]}, and G '
-      'learns little from it; try a lower discriminator_optimizer.learning_rate, train.real_label=0.9 or '
-      'discriminator.dropout=0.3'
+      f'learns little from it{self._steadier}'
     }
 
-  @staticmethod
-  def _worse(seen: _Scored, distance: str) -> Signs:
+  def _memorised(self, row: Row) -> Signs:
+    """Returns the signs that the training images are learnt by heart."""
+    found, preferred, copied = {}, row.get('d_prefers_training', 0), row.get('copied', 0)
+    if preferred > BY_HEART:
+      found['memorised'] = (
+        'D knows the training images by heart: it prefers them to held-out ones in '
+        f'{preferred:.0%} of pairs, where 50% is chance{self._against_memory}'
+      )
+    usual = max(USUAL, row.get('copied_real', 0))
+    # Copies of a share c beside others that are as near as new images make usual + c (1 - usual).
+    if copied - usual > COPIES * (1 - usual):
+      found['copied'] = (
+        f'G copies: {copied:.0%} of the samples, and {row.get("copied_real", 0):.0%} of held-out images, are '
+        f'nearer to a training image than that is to any other{self._against_memory}'
+      )
+    return found
+
+  def _worse(self, seen: _Scored, distance: str) -> Signs:
     """Returns the signs that samples have become worse."""
     found, widest, best, last = {}, seen.widest, seen.best, seen.last
     if widest['coverage'] > LEAST and last['coverage'] < FALL * widest['coverage']:
       found['coverage'] = (
         f'mode collapse: coverage has fallen from {widest["coverage"]:.3f} at step {widest["step"]} to '
-        f'{last["coverage"]:.3f}; the samples resemble only a small part of the data'
+        f'{last["coverage"]:.3f}; the samples resemble only a small part of the data{self._steadier}'
       )
     if widest['coverage'] <= LEAST and seen.count >= PATIENCE:
       found['coverage'] = (
         f'G does not learn: in {seen.count} scores coverage has not been above {widest["coverage"]:.3f}; its '
-        'samples resemble almost none of the data'
+        f'samples resemble almost none of the data{self._steadier}'
       )
     missing = last.get('missing_classes', 0)
     if missing > seen.fewest:
-      found['classes'] = f'mode collapse: G has stopped making {missing:.0f} of the classes of the data'
+      found['classes'] = (
+        f'mode collapse: G has stopped making {missing:.0f} of the classes of the data{self._steadier}'
+      )
     if last[distance] > RISE * best[distance]:
       found['far' if last[distance] > FAR * best[distance] else 'distance'] = (
         f'{distance.replace("_", " ")} has grown to {last[distance]:.1f} from {best[distance]:.1f} at step '
         f'{best["step"]}, whose checkpoint is kept (--checkpoint=best)'
       )
     return found
+
+
+def _steadier(settings: Settings | None) -> str:
+  """Returns the advice to train with what has not collapsed in our ablation (docs/additions.md).
+
+  It is '' for a run that does so already.
+  """
+  if settings is None:
+    return '; what helped in our runs is the recipe of configs/modern.py, in a new run'
+  train = settings.train
+  if train.loss == 'relativistic' and train.r1 and train.r2:
+    return ''
+  adam = ' '.join(
+    f'--config.{network}_optimizer.b1=0 --config.{network}_optimizer.b2=0.99'
+    for network in ('generator', 'discriminator')
+  )
+  return (
+    '; what helped in our runs, in a new --workdir: --config.train.loss=relativistic --config.train.r1=1 '
+    f"--config.train.r2=1 --config.discriminator.norm='{(False,) * len(settings.discriminator.norm)}' {adam}"
+  )
+
+
+def _against_memory(settings: Settings | None) -> str:
+  """Returns the advice for images that are learnt by heart, without what the run does already."""
+  flags = ['--checkpoint=best (of an earlier step)', 'more images']
+  if settings is None or not settings.data.flip:
+    flags.append('--config.data.flip=True (unless left and right differ)')
+  if settings is None or 'translation' not in settings.train.augment:
+    flags.append('--config.train.augment=translation (unless the ground is plain)')
+  if settings is not None:
+    narrow = tuple(max(1, width // 2) for width in settings.discriminator.widths)
+    flags.append(f"--config.discriminator.widths='{narrow}' (a narrower D)")
+  return f'; what helps: {", ".join(flags)}'
 
 
 def grave(signs: Signs) -> str:

@@ -89,12 +89,12 @@ def read(folder: Path) -> Model:
   except InputError as error:
     raise InputError(f'{path}: settings: {error}') from error
   except (KeyError, AttributeError) as error:
-    raise InputError(f'{path}: has no section "settings"; copy it from where it was made') from error
+    raise InputError(f'{path}: has no section "settings"; copy the file again from the original') from error
   step, names = content.get('step'), content.get('classes')
   if type(step) is not int or not 0 <= step < 2**31:
-    raise InputError(f'{path}: step={step!r}: must be a whole number; copy it from where it was made')
+    raise InputError(f'{path}: step={step!r}: must be a whole number; copy the file again from the original')
   if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-    raise InputError(f'{path}: has no list "classes" of names; copy it from where it was made')
+    raise InputError(f'{path}: has no list "classes" of names; copy the file again from the original')
   if names and len(names) != chosen.data.classes:
     raise InputError(f'{path}: has the names of {len(names)} classes, and data.classes={chosen.data.classes}')
   counts = checked_counts(path, content, names)
@@ -120,7 +120,7 @@ def checked_counts(path: Path, content: Mapping[str, Any], names: Sequence[str])
   known = isinstance(counts, list) and all(type(count) is int and 0 <= count < 2**31 for count in counts)
   if not known or (counts and (len(counts) != len(names) or not any(counts))):
     raise InputError(
-      f'{path}: "counts" must be how many images there are of each of the {len(names)} classes; copy it from '
-      'where it was made'
+      f'{path}: "counts" must be the number of images of each of the {len(names)} classes; copy the file '
+      'again from the original'
     )
   return tuple(counts)

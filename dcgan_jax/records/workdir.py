@@ -1,7 +1,7 @@
 """The workdir, which is the folder of a run: its layout, settings, classes and origin.
 
 config.json           the settings
-classifier.npz        classifier for its scores, see `evaluation.learned`
+classifier.npz        network for its scores, see `evaluation.learned`
 classes.json          names of the classes and number of images of each, if the networks are conditional
 init_from.json        checkpoint that the networks were initialised from, and what was taken
 metrics.jsonl         rows of metrics
@@ -292,7 +292,7 @@ def read_average_steps(workdir: Path) -> int:
   steps = content.get('average_steps', 0) if isinstance(content, dict) else None
   if type(steps) is not int or not 0 <= steps < 2**31:
     raise InputError(
-      f'{path}: average_steps={steps!r}: must be a whole number; copy it from where it was made'
+      f'{path}: average_steps={steps!r}: must be a whole number; copy the file again from the original'
     )
   return steps
 

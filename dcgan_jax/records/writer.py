@@ -52,7 +52,7 @@ class Writer:
     self.background = Background('writer', MOST_WAITING)
     self.signs: collapse.Signs = {}
     probabilities = LOSSES[settings.train.loss].output is jax.nn.sigmoid
-    self._watch = collapse.Watch(distance, probabilities, self._metrics.rows)
+    self._watch = collapse.Watch(distance, probabilities, self._metrics.rows, settings)
     self._unwritten: dict[str, str] = {}  # files that could not be written the last time, and why
     # shown on a terminal only
     self._bar = tqdm(total=schedule.num_steps, initial=schedule.start, unit='step', disable=None)

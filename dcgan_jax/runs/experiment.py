@@ -18,6 +18,7 @@ from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.core.regularizers import PENALTIES
 from dcgan_jax.core.train_state import Gan, GanState, NetState
 from dcgan_jax.core.train_step import Recipe
+from dcgan_jax.data import order
 from dcgan_jax.data.feed import Feed
 from dcgan_jax.data.labels import Labels
 from dcgan_jax.devices import placement, programs
@@ -46,16 +47,21 @@ class Experiment:
 
   @functools.cached_property
   def source(self) -> data.Source:
-    """The training images, not yet decoded; opened, and downloaded if necessary, on first use.
+    """All images of the data, not yet decoded; opened, and downloaded if necessary, on first use.
 
     Raises:
       InputError: There are no such images.
     """
     return data.open_source(self.settings.data.source, self.settings.data.split, self.fit)
 
+  @property
+  def num_images(self) -> int:
+    """Number of images that the run is trained on, an epoch: all but those held out."""
+    return len(order.training(len(self.source), self.settings.data.held_out))
+
   @functools.cached_property
   def labels(self) -> Labels | None:
-    """Classes of the training images; None if the networks are unconditional.
+    """Classes of all images; None if the networks are unconditional.
 
     Raises:
       InputError: The images have no classes, or their number is not `data.classes`.
@@ -76,7 +82,7 @@ class Experiment:
 
   @property
   def latents(self) -> Latents:
-    """Latents of G; with the number of training images of each class, for which the images are opened."""
+    """Latents of G; with the number of images of each class, for which the images are opened."""
     if self.labels is None:
       return self.gan.latents
     return dataclasses.replace(self.gan.latents, counts=tuple(self.labels.counts.tolist()))
@@ -110,6 +116,7 @@ class Experiment:
       data.memory_limit,
       data.workers,
       classes,
+      data.held_out,
     )
 
   def train_step(self, axis_name: str | None) -> train_step.TrainStep:

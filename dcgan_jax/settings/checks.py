@@ -233,6 +233,13 @@ def _check_combinations(settings: Settings) -> None:
         f'train.{name}={value}: the penalty is for each image alone, but batch norm in D mixes images; '
         f'set discriminator.norm to {(False,) * len(norm)}'
       )
+  for name in ('generator_optimizer', 'discriminator_optimizer'):
+    optimizer = getattr(settings, name)
+    if optimizer.final_rate and not optimizer.decay_steps:
+      raise InputError(
+        f'{name}.final_rate={optimizer.final_rate}: {name}.decay_steps=0 keeps the rate constant; set it to '
+        'the number of steps of the decay'
+      )
   for name in ('log', 'sample', 'eval', 'checkpoint'):
     section = getattr(settings, name)
     if section.every_images and section.every_epochs:

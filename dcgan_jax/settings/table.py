@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from dcgan_jax.settings.rules import (
   AUGMENT,
+  BELOW_HALF,
   CHANNELS,
   CLASSES,
   COLOUR,
@@ -66,6 +67,9 @@ class Data:
   )
   classes: int = key(0, CLASSES, 'number of classes to condition on, as many as the data has; 0 for none')
   flip: bool = key(False, FLAG, 'mirror each image horizontally with probability 1/2')
+  held_out: float = key(
+    0.0, BELOW_HALF, 'share of the images not to train on, at most 500, to tell whether others are memorised'
+  )
   memory_limit: int = key(
     4096, NATURAL, 'MiB per device for the decoded data set; a larger one is read from disk', free=True
   )
@@ -124,7 +128,9 @@ class Network:
   leak: float = key(0.2, FRACTION, 'negative slope of the leaky ReLU, in [0, 1); 0 for a plain ReLU')
   dropout: float = key(0.0, FRACTION, 'dropout rate after each hidden layer, in [0, 1)')
   initializer: str = key(
-    'normal', one_of('normal', 'glorot'), 'normal (N(0, 0.02), the paper) | glorot (Glorot uniform, Keras)'
+    'normal',
+    one_of('normal', 'glorot', 'he'),
+    'normal (N(0, 0.02), the paper) | glorot (Glorot uniform, Keras) | he (N(0, 2 / fan-in), for any width)',
   )
 
 
@@ -175,7 +181,9 @@ class Optimizer:
     0.0, NOT_NEGATIVE, 'factor of the parameters added to the gradients, >= 0: 1e-5 the authors'
   )
   decay_after: int = key(0, NATURAL, 'train steps at a constant rate before the decay')
-  decay_steps: int = key(0, NATURAL, 'train steps of linear decay to 0; 0 for a constant rate')
+  decay_steps: int = key(0, NATURAL, 'train steps of the decay; 0 for a constant rate')
+  decay: str = key('linear', one_of('linear', 'cosine'), 'shape of the decay: linear | cosine')
+  final_rate: float = key(0.0, NOT_NEGATIVE, 'learning rate after the decay, >= 0')
 
 
 @dataclass(frozen=True)
@@ -331,7 +339,7 @@ class Eval(Recurring):
   features: str = key(
     'classifier',
     one_of('classifier', 'inception'),
-    'feature extractor: classifier (of the classes of the data) | inception (FID)',
+    'feature extractor: classifier (of the classes of the data, else of rotations) | inception (FID)',
     free=True,
   )
   weights: str = key('', PATH, 'path of the Inception weights; empty for the file in the cache', free=True)

@@ -61,8 +61,8 @@ def run(
   init_from = starting.check(init_from, folder, experiment)
   with contextlib.ExitStack() as until_the_end:
     with processes.main_first():  # What is downloaded or written at the start is done by process 0 alone.
-      source, labels = experiment.source, experiment.labels  # They refuse images without such classes.
-      scoring.require_labels(experiment)
+      # They refuse images without such classes.
+      num_images, labels = experiment.num_images, experiment.labels
       if processes.is_main():
         until_the_end.enter_context(lock.held(folder))
 
@@ -75,7 +75,7 @@ def run(
       workdir.write_settings(folder, chosen, labels.names if labels else (), experiment.latents.counts)
 
     # Prepare the rounds, and what is recorded of them.
-    schedule = of_run(chosen, len(source), int(state.step))
+    schedule = of_run(chosen, num_images, int(state.step))
     distance, charts = scores.DISTANCE[chosen.eval.features], scores.charts()
     if schedule.start >= schedule.num_steps:
       _report_trained(folder, schedule.start, distance, charts)
@@ -125,11 +125,11 @@ def _conclude(folder: Path, log: Journal, state: GanState, step: int, stopped: s
     raise InputError(f'workdir={folder}: {log.unsaved}')
   if log.collapse:
     raise InputError(
-      f'workdir={folder}: stopped at step {step}: {log.collapse}; --config.train.on_collapse=continue goes '
-      'on from there'
+      f'workdir={folder}: stopped at step {step}: {log.collapse}; to continue from there, '
+      'set --config.train.on_collapse=continue'
     )
   if stopped:
-    print(f'{stopped.name}: saved step {step} in {folder}; the same command goes on from there')
+    print(f'{stopped.name}: saved step {step} in {folder}; run the same command again to continue')
     raise SystemExit(128 + stopped)
   print(f'{folder}: trained to step {step}')
 

@@ -42,7 +42,7 @@ def run(folder: Path, checkpoint: str | None) -> None:
   mesh = placement.mesh()
   sharding = placement.replicated(mesh)
   state, wanted = (_restore(folder, step, experiment.initial_state, sharding) for step in (begin, end))
-  schedule = of_run(chosen, len(experiment.source), begin, end)
+  schedule = of_run(chosen, experiment.num_images, begin, end)
   take_round, feed = rounds.prepare(experiment, folder, schedule, mesh)
   step = begin
   with contextlib.closing(feed):

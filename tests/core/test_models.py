@@ -113,6 +113,23 @@ def test_images_are_in_range_and_bilinear_has_no_checkerboard():
   assert unevenness['bilinear'] < 1e-4 < 0.1 < unevenness['transposed']
 
 
+@pytest.mark.parametrize('widths', [(64, 48, 32), (256, 128, 64)])
+@pytest.mark.parametrize('upsample', ['transposed', 'bilinear'])
+def test_he_keeps_the_size_of_signals_at_any_width(widths, upsample):
+  shared = {'strides': (2, 2, 2), 'norm': (False,) * 3, 'leak': 0.0, 'initializer': 'he'}
+  generator = Generator(widths, image_size=(32, 32), upsample=upsample, **shared)
+  z = jax.random.normal(jax.random.key(1), (64, 100))
+  variables = jax.jit(generator.init)(jax.random.key(0), z)
+  images = jnp.arctanh(jax.jit(generator.apply)(variables, z * 0.01)) * 100  # in the linear part of tanh
+  inner = images[:, 8:-8, 8:-8]
+  # Averaging neighbours makes signals smaller, and a convolution at the edge sees zeros.
+  assert (0.5 if upsample == 'transposed' else 0.3) < jnp.sqrt((inner**2).mean()) < 2.0
+  discriminator = Discriminator(widths[::-1], **shared)
+  noise = jax.random.normal(jax.random.key(2), (64, 32, 32, 3))
+  logits, _ = discriminator.apply(jax.jit(discriminator.init)(jax.random.key(0), noise), noise)
+  assert 0.5 < logits.std() < 2.5
+
+
 @pytest.mark.parametrize(('initializer', 'scale_deviation'), [('normal', 0.02), ('glorot', 0.0)])
 def test_initialisation(initializer, scale_deviation):
   generator = Generator(

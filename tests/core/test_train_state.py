@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,6 +47,19 @@ def test_learning_rate_falls_linearly_to_zero():
   got = _run(train_state.make_optimizer(1e-2, decay_after=2, decay_steps=4), [1.0] * 8)
   steps = -np.diff([1.0, *got])
   np.testing.assert_allclose(steps, [1e-2, 1e-2, 1e-2, 7.5e-3, 5e-3, 2.5e-3, 0, 0], rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+  ('decay', 'rates'),
+  [
+    ('linear', [8e-3, 6e-3, 4e-3, 2e-3, 2e-3]),
+    ('cosine', [6e-3 + 4e-3 * math.cos(math.pi * i / 4) for i in (1, 2, 3, 4, 4)]),
+  ],
+)
+def test_learning_rate_falls_to_its_last_value(decay, rates):
+  optimizer = train_state.make_optimizer(1e-2, decay_after=2, decay_steps=4, decay=decay, final_rate=2e-3)
+  steps = -np.diff([1.0, *_run(optimizer, [1.0] * 8)])
+  np.testing.assert_allclose(steps, [1e-2] * 3 + rates, rtol=1e-3)
 
 
 @pytest.mark.parametrize('l2', [0.0, 1e-9])

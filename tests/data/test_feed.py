@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 from dcgan_jax import data
 from dcgan_jax.data import cache
 from dcgan_jax.data.feed import HUNDRED, Feed
-from dcgan_jax.data.order import batch_indices
+from dcgan_jax.data.order import batch_indices, training
 from dcgan_jax.data.sources import Digits, open_folder
 from dcgan_jax.devices import placement
 
@@ -66,6 +66,30 @@ def test_batches_are_those_of_their_steps(images, devices, memory_limit, fixture
     np.testing.assert_array_equal(found[0], images[batch_indices(3, step, 4, len(images))])
   printed = capsys.readouterr().out
   assert printed.startswith('images: 0.1 MiB decoded ') and printed.endswith(said) if said else not printed
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+@pytest.mark.parametrize(
+  ('memory_limit', 'fixture'),
+  [(4096, 'images'), (0, 'images'), (0, 'without_room')],
+  ids=['resident', 'mapped', 'streamed'],
+)
+def test_held_out_images_are_in_no_batch(images, devices, memory_limit, fixture, request):
+  """Takes steps across the end of an epoch of 1,707 images in each way."""
+  request.getfixturevalue(fixture)
+  trained = images[training(len(images), 0.05)]
+  assert len(trained) == 1797 - 90
+  feed = Feed(SOURCE, 'digits', seed=3, batch_size=4, memory_limit=memory_limit, held_out=0.05)
+  for step, found in enumerate(_images(feed, _mesh(devices), 425, 429), 425):
+    np.testing.assert_array_equal(found[0], trained[batch_indices(3, step, 4, len(trained))])
+
+
+@pytest.mark.parametrize(('held_out', 'steps'), [(0.0, 2 * HUNDRED), (0.4, HUNDRED)])
+def test_the_order_on_the_devices_is_that_of_an_epoch(held_out, steps):
+  """Takes 1,797 and 1,297 images, which are 139 and 100 batches of 13."""
+  feed = Feed(SOURCE, 'digits', seed=0, batch_size=13, held_out=held_out)
+  with contextlib.closing(feed.rounds(_mesh(1), 0, lambda step: 1)) as rounds:
+    assert next(rounds).batches.window.rows.shape == (steps, 13)
 
 
 @pytest.mark.parametrize(('batch_size', 'steps'), [(4, 5 * HUNDRED), (500, HUNDRED)])

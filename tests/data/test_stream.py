@@ -124,3 +124,23 @@ def test_a_run_that_decodes_in_processes_ends_as_one_from_the_disk(whole, tmp_pa
   assert 'decoded again in every epoch, because the cache has no room for them' in done.stdout
   assert 'read from the disk as needed' in succeed(*arguments, f'--workdir={runs / "mapped"}')
   assert_same_state(runs / 'streamed', runs / 'mapped', 8)
+
+
+class _Odd:
+  """A hundred images, each of its own colour; the odd ones cannot be decoded."""
+
+  def __len__(self):
+    return 100
+
+  def read(self, indices):
+    return [None if i % 2 else np.full((1, 1, 1), i, np.uint8) for i in indices]
+
+  def name(self, index):
+    return str(index)
+
+
+def test_no_held_out_image_takes_the_place_of_one_that_cannot_be_decoded():
+  """Holds out images 10, 30, 50, 70 and 90, each after one that cannot be decoded."""
+  with contextlib.closing(batches_streamed(_Odd(), 0, 0, 95, 0, held_out=0.05)) as batches:
+    found = next(batches)[0].ravel()
+  assert {*found.tolist()} == {*range(0, 100, 2)} - {10, 30, 50, 70, 90}

@@ -87,8 +87,6 @@ def test_labels_that_are_no_classes_are_refused():
   ('arguments', 'said'),
   [
     (['--config.data.classes=2'], '; or set data.classes=2 to 0'),
-    (['--config.eval.every_epochs=1'], '; or train without scores: --config.eval.every_steps=0'),
-    (['--mode=evaluate'], ''),
     (['--mode=probe'], ''),
     (['--mode=probe', '--data=tfds:pets'], ''),
     (['--mode=forget', '--class=cat'], ''),

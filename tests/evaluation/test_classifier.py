@@ -17,6 +17,52 @@ def test_it_computes_and_learns_in_full_float32(size):
     assert_full_precision(gradient, variables, images)
 
 
+@pytest.mark.parametrize('shape', [(3, 5, 5, 2), (3, 4, 6, 1)])
+def test_images_are_turned_in_all_ways(shape):
+  images = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+  made, turns = classifier.rotated(images)
+  assert made.shape == (12, *shape[1:]) and turns.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+  end = shape[1] - 1, shape[2] - 1
+  for number in range(3):
+    for y, x in np.ndindex(shape[1:3]):
+      if shape[1] == shape[2]:  # Quarter turns, anticlockwise.
+        places = (y, x), (x, end[0] - y), (end[0] - y, end[1] - x), (end[1] - x, y)
+      else:
+        places = (y, x), (y, end[1] - x), (end[0] - y, x), (end[0] - y, end[1] - x)
+      for turn, place in enumerate(places):
+        np.testing.assert_array_equal(made[3 * turn + number, y, x], images[(number, *place)])
+
+
+@pytest.mark.slow
+def test_it_learns_how_images_are_turned(standard_promotion, monkeypatch):
+  """Tells the turns of images that are bright at the top left, and guesses those of noise."""
+  monkeypatch.setattr(classifier, 'ROTATIONS_STEPS', 10)
+  random = np.random.default_rng(0)
+  noise = random.integers(0, 100, (60, 8, 8, 1)).astype(np.uint8)
+  bright = noise.copy()
+  bright[:, :4, :4] += 100
+  assert classifier.train(bright, None, classifier.of_rotations(bright)).accuracy == 1
+  assert classifier.train(noise, None, classifier.of_rotations(noise)).accuracy < 0.6
+
+
+@pytest.mark.slow
+def test_ten_images_are_enough(standard_promotion):
+  images = np.random.default_rng(0).integers(0, 256, (10, 6, 8, 3)).astype(np.uint8)
+  assert 0 <= classifier.train(images, None, classifier.of_rotations(images)).accuracy <= 1
+
+
+@pytest.mark.parametrize(('size', 'stride'), [(8, 1), (28, 1), (32, 1), (48, 2), (64, 2), (128, 4), (256, 8)])
+def test_large_images_cost_no_more_convolutions(size, stride):
+  """Has as many pixels after the first convolution for 256 pixels as for 32."""
+  images = np.zeros((1, size, size, 3), np.uint8)
+  module = classifier.of_rotations(images)
+  assert module.stride == stride
+  with jax.numpy_dtype_promotion('standard'):
+    shapes = jax.eval_shape(module.init, jax.random.key(0), images)['params']
+  assert shapes['Conv_0']['kernel'].shape == (max(3, stride + 1),) * 2 + (3, 32)
+  assert size < 28 or shapes['Dense_0']['kernel'].shape[0] in (3 * 3 * 128, 4 * 4 * 128)
+
+
 def test_plain_layers_would_not():
   with pytest.raises(AssertionError):
     assert_full_precision(lambda x: x @ x, jax.ShapeDtypeStruct((2, 2), np.float32))

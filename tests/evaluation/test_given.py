@@ -61,7 +61,7 @@ def test_a_data_set(tfds_data):
     ('empty.png', '^images=.*empty.png: none of 1 images can be decoded, e.g. .*empty.png$'),
     (
       'notes.txt',
-      '^images=.*notes.txt: is no folder, no picture and no .npy or .npz of images: is no whole .npz',
+      '^images=.*notes.txt: is not a folder, a picture, or an .npy or .npz of images: is no whole .npz',
     ),
     ('more/none', '^images=.*none: no readable image among its 0 files'),
     (

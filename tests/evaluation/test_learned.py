@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from dcgan_jax.data import cache
+from dcgan_jax.data.labels import Labels
 from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import classifier, learned
 
@@ -23,14 +24,15 @@ def find(monkeypatch, tmp_path):
   """A function that finds the classifier of a run; its list `trained` counts how often one had to learn."""
   monkeypatch.setenv('DCGAN_JAX_CACHE', str(tmp_path / 'cache'))
 
-  def train(images, labels, count, pixels):
-    find.trained.append(count)
-    variables = jax.jit(classifier.Classifier(count).init)(jax.random.key(len(find.trained)), images[:1])
+  def train(images, labels, module):
+    find.trained.append(module.classes)
+    variables = jax.jit(module.init)(jax.random.key(len(find.trained)), images[:1])
     return classifier.Trained(jax.tree.map(np.asarray, variables), find.accuracy)
 
   def find(folder, names=NAMES, classes=CLASSES):
     with jax.numpy_dtype_promotion('standard'):  # Flax's pooling divides by an integer.
-      return learned.classifier_for_run(f'images {classes}', IMAGES, classes, names, folder)
+      labels = None if names is None else Labels(classes, names)
+      return learned.classifier_for_run(f'images {classes}', IMAGES, labels, folder)
 
   find.trained, find.accuracy = [], 0.9
   monkeypatch.setattr(classifier, 'train', train)
@@ -147,6 +149,44 @@ def test_a_classifier_from_before_labels_were_noted_is_kept(find, folder):
   _rewrite(folder / learned.FILE, about=np.frombuffer(about, np.uint8))
   shutil.rmtree(cache.folder())
   _assert_same(find(folder), first)
+
+
+def test_rotations_are_kept_and_are_no_classes(find, folder, capsys):
+  """Takes the network of a run for what it says it is, also beside a classifier of as many classes.
+
+  Whatever asks for classes does not replace it.
+  """
+  assert not learned.keeps_rotations(folder) and not learned.keeps_rotations(None)
+  find.accuracy = 0.3  # Any will do.
+  first = find(folder, None)
+  assert find.trained == [4] and learned.keeps_rotations(folder)
+  _assert_same(find(None, None), first)
+  with np.load(folder / learned.FILE) as arrays:
+    assert json.loads(arrays['about'].tobytes()) == {'version': 1, 'rotations': 4}
+  find.accuracy = 0.9
+  names = ('cat', 'dog', 'ox', 'owl')
+  assert find(folder, names).fingerprint != first.fingerprint and learned.keeps_rotations(folder)
+  shutil.rmtree(cache.folder())
+  _assert_same(find(folder, None), first)
+  (folder / learned.FILE).unlink()
+  assert find(folder, names).fingerprint != find(folder, None).fingerprint
+  assert capsys.readouterr().out.splitlines() == [
+    'training a network that tells rotations, once for this data',
+    'training a classifier of 4 classes, once for this data',
+    'training a classifier of 4 classes, once for this data',
+    f'{folder}/{learned.FILE}: is a classifier of another version, or of other classes or images '
+    "({'version': 2, 'classes': ['cat', 'dog', 'ox', 'owl'], 'labels': '991a4b62d88e5d); it is replaced",
+    'training a network that tells rotations, once for this data',
+  ]
+
+
+def test_broken_files_keep_no_rotations(folder):
+  path = folder / learned.FILE
+  for content in ({'about': np.zeros(3, np.uint8)}, {'other': np.zeros(3)}, {'about': np.array(3)}):
+    np.savez(path, **content)
+    assert not learned.keeps_rotations(folder)
+  path.write_bytes(b'text')
+  assert not learned.keeps_rotations(folder)
 
 
 def test_a_folder_that_cannot_be_written_is_left_alone(find, folder, capsys, monkeypatch):

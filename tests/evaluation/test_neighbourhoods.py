@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dcgan_jax.evaluation import neighbourhoods, scores
-from dcgan_jax.evaluation.neighbourhoods import Manifold, manifold
+from dcgan_jax.evaluation.neighbourhoods import Manifold, distances_to_others, manifold, share_of_copies
 
 
 def _features(count, size, seed=0, scale=1.0):
@@ -76,3 +76,36 @@ def test_scores_use_the_device_unless_it_is_the_host(monkeypatch, backend):
   monkeypatch.setattr(scores, 'manifold', stand_in)
   found = scores.take(scores.Seen('classifier', features, features, np.eye(3), real))
   assert (found['precision'], found['density']) == (0.5, 2.0) and used == [backend != 'cpu']
+
+
+@pytest.mark.parametrize('on_device', [False, True])
+def test_copies_are_those_of_their_definition(on_device):
+  """Compares with loops over all pairs. Every third known image is there twice."""
+  known, images = _features(60, 6), _features(40, 6, seed=1)
+  images[:10] = known[:10] + 0.01
+  known = np.float32([*known, *known[::3]])
+  distances = distances_to_others(known, on_device)
+  gaps = np.linalg.norm(known[:, None] - known, axis=-1)
+  gaps[gaps < 1e-5] = np.inf  # itself, and the same again
+  np.testing.assert_allclose(distances, gaps.min(1) ** 2, rtol=1e-5)
+  copies = 0
+  for image in images:
+    found = np.linalg.norm(known - image, axis=-1)
+    copies += found.min() < gaps[found.argmin()].min()
+  assert 10 < copies < 40
+  assert share_of_copies(images, known, distances, on_device) == copies / 40
+  assert share_of_copies(known, known, distances, on_device) == 1
+
+
+def test_of_new_images_of_a_plane_as_many_are_as_near_as_copies_as_theory_says():
+  """Compares with 1 / (2 - the common part of two unit discs a radius apart), 0.6215 (Henze 1987)."""
+  known, images = np.random.default_rng(0).random((2, 3000, 2))
+  distances = distances_to_others(known)
+  want = 1 / (2 - (2 * np.pi / 3 - np.sqrt(3) / 2) / np.pi)
+  assert abs(share_of_copies(images, known, distances) - want) < 3 * np.sqrt(want * (1 - want) / 3000)
+
+
+def test_where_all_images_are_the_same_all_are_copies():
+  known = np.ones((4, 2))
+  assert distances_to_others(known).tolist() == [np.inf] * 4
+  assert share_of_copies(known, known, distances_to_others(known)) == 1

@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 
@@ -111,15 +112,18 @@ def test_modes_and_their_divergence_have_closed_forms():
   assert scores.modes(np.eye(8)) == (8, pytest.approx(0))
 
 
-def _seen(kind, stacked=False, asked=None, load=lambda: pytest.fail('loaded')):
+def _seen(kind, stacked=False, asked=None, load=lambda: pytest.fail('loaded'), held_out=False):
   features = _features(30, 4)
   shares = np.full(3, 1 / 3) if kind == 'classifier' else None
-  real = scores.Real(scores.moments(features), features, load, shares, stacked)
+  divided = scores.Divided(features[:25], features[25:]) if held_out else None
+  judged = scores.Judged(np.array([2.0, 3.0, 1.0]), np.array([0.0, 2.0])) if held_out else None
+  real = scores.Real(scores.moments(features), features, load, shares, stacked, divided)
   probabilities = np.eye(3)[np.arange(20) % 2]
-  return scores.Seen(kind, np.zeros((20, 8, 8, 1)), _features(20, 4, 1), probabilities, real, asked)
+  return scores.Seen(kind, np.zeros((20, 8, 8, 1)), _features(20, 4, 1), probabilities, real, asked, judged)
 
 
 NEAR = ['precision', 'recall', 'density', 'coverage']
+OF_HELD_OUT = ['copied', 'copied_real', 'd_training', 'd_held_out', 'd_prefers_training']
 INCEPTION = ['fid', 'kid', 'kid_error', 'inception_score', 'inception_score_deviation']
 
 
@@ -133,6 +137,7 @@ INCEPTION = ['fid', 'kid', 'kid_error', 'inception_score', 'inception_score_devi
     ),
     (_seen('classifier', stacked=True), ['classifier_frechet_distance', *NEAR, 'modes', 'kl_to_uniform']),
     (_seen('inception', asked=np.arange(20)), [*INCEPTION, *NEAR]),
+    (_seen('inception', held_out=True), [*INCEPTION, *NEAR, *OF_HELD_OUT]),
   ],
 )
 def test_scores_are_those_that_apply_and_load_no_pixels(seen, names):
@@ -143,6 +148,26 @@ def test_scores_are_those_that_apply_and_load_no_pixels(seen, names):
     assert (found['agreement'], found['missing_classes']) == (0.5, 1)
   if 'modes' in found:
     assert found['modes'] == 2
+
+
+def test_scores_of_held_out_images():
+  """Of the pairs of logits, D prefers the training image in 4 and has no preference in 1."""
+  seen = _seen('classifier', held_out=True)
+  found = scores.take(seen)
+  assert (found['d_training'], found['d_held_out'], found['d_prefers_training']) == (2, 1, 4.5 / 6)
+  for name, features in (('copied', seen.features), ('copied_real', seen.real.features[25:])):
+    assert found[name] == seen.real.divided.copies(features)
+  seen = dataclasses.replace(seen, features=seen.real.features[:25] + 1e-4)
+  assert scores.take(seen)['copied'] == 1 > found['copied']
+
+
+def test_the_preference_of_d_is_the_area_under_the_roc_curve():
+  from sklearn.metrics import roc_auc_score
+
+  training, held_out = np.rint(2 * _features(300, 1)[:, 0] + 1), np.rint(2 * _features(40, 1, seed=1)[:, 0])
+  want = roc_auc_score([1] * 300 + [0] * 40, [*training, *held_out])
+  for scale in (1, 1e-6, 1e6):
+    assert scores.Judged(scale * training, scale * held_out).preferred == pytest.approx(want, abs=1e-12)
 
 
 def test_a_new_score_is_one_entry(monkeypatch):

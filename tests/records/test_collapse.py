@@ -1,15 +1,20 @@
 """Signs of collapse, in rows made up for each."""
 
+import ast
 import os
+import shlex
 
+import numpy as np
 import pytest
+from conftest import narrow
 
-from configs import digits
+from configs import base, digits
 from dcgan_jax import settings
 from dcgan_jax.errors import InputError
 from dcgan_jax.records import collapse
 
 DISTANCE = 'fid'
+CHOICES = ('relativistic', 'translation')
 
 
 def _outputs(gaps):
@@ -128,3 +133,81 @@ def test_a_run_with_halved_rates_is_not_resumed_silently(tmp_path):
 def test_a_lost_class_or_a_somewhat_larger_distance_alone_is_not_grave():
   assert collapse.grave({'classes': 'a', 'distance': 'b'}) == ''
   assert collapse.grave({'far': 'b', 'classes': 'a', 'saturated': 'c'}) == 'c'
+
+
+def _of_memory(preferred, copied, copied_real, name='base', **changes):
+  row = {
+    'step': 5,
+    DISTANCE: 9.0,
+    'd_prefers_training': preferred,
+    'copied': copied,
+    'copied_real': copied_real,
+  }
+  return collapse.Watch(DISTANCE, False, [row], narrow(name, changes)).signs
+
+
+@pytest.mark.parametrize(
+  ('preferred', 'copied', 'copied_real', 'names'),
+  [
+    (0.5, 0.4, 0.4, set()),
+    (0.9, 0.83, 0.3, set()),  # A third of the others than copies is not near.
+    (0.91, 0.83, 0.3, {'memorised'}),
+    (0.8, 0.84, 0.3, {'copied'}),
+    (0.8, 0.84, 0.9, set()),  # Real images are as near to each other.
+    (0.8, 1.0, 1.0, set()),  # Each image is there twice.
+    (1.0, 1.0, 0.4, {'memorised', 'copied'}),
+  ],
+)
+def test_images_are_learnt_by_heart(preferred, copied, copied_real, names):
+  signs = _of_memory(preferred, copied, copied_real)
+  assert set(signs) == names and not collapse.grave(signs)
+
+
+def test_by_heart_is_rare_by_chance():
+  """Draws the ranks of 5 held-out among 100 images that D has not learned."""
+  ranks = np.random.default_rng(0).random((20_000, 100)).argsort(1)[:, :5]
+  preferred = 1 - (np.sort(ranks, 1) - np.arange(5)).mean(1) / 95
+  assert 0.0002 < (preferred > collapse.BY_HEART).mean() < 0.002 and abs(preferred.mean() - 0.5) < 0.01
+
+
+def test_signs_of_memory_go_with_their_row():
+  rows = [{'step': 5, DISTANCE: 9.0, 'd_prefers_training': 0.95}, {'step': 6, 'loss_d': 1.0}]
+  watch = collapse.Watch(DISTANCE, False, rows)
+  assert set(watch.signs) == {'memorised'}
+  assert watch.add({'step': 7, DISTANCE: 9.0, 'd_prefers_training': 0.85}) == {}
+
+
+def _flags(sentence):
+  """Returns the flags of keys in a sentence, as a shell passes them on."""
+  return [word for word in shlex.split(sentence) if word.startswith('--config.')]
+
+
+def test_advice_can_be_copied():
+  """Sets the keys of each flag, and asks for what the run does not do already."""
+  classic = narrow('base')
+  (won,) = collapse.Watch(None, True, _outputs([0.99] * 10), classic).signs.values()
+  signs = _of_memory(1.0, 1.0, 0.4)
+  for sentence in (won, *signs.values()):
+    config = base.get_config()
+    config.data.channels = 1
+    for flag in _flags(sentence):
+      key, value = flag.removeprefix('--config.').split('=')
+      config.update_from_flattened_dict({key: value if value in CHOICES else ast.literal_eval(value)})
+    chosen = settings.check(config)
+    if sentence is won:
+      assert (chosen.train.loss, chosen.train.r1, chosen.train.r2) == ('relativistic', 1, 1)
+      assert chosen.generator_optimizer.b1 == 0 and chosen.discriminator_optimizer.b2 == 0.99
+    else:
+      assert chosen.data.flip and chosen.train.augment == 'translation'
+      assert max(chosen.discriminator.widths) == 6
+  done = {'data.flip': True, 'train.augment': 'color,translation'}
+  (sentence,) = _of_memory(1.0, 0.0, 0.0, **done).values()
+  assert 'flip' not in sentence and 'translation' not in sentence and '--checkpoint=best' in sentence
+
+
+def test_what_has_helped_is_not_named_to_a_run_that_does_it():
+  rows = _scores([60, 400], [0.4, 0.0], [0, 9])
+  for name, said in (('cifar10_32', True), ('modern', False)):
+    signs = collapse.Watch(DISTANCE, False, rows, narrow(name)).signs
+    assert ('--config.train.loss=relativistic' in signs['coverage']) == said
+  assert 'the recipe of configs/modern.py' in collapse.Watch(DISTANCE, False, rows).signs['coverage']

@@ -75,3 +75,10 @@ def test_a_run_is_opened(untrained, tmp_path):
       experiment.open_run(untrained, which)
   with pytest.raises(InputError, match='no run here'):
     experiment.open_run(tmp_path, 'last')
+
+
+def test_an_epoch_has_no_held_out_image():
+  config = digits.get_config()
+  assert experiment.build(settings.check(config)).num_images == 1797
+  config.data.held_out = 0.05
+  assert experiment.build(settings.check(config)).num_images == 1797 - 90

@@ -123,6 +123,7 @@ def test_keys_are_the_arguments_of_the_nouns():
     ('train.accumulate', 0, 'at least 1 and below'),
     ('train.dtype', 'float16', 'choose float32 or bfloat16'),
     ('train.real_label', 0.5, 'above 0.5'),
+    ('data.held_out', 0.5, 'at least 0 and below 0.5'),
     ('checkpoint.keep', 0, 'at least 1 and below'),
   ],
 )

@@ -20,7 +20,8 @@ def define_flags(into: flags.FlagValues) -> None:
     'features',
     'classifier',
     ['classifier', 'inception'],
-    'Features of a small classifier, trained on the data first, or of Inception-v3, for FID.',
+    'Features of a small classifier, trained on the data first (on its rotations, if it has no classes), or '
+    'of Inception-v3, for FID.',
     flag_values=into,
   )
   flags.DEFINE_string(

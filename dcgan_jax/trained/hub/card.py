@@ -104,7 +104,7 @@ def find_scores(folder: Path, step: int) -> list[Scores]:
       values, protocol, origin = dict(report['scores']), str(report['protocol']), str(report['images'])
       values = {str(name): float(value) for name, value in values.items()}
     except (KeyError, TypeError, ValueError) as error:
-      raise InputError(f'{path}: is no report of --mode=evaluate; evaluate again, or remove it') from error
+      raise InputError(f'{path}: is not a report of --mode=evaluate; evaluate again, or remove it') from error
     if origin.startswith(f'step {step} of '):
       found.append(Scores(f'`--mode=evaluate`, {report.get("num")} images', values, protocol))
   for row in metrics.read(folder / 'metrics.jsonl', step):

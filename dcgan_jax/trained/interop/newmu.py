@@ -31,7 +31,7 @@ def read_newmu(folder: Path) -> dict[str, list[Tensor]]:
     InputError: in one line; there is no such folder, or a file is missing or cannot be read.
   """
   if not folder.is_dir():
-    raise InputError('is no folder; format=newmu takes one, of gen_NN.npy and discrim_NN.npy')
+    raise InputError('is not a folder; format=newmu takes one of gen_NN.npy and discrim_NN.npy')
   found: dict[str, list[Tensor]] = {}
   try:
     names = [path.name for path in folder.iterdir()]
@@ -64,7 +64,7 @@ def _read_array(path: Path) -> Tensor:
   except InputError as error:
     raise InputError(f'{path.name} cannot be read as .npy: {error}') from error
   if array.dtype.kind != 'f':
-    raise InputError(f'{path.name} is no array of floating-point numbers')
+    raise InputError(f'{path.name} is not an array of floating-point numbers')
   return Tensor(path.name, array)
 
 

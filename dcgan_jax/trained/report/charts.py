@@ -33,6 +33,11 @@ class Quantity(NamedTuple):
 LOSSES = Quantity(Axis('Loss'), {'loss_d': 'discriminator', 'loss_g': 'generator'}, noisy=True)
 OUTPUTS = {'d_real': 'D(x), real images', 'd_fake': 'D(G(z)), generated'}
 SCORES = tuple(Quantity(axis, labels, of_scores=True) for axis, labels in scores.charts().items())
+LOGITS = Quantity(
+  Axis('Mean logit of D', help='The curves part as D learns its training images by heart.'),
+  {'d_training': 'training images', 'd_held_out': 'held-out images'},
+  of_scores=True,
+)
 SPEED = Quantity(Axis('Images per second', 'count'), {'images_per_second': 'images/s'}, noisy=True)
 
 
@@ -87,6 +92,7 @@ class Chart:
 
   Attributes:
     title: Title.
+    help: What the numbers mean, in a sentence; '' for titles that say it.
     about: Description for screen readers.
     lines: Curves.
     x: Ticks of the steps.
@@ -97,6 +103,7 @@ class Chart:
   """
 
   title: str
+  help: str
   about: str
   lines: list[Line]
   x: list[Tick]
@@ -123,7 +130,7 @@ def of_several(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     for metric, label in quantity.labels.items():
       sources = [Source(name, run, metric) for run, name in zip(runs, names)]
       title = quantity.axis.title if len(quantity.labels) == 1 else label[0].upper() + label[1:]
-      title = f'{quantity.axis.title}: {label}' if quantity is LOSSES else title
+      title = f'{quantity.axis.title}: {label}' if quantity in (LOSSES, LOGITS) else title
       if chart := _draw(title, sources, quantity):
         made.append(chart)
   return made
@@ -133,7 +140,7 @@ def _quantities(runs: Sequence[Run]) -> list[Quantity]:
   """Returns all quantities that these runs may have, in the order of the page."""
   known = all(run.settings and run.settings.train.loss in PROBABILITIES for run in runs)
   axis = Axis('Output of the discriminator', 'share' if known else 'linear')
-  return [LOSSES, Quantity(axis, OUTPUTS, noisy=True), *SCORES, SPEED]
+  return [LOSSES, Quantity(axis, OUTPUTS, noisy=True), *SCORES, LOGITS, SPEED]
 
 
 def _draw(
@@ -157,6 +164,7 @@ def _draw(
     title = f'{title} ({quantity.axis.better} is better)'
   return Chart(
     title,
+    quantity.axis.help,
     _in_words(title, lines, x),
     lines,
     [Tick(100 * place, scales.number(tick)) for tick, place in _placed(x, most=4)],

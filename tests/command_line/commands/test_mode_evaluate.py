@@ -148,7 +148,7 @@ def test_a_folder_of_pictures_is_scored(scored, of_run, digits, tmp_path, printe
     (['--features=inception', '--weights=/nonexistent'], 'No such file'),
     (['--features=inception', '--weights=README.md'], 'is not pt_inception-2015-12-05-6726825d.pth (SHA-256'),
     (['--features=inception'], '--mode=evaluate gets them by --download'),
-    (['--images=README.md'], 'is no folder, no picture and no .npy or .npz of images'),
+    (['--images=README.md'], 'is not a folder, a picture, or an .npy or .npz of images'),
     (['--images={small}'], 'has 4 images; 10 or more are needed'),
     (['--images={other}'], 'uint8 (20, 9, 8, 1); this run has uint8 (N, *(8, 8, 1))'),
     (['--checkpoint=best-ever'], 'choose last, best or the number of a step'),

@@ -230,7 +230,7 @@ DAMAGE = [
   (_config(classes='abc'), 'has no list "classes"'),
   (
     _config(counts=[1, 2]),
-    'config.json: "counts" must be how many images there are of each of the 10 classes',
+    'config.json: "counts" must be the number of images of each of the 10 classes',
   ),
   (_cut, 'model.safetensors: is damaged or no file of safetensors'),
   (_write('model.safetensors', b''), 'model.safetensors: is damaged or no file of safetensors'),
@@ -259,7 +259,7 @@ def test_a_folder_has_a_single_step(written):
 
 def test_reports_that_are_no_reports(tmp_path):
   workdir.write_json(tmp_path / 'evaluation.json', {'scores': [1]})
-  with pytest.raises(InputError, match='is no report of --mode=evaluate'):
+  with pytest.raises(InputError, match='is not a report of --mode=evaluate'):
     card.find_scores(tmp_path, 3)
   assert card.find_scores(tmp_path / 'none', 3) == []
 

@@ -193,7 +193,10 @@ def _save_in(folder, name, array):
       'cannot be read as .npy',
     ),
     (lambda f: np.array([_Evil()]).dump(f / 'gen_04.npy'), 'gen_04.npy cannot be read as .npy'),
-    (lambda f: _save_in(f, 'gen_04', np.zeros(3, int)), 'gen_04.npy is no array of floating-point numbers'),
+    (
+      lambda f: _save_in(f, 'gen_04', np.zeros(3, int)),
+      'gen_04.npy is not an array of floating-point numbers',
+    ),
   ],
 )
 def test_bad_arrays_are_one_line(tmp_path, monkeypatch, spoil, text):
@@ -207,5 +210,5 @@ def test_bad_arrays_are_one_line(tmp_path, monkeypatch, spoil, text):
 
 
 def test_a_file_is_no_folder(tmp_path):
-  with pytest.raises(InputError, match='is no folder; format=newmu takes one'):
+  with pytest.raises(InputError, match='is not a folder; format=newmu takes one'):
     importing.run(settings.check(svhn.get_config()), tmp_path / 'run', 'newmu', 'README.md')

@@ -29,6 +29,7 @@ def _fill(folder, steps=12):
     rows[-1] |= {'d_real': 0.7, 'd_fake': 0.3}
     coverage = 0.8 if step < 400 else 0.1
     rows.append({'step': step, DISTANCE: 1e4 / step, 'precision': 0.5, 'recall': 0.5, 'coverage': coverage})
+    rows[-1] |= {'d_training': step / 100, 'd_held_out': 1.0, 'd_prefers_training': 0.95}
     made = draw.integers(0, 256, (9, 8, 8, 1), np.uint8)
     draw_sample(folder, step, pictures.zoom(pictures.grid(made)))
   (folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows) + '{"step": 9')
@@ -119,6 +120,9 @@ def test_a_page_has_all_sections(written):
   assert "default-src 'none'; img-src data:; style-src 'sha256-" in html.replace('&#39;', "'")
   assert 'mode collapse: coverage has fallen from 0.800 at step 50 to 0.100' in html
   assert '--config.data.image_size=(8,8)' in html and 'EVIL' not in html
+  assert 'Mean logit of D over steps 0 to 600: training images from 0.5 to 6' in html
+  assert '<p class="help">The curves part as D learns its training images by heart.</p>' in html
+  assert 'it prefers them to held-out ones in 95% of pairs' in html
   assert written.stat().st_size < 5e6
 
 
