@@ -81,7 +81,7 @@ def run(
       _report_trained(folder, schedule.start, distance, charts)
       return
     score = scoring.make_scorer(experiment, mesh, folder) if schedule.score_every else None
-    _announce(folder, schedule, chosen)
+    _announce(folder, schedule, chosen, num_images)
     take_round, feed = rounds.prepare(experiment, folder, schedule, mesh)
     until_the_end.enter_context(contextlib.closing(feed))
     inputs = next(feed)  # Whatever is wrong with the images is said before anything is compiled or written.
@@ -163,14 +163,16 @@ def _make_draw(experiment: Experiment) -> journal.Draw:
   return draw
 
 
-def _announce(folder: Path, schedule: Schedule, chosen: Settings) -> None:
+def _announce(folder: Path, schedule: Schedule, chosen: Settings, num_images: int) -> None:
   """Prints what is about to be trained, and on what."""
   devices = f'{jax.device_count()} {jax.default_backend()} device{"s" * (jax.device_count() > 1)}'
   of_processes = f' of {jax.process_count()} processes' if jax.process_count() > 1 else ''
   kind = '' if jax.default_backend() == 'cpu' else f' ({jax.devices()[0].device_kind})'
   if processes.is_main():
     versions.note(folder, f'{devices}{kind}{of_processes}')
-  steps = f'steps {schedule.start} to {schedule.num_steps} of {chosen.train.images_per_step} images'
+  each = chosen.train.images_per_step
+  steps = f'steps {schedule.start} to {schedule.num_steps} of {each} images'
+  steps += f' ({schedule.num_steps * each / num_images:,.1f} epochs of {num_images:,})'
   print(f'{folder}: {steps}, on {devices}{of_processes}', flush=True)
   lipschitz = chosen.train.gradient_penalty or chosen.discriminator.spectral_norm
   if chosen.train.loss == 'wasserstein' and not lipschitz:
