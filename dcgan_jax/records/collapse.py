@@ -185,7 +185,7 @@ def _against_memory(settings: Settings | None) -> str:
   if settings is not None:
     narrow = tuple(max(1, width // 2) for width in settings.discriminator.widths)
     flags.append(f"--config.discriminator.widths='{narrow}' (a narrower D)")
-  return f'; what helps: {", ".join(flags)}'
+  return f'; try {", ".join(flags)}'
 
 
 def grave(signs: Signs) -> str:
