@@ -75,7 +75,7 @@ def run(
     _write(keeping, report, nearest.beside(seen, fit.pixels))
   print(_table(report))
   if keeping is None:
-    print('only printed, for a run keeps the results that are of its own data, and nothing else does')
+    print('only printed: results are kept in the workdir of a run, for its own data')
 
 
 def with_data(settings: Settings, source: str) -> Settings:

@@ -115,7 +115,6 @@ def classes_or_rotations(
 
   A run that has been scored by rotations still is.
   """
-  reason = ''
   if labels is not None and not learned.keeps_rotations(folder):
     try:
       return learned_extractor(source, real, labels, folder)

@@ -95,7 +95,7 @@ def run(
   }
   print(_table(report))
   if keeping is None:
-    print('only printed, for a run keeps its results, and nothing else does')
+    print('only printed: results are kept in the workdir of a run')
     return
   path = folder / f'forget_{re.sub("[^0-9A-Za-z]+", "_", name)}'
   with workdir.said_if_not_written(path.with_suffix('.json')):

@@ -50,7 +50,8 @@ def run(
     dtype: Dtype of the kernels, 'float32' | 'float16'.
 
   Raises:
-    InputError: in one line, before anything is compiled, unless the kernels exceed float16.
+    InputError: The run or the arguments cannot be exported, found before anything is compiled; or a number of
+      a kernel is too large for float16.
   """
   target = _target(out)
   if license is not None and not license.strip():

@@ -197,7 +197,7 @@ def test_both_networks_are_exported(both, run):
 @pytest.mark.slow
 def test_it_is_scored_and_loses_a_class_without_a_file(alone, by_brightness, printed_by, tmp_path):
   printed = printed_by('--mode=evaluate', f'--workdir={alone}', '--num=50')
-  assert 'statistics=population' in printed and 'only printed, for a run keeps' in printed
+  assert 'statistics=population' in printed and 'only printed: results are kept' in printed
   printed = printed_by('--mode=forget', '--class=3', '--num=200', f'--workdir={alone}')
   assert '> 3' in printed and 'only printed' in printed
 
