@@ -60,7 +60,7 @@ def random_networks(chosen: Settings) -> tuple[Gan, dict[str, Any]]:
   state = parts.shapes
   filled = {}
   for kind, net in (('generator', state.generator), ('discriminator', state.discriminator)):
-    upsamples = kind == 'generator' and chosen.generator.upsample == 'transposed'
+    upsamples = kind == 'generator' and chosen.generator.upsample != 'bilinear'
 
     def random(path: Any, x: jax.ShapeDtypeStruct, upsamples: bool = upsamples) -> np.ndarray:
       return _random(jax.tree_util.keystr(path), x.shape, upsamples)

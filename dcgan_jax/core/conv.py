@@ -78,13 +78,18 @@ def conv2d_transpose(
     features: Features, [B, H, W, O], any float dtype.
     kernel: Kernel of the adjoint convolution, [kh, kw, I, O], same dtype.
     stride: Upsampling factor in both directions.
-    padding: Padding of the adjoint convolution, 'same' | 'symmetric'.
+    padding: Padding of the adjoint convolution, 'same' | 'symmetric' | 'valid'.
     fast: Whether to use the fast forms; False for plain lax, the reference in tests.
 
   Returns:
-    Images, [B, stride * H, stride * W, I].
+    Images, [B, stride * H, stride * W, I]; with 'valid' all that the kernel reaches,
+    [B, stride * (H - 1) + kh, stride * (W - 1) + kw, I].
   """
-  geometry = _geometry((stride * features.shape[1], stride * features.shape[2]), kernel, stride, padding)
+  height, width = (
+    stride * (size - 1) + kernel.shape[i] if padding == 'valid' else stride * size
+    for i, size in enumerate(features.shape[1:3])
+  )
+  geometry = _geometry((height, width), kernel, stride, padding)
   return (_transpose if fast else _plain_transpose)(geometry, features, kernel)
 
 

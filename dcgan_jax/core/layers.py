@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array, lax
 
@@ -68,6 +69,47 @@ class ConvTranspose(ConvLayer):
   def __call__(self, x: Array) -> Array:
     kernel = self.kernel(self.features, x.shape[-1])
     return self.add_bias(conv.conv2d_transpose(x, kernel, self.stride, self.padding, self.fast))
+
+
+def bilinear_filter(stride: int) -> np.ndarray:
+  """Returns the taps of bilinear upsampling along one axis, float32: [1, 3, 3, 1] / 4 for a stride of 2."""
+  taps = np.convolve(np.ones(stride), np.ones(stride))  # a triangle
+  if stride % 2 == 0:  # Its centre lies between two pixels.
+    taps = np.convolve(taps, [0.5, 0.5])
+  return (taps / stride).astype(np.float32)
+
+
+class FilteredConvTranspose(ConvTranspose):
+  """Applies a transposed convolution, then the filter of bilinear upsampling.
+
+  Convolutions commute, so away from the edges this is bilinear upsampling followed by a convolution, at the
+  cost of the transposed convolution; StyleGAN2 upsamples so (Karras et al. 2020, arXiv:1912.04958). It equals
+  one transposed convolution by the kernel convolved with the filter, to whose size `padding` refers.
+  """
+
+  @nn.compact
+  def __call__(self, x: Array) -> Array:
+    kernel = self.kernel(self.features, x.shape[-1])
+    taps = bilinear_filter(self.stride)
+    size = self.kernel_size + len(taps) - 1
+    image = (self.stride * x.shape[1], self.stride * x.shape[2])
+    pairs = conv.padding_pairs(self.padding, image, (size, size), (self.stride, self.stride))
+    x = conv.conv2d_transpose(x, kernel, self.stride, 'valid', self.fast)
+    for axis, (before, _) in enumerate(pairs, 1):
+      x = _filtered(x, taps, axis, image[axis - 1], before)
+    return self.add_bias(x)
+
+
+def _filtered(x: Array, taps: np.ndarray, axis: int, size: int, before: int) -> Array:
+  """Convolves along an axis with a few taps and keeps `size` of the results, the first `before` left out."""
+  padding = [(0, 0, 0)] * x.ndim
+  padding[axis] = (len(taps) - 1 - before, size + before - x.shape[axis], 0)  # Negative padding crops.
+  x = lax.pad(x, jnp.zeros((), x.dtype), padding)
+  # Slices, because XLA's convolution of single channels is slow on a CPU.
+  return sum(
+    (lax.slice_in_dim(x, i, i + size, axis=axis) * tap.astype(x.dtype) for i, tap in enumerate(taps[::-1])),
+    start=jnp.zeros((), x.dtype),
+  )
 
 
 class ResizeConv(ConvLayer):
@@ -146,7 +188,7 @@ class ClassBatchNorm(nn.Module):
     return self.norm(x) * of_class(scales) + of_class(biases)
 
 
-UPSAMPLE = {'transposed': ConvTranspose, 'bilinear': ResizeConv}
+UPSAMPLE = {'transposed': ConvTranspose, 'filtered': FilteredConvTranspose, 'bilinear': ResizeConv}
 
 
 class Dropout(nn.Module):

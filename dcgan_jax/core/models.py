@@ -99,9 +99,11 @@ class _Network(nn.Module):
   def conv(self, module: type, features: int, stride: int, name: str) -> nn.Module:
     """Returns a convolutional layer of the given class."""
     init = self.kernel_init
-    if module is ConvTranspose and self.initializer == 'he':
-      # The kernel is [k, k, out, in], and one in stride * stride of its pixels adds to each output pixel.
-      init = nn.initializers.variance_scaling(2.0 * stride**2, 'fan_in', 'normal', in_axis=-1, out_axis=-2)
+    if issubclass(module, ConvTranspose) and self.initializer == 'he':
+      # The kernel is [k, k, out, in], and one in stride * stride of its pixels adds to each output pixel, but
+      # the filter adds as many of these where neighbours are alike.
+      scale = 2.0 * stride**2 if module is ConvTranspose else 2.0
+      init = nn.initializers.variance_scaling(scale, 'fan_in', 'normal', in_axis=-1, out_axis=-2)
     return module(
       features,
       self.kernel_size,
@@ -177,7 +179,8 @@ class Generator(_Network):
     channels: Number of image channels.
     dense_norm: 'channel' normalises the dense layer's output and adds its bias per channel, as in PyTorch;
       'unit' does so per unit, before the reshape, as in Keras and the authors' code.
-    upsample: 'transposed' convolution | 'bilinear' resize and convolution.
+    upsample: 'transposed' convolution | 'filtered', a transposed convolution and the filter of bilinear
+      upsampling | 'bilinear' resize and convolution.
     condition: 'concat' concatenates the class to the input of every layer, as the authors do for MNIST;
       'embedding' appends a learned vector of size z_size per class to z; 'norm' has a scale and a bias per
       class in each batch norm (Miyato and Koyama 2018, section 4).

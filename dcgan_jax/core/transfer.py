@@ -245,7 +245,7 @@ class Kernel(NamedTuple):
     module, size = self.side.module, self.shape
     if self.layer in ('embedding', 'projection'):
       return ('embedding', 'projection').index(self.layer), 0, 'class'
-    transposed = isinstance(module, Generator) and module.upsample == 'transposed'
+    transposed = isinstance(module, Generator) and module.upsample != 'bilinear'
     axis = len(size) - (1 if transposed and len(size) == 4 else 2)
     if module.classes and module.condition == 'concat':
       return axis, size[axis] - self.packs * module.classes, 'class'
@@ -259,7 +259,8 @@ def _fit(old: Kernel, new: Kernel) -> Piece | None:
   """Matches two kernels; None if they do not fit."""
   (axis, own, rest), (old_axis, old_own, old_rest) = new.parts, old.parts
   modules = (old.side.module, new.side.module)
-  if len(new.shape) == 4 and getattr(modules[0], 'upsample', '') != getattr(modules[1], 'upsample', ''):
+  bilinear = [getattr(module, 'upsample', '') == 'bilinear' for module in modules]
+  if len(new.shape) == 4 and bilinear[0] != bilinear[1]:
     return None  # One is transposed and the other is not.
   others = (new.shape[:axis] + new.shape[axis + 1 :], old.shape[:old_axis] + old.shape[old_axis + 1 :])
   if (axis, own) != (old_axis, old_own) or others[0] != others[1] or old.base != new.base:

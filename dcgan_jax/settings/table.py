@@ -145,8 +145,9 @@ class Generator(Network):
   )
   upsample: str = key(
     'transposed',
-    one_of('transposed', 'bilinear'),
-    'transposed (convolution) | bilinear (resize + convolution)',
+    one_of('transposed', 'filtered', 'bilinear'),
+    'transposed (convolution) | filtered (transposed + [1, 3, 3, 1], no checkerboard) | bilinear (resize + '
+    'convolution, slower)',
   )
   condition: str = key(
     'concat',

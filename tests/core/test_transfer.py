@@ -227,8 +227,13 @@ def test_transposed_kernels_are_none_of_bilinear_upsampling():
   assert plan.new == ('conv1 (4x4x8x8, was 4x4x8x8)', 'conv2 (4x4x8x1, was 4x4x1x8)')
 
 
+def test_transposed_kernels_serve_with_a_filter_too():
+  plan, *_ = taken(G, G.clone(upsample='filtered'))
+  assert not plan.new and not plan.left_out
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('upsample', ['transposed', 'bilinear'])
+@pytest.mark.parametrize('upsample', ['filtered', 'bilinear'])
 @pytest.mark.parametrize('dense_widths', [(), (7,)])
 def test_networks_that_are_now_told_a_class_do_the_same_without_one(upsample, dense_widths):
   z = jax.random.normal(jax.random.key(0), (4, Z))

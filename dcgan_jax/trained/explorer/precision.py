@@ -42,7 +42,7 @@ def _halved(generator: Generator, params: Any) -> Any:
     layer, name = (part.key for part in path)
     if name != 'kernel':
       return kernel
-    transposed = layer.startswith('conv') and generator.upsample == 'transposed'
+    transposed = layer.startswith('conv') and generator.upsample != 'bilinear'
     rounded, unit = graph.halved(kernel, 2 if transposed else kernel.ndim - 1)
     return rounded.astype(np.float32) * unit
 

@@ -18,6 +18,15 @@ from dcgan_jax.trained.interop import onnx
 PRESETS = sorted(module.name for module in pkgutil.iter_modules(configs.__path__))
 VARIANTS = {
   'bilinear': {'generator.upsample': 'bilinear', 'generator.kernel_size': 5},
+  'filtered': {'generator.upsample': 'filtered', 'data.classes': 3, 'generator.condition': 'norm'},
+  'filtered_crops': {
+    'generator.upsample': 'filtered',
+    'generator.kernel_size': 7,
+    'generator.padding': 'symmetric',
+    'generator.strides': (3, 1, 2),
+    'discriminator.strides': (1, 3, 2),
+    'data.image_size': (18, 12),
+  },
   'bilinear_symmetric': {
     'generator.upsample': 'bilinear',
     'generator.padding': 'symmetric',

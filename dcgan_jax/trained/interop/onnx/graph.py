@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from dcgan_jax.core import conv
+from dcgan_jax.core.layers import bilinear_filter
 from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.errors import InputError
 
@@ -184,6 +185,26 @@ class Graph:
       pads=[top, left, bottom, right],
       output_padding=missing,
     )
+    return self._of_class(x, norm), image
+
+  def filtered_conv_transpose(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
+    """Adds a transposed convolution and a filter; returns also the height and width of its output."""
+    name, k, taps = f'conv{i}', self.module.kernel_size, bilinear_filter(stride)
+    kernel, bias = self._folded(name, norm, 2)
+    image, reach = (size[0] * stride, size[1] * stride), k + len(taps) - 1
+    pairs = conv.padding_pairs(self.module.padding, image, (reach, reach), (stride, stride))
+    before = [len(taps) - 1 - first for first, _ in pairs]
+    after = [n + first - ((m - 1) * stride + k) for n, m, (first, _) in zip(image, size, pairs)]
+    pads = np.array([*before, *after])
+    weights, *biases = self._weights(name, kernel.transpose(3, 2, 0, 1), bias, 1)
+    # Padding of the filter that is negative crops its input.
+    x = self.node(
+      'ConvTranspose', f'{name}.unfiltered', x, weights, strides=[stride] * 2, pads=np.maximum(-pads, 0)
+    )
+    channels = kernel.shape[2]
+    each = np.broadcast_to(np.outer(taps, taps), (channels, 1, len(taps), len(taps)))
+    filters = self.constant(f'{name}.filter', each, np.float32)
+    x = self.node('Conv', name, x, filters, *biases, group=channels, pads=np.maximum(pads, 0))
     return self._of_class(x, norm), image
 
   def _of_class(self, x: str, norm: str, units: np.ndarray | None = None) -> str:

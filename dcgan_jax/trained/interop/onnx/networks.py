@@ -38,10 +38,14 @@ def generator_bytes(
   x = net.dense(x, 'dense', 'norm0' if generator.norm[0] else '', outputs=size)
   x = net.reshaped('base', x, -1, generator.widths[0], *size)
   x = net.activated(x, 'activation0')
+  upsample = {
+    'transposed': net.conv_transpose,
+    'filtered': net.filtered_conv_transpose,
+    'bilinear': net.resize_conv,
+  }[generator.upsample]
   for i, stride in enumerate(generator.strides, 1):
     x = net.beside(x, y, f'beside{i}', size) if y else x
     norm = f'norm{i}' if i < len(generator.norm) and generator.norm[i] else ''
-    upsample = net.conv_transpose if generator.upsample == 'transposed' else net.resize_conv
     x, size = upsample(x, i, norm, size, stride)
     if i < len(generator.strides):
       x = net.activated(x, f'activation{i}')
