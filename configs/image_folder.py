@@ -5,7 +5,8 @@
 Images are in colour; --config.data.channels=1 makes them gray, and 4 keeps their alpha. The strides must
 divide --config.data.image_size. Arrays: --config.data.source=npy:PATH.
 The recipe: a relativistic loss with gradient penalties instead of batch norm in D, as in `modern`, twice its
-learning rates, a filter after G's transposed convolutions, and kernels of D that begin large enough for layers of any width.
+learning rates, a filter after G's transposed convolutions, and kernels of D that begin large enough for
+layers of any width.
 Run time: 20,000 steps need a GPU; there, add --config.train.dtype=bfloat16.
 On two CPU cores, half the widths take about 0.4 s per step:
 --config.generator.widths='(256,128,64,32)' --config.discriminator.widths='(32,64,128,256)'

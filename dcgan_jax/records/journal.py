@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from dcgan_jax.core.train_state import GanState
 from dcgan_jax.devices import processes
 from dcgan_jax.media import pictures, plots
 from dcgan_jax.records import checkpoints, collapse, metrics, workdir
+from dcgan_jax.records.checkpoints import stamp
 from dcgan_jax.records.schedule import Due, Schedule
 from dcgan_jax.records.timing import Clock, Tracer
 from dcgan_jax.records.writer import PendingGrid, Writer
@@ -37,6 +38,13 @@ class Score(Protocol):
     """Returns the scores by name."""
 
 
+class _Copy(NamedTuple):
+  """A copy of a state, and the checksums of its arrays."""
+
+  state: GanState
+  sums: dict[str, Array] | None
+
+
 @dataclass(frozen=True)
 class _Round:
   """A round in flight, and what to write when the devices are done.
@@ -48,7 +56,7 @@ class _Round:
     last: Metrics of its last step.
     finite: Whether all numbers of the state are finite; None if not asked.
     grid: Samples, if a grid is due.
-    state: A copy of the state, if it is to be saved.
+    copied: The state, if it is to be saved.
   """
 
   step: int
@@ -57,7 +65,7 @@ class _Round:
   last: metrics.Values
   finite: Array | None = None
   grid: PendingGrid | None = None
-  state: GanState | None = None
+  copied: _Copy | None = None
 
 
 class Journal:
@@ -151,7 +159,7 @@ class Journal:
         self._score_now(step, state, due.save)
       elif self.healthy:
         with self.clock.spent('saves'):
-          self._save(state)
+          self._save(_Copy(state, None))
 
   def wait(self, most: int) -> None:
     """Blocks until at most `most` rounds are in flight, and writes what is due after the others."""
@@ -180,8 +188,8 @@ class Journal:
         if done.grid:
           self._writer.grid(step, done.grid)
     with self.clock.spent('saves'):
-      if done.state is not None:
-        self._save(done.state)
+      if done.copied is not None:
+        self._save(done.copied)
     if due.log and not due.score:
       self._heed_collapse()
 
@@ -196,12 +204,12 @@ class Journal:
     distance = row[self._distance]
     with self.clock.spent('saves'):
       if saves or bool(processes.agreed(distance < self._least)):
-        copied = _copy(state) if jax.process_count() == 1 else state
+        copied = _copy(state) if jax.process_count() == 1 else _Copy(state, None)
         self._save(copied, checkpoints.Score(distance, self._protocol))
     self._least = min(self._least, distance)
     self._heed_collapse()
 
-  def _save(self, state: GanState, score: checkpoints.Score | None = None) -> None:
+  def _save(self, copied: _Copy, score: checkpoints.Score | None = None) -> None:
     """Saves a state beside training; several processes save together, at once.
 
     A checkpoint is not begun before all rows and pictures given to the writer are on disk, so that a run
@@ -216,7 +224,7 @@ class Journal:
     def save() -> None:
       if written:
         concurrent.futures.wait([written])
-      self._saver.save(state, score)
+      self._saver.save(copied.state, score, copied.sums)
       if jax.process_count() == 1:
         self._saver.settle()
 
@@ -260,7 +268,7 @@ class Journal:
     if self.healthy and self._saver.saved != self._step:
       self.healthy = bool(_is_finite(state))
       if self.healthy:
-        self._save(state)
+        self._save(_Copy(state, None))
         self._saves.drain()
         self._saver.settle()
     self._place.check()
@@ -324,6 +332,6 @@ def _is_finite(tree: Any) -> Array:
 
 
 @jax.jit
-def _copy(tree: Any) -> Any:
-  """Returns a copy of a tree, on the same devices."""
-  return jax.tree.map(jnp.copy, tree)
+def _copy(state: GanState) -> _Copy:
+  """Returns a copy of a state on the same devices, and its checksums while no later step is queued."""
+  return _Copy(jax.tree.map(jnp.copy, state), stamp.sums(state))

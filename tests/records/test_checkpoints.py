@@ -20,7 +20,7 @@ from dcgan_jax import files
 from dcgan_jax.core import train_state
 from dcgan_jax.devices import placement
 from dcgan_jax.errors import InputError
-from dcgan_jax.records import checkpoints
+from dcgan_jax.records import checkpoints, journal
 from dcgan_jax.records.checkpoints import quiet, stamp
 
 
@@ -456,6 +456,16 @@ def test_checksums_find_every_flipped_bit(dtype):
     flipped[bit] ^= 1
     seen.append(stamp.checksums([np.packbits(flipped).view(x.dtype)]))
   assert len({one['0'] for one in seen}) == 2 + 8 * x.nbytes
+
+
+def test_checksums_that_were_taken_with_the_copy_are_saved(tiny, tmp_path):
+  copied = journal._copy(jax.jit(_create(tiny))())
+  assert jax.device_get(copied.sums) == stamp.checksums(copied.state)
+  saver = checkpoints.Saver(tmp_path / 'checkpoints', keep=1)
+  saver.save(copied.state, None, copied.sums | {'step': jnp.uint32(7)})
+  saver.close()
+  with pytest.raises(checkpoints.DamagedError, match='step'):
+    checkpoints.restore(tmp_path / 'checkpoints', 0, _create(tiny))
 
 
 def test_checksums_do_not_depend_on_the_devices():

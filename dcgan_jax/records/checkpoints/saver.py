@@ -3,11 +3,12 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+from jax import Array
 from orbax.checkpoint import v1 as ocp
 
 from dcgan_jax import files
@@ -73,7 +74,9 @@ class Saver:
     done = reading.steps(folder)
     self.saved = start if start in done else done[-1] if done and start is None else None
 
-  def save(self, state: GanState, score: Score | None = None) -> None:
+  def save(
+    self, state: GanState, score: Score | None = None, sums: Mapping[str, Array] | None = None
+  ) -> None:
     """Starts to save a state under its step; waits until it is copied off the device, not for the disk.
 
     If there is no room for it, nothing is written.
@@ -81,6 +84,7 @@ class Saver:
     Args:
       state: State to save.
       score: Score of its generator; None if it was not scored.
+      sums: Checksums of its arrays, see `stamp.sums`; None to compute them now, after the steps in flight.
     """
     self.settle()
     self._step = int(state.step)
@@ -90,7 +94,7 @@ class Saver:
       self._failed(reason)
       return
     metrics = None if score is None else {'score': score.distance, 'protocol': score.protocol}
-    made = stamp.make(state)
+    made = stamp.make(state, stamp.sums(state) if sums is None else sums)
 
     def begin() -> None:
       reading.check_descriptors()

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,10 +34,11 @@ class Stamp(NamedTuple):
   checksums: dict[str, int]
 
 
-def make(state: Any) -> dict[str, Any]:
-  """Returns the stamp of a state, to be saved with it as JSON."""
+def make(state: Any, sums: Mapping[str, Array]) -> dict[str, Any]:
+  """Returns the stamp of a state, given its `sums`, to be saved with it as JSON."""
   shapes = {path: list(shape) for path, shape in shapes_of(state).items()}
-  return {'layout': LAYOUT, 'shapes': shapes, 'checksums': checksums(state)}
+  checksums = {path: int(value) for path, value in jax.device_get(sums).items()}
+  return {'layout': LAYOUT, 'shapes': shapes, 'checksums': checksums}
 
 
 def read(path: Path, found: Any) -> Stamp:
@@ -99,15 +101,13 @@ def checksums(tree: Any) -> dict[str, int]:
   They are of the numbers alone, whatever devices and processes hold them, and find every change of a single
   bit.
   """
-  arrays = named(tree)
-  values = jax.device_get(_checksums([*arrays.values()]))
-  return {path: int(value) for path, value in zip(arrays, values)}
+  return {path: int(value) for path, value in jax.device_get(sums(tree)).items()}
 
 
 @jax.jit
-def _checksums(leaves: list[Array]) -> list[Array]:
-  """Returns the checksum of each array, uint32 []."""
-  return [_checksum(leaf) for leaf in leaves]
+def sums(tree: Any) -> dict[str, Array]:
+  """Returns `checksums` as arrays on the devices, uint32 []."""
+  return {path: _checksum(leaf) for path, leaf in named(tree).items()}
 
 
 def _checksum(x: Array) -> Array:
