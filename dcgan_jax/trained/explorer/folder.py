@@ -56,10 +56,10 @@ def run(folder: Path, checkpoint: str, out: str | None, statistics: str | None =
   cache.keep_compiled_programs()
   trained = experiment.open_run(folder, checkpoint)
   pixels, channels = trained.experiment.gan.pixels, trained.experiment.settings.data.channels
-  if pixels != BYTES or channels not in (1, 3):
+  if not pixels.transparent and (pixels != BYTES or channels not in (1, 3)):
     raise InputError(
-      f'workdir={folder}: format=web shows gray and RGB pictures, and this run has images of {channels} '
-      f'channels of {pixels.dtype}; take another format, such as onnx'
+      f'workdir={folder}: format=web shows gray, RGB and RGBA pictures, and this run has images of '
+      f'{channels} channels of {pixels.dtype}; take another format, such as onnx'
     )
   statistics = statistics or trained.experiment.settings.sample.statistics
   statistics = 'population' if statistics == 'batch' else statistics
@@ -72,7 +72,7 @@ def run(folder: Path, checkpoint: str, out: str | None, statistics: str | None =
   width = network.latents.width
   model = onnx.generator_bytes(generator, network.variables, width, half, network.metadata)
   # The page compares its own first picture with this one.
-  first = np.asarray(to_pixels(compiling.jit(generator.apply)(network.variables, z[:1])))
+  first = np.asarray(to_pixels(compiling.jit(generator.apply)(network.variables, z[:1]), pixels))
   name = f'generator-{hashlib.sha256(model).hexdigest()[:8]}.onnx'
   about = {
     'model': {'file': name, 'weights': 'float16' if half else 'float32'},

@@ -417,6 +417,23 @@ def test_a_generator_that_is_told_classes(browser, serve, tmp_path):
   assert page.wrong == []
 
 
+def test_transparent_pictures_have_their_alpha(browser, serve, tmp_path):
+  transparent = {'data.source': 'folder:shapes', 'data.channels': 4, 'generator.upsample': 'filtered'}
+  run = untrained_run(tmp_path / 'run', transparent)
+  folder.run(run, 'last', str(tmp_path / 'page'))
+  opened = Page(browser, serve(tmp_path / 'page'))
+  want = sampling.open_sampler(run).sample(1)
+  assert len(np.unique(want[..., 3])) > 9
+  shown = opened.pixels(channels=4)
+  np.testing.assert_allclose(shown[..., 3], want[..., 3], atol=1)
+  # A canvas keeps colours multiplied by alpha, and rounds them.
+  multiplied = [(one[..., :3] * (one[..., 3:] / 255.0)) for one in (shown, want)]
+  np.testing.assert_allclose(*multiplied, atol=2)
+  assert opened.page.inner_text('#notice') == '' and opened.wrong == []
+  assert 'gradient' in opened.page.evaluate("getComputedStyle(document.querySelector('#picture')).background")
+  opened.page.context.close()
+
+
 def test_a_page_that_cannot_run_says_why(browser, exported, serve):
   opened = Page(browser, Path(exported[1], 'index.html').as_uri(), ready=False)
   assert 'was opened as a file' in opened.page.inner_text('#notice')

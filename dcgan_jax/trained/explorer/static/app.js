@@ -41,6 +41,7 @@ function describe(spec) {
   const { size, prior, classes } = spec.latent;
   document.title = `${spec.title} – explore a generator`;
   find('title').textContent = spec.title;
+  document.documentElement.classList.toggle('transparent', spec.image.channels === 4);
   const numbers = `${size} ${prior} numbers${classes.length ? ' and a class' : ''}`;
   const step = spec.step ? ` at step ${spec.step.toLocaleString('en')}` : ''; // 0 is that of imported weights
   find('subtitle').textContent =
@@ -103,7 +104,9 @@ function distance(rgba, spec) {
   const { channels } = spec.image;
   let largest = 0;
   wanted.forEach((value, i) => {
-    const found = rgba[Math.floor(i / channels) * 4 + (i % channels)];
+    const at = Math.floor(i / channels) * 4;
+    let found = rgba[at + (i % channels)];
+    if (channels === 4 && i % 4 < 3) found = Math.round((found * rgba[at + 3]) / 255); // as in `first`
     largest = Math.max(largest, Math.abs(value - found));
   });
   return largest;

@@ -25,7 +25,8 @@ export async function savePng(rgba, { width, height }, zoom, name) {
 export async function saveGif(frames, { width, height }, zoom, delay, name) {
   const { GIFEncoder, quantize, applyPalette } = await import('./vendor/gifenc.esm.js');
   const file = GIFEncoder();
-  for (const rgba of frames) {
+  for (const drawn of frames) {
+    const rgba = onWhite(drawn);
     let [palette, numbers] = exactPalette(rgba);
     if (palette.length > 256) {
       palette = quantize(rgba, 256);
@@ -40,6 +41,14 @@ export async function saveGif(frames, { width, height }, zoom, delay, name) {
   }
   file.finish();
   download(new Blob([file.bytes()], { type: 'image/gif' }), `${name}.gif`);
+}
+
+// An image, RGBA, on white where it is transparent; the colours of a GIF have no alpha.
+function onWhite(rgba) {
+  return rgba.map((value, i) => {
+    const alpha = rgba[i - (i % 4) + 3];
+    return i % 4 === 3 ? 255 : Math.round((value * alpha) / 255 + 255 - alpha);
+  });
 }
 
 // All colours of an image, RGBA, and the number of the colour of each pixel.

@@ -47,10 +47,17 @@ async function draw(z, count) {
     rgba[to] = pixel(values[from]);
     rgba[to + 1] = pixel(values[from + green]);
     rgba[to + 2] = pixel(values[from + 2 * green]);
-    rgba[to + 3] = 255;
+    rgba[to + 3] = shape.channels === 4 ? pixel(values[from + 3]) : 255;
+    if (shape.channels === 4) divide(rgba, to);
   }
   images.dispose();
   return rgba;
+}
+
+// Divides the colour of a pixel by its alpha; generators of transparent pictures multiply by it.
+function divide(rgba, at) {
+  const alpha = rgba[at + 3];
+  for (let i = at; i < at + 3; i++) rgba[i] = alpha ? (255 * Math.min(rgba[i], alpha)) / alpha : 0;
 }
 
 // From [-1, 1] to 0..255 in single precision. Writing to a Uint8ClampedArray rounds, and rounds halves to even.
