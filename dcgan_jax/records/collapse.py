@@ -162,17 +162,18 @@ def _steadier(settings: Settings | None) -> str:
   """
   if settings is None:
     return '; what helped in our runs is the recipe of configs/modern.py, in a new run'
-  train = settings.train
-  if train.loss == 'relativistic' and train.r1 and train.r2:
+  train, changes = settings.train, {}
+  if not (train.loss == 'relativistic' and train.r1 and train.r2):
+    no_norm = f"'{(False,) * len(settings.discriminator.norm)}'"
+    changes = {'train.loss': 'relativistic', 'train.r1': 1, 'train.r2': 1, 'discriminator.norm': no_norm}
+    for network in ('generator', 'discriminator'):
+      changes |= {f'{network}_optimizer.b1': 0, f'{network}_optimizer.b2': 0.99}
+  if settings.generator.upsample == 'transposed':
+    changes['generator.upsample'] = 'filtered'
+  if not changes:
     return ''
-  adam = ' '.join(
-    f'--config.{network}_optimizer.b1=0 --config.{network}_optimizer.b2=0.99'
-    for network in ('generator', 'discriminator')
-  )
-  return (
-    '; what helped in our runs, in a new --workdir: --config.train.loss=relativistic --config.train.r1=1 '
-    f"--config.train.r2=1 --config.discriminator.norm='{(False,) * len(settings.discriminator.norm)}' {adam}"
-  )
+  flags = ' '.join(f'--config.{key}={value}' for key, value in changes.items())
+  return f'; what helped in our runs, in a new --workdir: {flags}'
 
 
 def _against_memory(settings: Settings | None) -> str:

@@ -14,7 +14,7 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.records import collapse
 
 DISTANCE = 'fid'
-CHOICES = ('relativistic', 'translation')
+CHOICES = ('relativistic', 'translation', 'filtered')
 
 
 def _outputs(gaps):
@@ -196,6 +196,7 @@ def test_advice_can_be_copied():
     chosen = settings.check(config)
     if sentence is won:
       assert (chosen.train.loss, chosen.train.r1, chosen.train.r2) == ('relativistic', 1, 1)
+      assert chosen.generator.upsample == 'filtered'
       assert chosen.generator_optimizer.b1 == 0 and chosen.discriminator_optimizer.b2 == 0.99
     else:
       assert chosen.data.flip and chosen.train.augment == 'translation'
@@ -210,4 +211,7 @@ def test_what_has_helped_is_not_named_to_a_run_that_does_it():
   for name, said in (('cifar10_32', True), ('modern', False)):
     signs = collapse.Watch(DISTANCE, False, rows, narrow(name)).signs
     assert ('--config.train.loss=relativistic' in signs['coverage']) == said
+    assert '--config.generator.upsample=filtered' in signs['coverage']
+  signs = collapse.Watch(DISTANCE, False, rows, narrow('image_folder', {'data.source': 'folder:x'})).signs
+  assert '--config' not in signs['coverage']
   assert 'the recipe of configs/modern.py' in collapse.Watch(DISTANCE, False, rows).signs['coverage']
