@@ -58,7 +58,9 @@ class Penalty(NamedTuple):
     value: Function (evidence, memory) -> (penalty without its weight, new memory).
     slopes: Fields of the evidence whose slopes it takes: 'real', 'fake'.
     memory: Initial memory, a tree of numbers that become float32 arrays in D's state; () for none. On several
-      devices, the new memory is the mean of those of all devices.
+      devices, the new memory is the mean of those of all devices, so a value that must not depend on their
+      number is computed from the memory that `value` gets. It is renewed for each part of a batch
+      (`train.accumulate`).
   """
 
   value: Callable[[Evidence, PyTree], tuple[Array, PyTree]]

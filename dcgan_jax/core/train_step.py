@@ -244,6 +244,7 @@ def discriminator_update(
         keys=_global_keys(keys, len(real.logits), gan.generator.axis_name),
       )
       penalty, new_memory = regularizers.total(recipe.penalties, evidence, memory)
+      new_memory = _average(new_memory, gan.generator.axis_name)  # The next part of the batch takes it.
       return loss + penalty, ((fake.stats, new_memory), metrics | {'penalty': penalty})
 
     grads, (carry, metrics) = jax.grad(loss_fn, has_aux=True)(d.params)
@@ -358,7 +359,7 @@ def _apply(
 ) -> tuple[NetState, Metrics]:
   """Applies one network's optimizer to its gradient, averaged over the devices, at the rate of the step."""
   grads, (stats, memory), metrics = gradient
-  grads, memory = _average((grads, memory), gan.generator.axis_name)
+  grads = _average(grads, gan.generator.axis_name)
   if not gan.generator.sync_norm:
     stats = _average(stats, gan.generator.axis_name)
   update = optax.with_extra_args_support(optimizer).update  # Most optimizers do not use the step.
@@ -369,8 +370,8 @@ def _apply(
 
 
 def _average(tree: PyTree, axis_name: str | None) -> PyTree:
-  """Returns the mean over the devices, by a single all-reduce; the tree itself on one."""
-  if axis_name is None:
+  """Returns the mean over the devices, by one all-reduce; the tree itself on one device or if it is empty."""
+  if axis_name is None or not jax.tree.leaves(tree):
     return tree
   flat, unravel = ravel_pytree(tree)
   return unravel(lax.pmean(flat, axis_name))

@@ -145,7 +145,8 @@ class Watch:
     missing = last.get('missing_classes', 0)
     if missing > seen.fewest:
       found['classes'] = (
-        f'mode collapse: G has stopped making {missing:.0f} of the classes of the data{self._steadier}'
+        f'mode collapse: {missing:.0f} classes of the data are missing from the samples, where only '
+        f'{seen.fewest:.0f} were missing before{self._steadier}'
       )
     if last[distance] > RISE * best[distance]:
       found['far' if last[distance] > FAR * best[distance] else 'distance'] = (

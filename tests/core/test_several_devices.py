@@ -72,6 +72,7 @@ CASES = {
   'classes, packing, one_per_batch': _conditional(packing=2, order='one_per_batch'),
   'classes by norm, accumulate': _conditional('norm', accumulate=2),
   'memory, everything': _order(penalties={'lecam': 0.3}, **EVERYTHING),
+  'memory, accumulate': _addition('non_saturating', {}, penalties={'lecam': 1.0}, accumulate=4),
   'memory, one_per_batch': _order(penalties={'lecam': 0.3}, order='one_per_batch'),
 }
 OWN = Case(  # Batch statistics of each device alone, so that several devices are not one.

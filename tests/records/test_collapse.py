@@ -93,7 +93,7 @@ def test_samples_have_become_worse(distances, coverages, missing, names):
 def test_signs_are_sentences_with_their_figures():
   signs = _signs_of_scores(_scores([60, 400], [0.4, 0.0], [0, 9]))
   assert 'fallen from 0.400 at step 1000 to 0.000' in signs['coverage']
-  assert 'stopped making 9 of the classes' in signs['classes']
+  assert '9 classes of the data are missing from the samples, where only 0' in signs['classes']
   assert 'fid has grown to 400.0 from 60.0 at step 1000' in signs['far']
 
 
