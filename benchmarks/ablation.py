@@ -1,7 +1,7 @@
 """Measures the effect of each addition to the classic recipe on real images; prints a table, draws a figure.
 
-TFDS_DATA_DIR=... python benchmarks/ablation.py --data=cifar10,fashion_mnist --steps=3000 --seeds=0,1,2
-TFDS_DATA_DIR=... python benchmarks/ablation.py --recipes="classic;average" --steps=20000 --only_show
+python benchmarks/ablation.py --data=cifar10,fashion_mnist --steps=3000 --seeds=0,1,2
+python benchmarks/ablation.py --recipes="classic;average" --steps=20000 --only_show
 
 All networks are those of `configs/cifar10_32.py` at half its widths, with batches of 64. Each run has its own
 folder, so the command resumes where it was stopped, also with more steps. Scores are those of

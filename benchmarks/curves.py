@@ -1,6 +1,6 @@
 """Compares loss curves of the same training in different arithmetic: plain convolutions, bfloat16.
 
-python benchmarks/curves.py --config=configs/digits.py --steps=1000 --out=docs/curves.png
+python benchmarks/curves.py --config=configs/digits.py --steps=1000 --out=curves.png
 
 GANs amplify rounding: after a few hundred steps two runs are two independent samples. What counts is
 therefore whether a curve differs more from the first than that of another seed does. The last line is a JSON

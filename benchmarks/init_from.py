@@ -1,8 +1,8 @@
 """Measures the benefit of initialising from another run; prints tables and draws a figure.
 
-TFDS_DATA_DIR=... python benchmarks/init_from.py --seeds=0,1,2 --out=docs/init_from.png
-TFDS_DATA_DIR=... python benchmarks/init_from.py --seeds=0,1,2 --only_show
-TFDS_DATA_DIR=... python benchmarks/init_from.py --seeds=0,1,2 --few=100,1000 --freeze=0,1,2
+python benchmarks/init_from.py --seeds=0,1,2 --out=init_from.png
+python benchmarks/init_from.py --seeds=0,1,2 --only_show
+python benchmarks/init_from.py --seeds=0,1,2 --few=100,1000 --freeze=0,1,2
 
 Two comparisons on Fashion-MNIST, each of `--init_from` against random initialisation: a run initialised from
 an MNIST run, and a run at 64x64 initialised from one at 32x32. All networks are those of

@@ -1,6 +1,6 @@
 """Trains 20,000 tiny steps and checks that memory, step time and files stay constant.
 
-python benchmarks/long_run.py --out=docs/long_run.png
+python benchmarks/long_run.py --out=long_run.png
 
 The run trains on the digits in its own process, with a row of metrics every 20 steps, a sample grid every 500
 and a checkpoint every 250. Its resident memory is sampled every half second. The last line is a JSON object.

@@ -1,6 +1,6 @@
 """Measures which batch-norm statistics give better images over whole runs.
 
-TFDS_DATA_DIR=... python benchmarks/norm_statistics.py --seeds=0,1,2 --out=FILE.png
+python benchmarks/norm_statistics.py --seeds=0,1,2 --out=FILE.png
 
 Each checkpoint is scored three times with 10,000 images, as by `--mode=evaluate --statistics=...`: with the
 running averages of training (stored), the statistics of each 64 images (batch) and those of 10,000 latents

@@ -1,7 +1,7 @@
 """Counts the modes of Stacked MNIST that DCGAN covers, with packing (PacGAN) and with a relativistic loss.
 
-TFDS_DATA_DIR=... python benchmarks/stacked_mnist.py --sizes=half --steps=30000 --seeds=0
-TFDS_DATA_DIR=... python benchmarks/stacked_mnist.py --sizes=table_3_quarter --seeds=0,1,2
+python benchmarks/stacked_mnist.py --sizes=half --steps=30000 --seeds=0
+python benchmarks/stacked_mnist.py --sizes=table_3_quarter --seeds=0,1,2
 
 The rows are those of Lin et al. 2018, Tables 2 and 3: plain DCGAN and packing of 2 to 4 images; and the
 relativistic loss with gradient penalties. As there, a digit classifier labels each channel of 26,000 samples;

@@ -1,6 +1,6 @@
 """Trains the same recipe here and in PyTorch, and scores both over whole runs with the same classifier.
 
-TFDS_DATA_DIR=... python benchmarks/whole_runs.py --configs=mnist,cifar10_32 --seeds=0,1,2 --out=FILE.png
+python benchmarks/whole_runs.py --configs=mnist,cifar10_32 --seeds=0,1,2 --out=FILE.png
 
 Our runs are those of `benchmarks/norm_statistics.py` in the same --folder: half the widths, batches of 64.
 The PyTorch runs (`benchmarks/torch_dcgan.py`) have the same layers, losses, optimizers and distribution of

@@ -7,8 +7,8 @@ divide --config.data.image_size. Arrays: --config.data.source=npy:PATH.
 The recipe: a relativistic loss with gradient penalties instead of batch norm in D, as in `modern`, twice its
 learning rates, a filter after G's transposed convolutions, and kernels of D that begin large enough for
 layers of any width.
-Run time: 20,000 steps need a GPU; there, add --config.train.dtype=bfloat16.
-On two CPU cores, half the widths take about 0.4 s per step:
+Run time: 20,000 steps. On a GPU, add --config.train.dtype=bfloat16. On two CPU cores, half the widths take
+about 0.4 s per step:
 --config.generator.widths='(256,128,64,32)' --config.discriminator.widths='(32,64,128,256)'
 Expect: shapes and colours after 500 steps on emoji; docs/own_images.md says more.
 """

@@ -8,8 +8,8 @@ relativistic, with gradient penalties instead of batch norm in D (R3GAN, Huang e
 a moving average of G with batch-norm statistics measured for it. Other data need --config.data.source, gray
 images --config.data.channels=1, and data without labels --config.data.classes=0.
 Run time: 100 epochs of 391 steps are about six hours on two CPU cores; a few minutes on a GPU.
-Expect: scores improve until the end; docs/additions.md compares them to those of `cifar10_32`. Networks of
-half the widths learn faster with both learning rates at 4e-4.
+Expect: scores improve until the end; docs/measurements/ablation.md compares them to those of `cifar10_32`.
+Networks of half the widths learn faster with both learning rates at 4e-4.
 """
 
 from ml_collections import ConfigDict

@@ -4,7 +4,7 @@
 
 Run time: 200 epochs of 1,145 steps, which update G and D in turn, need a GPU;
 there, add --config.train.dtype=bfloat16.
-Expect: this config was not trained here. docs/importing.md shows samples of the authors' weights.
+Expect: this config was not trained here. docs/exporting.md shows samples of the authors' weights.
 """
 
 from ml_collections import ConfigDict

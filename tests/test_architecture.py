@@ -1,4 +1,4 @@
-"""The rules of docs/architecture.md, checked against the source."""
+"""The rules of docs/developers/architecture.md, checked against the source."""
 
 import ast
 import configparser
@@ -159,7 +159,7 @@ def test_the_readme_is_short():
 
 
 def test_pages_are_narrow():
-  pages = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+  pages = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
   lines = [(path.name, i, line) for path in pages for i, line in enumerate(path.read_text().splitlines(), 1)]
   long = [f'{name}:{i}' for name, i, line in lines if len(line) > WIDTH]
   assert not long, f'lines longer than {WIDTH}'

@@ -157,7 +157,7 @@ class Watch:
 
 
 def _steadier(settings: Settings | None) -> str:
-  """Returns the advice to train with what has not collapsed in our ablation (docs/additions.md).
+  """Returns the advice to train with what has not collapsed in our ablation (docs/measurements/ablation.md).
 
   It is '' for a run that does so already.
   """

@@ -82,7 +82,7 @@ def test_the_server_that_is_advised_is_of_this_machine_alone():
   """Finds no advice to show a folder to the whole network, which is what http.server does by itself."""
   pages = [
     *ROOT.glob('*.md'),
-    *ROOT.glob('docs/*.md'),
+    *ROOT.glob('docs/**/*.md'),
     *ROOT.glob('dcgan_jax/**/*.py'),
     *folder.STATIC.glob('*.js'),
   ]
