@@ -4,7 +4,7 @@
 
 Run time: about 65 seconds on two CPU cores.
 Expect: digits appear within a few hundred steps, and nearly all are legible at the end; see samples.gif.
-Classifier distance 21, coverage 0.79 by --mode=evaluate.
+Classifier distance 27.6, coverage 0.76 by --mode=evaluate.
 """
 
 from ml_collections import ConfigDict

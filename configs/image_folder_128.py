@@ -5,7 +5,7 @@
 Run time: 20,000 steps need a GPU; there, add --config.train.dtype=bfloat16.
 The same command with --mode=summary prints the memory of a step; --config.train.accumulate=2 halves most of
 it.
-Expect: good results need a few thousand images, as with `image_folder`.
+Expect: this config was not trained here; docs/own_images.md says what was measured at 64x64.
 """
 
 from ml_collections import ConfigDict
