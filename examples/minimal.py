@@ -37,13 +37,15 @@ def main() -> None:
     make_optimizer(1e-4, b1=0.5),  # At G's rate D would memorise the 1,797 images.
     Latents(size=100, prior='normal'),
   )
+  # Everything that training changes: parameters, statistics, Adam's averages, the number of steps.
   state = jax.jit(lambda: create(gan, seed=0))()
 
   # A step is a pure function of state and images. Donation reuses the memory of the old state.
   recipe = Recipe(LOSSES['non_saturating'], order='alternating')
   step = compiling.jit(make_train_step(gan, recipe), donate_argnums=0)
   for i in range(STEPS):
-    state, metrics = step(state, images[batch_indices(0, i, BATCH_SIZE, len(images))])
+    batch = images[batch_indices(0, i, BATCH_SIZE, len(images))]
+    state, metrics = step(state, batch)
     if i % 100 == 99:
       print(f'step {i + 1}  loss_d {metrics["loss_d"]:.3f}  loss_g {metrics["loss_g"]:.3f}', flush=True)
 

@@ -227,6 +227,7 @@ def discriminator_update(
     real_key, fake_key = jax.random.split(part.discriminator_key)
     discriminate = partial(_discriminate, gan, recipe, part.y)
 
+    # A function of D's parameters alone: to its gradient the fakes are constants.
     def loss_fn(params: PyTree) -> tuple[Array, tuple[Carry, Metrics]]:
       params = {**params, **frozen}
       real = discriminate(params, stats, real_key, part.real, slopes_of_real)
@@ -276,6 +277,7 @@ def generator_update(
         loss = recipe.loss.generator(fake.logits)
       return loss, {'loss_g': loss, 'd_fake_after': recipe.loss.output(fake.logits).mean()}
 
+    # The chain rule: from the loss to the images, and from the images to G's parameters.
     image_grads, metrics = jax.grad(loss_fn, has_aux=True)(fakes.images)
     (grads,) = fakes.pull_back(image_grads)
     return grads, (fakes.batch_stats, memory), metrics
