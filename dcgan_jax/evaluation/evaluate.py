@@ -71,6 +71,8 @@ def run(
   comparison = scoring.compare_with_data(built, prepared, lambda: real)
   seen = comparison.look(fake.pixels, fake.asked)
   report = _report(built, comparison, fake, seen)
+  if sampler is not None:
+    report['checkpoint'] = checkpoint
   if keeping is not None and processes.is_main():
     _write(keeping, report, nearest.beside(seen, fit.pixels))
   print(_table(report))

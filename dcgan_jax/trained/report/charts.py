@@ -1,5 +1,6 @@
 """Charts of one run, or of several on the same axes, as numbers that a template draws."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from dcgan_jax.evaluation import scores
 from dcgan_jax.media.plots import Axis
 from dcgan_jax.trained.report import curves, scales
 from dcgan_jax.trained.report.curves import Curve
+from dcgan_jax.trained.report.groups import Group
 from dcgan_jax.trained.report.runs import PROBABILITIES, Event, Run
 from dcgan_jax.trained.report.scales import Scale
 
@@ -58,11 +60,16 @@ class Mark(NamedTuple):
 
 
 class Source(NamedTuple):
-  """Source of a curve: the name of the curve, its run and the metric."""
+  """Source of a curve: its name, the run or the seeds that it is the mean of, and the metric."""
 
   name: str
-  run: Run
+  runs: Sequence[Run]
   metric: str
+
+  def find(self, quantity: Quantity) -> list[Curve]:
+    """Returns the curves of the runs that have the metric."""
+    rows = [run.scored if quantity.of_scores else run.rows for run in self.runs]
+    return [curve for own in rows if len((curve := curves.find(own, self.metric)).steps)]
 
 
 @dataclass(frozen=True)
@@ -73,17 +80,21 @@ class Line:
     name: Name in the legend.
     colour: Number of its colour.
     path: SVG path of the curve.
-    faint: SVG path of the values whose running mean it is; '' for none.
+    faint: SVG path of the values whose running mean it is, or of each seed; '' for none.
+    band: SVG path around the standard deviation of the seeds; '' for none.
     last: Last value, as text.
     curve: The points.
+    deviation: Standard deviations at the same steps; None for none.
   """
 
   name: str
   colour: int
   path: str
   faint: str
+  band: str
   last: str
   curve: Curve
+  deviation: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -117,18 +128,18 @@ def of_one(run: Run) -> list[Chart]:
   """Returns the charts of a run."""
   made = []
   for quantity in _quantities([run]):
-    sources = [Source(label, run, name) for name, label in quantity.labels.items()]
+    sources = [Source(label, [run], name) for name, label in quantity.labels.items()]
     if chart := _draw(quantity.axis.title, sources, quantity, run.events):
       made.append(chart)
   return made
 
 
-def of_several(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
-  """Returns charts with one curve for each run, in the order of their colours."""
+def of_several(groups: Sequence[Group]) -> list[Chart]:
+  """Returns charts with a curve for each group, in the order of their colours: of its run, or the mean."""
   made = []
-  for quantity in _quantities(runs):
+  for quantity in _quantities([run for group in groups for run in group.runs]):
     for metric, label in quantity.labels.items():
-      sources = [Source(name, run, metric) for run, name in zip(runs, names)]
+      sources = [Source(group.name, group.runs, metric) for group in groups]
       title = quantity.axis.title if len(quantity.labels) == 1 else label[0].upper() + label[1:]
       title = f'{quantity.axis.title}: {label}' if quantity in (LOSSES, LOGITS) else title
       if chart := _draw(title, sources, quantity):
@@ -147,19 +158,26 @@ def _draw(
   title: str, sources: Sequence[Source], quantity: Quantity, events: Sequence[Event] = ()
 ) -> Chart | None:
   """Draws a curve for each source; None if there is nothing to draw."""
-  whole = [curves.find(it.run.scored if quantity.of_scores else it.run.rows, it.metric) for it in sources]
-  spread = any(len(curve.steps) and np.ptp(curve.steps) for curve in whole)
-  if not spread or not any(curve.values.any() for curve in whole):
+  found = [source.find(quantity) for source in sources]
+  whole = [curve for own in found for curve in own]
+  if not any(np.ptp(curve.steps) for curve in whole) or not any(curve.values.any() for curve in whole):
     return None
-  smooth = [curves.smooth(curve) if quantity.noisy else curve for curve in whole]
+  smooth = [[curves.smooth(curve) if quantity.noisy else curve for curve in own] for own in found]
   steps = np.concatenate([curve.steps for curve in whole])
-  x, y = Scale(min(0, int(steps.min())), int(steps.max())), _scale_of_values(whole, smooth, quantity)
-  lines, alone = [], len({it.run.folder for it in sources}) == 1
+  x = Scale(min(0, int(steps.min())), int(steps.max()))
+  y = _scale_of_values(whole, [curve for own in smooth for curve in own], quantity)
+  lines, alone = [], len({run.folder for source in sources for run in source.runs}) == 1
   for i, source in enumerate(sources):
-    if len(whole[i].steps):
-      shown = curves.thin(smooth[i])
-      faint = _path(curves.thin(whole[i]), x, y) if quantity.noisy and alone else ''
-      lines.append(Line(source.name, i, _path(shown, x, y), faint, scales.number(shown.values[-1]), shown))
+    if len(source.runs) > 1:
+      lines += _line_of_seeds(source, i, smooth[i], x, y)
+    elif smooth[i]:
+      shown = curves.thin(smooth[i][0])
+      faint = _path(curves.thin(found[i][0]), x, y) if quantity.noisy and alone else ''
+      lines.append(
+        Line(source.name, i, _path(shown, x, y), faint, '', scales.number(shown.values[-1]), shown)
+      )
+  if not lines:
+    return None
   if quantity.axis.better:
     title = f'{title} ({quantity.axis.better} is better)'
   return Chart(
@@ -173,10 +191,44 @@ def _draw(
       for tick, place in _placed(y, most=5)
       if quantity.axis.scale != 'count' or tick == round(tick)
     ],
-    [mark for i, it in enumerate(sources) if quantity.of_scores for mark in _best(it, i, x, y)],
+    [
+      mark
+      for i, source in enumerate(sources)
+      for run in source.runs
+      if quantity.of_scores
+      for mark in _best(source, run, i, x, y)
+    ],
     [float(100 * x.at([event.step])[0]) for event in events if x.low <= event.step <= x.high],
     _data(lines, x),
   )
+
+
+def _line_of_seeds(source: Source, colour: int, found: Sequence[Curve], x: Scale, y: Scale) -> list[Line]:
+  """Returns the line of the seeds' mean, with their deviation and each of them; [] without a common step."""
+  if not found:
+    return []
+  mean, deviation = curves.across(found)
+  if not len(mean.steps):
+    return []
+  shown = curves.thin(mean)
+  beside = deviation.values[np.searchsorted(mean.steps, shown.steps)]
+  ends = [np.clip(shown.values + sign * beside, y.low, y.high) for sign in (1, -1)]
+  way = [np.concatenate([upper, lower[::-1]]) for upper, lower in ((shown.steps, shown.steps), ends)]
+  name = source.name
+  if len(found) < len(source.runs):
+    name += f' ({len(found)} of {len(source.runs)} runs)'
+  return [
+    Line(
+      name,
+      colour,
+      _path(shown, x, y),
+      ''.join(_path(curves.thin(curve), x, y) for curve in found),
+      _path(Curve(*way), x, y) + 'Z' if len(found) > 1 else '',
+      scales.with_deviation(shown.values[-1], beside[-1] if len(found) > 1 else math.nan),
+      shown,
+      beside if len(found) > 1 else None,
+    )
+  ]
 
 
 def _scale_of_values(whole: Sequence[Curve], smooth: Sequence[Curve], quantity: Quantity) -> Scale:
@@ -193,13 +245,14 @@ def _scale_of_values(whole: Sequence[Curve], smooth: Sequence[Curve], quantity: 
   return scales.fitting(np.concatenate([np.quantile(part, [0.01, 0.98]) for part in parts]))
 
 
-def _best(source: Source, colour: int, x: Scale, y: Scale) -> list[Mark]:
+def _best(source: Source, run: Run, colour: int, x: Scale, y: Scale) -> list[Mark]:
   """Returns the mark of a run's best step, the one with the lowest distance; none without scores."""
-  best, distance = source.run.best, source.run.distance
+  best, distance = run.best, run.distance
   if best is None or distance is None or source.metric not in best:
     return []
   left, up = (100 * float(scale.at([v])[0]) for scale, v in ((x, best['step']), (y, best[source.metric])))
-  text = f'best step {best["step"]:,}: {source.name} {scales.number(best[source.metric])}'
+  seed = f', seed {run.settings.seed}:' if len(source.runs) > 1 and run.settings else ''
+  text = f'best step {best["step"]:,}: {source.name}{seed} {scales.number(best[source.metric])}'
   return [Mark(left, 100 - up, colour, text)]
 
 
@@ -227,7 +280,14 @@ def _data(lines: Sequence[Line], x: Scale) -> dict[str, Any]:
   return {
     'low': x.low,
     'high': x.high,
-    'curves': [
-      [line.curve.steps.tolist(), [float(f'{value:.4g}') for value in line.curve.values]] for line in lines
-    ],
+    'curves': [[line.curve.steps.tolist(), *map(_rounded, _numbers(line))] for line in lines],
   }
+
+
+def _numbers(line: Line) -> list[np.ndarray]:
+  """Returns the values of a line and, if there are any, their deviations."""
+  return [line.curve.values] + ([] if line.deviation is None else [line.deviation])
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+  return [float(f'{value:.4g}') for value in values]

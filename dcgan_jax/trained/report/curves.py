@@ -1,5 +1,6 @@
 """Curves of a run's metrics, smoothed and thinned to what a screen can show."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,6 +38,31 @@ def find(rows: Sequence[Mapping[str, Any]], name: str) -> Curve:
 def smooth(curve: Curve) -> Curve:
   """Returns the running mean, as in losses.png."""
   return Curve(curve.steps, plots.smooth(curve.values)) if len(curve.steps) else curve
+
+
+def across(found: Sequence[Curve]) -> tuple[Curve, Curve]:
+  """Returns the mean of curves and their standard deviation, at the steps that all of them have.
+
+  Args:
+    found: One curve or more; of one alone the deviation is 0.
+  """
+  unique = [np.unique(curve.steps, return_index=True) for curve in found]
+  steps = functools.reduce(np.intersect1d, (own for own, _ in unique))
+  values = np.stack([c.values[first[np.isin(own, steps)]] for c, (own, first) in zip(found, unique)])
+  mean, deviation = mean_and_deviation(values)
+  deviation = np.zeros_like(mean) if len(found) == 1 else deviation
+  kept = np.isfinite(mean) & np.isfinite(deviation)
+  return Curve(steps[kept], mean[kept]), Curve(steps[kept], deviation[kept])
+
+
+def mean_and_deviation(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the mean of values [N, ...] over the first axis, and their standard deviation with N - 1.
+
+  The deviation of a single value is NaN.
+  """
+  with np.errstate(over='ignore', invalid='ignore'):
+    mean = values.mean(0)
+    return mean, values.std(0, ddof=1) if len(values) > 1 else np.full_like(mean, np.nan)
 
 
 def thin(curve: Curve, most: int = MOST) -> Curve:

@@ -1,18 +1,25 @@
-"""Writes the page of one run or of several: a single HTML file that requests nothing else."""
+"""Writes the page of one run or of several: a single HTML file that requests nothing else.
+
+Beside a page that compares recipes over seeds it writes their scores as tables.
+"""
 
 import base64
 import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError, printable
 from dcgan_jax.evaluation import scores
-from dcgan_jax.trained.report import charts, runs, scales, views
+from dcgan_jax.trained.report import charts, configs, groups, runs, scales, tables, views
+from dcgan_jax.trained.report.groups import Group
+from dcgan_jax.trained.report.runs import Run
 
 TEMPLATES = Path(__file__).parent / 'templates'
-MOST_RUNS = 8  # compared runs, one for each colour
+MOST_RUNS = 24
+MOST_GROUPS = 8  # recipes, or runs that are no seeds of each other: one for each colour
 
 
 def run(folders: Sequence[Path], out: str | None) -> None:
@@ -31,6 +38,12 @@ def run(folders: Sequence[Path], out: str | None) -> None:
   if len(folders) > MOST_RUNS:
     raise InputError(f'workdir: names {len(folders)} runs; a page compares {MOST_RUNS} at most')
   found = [runs.read(folder) for folder in folders]
+  grouped = groups.find(found)
+  if len(grouped) > MOST_GROUPS:
+    raise InputError(
+      f'workdir: names {len(grouped)} runs that are no seeds of each other; a page compares {MOST_GROUPS} '
+      'at most'
+    )
   default = (folders[0] if len(folders) == 1 else Path()) / 'report.html'
   target = files.to_be_written('out', str(default) if out is None else out)
   if target.suffix != '.html' or target.is_dir():
@@ -38,6 +51,8 @@ def run(folders: Sequence[Path], out: str | None) -> None:
   html, notes = render(found)
   with files.output('out', target):
     _write(target, html, notes)
+    if over_seeds(grouped):
+      _write_tables(target, grouped)
 
 
 def write_after_training(folder: Path, with_images: bool = True) -> None:
@@ -55,7 +70,7 @@ def write_after_training(folder: Path, with_images: bool = True) -> None:
     print(f'{target}: cannot be written: {reason}', file=sys.stderr, flush=True)
 
 
-def render(found: Sequence[runs.Run], with_images: bool = True) -> tuple[str, list[str]]:
+def render(found: Sequence[Run], with_images: bool = True) -> tuple[str, list[str]]:
   """Returns the page of one run or of several, and a note for each damaged file."""
   import jinja2  # slow to import
 
@@ -74,22 +89,46 @@ def render(found: Sequence[runs.Run], with_images: bool = True) -> tuple[str, li
     'script': script,
     'policy': policy(style, script),
     'made_with': views.made_with(),
-    'trained_with': views.trained_with,
+    'trained_with': views.trained_with(found, names),
   }
   if len(found) == 1:
     shown = [views.view(found[0], names[0], with_images)]
     html = environment.get_template('run.html').render(view=shown[0], **shared)
   else:
     shown = views.views_to_compare(found, names)
-    html = environment.get_template('runs.html').render(
-      views=shown,
-      names=names,
-      charts=charts.of_several(found, names),
-      differences=views.differing_settings(found),
-      comparable=len({one.protocol for one in found if one.protocol}) < 2,
-      **shared,
-    )
+    grouped = groups.find(found)
+    several = {
+      'views': shown,
+      'charts': charts.of_several(grouped),
+      'differences': views.differing_settings(grouped),
+    }
+    if over_seeds(grouped):
+      drawn = [(group, [shown[i] for i in group.indices if shown[i].grids]) for group in grouped]
+      several |= {'shown': drawn} | _scored(grouped)
+      html = environment.get_template('groups.html').render(**several, **shared)
+    else:
+      html = environment.get_template('runs.html').render(
+        names=names, comparable=len({one.protocol for one in found if one.protocol}) < 2, **several, **shared
+      )
   return html, [note for view in shown for note in view.notes]
+
+
+def over_seeds(grouped: Sequence[Group]) -> bool:
+  """Returns whether any runs are seeds of each other."""
+  return any(len(group.runs) > 1 for group in grouped)
+
+
+def _scored(grouped: Sequence[Group]) -> dict[str, Any]:
+  """Returns what the page of recipes has in addition: their scores."""
+  rows = groups.rows(grouped)
+  return {
+    'groups': grouped,
+    'names': [group.name for group in grouped],
+    'rows': rows,
+    'columns': tables.columns(rows),
+    'remarks': tables.remarks(rows),
+    'comparable': tables.comparable(rows),
+  }
 
 
 def policy(style: str, script: str) -> str:
@@ -99,6 +138,18 @@ def policy(style: str, script: str) -> str:
     f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
     "base-uri 'none'; form-action 'none'"
   )
+
+
+def _write_tables(target: Path, grouped: Sequence[Group]) -> None:
+  """Writes the scores beside a page, and prints the paths."""
+  rows = groups.rows(grouped)
+  differences = configs.differences([group.recipe for group in grouped])
+  written = tables.to_markdown(rows, differences), tables.to_csv(rows), tables.to_latex(rows)
+  for suffix, text in zip(('.md', '.csv', '.tex'), written):
+    path = target.with_name(f'{target.stem}_table{suffix}')
+    with files.whole(path) as part:
+      part.write_text(text, encoding='utf-8', errors='backslashreplace', newline='\n')
+    print(f'{path}', flush=True)
 
 
 def _write(target: Path, html: str, notes: Sequence[str]) -> None:

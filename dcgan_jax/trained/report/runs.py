@@ -6,6 +6,7 @@ Importing this module does not import JAX.
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ class Evaluation(NamedTuple):
   """The result of `--mode=evaluate`.
 
   Attributes:
+    step: Step of the generator; None for images from elsewhere.
+    checkpoint: How that was chosen: 'last', 'best', a step, or '' if it is unknown.
     images: Images that were scored and those that they were compared with, in words.
     about: Features, in words.
     protocol: Protocol; only scores with the same one can be compared.
@@ -43,6 +46,8 @@ class Evaluation(NamedTuple):
     missing: Names of the classes with hardly any images.
   """
 
+  step: int | None
+  checkpoint: str
   images: str
   about: str
   protocol: str
@@ -81,6 +86,7 @@ class Run:
     versions: versions and devices that it was trained with, {} if unknown.
     checkpoints: their steps.
     notes: a line for each thing that is damaged.
+    origin: checkpoint that the networks were initialised from; '' for random initialisation.
   """
 
   folder: Path
@@ -92,6 +98,7 @@ class Run:
   versions: dict[str, str]
   checkpoints: list[int]
   notes: list[str]
+  origin: str = ''
 
   @property
   def step(self) -> int | None:
@@ -130,6 +137,11 @@ class Run:
     """Settings by dotted key, {} if they are damaged."""
     return settings.flat(dataclasses.asdict(self.settings)) if self.settings else {}
 
+  @property
+  def recipe(self) -> dict[str, Any]:
+    """Settings by dotted key, and `--init_from` if the run began with other networks."""
+    return self.values | ({'--init_from': self.origin} if self.origin else {})
+
   @functools.cached_property
   def events(self) -> list[Event]:
     """Signs of collapse, at the steps at which training reported them."""
@@ -166,6 +178,7 @@ def read(folder: Path) -> Run:
     versions=attempt(lambda: versions.read(folder), {}),
     checkpoints=attempt(lambda: workdir.steps(folder / 'checkpoints'), []),
     notes=notes,
+    origin=str(attempt(lambda: workdir.read_origin(folder), None) or ''),
   )
 
 
@@ -234,8 +247,16 @@ def _evaluation(path: Path) -> Evaluation | None:
   except (KeyError, TypeError, ValueError, AttributeError) as error:
     raise InputError(f'{path}: is not what --mode=evaluate writes; evaluate the run again') from error
   images, against, about, protocol = map(str, texts)
+  step = re.match(r'step (\d{1,18}) of ', images, re.ASCII)
   return Evaluation(
-    f'{content.get("num", "")} images, {images}, against {against}', about, protocol, scores, shares, missing
+    step=int(step[1]) if step else None,
+    checkpoint=str(content.get('checkpoint', '')),
+    images=f'{content.get("num", "")} images, {images}, against {against}',
+    about=about,
+    protocol=protocol,
+    scores=scores,
+    classes=shares,
+    missing=missing,
   )
 
 

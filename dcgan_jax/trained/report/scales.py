@@ -74,6 +74,21 @@ def number(value: float) -> str:
   return f'{rounded:,.0f}' if rounded == round(rounded) else f'{rounded:,.6f}'.rstrip('0')
 
 
+def with_deviation(mean: float, deviation: float) -> str:
+  """Returns a mean with its standard deviation, both to the second digit of the latter: '31.2 ± 4.1'.
+
+  Args:
+    mean: Any number.
+    deviation: 0 or more; NaN if there is none, and the mean stands alone.
+  """
+  if not math.isfinite(deviation):
+    return number(mean)
+  decimals = max(0, 1 - math.floor(math.log10(deviation))) if deviation else 7
+  if decimals > 6 or max(abs(mean), deviation) >= 1e12:
+    return f'{number(mean)} ± {number(deviation)}'
+  return f'{mean:,.{decimals}f} ± {deviation:,.{decimals}f}'
+
+
 def _step(low: float, high: float, most: int) -> float:
   """Returns the smallest round step with at most `most` steps in the interval."""
   rough = (high - low) / most

@@ -1,8 +1,9 @@
 """The content of a page for each run, ready for the templates. What cannot be shown becomes a note."""
 
 import math
+import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -18,6 +19,7 @@ from dcgan_jax.records import versions
 from dcgan_jax.trained.report import charts, configs, images, scales
 from dcgan_jax.trained.report.charts import Chart
 from dcgan_jax.trained.report.configs import Difference
+from dcgan_jax.trained.report.groups import Group
 from dcgan_jax.trained.report.images import Picture
 from dcgan_jax.trained.report.runs import Event, Run, Share
 
@@ -172,9 +174,11 @@ def views_to_compare(runs: Sequence[Run], names: Sequence[str]) -> list[View]:
   return views
 
 
-def differing_settings(runs: Sequence[Run]) -> list[Setting]:
-  """Returns the settings in which runs differ."""
-  return _explained(configs.differences([run.values for run in runs]))
+def differing_settings(groups: Sequence[Group]) -> list[Setting]:
+  """Returns the settings in which groups of runs differ; the seed is one if each is a single run."""
+  alone = all(len(group.runs) == 1 for group in groups)
+  recipes = [group.runs[0].recipe if alone else group.recipe for group in groups]
+  return _explained(configs.differences(recipes))
 
 
 def tiles(run: Run) -> list[Tile]:
@@ -330,11 +334,21 @@ def _explained(differences: Sequence[Difference]) -> list[Setting]:
   return [Setting(key, values, helps.get(key, '')) for key, values in differences]
 
 
-def trained_with(run: Run) -> str:
-  """Returns the versions and devices of a run's training, in words; '' if they are unknown."""
-  return ', '.join(f'{name} {value}' if name != 'devices' else value for name, value in run.versions.items())
+def trained_with(runs: Sequence[Run], names: Sequence[str]) -> dict[str, list[str]]:
+  """Returns the versions and devices of trainings, as far as they are known, with the names of their runs."""
+  found: dict[str, list[str]] = {}
+  for run, name in zip(runs, names):
+    if run.versions:
+      found.setdefault(_in_words(run.versions), []).append(name)
+  return found
 
 
 def made_with() -> str:
   """Returns the versions of this installation, in words."""
-  return ', '.join(f'{name} {value}' for name, value in versions.here().items())
+  return _in_words(versions.here())
+
+
+def _in_words(versions: Mapping[str, str]) -> str:
+  """Returns versions and devices in a line, with hashes cut to 12 digits."""
+  short = {name: re.sub(r'^([0-9a-f]{12})[0-9a-f]{28,}', r'\1', value) for name, value in versions.items()}
+  return ', '.join(f'{name} {value}' if name != 'devices' else value for name, value in short.items())

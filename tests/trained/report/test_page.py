@@ -70,6 +70,22 @@ def compared(filled, untrained, tmp_path_factory):
   return target
 
 
+@pytest.fixture(scope='module')
+def recipes(untrained, tmp_path_factory):
+  """The page of two recipes: one of three seeds, of which one has not come as far, and one of a run."""
+  parent = tmp_path_factory.mktemp('recipes')
+  names = {f'{EVIL}-0': 8, f'{EVIL}-1': 12, f'{EVIL}-2': 12, 'b-0': 12}
+  for name, steps in names.items():
+    (parent / name).mkdir()
+    content = json.loads((untrained / 'config.json').read_text()) | {'seed': int(name[-1])}
+    content['train']['augment'] = 'cutout' if name == 'b-0' else content['train']['augment']
+    workdir.write_json(parent / name / 'config.json', content)
+    workdir.write_json(parent / name / 'versions.json', {'commit': f'{"0123456789" * 4}+'})
+    _fill(parent / name, steps)
+  page.run([parent / name for name in names], str(parent / 'compared.html'))
+  return parent / 'compared.html'
+
+
 @pytest.fixture
 def opened(browser):
   """A function that opens a page in Chromium, which must ask for nothing and report no error."""
@@ -127,8 +143,8 @@ def test_a_page_has_all_sections(written):
 
 
 @pytest.mark.slow(1)
-def test_text_is_escaped_everywhere(written, compared):
-  for path in (written, compared):
+def test_text_is_escaped_everywhere(written, compared, recipes):
+  for path in (written, compared, recipes):
     html = path.read_text()
     assert '<img src=x' not in html and '&lt;img src=x onerror=' in html
     assert html.count('<script') == html.count('</script>')
@@ -265,8 +281,8 @@ def test_dark_and_light(opened, written):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('width', [390, 320])
-def test_a_phone_scrolls_in_one_direction(opened, written, compared, width):
-  for path in (written, compared):
+def test_a_phone_scrolls_in_one_direction(opened, written, compared, recipes, width):
+  for path in (written, compared, recipes):
     tab = opened(path, viewport={'width': width, 'height': 800})
     tab.evaluate('document.querySelectorAll("details").forEach((it) => { it.open = true; })')
     assert tab.evaluate('document.documentElement.scrollWidth') == width
@@ -307,8 +323,8 @@ def test_the_walk_moves_unless_the_reader_wants_it_still(opened, written):
 
 
 @pytest.mark.slow
-def test_headings_are_in_order_and_pictures_have_words(opened, written, compared):
-  for path in (written, compared):
+def test_headings_are_in_order_and_pictures_have_words(opened, written, compared, recipes):
+  for path in (written, compared, recipes):
     tab = opened(path)
     levels = tab.evaluate('[...document.querySelectorAll("h1,h2,h3")].map((it) => Number(it.tagName[1]))')
     assert levels[0] == 1 and levels.count(1) == 1 and max(np.diff(levels)) <= 1
@@ -330,3 +346,31 @@ def test_runs_are_compared(opened, compared):
   ]
   assert all(a != b for a, b in zip(*styles))
   assert 'All settings are the same' in tab.inner_text('section:has(#settings)')
+
+
+def test_recipes_are_compared_over_seeds(recipes):
+  html = recipes.read_text()
+  assert html.count('<th scope="rowgroup"') == 2 and html.count('<figure class="grid') == 4
+  assert 'seeds 0, 1, 2<br>400 · 600 · 600 steps' in html and 'The best score of a run is biased' in html
+  assert 'last scored in training<small>step 400</small>' in html
+  assert '<code>train.augment</code>' in html and '<code>seed</code>' not in html
+  assert html.count(': trained with commit 012345678901+.') == 1
+  assert 'have come to different steps: 400 · 600 · 600 steps' in html
+  for suffix in ('md', 'csv', 'tex'):
+    assert 'last scored in training' in (recipes.parent / f'compared_table.{suffix}').read_text()
+
+
+def test_runs_that_are_no_seeds_of_each_other_have_no_table(compared):
+  assert 'Recipe' not in compared.read_text() and [*compared.parent.glob('*_table*')] == []
+
+
+@pytest.mark.slow
+def test_the_mean_of_seeds_is_read_with_its_deviation(opened, recipes):
+  tab = opened(recipes)
+  chart = tab.locator('.chart', has_text='Loss: generator')
+  assert chart.locator('path.band').count() == 1 and chart.locator('path.faint').count() == 1
+  plot, legend = chart.locator('.plot > svg'), chart.locator('.legend b')
+  assert ' ± ' in legend.nth(0).inner_text() and ' ± ' not in legend.nth(1).inner_text()
+  plot.focus()
+  plot.press('Home')
+  assert chart.locator('.at').inner_text() == 'step 50' and ' ± ' in legend.nth(0).inner_text()

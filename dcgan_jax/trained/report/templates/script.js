@@ -5,6 +5,14 @@ const still = matchMedia('(prefers-reduced-motion: reduce)');
 const number = (x) => Number(Math.abs(x) < 1e4 ? x.toPrecision(4) : Math.round(x))
   .toLocaleString('en-US', { maximumFractionDigits: 6 });
 
+// A mean and its deviation, both to the second digit of the latter.
+const spread = (mean, deviation) => {
+  const decimals = deviation > 0 ? Math.max(0, 1 - Math.floor(Math.log10(deviation))) : 7;
+  const fixed = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
+  const texts = [mean, deviation].map((x) => (decimals > 6 ? number(x) : x.toLocaleString('en-US', fixed)));
+  return texts.join(' ± ');
+};
+
 // Switches between light and dark; the page begins as the reader's system is.
 const theme = document.getElementById('theme');
 theme.hidden = false;
@@ -118,7 +126,10 @@ for (const chart of document.querySelectorAll('.chart')) {
     cursor.setAttribute('x1', x);
     cursor.setAttribute('x2', x);
     cursor.setAttribute('visibility', 'visible');
-    curves.forEach(([steps, numbers], i) => { values[i].textContent = number(numbers[nearest(steps)]); });
+    curves.forEach(([steps, numbers, deviations], i) => {
+      const there = nearest(steps);
+      values[i].textContent = deviations ? spread(numbers[there], deviations[there]) : number(numbers[there]);
+    });
     at.textContent = place.toLocaleString('en-US');
   };
   const leave = () => {

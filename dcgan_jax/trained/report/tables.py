@@ -1,0 +1,132 @@
+"""The scores of recipes as a table: in Markdown, CSV and LaTeX."""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+from dcgan_jax.errors import printable
+from dcgan_jax.evaluation import scores
+from dcgan_jax.trained.hub import card
+from dcgan_jax.trained.report.configs import Difference
+from dcgan_jax.trained.report.groups import BEST, Row
+
+SHOWN = {name: axis.better for axis, labels in scores.charts().items() for name in labels}
+ARROWS = {'lower': '↓', 'higher': '↑'}
+BIAS = (
+  'The best score of a run is biased: it was chosen because it is low. The same generator would do worse '
+  'with other samples, the more so the more often the run was scored. To compare recipes, take the last '
+  'checkpoint, or score the best one anew by --mode=evaluate --checkpoint=best.'
+)
+LATEX = {
+  '\\': r'\textbackslash{}',
+  '~': r'\textasciitilde{}',
+  '^': r'\textasciicircum{}',
+  **{character: f'\\{character}' for character in '&%$#_{}'},
+}
+
+
+def columns(rows: Sequence[Row]) -> list[str]:
+  """Returns the names of the scores that are shown, as far as any row has them."""
+  return [name for name in SHOWN if any(name in row.scores for row in rows)]
+
+
+def comparable(rows: Sequence[Row]) -> bool:
+  """Returns whether scores that were chosen in the same way were also taken in the same way."""
+  taken = {(row.how, row.protocol) for row in rows if row.protocol}
+  return len(taken) == len({how for how, _ in taken})
+
+
+def remarks(rows: Sequence[Row]) -> list[str]:
+  """Returns what one must know to read the scores, as paragraphs."""
+  found = []
+  if any(len(row.seeds) > 1 for row in rows):
+    found.append('± is the standard deviation over the seeds, with n − 1.')
+  if any(row.how.startswith(BEST) for row in rows):
+    found.append(BIAS)
+  found += [
+    f'The runs of {group.name} have come to different steps: {group.steps}. Their means in training are at '
+    'steps that all have.'
+    for group in dict.fromkeys(row.group for row in rows)
+    if len({run.step for run in group.runs}) > 1
+  ]
+  protocols: dict[str, list[str]] = {}
+  for row in rows:
+    protocols.setdefault(row.protocol, []).append(row.how)
+  return found + [
+    f'{"; ".join(dict.fromkeys(hows)).capitalize()}. Protocol: {protocol}'
+    for protocol, hows in protocols.items()
+    if protocol
+  ]
+
+
+def to_markdown(rows: Sequence[Row], differences: Sequence[Difference]) -> str:
+  """Returns the scores with each seed's, remarks, and the settings in which the recipes differ."""
+  shown = columns(rows)
+  titles = [f'{scores.label(name)} {ARROWS.get(SHOWN[name], "")}'.strip() for name in shown]
+  lines = [_markdown('recipe', 'seeds', 'checkpoints', *titles), '|' + '---|' * (3 + len(shown))]
+  for row in rows:
+    cells = [f'{row.cell(name)} ({row.each(name)})' if row.each(name) else row.cell(name) for name in shown]
+    lines.append(f'{_markdown(*_start(row))} {" | ".join(cells)} |')
+  lines += [part for line in remarks(rows) for part in ('', card.escaped(line))]
+  if differences:
+    names = [group.name for group in dict.fromkeys(row.group for row in rows)]
+    lines += ['', _markdown('setting', *names), '|' + '---|' * (1 + len(names))]
+    lines += [_markdown(key, *values) for key, values in differences]
+  return '\n'.join(lines) + '\n'
+
+
+def _markdown(*cells: str) -> str:
+  return f'| {" | ".join(map(card.escaped, cells))} |'
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+  """Returns all scores, unrounded: a line for each score of a row, with a column for each seed."""
+  seeds = sorted({seed for row in rows for seed in row.seeds})
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  titles = ('recipe', 'checkpoints', 'score', 'mean', 'deviation', *(f'seed {seed}' for seed in seeds))
+  writer.writerow([*titles, 'protocol'])
+  for row in rows:
+    start = (printable(row.group.name), row.how)
+    writer.writerow([*start, 'step', '', '', *_by_seed(seeds, row, row.steps), row.protocol])
+    for name, values in row.scores.items():
+      mean, deviation = row.spread(name)
+      numbers = (mean, deviation if len(values) > 1 else '')
+      writer.writerow([*start, name, *numbers, *_by_seed(seeds, row, values.tolist()), row.protocol])
+  return text.getvalue()
+
+
+def _by_seed(seeds: Sequence[int], row: Row, values: Sequence[float]) -> list[float | str]:
+  """Returns a value for each seed, '' where a row has none."""
+  known = dict(zip(row.seeds, values))
+  return [known.get(seed, '') for seed in seeds]
+
+
+def to_latex(rows: Sequence[Row]) -> str:
+  """Returns the scores as a `tabular` with the rules of the package booktabs, and remarks as comments."""
+  shown = columns(rows)
+  titles = [
+    _latex(scores.label(name)) + {'lower': r' $\downarrow$', 'higher': r' $\uparrow$'}.get(SHOWN[name], '')
+    for name in shown
+  ]
+  lines = [r'% Needs \usepackage{booktabs}.', *(f'% {printable(line)}' for line in remarks(rows))]
+  lines += [rf'\begin{{tabular}}{{lll{"r" * len(shown)}}}', r'\toprule']
+  lines += [' & '.join(['recipe', 'seeds', 'checkpoints', *titles]) + r' \\', r'\midrule']
+  for row in rows:
+    cells = [f'${row.cell(name)}$'.replace('±', r'\pm').replace(',', '{,}') for name in shown]
+    lines.append(
+      ' & '.join([*map(_latex, _start(row)), *('' if cell == '$$' else cell for cell in cells)]) + r' \\'
+    )
+  return '\n'.join([*lines, r'\bottomrule', r'\end{tabular}']) + '\n'
+
+
+def _latex(text: str) -> str:
+  """Escapes any text for a cell of LaTeX."""
+  return re.sub(r'[\\~^&%$#_{}]', lambda found: LATEX[found[0]], printable(text)).replace('--', '-{}-')
+
+
+def _start(row: Row) -> tuple[str, str, str]:
+  """Returns a row's recipe, its seeds and how its checkpoints were chosen."""
+  at = f', {row.at}' if row.steps else ''
+  return row.group.name, ', '.join(map(str, row.seeds)), row.how + at

@@ -1,0 +1,71 @@
+"""The scores of recipes as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from dcgan_jax.trained.report import tables
+from dcgan_jax.trained.report.configs import Difference
+from dcgan_jax.trained.report.groups import Group, Row
+
+DISTANCE = 'classifier_frechet_distance'
+BEST = 'best in training by classifier Fréchet distance'
+
+
+@pytest.fixture
+def rows():
+  class Run:
+    step = 30
+
+  first, second = (Group(name, (), (Run(),)) for name in ('a_1|x', r'b & 50% \^~$#{}'))
+  scores = {DISTANCE: np.array([1 / 3, 2.0, 5000.0]), 'density': np.array([0.5, 0.5, 0.5])}
+  other = {'precision': np.array([0.25])}
+  return [
+    Row(first, BEST, 'digits: p', [0, 1, 2], [10, 20, 30], scores),
+    Row(second, 'last checkpoint, evaluated', 'digits: q', [1], [30], other),
+  ]
+
+
+def test_markdown_is_a_table_with_each_seed(rows):
+  text = tables.to_markdown(rows, [Difference('train.augment', ('', 'translation'))])
+  lines = text.splitlines()
+  assert lines[0] == '| recipe | seeds | checkpoints | classifier Fréchet distance ↓ | precision ↑ |'
+  assert lines[1] == '|---|---|---|---|---|'
+  assert lines[2] == (
+    f'| a\\_1\\|x | 0, 1, 2 | {BEST}, steps 10 · 20 · 30 | 1,667 ± 2,886 (0.3333 · 2 · 5,000) |  |'
+  )
+  assert lines[3].endswith('| 1 | last checkpoint, evaluated, step 30 |  | 0.25 |')
+  assert 'The best score of a run is biased' in text and 'digits: q' in text
+  assert lines[-3].startswith('| setting | a\\_1\\|x | b &amp; 50%')
+  assert lines[-1].startswith('| train.augment |  |')
+
+
+def test_csv_has_all_scores_unrounded(rows):
+  read = list(csv.DictReader(io.StringIO(tables.to_csv(rows))))
+  assert [(row['recipe'], row['score']) for row in read] == [
+    ('a_1|x', 'step'),
+    ('a_1|x', DISTANCE),
+    ('a_1|x', 'density'),
+    (r'b & 50% \^~$#{}', 'step'),
+    (r'b & 50% \^~$#{}', 'precision'),
+  ]
+  values = [1 / 3, 2.0, 5000.0]
+  assert [float(read[1][f'seed {seed}']) for seed in range(3)] == values
+  np.testing.assert_allclose(float(read[1]['deviation']), np.std(values, ddof=1))
+  assert float(read[1]['mean']) == np.mean(values) and read[0]['seed 2'] == '30'
+  assert read[4]['deviation'] == read[4]['seed 0'] == '' and read[4]['seed 1'] == '0.25'
+
+
+def test_latex_is_escaped(rows):
+  text = tables.to_latex(rows)
+  assert rf'a\_1|x & 0, 1, 2 & {BEST}, steps 10 · 20 · 30 & $1{{,}}667 \pm 2{{,}}886$ &  \\' in text
+  assert r'b \& 50\% \textbackslash{}\textasciicircum{}\textasciitilde{}\$\#\{\} & 1 &' in text
+  assert text.count(r'\\' + '\n') == 3 and '%' not in text.partition(r'\begin')[2].replace(r'\%', '')
+
+
+def test_scores_taken_in_different_ways_are_not_comparable(rows):
+  assert tables.comparable(rows)
+  assert not tables.comparable([rows[0], rows[1]._replace(how=BEST)])
+  assert tables.comparable([rows[0], rows[1]._replace(how=BEST, protocol='')])
