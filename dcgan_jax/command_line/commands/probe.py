@@ -1,7 +1,7 @@
 """Tests the features of the discriminator with a linear classifier (paper, section 5).
 
 python main.py --mode=probe --workdir=runs/mnist
-python main.py --mode=probe --workdir=runs/svhn --data=tfds:cifar10 --num=20000
+python main.py --mode=probe --workdir=runs/svhn_authors --data=tfds:cifar10 --num=20000
 """
 
 from absl import flags
