@@ -60,22 +60,24 @@ def random_networks(chosen: Settings) -> tuple[Gan, dict[str, Any]]:
   state = parts.shapes
   filled = {}
   for kind, net in (('generator', state.generator), ('discriminator', state.discriminator)):
-    upsamples = kind == 'generator' and chosen.generator.upsample != 'bilinear'
+    upsample = chosen.generator.upsample if kind == 'generator' else ''
 
-    def random(path: Any, x: jax.ShapeDtypeStruct, upsamples: bool = upsamples) -> np.ndarray:
-      return _random(jax.tree_util.keystr(path), x.shape, upsamples)
+    def random(path: Any, x: jax.ShapeDtypeStruct, upsample: str = upsample) -> np.ndarray:
+      return _random(jax.tree_util.keystr(path), x.shape, upsample)
 
     filled[kind] = jax.tree_util.tree_map_with_path(random, net.variables)
   return parts.gan, filled
 
 
-def _random(name: str, shape: tuple[int, ...], upsamples: bool) -> np.ndarray:
-  """Returns a random array, a function of its name; `upsamples` is whether convolutions are transposed."""
+def _random(name: str, shape: tuple[int, ...], upsample: str) -> np.ndarray:
+  """Returns a random array, a function of its name; `upsample` is that of the convolutions, '' for none."""
   rng = np.random.default_rng(zlib.crc32(name.encode()))
   if name.endswith("['kernel']"):
     inputs: float = math.prod(shape[:-1])
-    if upsamples and len(shape) == 4:  # With strides of 2, each output sees a quarter of the kernel.
-      inputs = shape[0] * shape[1] * shape[3] / 4
+    if upsample in ('transposed', 'filtered') and len(shape) == 4:
+      inputs = shape[0] * shape[1] * shape[3]
+      if upsample == 'transposed':  # With strides of 2, each output sees a quarter of the kernel.
+        inputs /= 4
     return rng.normal(0, (2 / inputs) ** 0.5, shape).astype(np.float32)
   if name.endswith(("['var']", "['scale']")):
     return rng.uniform(0.5, 1.5, shape).astype(np.float32)
