@@ -26,7 +26,6 @@ CORE_LIBRARIES = {'jax', 'flax', 'optax', 'numpy'}
 SLOW = {'jax', 'flax', 'optax', 'orbax', 'tensorflow'}  # to import
 KNOW_FLAGS = {'settings', 'command_line'}
 FLAG_LIBRARIES = {'absl', 'ml_collections'}
-WIDTH = 120  # characters of a line of Markdown
 
 
 def _name(path):
@@ -152,14 +151,3 @@ def test_names_of_extras_have_no_separators():
   metadata.read(ROOT / 'setup.cfg')
   extras = list(metadata['options.extras_require'])
   assert 'test' in extras and all(name.isalnum() for name in extras)
-
-
-def test_the_readme_is_short():
-  assert len((ROOT / 'README.md').read_text().splitlines()) <= 150
-
-
-def test_pages_are_narrow():
-  pages = [ROOT / 'README.md', *sorted((ROOT / 'docs').rglob('*.md'))]
-  lines = [(path.name, i, line) for path in pages for i, line in enumerate(path.read_text().splitlines(), 1)]
-  long = [f'{name}:{i}' for name, i, line in lines if len(line) > WIDTH]
-  assert not long, f'lines longer than {WIDTH}'

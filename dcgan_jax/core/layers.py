@@ -41,7 +41,7 @@ class ConvLayer(nn.Module):
   fast: bool
 
   def kernel(self, *channels: int) -> Array:
-    """Returns the kernel, [k, k, *channels] in the dtype of the computation."""
+    """Returns the kernel, `[k, k, *channels]` in the dtype of the computation."""
     shape = (self.kernel_size, self.kernel_size, *channels)
     return self.param('kernel', self.kernel_init, shape, param_dtype(self.dtype)).astype(self.dtype)
 

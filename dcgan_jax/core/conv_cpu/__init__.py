@@ -2,15 +2,15 @@
 
 Multiplications dominate on a CPU, so these forms need fewer of them, or at least none with zeros:
 
-phases    One dense convolution per pixel position modulo the stride, for strided transposed convolutions.
-winograd  F(2x2, 2x2) for kernels of twice the stride: 9 multiplications instead of 16 (Winograd 1980; Lavin
-          and Gray 2015). Its coefficients are 0 and +-1, so the error stays that of float32.
-fourier   Products of discrete Fourier transforms for stride 1 on small images: 7 times fewer multiplications
-          for a 5x5 kernel on 7x7 pixels. The transforms are products with small, well-conditioned matrices.
-patches   One matrix product over patches (im2col), for strided convolutions of images with few channels.
-canonical   The kernel gradient in the layout that XLA:CPU has a fast routine for; for all others.
+- phases: one dense convolution per pixel position modulo the stride, for strided transposed convolutions.
+- winograd: F(2x2, 2x2) for kernels of twice the stride: 9 multiplications instead of 16 (Winograd 1980; Lavin
+  and Gray 2015). Its coefficients are 0 and +-1, so the error stays that of float32.
+- fourier: products of discrete Fourier transforms for stride 1 on small images: 7 times fewer multiplications
+  for a 5x5 kernel on 7x7 pixels. The transforms are products with small, well-conditioned matrices.
+- patches: one matrix product over patches (im2col), for strided convolutions of images with few channels.
+- canonical: the kernel gradient in the layout that XLA:CPU has a fast routine for; for all others.
 
-Winograd's and Fourier's are bilinear algorithms, features = A((G kernel) * (B image)) with linear maps A, G
+Winograd's and Fourier's are bilinear algorithms, `features = A((G kernel) * (B image))` with linear maps A, G
 and B along each axis; the other two operators are the transposed maps. Images are [B, H, W, C], features
 [B, h, w, O] and kernels [kh, kw, C, O], as in `conv`.
 """

@@ -35,6 +35,7 @@ from dcgan_jax.trained.walks import directions
 
 STATIC = Path(__file__).parent / 'static'
 ABOUT = 'explorer.json'
+WEBGPU = 'vendor/ort.webgpu.min.mjs'  # which installed packages are without, see setup.cfg
 MODEL = re.compile('generator-[0-9a-f]{8}[.]onnx')
 
 
@@ -76,15 +77,19 @@ def run(folder: Path, checkpoint: str, out: str | None, statistics: str | None =
   name = f'generator-{hashlib.sha256(model).hexdigest()[:8]}.onnx'
   about = {
     'model': {'file': name, 'weights': 'float16' if half else 'float32'},
+    'webgpu': (STATIC / WEBGPU).exists(),
     'first': base64.b64encode(first.tobytes()).decode(),
     **_described(network, generator, folder),
     'made': dict(_facts(network, generator, trained.experiment.settings, half)),
   }
   size = _write(target, name, model, about)
   kept = f'{"within" if half else "not within"} {precision.MOST} of 255 of float32 ({change:.2f})'
+  alone = (
+    '' if about['webgpu'] else 'it draws without WebGPU, whose runtime only a clone of the repository has\n'
+  )
   print(
     f'{target}: a page with the generator of step {network.step}, {size / 1e6:.1f} MB; its weights are '
-    f'{about["model"]["weights"]}, for float16 is {kept}\n'
+    f'{about["model"]["weights"]}, for float16 is {kept}\n{alone}'
     f'python -m http.server --bind 127.0.0.1 --directory {target} shows it on http://localhost:8000'
   )
 

@@ -1,6 +1,7 @@
 """The exported folder: what is in it, and what is refused."""
 
 import base64
+import configparser
 import dataclasses
 import gzip
 import hashlib
@@ -39,7 +40,7 @@ def test_the_folder_says_what_the_generator_is(export, untrained, tmp_path):
   about, printed = export(tmp_path / 'new' / 'page')
   assert (about['title'], about['workdir'], about['step']) == (untrained.name,) * 2 + (0,)
   assert about['image'] == {'height': 8, 'width': 8, 'channels': 1}
-  assert about['latent'] == {'size': 10, 'prior': 'normal', 'classes': []}
+  assert about['latent'] == {'size': 10, 'prior': 'normal', 'classes': []} and about['webgpu'] is True
   assert about['made']['Data'] == 'digits' and about['made']['Batch norm'] == 'stored statistics'
   assert about['model']['weights'] == 'float16' and np.shape(about['directions']) == (8, 10)
   first = np.frombuffer(base64.b64decode(about['first']), np.uint8).reshape(8, 8, 1)
@@ -78,18 +79,6 @@ def test_it_has_all_files_that_they_name_and_nothing_names_another_server(export
   assert f'{size / 1e6:.1f} MB' in printed and size < 11e6
 
 
-def test_the_server_that_is_advised_is_of_this_machine_alone():
-  """Finds no advice to show a folder to the whole network, which is what http.server does by itself."""
-  pages = [
-    *ROOT.glob('*.md'),
-    *ROOT.glob('docs/**/*.md'),
-    *ROOT.glob('dcgan_jax/**/*.py'),
-    *folder.STATIC.glob('*.js'),
-  ]
-  advice = [line for page in pages for line in page.read_text().splitlines() if '-m http.server' in line]
-  assert len(advice) >= 3 and all('-m http.server --bind 127.0.0.1' in line for line in advice), advice
-
-
 def test_the_runtimes_are_those_of_the_notice():
   vendor = folder.STATIC / 'vendor'
   notice = (vendor / 'NOTICE.txt').read_text()
@@ -100,6 +89,37 @@ def test_the_runtimes_are_those_of_the_notice():
     assert f'{found}  {path.stem}\n' in notice
   for path in vendor.iterdir():
     assert path.name.removesuffix('.gz') in notice or path.name == 'NOTICE.txt'
+
+
+def _packaged():
+  """Returns the files of the explorer that an installed package has."""
+  metadata = configparser.ConfigParser()
+  metadata.read(ROOT / 'setup.cfg')
+  sections = ('options.package_data', 'options.exclude_package_data')
+  taken, left = (metadata[section]['dcgan_jax.trained.explorer'].split(', ') for section in sections)
+  found, excluded = (
+    {path for one in globs for path in folder.STATIC.parent.glob(one)} for globs in (taken, left)
+  )
+  return {path.relative_to(folder.STATIC).as_posix() for path in found - excluded if path.is_file()}
+
+
+def test_an_installed_package_has_all_but_the_runtime_for_webgpu(export, tmp_path, monkeypatch):
+  everything = {path.relative_to(folder.STATIC).as_posix(): path for path in folder.STATIC.rglob('*.*')}
+  assert everything.keys() - _packaged() == {
+    f'vendor/{name}'
+    for name in (
+      'ort.webgpu.min.mjs',
+      'ort-wasm-simd-threaded.asyncify.mjs',
+      'ort-wasm-simd-threaded.asyncify.wasm.gz',
+    )
+  }
+  for name in _packaged():
+    (tmp_path / 'static' / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / 'static' / name).symlink_to(everything[name])
+  monkeypatch.setattr(folder, 'STATIC', tmp_path / 'static')
+  about, printed = export(tmp_path / 'page')
+  assert about['webgpu'] is False and 'it draws without WebGPU' in printed
+  assert sum(path.stat().st_size for path in (tmp_path / 'page').rglob('*')) < 5e6
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ async function start() {
   check(first, spec);
   build(spec, generator, stage);
   await generator.later('start', [], () => {}); // when all that is on the page is drawn
-  if (asked !== 'wasm') await speedUp(generator, spec, asked === 'webgpu');
+  if (spec.webgpu && asked !== 'wasm') await speedUp(generator, spec, asked === 'webgpu');
   find('engine').textContent = `${NAMES[generator.engine.device]} draws a picture in ${time(generator.milliseconds)}.`;
   document.documentElement.dataset.ready = generator.engine.device;
 }
