@@ -298,8 +298,8 @@ def tiny() -> tuple[Generator, Discriminator]:
 
 
 @pytest.fixture
-def lecam(monkeypatch) -> str:
-  """The name of a penalty with memory in the table: LeCam's (Tseng et al. 2021), with averages of logits."""
+def anchored(monkeypatch) -> str:
+  """The name of a penalty with memory in the table, which is like LeCam's: averages of logits."""
 
   def value(evidence, memory):
     real, fake = evidence.real.logits, evidence.fake.logits
@@ -307,8 +307,8 @@ def lecam(monkeypatch) -> str:
     means = {'real': real.mean(), 'fake': fake.mean()}
     return penalty, jax.tree.map(lambda old, new: 0.99 * old + 0.01 * new, memory, means)
 
-  monkeypatch.setitem(PENALTIES, 'lecam', Penalty(value, memory={'real': 0.0, 'fake': 0.0}))
-  return 'lecam'
+  monkeypatch.setitem(PENALTIES, 'anchored', Penalty(value, memory={'real': 0.0, 'fake': 0.0}))
+  return 'anchored'
 
 
 @pytest.fixture(scope='session')

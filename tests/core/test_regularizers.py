@@ -40,19 +40,19 @@ def test_every_penalty_has_a_key_that_holds_its_weight():
   )
 
 
-def test_memory_is_of_the_penalties_that_have_one(lecam):
+def test_memory_is_of_the_penalties_that_have_one(anchored):
   """Takes a penalty with memory beside one without: each sees its own, and the weighted sum is returned."""
-  names = ['r1', lecam]
+  names = ['r1', anchored]
   memory = regularizers.initial_memory(names)
-  assert memory == {lecam: {'real': 0.0, 'fake': 0.0}} and regularizers.initial_memory(['r1', 'r2']) == {}
+  assert memory == {anchored: {'real': 0.0, 'fake': 0.0}} and regularizers.initial_memory(['r1', 'r2']) == {}
   images = jnp.ones((4, 2, 2, 1))
   real, fake = (
     regularizers.Judged(images, jnp.full(4, logit), {}, jnp.full(4, 6.0)) for logit in (3.0, -1.0)
   )
   evidence = regularizers.Evidence(real, fake, lambda x: fake, jax.random.split(jax.random.key(0), 4))
-  penalty, memory = regularizers.total({'r1': 0.5, lecam: 0.1}, evidence, memory)
+  penalty, memory = regularizers.total({'r1': 0.5, anchored: 0.1}, evidence, memory)
   np.testing.assert_allclose(penalty, 0.5 * 3 + 0.1 * (9 + 1), rtol=1e-6)
-  np.testing.assert_allclose([memory[lecam]['real'], memory[lecam]['fake']], [0.03, -0.01], rtol=1e-5)
+  np.testing.assert_allclose([memory[anchored]['real'], memory[anchored]['fake']], [0.03, -0.01], rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -71,12 +71,12 @@ CASES = {
   'classes, accumulate': _conditional(accumulate=2),
   'classes, packing, one_per_batch': _conditional(packing=2, order='one_per_batch'),
   'classes by norm, accumulate': _conditional('norm', accumulate=2),
-  'memory, everything': _order(penalties={'lecam': 0.3}, **EVERYTHING),
-  'memory, accumulate': _addition('non_saturating', {}, penalties={'lecam': 1.0}, accumulate=4),
-  'memory, one_per_batch': _order(penalties={'lecam': 0.3}, order='one_per_batch'),
+  'memory, everything': _order(penalties={'anchored': 0.3}, **EVERYTHING),
+  'memory, accumulate': _addition('non_saturating', {}, penalties={'anchored': 1.0}, accumulate=4),
+  'memory, one_per_batch': _order(penalties={'anchored': 0.3}, order='one_per_batch'),
 }
 OWN = Case(  # Batch statistics of each device alone, so that several devices are not one.
-  {'penalties': {'lecam': 0.3}, 'accumulate': 2, 'ema_decay': 0.5},
+  {'penalties': {'anchored': 0.3}, 'accumulate': 2, 'ema_decay': 0.5},
   GENERATOR.clone(sync_norm=False),
   DISCRIMINATOR.clone(sync_norm=False),
 )
@@ -135,7 +135,7 @@ def _assert_replicated(tree: Any, devices: int) -> None:
   ('name', 'devices'),
   [(name, 4) for name in CASES] + [(name, 2) for name in ('memory, everything', 'all additions')],
 )
-def test_devices_agree_and_equal_one(lecam, name, devices):
+def test_devices_agree_and_equal_one(anchored, name, devices):
   """Trains on one global batch, to which dropout, flips, latents and batch statistics belong."""
   many, one = _train(CASES[name], devices), _on_one_device(name)
   _assert_replicated(many, devices)
@@ -145,7 +145,7 @@ def test_devices_agree_and_equal_one(lecam, name, devices):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('devices', [2, 4])
-def test_devices_agree_on_the_mean_of_their_own_statistics(lecam, devices):
+def test_devices_agree_on_the_mean_of_their_own_statistics(anchored, devices):
   _assert_replicated(_train(OWN, devices), devices)
 
 

@@ -91,7 +91,7 @@ def test_other_networks_are_refused_in_one_line(tiny, saved):
     assert '\n' not in str(error.value) and not isinstance(error.value, checkpoints.DamagedError)
 
 
-def test_arrays_that_a_checkpoint_lacks_have_their_defaults(tiny, saved, tmp_path, lecam, capsys):
+def test_arrays_that_a_checkpoint_lacks_have_their_defaults(tiny, saved, tmp_path, anchored, capsys):
   """Restores a state without a moving average, memory or Adam's averages into one that has them."""
   _, last = saved
   (tmp_path / 'checkpoints').mkdir()
@@ -100,7 +100,7 @@ def test_arrays_that_a_checkpoint_lacks_have_their_defaults(tiny, saved, tmp_pat
   g, d = last.generator.replace(opt_state=empty), last.discriminator.replace(opt_state=empty)
   saver.save(last.replace(generator=g, discriminator=d, ema=None))
   saver.close()
-  create = _create(tiny, penalties=(lecam,))
+  create = _create(tiny, penalties=(anchored,))
   _, state = checkpoints.restore_any(tmp_path / 'checkpoints', 'last', create, set_aside=True)
   assert jax.tree.structure(state) == jax.tree.structure(jax.eval_shape(create))
   said = capsys.readouterr().out
@@ -110,15 +110,15 @@ def test_arrays_that_a_checkpoint_lacks_have_their_defaults(tiny, saved, tmp_pat
   for network in ('generator', 'discriminator'):
     _assert_equal(getattr(state, network).variables, getattr(last, network).variables)
     _assert_equal(getattr(state, network).opt_state, getattr(jax.jit(create)(), network).opt_state)
-  assert state.discriminator.memory == {lecam: {'real': 0.0, 'fake': 0.0}} and state.step == 15
+  assert state.discriminator.memory == {anchored: {'real': 0.0, 'fake': 0.0}} and state.step == 15
   _assert_equal(state.ema, last.generator.variables)
   buffers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state) if x.nbytes]
   assert len({*buffers}) == len(buffers)  # The next step donates them.
   assert not (tmp_path / 'damaged').exists()
 
 
-def test_arrays_that_only_a_checkpoint_has_are_left_out(tiny, tmp_path, lecam, capsys):
-  full = jax.jit(_create(tiny, penalties=(lecam,)))()
+def test_arrays_that_only_a_checkpoint_has_are_left_out(tiny, tmp_path, anchored, capsys):
+  full = jax.jit(_create(tiny, penalties=(anchored,)))()
   (tmp_path / 'checkpoints').mkdir()
   saver = checkpoints.Saver(tmp_path / 'checkpoints', keep=1)
   saver.save(full)
@@ -132,7 +132,7 @@ def test_arrays_that_only_a_checkpoint_has_are_left_out(tiny, tmp_path, lecam, c
   _assert_equal(state, full.replace(ema=None, discriminator=discriminator))
   assert not (tmp_path / 'damaged').exists()
   # With all of them, it has nothing to say.
-  restored = checkpoints.restore(tmp_path / 'checkpoints', 0, _create(tiny, penalties=(lecam,)))
+  restored = checkpoints.restore(tmp_path / 'checkpoints', 0, _create(tiny, penalties=(anchored,)))
   _assert_equal(restored, full)
   assert not capsys.readouterr().out
 
