@@ -27,6 +27,7 @@ from dcgan_jax.runs import experiment
 from dcgan_jax.trained.explorer import folder, precision
 
 PAGES = [*sorted(ROOT.glob('*.md')), *sorted(ROOT.glob('docs/**/*.md')), ROOT / 'examples' / 'tour.ipynb']
+MARKDOWN = [page for page in PAGES if page.suffix == '.md']
 # Files whose docstrings or messages have commands or name pages.
 SOURCES = [
   path
@@ -215,24 +216,27 @@ def _check_script(name, arguments):
   return _missing(flags, [*re.findall(r"'(?:--)?(\w+)'", _text(ROOT / name)), 'help'])
 
 
-@pytest.mark.parametrize('path', [*PAGES, *SOURCES], ids=_id)
-def test_commands_are_valid(path, parsed, tmp_path):
-  wrong = []
-  for block in _blocks(path):
+def test_commands_are_valid(parsed, tmp_path):
+  wrong, count = [], 0
+  for block in [block for path in [*PAGES, *SOURCES] for block in _blocks(path)]:
     calls = _calls(block, tmp_path)
+    count += len(calls)
     code = re.sub(r'(^|\s)#.*', '', block)
     if sum('main.py' in call for call in calls) < code.count('main.py'):
       wrong.append(f'not all commands were reached: {code}')
     wrong += [f'a folder of dots: {line}' for line in code.splitlines() if re.search(r'=\.\.\.( |$)', line)]
     wrong += [f'{shlex.join(call)}: {said}' for call in calls if (said := _check(call, parsed))]
-  assert not wrong, '\n'.join(wrong)
+  assert count > 100 and not wrong, '\n'.join(wrong)
 
 
-@pytest.mark.parametrize('page', [page for page in PAGES if page.suffix == '.md'], ids=_id)
-def test_extras_are_named_beside_the_commands_that_need_them(page):
-  commands = '\n'.join(_blocks(page))
-  needed = {extra for pattern, extra in EXTRAS.items() if re.search(pattern, commands)}
-  assert not needed - set(re.findall(r'\w+', ' '.join(re.findall(r'\.\[(.*?)\]', _text(page)))))
+def test_extras_are_named_beside_the_commands_that_need_them():
+  missing = []
+  for page in MARKDOWN:
+    commands = '\n'.join(_blocks(page))
+    needed = {extra for pattern, extra in EXTRAS.items() if re.search(pattern, commands)}
+    named = set(re.findall(r'\w+', ' '.join(re.findall(r'\.\[(.*?)\]', _text(page)))))
+    missing += [(_id(page), extra) for extra in sorted(needed - named)]
+  assert not missing
 
 
 @functools.cache
@@ -256,10 +260,16 @@ def _is_broken(link, page):
   return bool(anchor) and target.suffix in ('.md', '.ipynb') and anchor not in _anchors(target)
 
 
-@pytest.mark.parametrize('page', PAGES, ids=_id)
-def test_links_lead_somewhere(page):
-  links = [link for groups in LINK.findall(CODE.sub('', _prose(page))) for link in groups if link]
-  assert not [link for link in links if not re.match('[a-z]+:', link) and _is_broken(link, page)]
+def test_links_lead_somewhere():
+  links = [
+    (page, link)
+    for page in PAGES
+    for groups in LINK.findall(CODE.sub('', _prose(page)))
+    for link in groups
+    if link and not re.match('[a-z]+:', link)
+  ]
+  assert len(links) > 100
+  assert not [(_id(page), link) for page, link in links if _is_broken(link, page)]
 
 
 def test_anchors_are_those_of_github(tmp_path):
@@ -270,10 +280,11 @@ def test_anchors_are_those_of_github(tmp_path):
   assert _anchors(page) == {'a-bc-and-d', 'e_f--g', 'e_f--g-1', 'a-bc-and-d-1'}
 
 
-@pytest.mark.parametrize('path', [*PAGES, *SOURCES], ids=_id)
-def test_named_files_exist(path):
-  named = [name for name in FILE.findall(_text(path)) if not re.search(r'NAME|/x\.', name)]
-  assert not [name for name in named if _is_broken(name, ROOT / 'README.md')]
+def test_named_files_exist():
+  named = [(path, name) for path in [*PAGES, *SOURCES] for name in FILE.findall(_text(path))]
+  real = [(path, name) for path, name in named if not re.search(r'NAME|/x\.', name)]
+  assert len(real) > 100
+  assert not [(_id(path), name) for path, name in real if _is_broken(name, ROOT / 'README.md')]
 
 
 def _is_ours(name):
@@ -282,12 +293,15 @@ def _is_ours(name):
   return importlib.util.find_spec(module) is not None and hasattr(importlib.import_module(module), member)
 
 
-@pytest.mark.parametrize('page', PAGES, ids=_id)
-def test_named_keys_exist(page):
-  for code in CODE.findall(_prose(page)):
-    if match := KEY.fullmatch(code):
-      flag, key, section = match.groups()
-      assert key in KEYS or (not flag and (section not in SECTIONS or _is_ours(key))), code
+def test_named_keys_exist():
+  found = [(page, KEY.fullmatch(code)) for page in PAGES for code in CODE.findall(_prose(page))]
+  named = [(page, *match.groups()) for page, match in found if match]
+  assert len(named) > 100
+  assert not [
+    (_id(page), key)
+    for page, flag, key, section in named
+    if key not in KEYS and (flag or (section in SECTIONS and not _is_ours(key)))
+  ]
 
 
 def _preset(name):
@@ -318,9 +332,8 @@ def _wrong_figures(text):
         yield match[0]
 
 
-@pytest.mark.parametrize('page', PAGES, ids=_id)
-def test_figures_are_those_of_the_files(page):
-  assert not [*_wrong_figures(_prose(page))]
+def test_figures_are_those_of_the_files():
+  assert not [(_id(page), figure) for page in PAGES for figure in _wrong_figures(_prose(page))]
 
 
 def test_wrong_figures_are_found():
@@ -332,10 +345,9 @@ def test_the_readme_is_short():
   assert _lines('README.md') <= 150
 
 
-@pytest.mark.parametrize('page', [page for page in PAGES if page.suffix == '.md'], ids=_id)
-def test_pages_are_narrow(page):
-  lines = enumerate(_text(page).splitlines(), 1)
-  assert not [number for number, line in lines if len(line) > WIDTH], f'lines longer than {WIDTH}'
+def test_pages_are_narrow():
+  lines = [(_id(page), i, line) for page in MARKDOWN for i, line in enumerate(_text(page).splitlines(), 1)]
+  assert not [(page, i) for page, i, line in lines if len(line) > WIDTH], f'lines longer than {WIDTH}'
 
 
 def test_the_server_that_is_advised_is_of_this_machine_alone():

@@ -104,7 +104,7 @@ def test_patterns_name_runs(call_main, monkeypatch, tmp_path):
     assert called.pop() == [tmp_path / name for name in names]
 
 
-@pytest.mark.slow(30)
+@pytest.mark.nightly(30)
 @pytest.mark.usefixtures('digits_classifier', 'standard_promotion')
 def test_recipes_trained_with_seeds(tmp_path, printed_by):
   flags = [*TINY, '--config.train.num_steps=16', '--config.eval.every_steps=8', '--config.eval.num=100']
