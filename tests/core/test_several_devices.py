@@ -71,7 +71,6 @@ CASES = {
   'classes, accumulate': _conditional(accumulate=2),
   'classes, packing, one_per_batch': _conditional(packing=2, order='one_per_batch'),
   'classes by norm, accumulate': _conditional('norm', accumulate=2),
-  'memory, everything': _order(penalties={'anchored': 0.3}, **EVERYTHING),
   'memory, accumulate': _addition('non_saturating', {}, penalties={'anchored': 1.0}, accumulate=4),
   'memory, one_per_batch': _order(penalties={'anchored': 0.3}, order='one_per_batch'),
 }

@@ -69,6 +69,7 @@ def test_prepared_on_first_use_then_read_without_tensorflow(tmp_path):
   assert 'downloading' not in second and f'{values} False' in second
 
 
+@pytest.mark.nightly(12)
 def test_prepared_as_tfrecord_is_converted(tmp_path):
   values = str([20 * i for i in range(12)])
   _run(PREPARE_TFRECORD, tmp_path)
