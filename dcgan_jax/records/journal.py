@@ -39,7 +39,7 @@ class Score(Protocol):
 
 
 class _Copy(NamedTuple):
-  """A copy of a state, and the checksums of its arrays."""
+  """A state to be saved, and the checksums of its arrays; None to compute these when it is saved."""
 
   state: GanState
   sums: dict[str, Array] | None
@@ -56,7 +56,7 @@ class _Round:
     last: Metrics of its last step.
     finite: Whether all numbers of the state are finite; None if not asked.
     grid: Samples, if a grid is due.
-    copied: The state, if it is to be saved.
+    copied: A copy of the state, if it is to be saved.
   """
 
   step: int

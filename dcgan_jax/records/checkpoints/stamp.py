@@ -37,8 +37,7 @@ class Stamp(NamedTuple):
 def make(state: Any, sums: Mapping[str, Array]) -> dict[str, Any]:
   """Returns the stamp of a state, given its `sums`, to be saved with it as JSON."""
   shapes = {path: list(shape) for path, shape in shapes_of(state).items()}
-  checksums = {path: int(value) for path, value in jax.device_get(sums).items()}
-  return {'layout': LAYOUT, 'shapes': shapes, 'checksums': checksums}
+  return {'layout': LAYOUT, 'shapes': shapes, 'checksums': _numbers(sums)}
 
 
 def read(path: Path, found: Any) -> Stamp:
@@ -101,7 +100,12 @@ def checksums(tree: Any) -> dict[str, int]:
   They are of the numbers alone, whatever devices and processes hold them, and find every change of a single
   bit.
   """
-  return {path: int(value) for path, value in jax.device_get(sums(tree)).items()}
+  return _numbers(sums(tree))
+
+
+def _numbers(sums: Mapping[str, Array]) -> dict[str, int]:
+  """Returns checksums as numbers; waits for the devices."""
+  return {path: int(value) for path, value in jax.device_get(sums).items()}
 
 
 @jax.jit
