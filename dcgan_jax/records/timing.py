@@ -70,7 +70,9 @@ class Tracer:
       return
     if not self._running:
       jax.block_until_ready(state)
-      jax.profiler.start_trace(str(self._folder))
+      options = jax.profiler.ProfileOptions()
+      options.python_tracer_level = 0  # It slows the steps, and threads that end meanwhile can crash it.
+      jax.profiler.start_trace(str(self._folder), profiler_options=options)
       self._running, self._first = True, step
     elif step >= self._first + 10:
       jax.block_until_ready(state)
