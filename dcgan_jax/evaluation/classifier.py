@@ -21,7 +21,7 @@ from dcgan_jax.core.models import normalize
 from dcgan_jax.core.pixels import BYTES, Pixels
 
 VERSION = 2  # of the network and its training; raise it when the features change
-ROTATIONS_VERSION = 1  # the same where it learns rotations
+ROTATIONS_VERSION = 2  # the same where it learns rotations
 ROTATIONS = 4  # ways to turn an image, see `rotated`
 FEATURES = 128
 STEPS, EPOCHS = 1500, 50  # whichever ends first
@@ -33,17 +33,22 @@ LEAST_ACCURACY = 0.6  # below it features cannot be trusted
 
 
 class Classifier(nn.Module):
-  """Three convolutions and two dense layers.
+  """Convolutions and two dense layers.
 
   Attributes:
     classes: Number of classes.
     pixels: Pixel format.
     stride: Stride of the first convolution; None for 2 where images have 48 pixels or more, and 1 elsewhere.
+    widths: Channels of each convolution.
+    pooled: Whether features are the last convolution's, averaged over the image, and not the first dense
+      layer's, which tell little but the classes.
   """
 
   classes: int
   pixels: Pixels = BYTES
   stride: int | None = None
+  widths: tuple[int, ...] = (32, 64, 128)
+  pooled: bool = False
 
   @nn.compact
   def __call__(self, images: Array) -> tuple[Array, Array]:
@@ -53,17 +58,21 @@ class Classifier(nn.Module):
       images: Images in the pixel format, [B, H, W, C].
 
     Returns:
-      Features, float32 [B, 128], and logits, float32 [B, classes].
+      Features, float32 [B, 128], or [B, widths[-1]] if they are pooled, and logits, float32 [B, classes].
     """
     x = normalize(images, self.pixels)
     first = self.stride or (2 if x.shape[1] >= 48 else 1)
-    for width, stride in zip((32, 64, 128), (first, 2, 2)):
+    for layer, width in enumerate(self.widths):
+      stride = 2 if layer else first
       kernel = max(3, stride + 1)
       x = nn.relu(nn.Conv(width, (kernel, kernel), (stride, stride), precision=_PRECISION)(x))
-    window = (min(2, x.shape[1]), min(2, x.shape[2]))  # Of 4 pixels a side one is left, which stays.
+    maps = x
+    smallest = 4 if self.pooled else 2  # pixels a side that are pooled; fewer stay
+    window = tuple(2 if n >= smallest else 1 for n in x.shape[1:3])
     x = nn.avg_pool(x, window, window)
     features = nn.relu(nn.Dense(FEATURES, precision=_PRECISION)(x.reshape(x.shape[0], -1)))
-    return features, nn.Dense(self.classes, precision=_PRECISION)(features)
+    logits = nn.Dense(self.classes, precision=_PRECISION)(features)
+    return (maps.mean((1, 2)) if self.pooled else features), logits
 
 
 def of_rotations(images: np.ndarray, pixels: Pixels = BYTES) -> Classifier:
@@ -71,7 +80,8 @@ def of_rotations(images: np.ndarray, pixels: Pixels = BYTES) -> Classifier:
 
   The stride of its first convolution grows with the images, so that large ones cost little more.
   """
-  return Classifier(ROTATIONS, pixels, max(1, round(min(images.shape[1:3]) / 32)))
+  stride = max(1, round(min(images.shape[1:3]) / 32))
+  return Classifier(ROTATIONS, pixels, stride, (32, 64, 128, 256), pooled=True)
 
 
 class Trained(NamedTuple):

@@ -60,7 +60,7 @@ def test_large_images_cost_no_more_convolutions(size, stride):
   with jax.numpy_dtype_promotion('standard'):
     shapes = jax.eval_shape(module.init, jax.random.key(0), images)['params']
   assert shapes['Conv_0']['kernel'].shape == (max(3, stride + 1),) * 2 + (3, 32)
-  assert size < 28 or shapes['Dense_0']['kernel'].shape[0] in (3 * 3 * 128, 4 * 4 * 128)
+  assert size < 28 or shapes['Dense_0']['kernel'].shape[0] in (2 * 2 * 256, 3 * 3 * 256)
 
 
 def test_plain_layers_would_not():
@@ -76,3 +76,15 @@ def test_small_images_have_features(size):
     module = classifier.Classifier(5)
     features, logits = jax.eval_shape(module.init_with_output, jax.random.key(0), images)[0]
   assert (features.shape, logits.shape) == ((2, classifier.FEATURES), (2, 5))
+
+
+@pytest.mark.parametrize('size', [(4, 4), (20, 12), (33, 32)])
+def test_features_of_rotations_are_means_of_the_last_maps(size):
+  images = np.random.default_rng(0).integers(0, 256, (2, *size, 3)).astype(np.uint8)
+  module = classifier.of_rotations(images)
+  with jax.numpy_dtype_promotion('standard'):
+    variables = module.init(jax.random.key(0), images)
+    (features, _), kept = module.apply(variables, images, capture_intermediates=True)
+  maps = np.maximum(kept['intermediates']['Conv_3']['__call__'][0], 0)
+  assert maps.shape == (2, -(-size[0] // 8), -(-size[1] // 8), 256)
+  np.testing.assert_allclose(features, maps.mean((1, 2)), rtol=1e-5)

@@ -73,7 +73,7 @@ def scored_by(monkeypatch, tmp_path):
 def test_images_without_classes_are_scored_by_rotations(scored_by, capsys):
   for source in (_Source(), _Source(('all',))):
     extractor = scored_by(source)
-    assert extractor.of_rotations and extractor.protocol.startswith('features=rotations/1 weights=')
+    assert extractor.of_rotations and extractor.protocol.startswith('features=rotations/2 weights=')
     assert '90.0% right on held-out images; not comparable to FID' in extractor.description
   assert scored_by(_Source(('cat', 'dog'))).of_rotations  # The run has been scored by rotations.
   assert 'chance' not in capsys.readouterr().out

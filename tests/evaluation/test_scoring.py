@@ -123,7 +123,7 @@ def test_a_folder_of_pictures_is_scored_without_classes(tmp_path, monkeypatch, c
     assert ('scores are by rotations and not by a classifier: its accuracy' in printed) == (name == 'deep')
     rows = [row for row in metrics.read(run / 'metrics.jsonl') if 'coverage' in row]
     assert [row['step'] for row in rows] == [4, 8] and 'missing_classes' not in rows[0]
-    assert {row['protocol'].split()[0] for row in rows} == {'features=rotations/1'}
+    assert {row['protocol'].split()[0] for row in rows} == {'features=rotations/2'}
     status, printed, error = call_main(
       '--mode=evaluate', f'--workdir={run}', '--num=100', '--checkpoint=best'
     )

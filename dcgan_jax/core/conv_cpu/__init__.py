@@ -35,7 +35,8 @@ def operators(geometry: Geometry, channels: int) -> dict[str, Operator]:
   """
   if channels < 32:
     # Matrices of the other forms would be too narrow, and patches of five or more channels too large.
-    return PATCHES if channels <= 4 and min(geometry.strides) > 1 else CANONICAL
+    strided = PATCHES if channels <= 4 else PHASES
+    return strided if min(geometry.strides) > 1 else CANONICAL
   if geometry.strides == (1, 1):
     if max(geometry.image_size) > 12:  # The cost of a transform is quadratic in its pixels.
       return CANONICAL
