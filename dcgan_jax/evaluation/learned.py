@@ -157,16 +157,17 @@ def _problem(found: Arrays, shapes: Any, about: dict[str, Any]) -> str:
   Raises:
     ValueError: 'about' is not JSON.
   """
+  if 'about' in found:
+    kept = json.loads(found['about'].tobytes())
+    # Files of earlier versions have no labels.
+    if not isinstance(kept, dict) or about not in (kept, {'labels': about.get('labels')} | kept):
+      return f'is a classifier of another version, or of other classes or images ({str(kept)[:80]})'
   wanted = dict(zip(_paths(shapes), jax.tree.leaves(shapes)))
   for name, leaf in wanted.items():
     if name not in found or found[name].shape != leaf.shape or found[name].dtype != leaf.dtype:
       return f'is not a classifier of these images: {name} should be {leaf.dtype} {leaf.shape}'
   if found.keys() != wanted.keys() | {'accuracy', 'about'} or found['accuracy'].shape != ():
     return f'is not a complete classifier (it has {", ".join(sorted(found))})'
-  kept = json.loads(found['about'].tobytes())
-  # Files of earlier versions have no labels.
-  if not isinstance(kept, dict) or about not in (kept, {'labels': about.get('labels')} | kept):
-    return f'is a classifier of another version, or of other classes or images ({str(kept)[:80]})'
   return ''
 
 
