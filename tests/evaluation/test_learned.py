@@ -162,7 +162,7 @@ def test_rotations_are_kept_and_are_no_classes(find, folder, capsys):
   assert find.trained == [4] and learned.keeps_rotations(folder)
   _assert_same(find(None, None), first)
   with np.load(folder / learned.FILE) as arrays:
-    assert json.loads(arrays['about'].tobytes()) == {'version': 1, 'rotations': 4}
+    assert json.loads(arrays['about'].tobytes()) == {'version': classifier.ROTATIONS_VERSION, 'rotations': 4}
   find.accuracy = 0.9
   names = ('cat', 'dog', 'ox', 'owl')
   assert find(folder, names).fingerprint != first.fingerprint and learned.keeps_rotations(folder)
