@@ -50,13 +50,14 @@ from PIL import Image
 import main
 from configs import digits
 from dcgan_jax import settings
+from dcgan_jax.core import norm_statistics
 from dcgan_jax.core.latents import Latents
 from dcgan_jax.core.models import Discriminator, Generator
 from dcgan_jax.core.regularizers import PENALTIES, Penalty
 from dcgan_jax.core.train_state import Gan
 from dcgan_jax.media import pictures
 from dcgan_jax.records import checkpoints, schedule, workdir
-from dcgan_jax.runs import experiment
+from dcgan_jax.runs import experiment, sampling
 
 KEPT = pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'programs'  # those of earlier sessions
 if 'PYTEST_XDIST_WORKER' not in os.environ:
@@ -239,6 +240,14 @@ def lenient(optimizer: optax.GradientTransformation) -> optax.GradientTransforma
 def gan_of(networks, optimizer: optax.GradientTransformation, z_size: int = 5, classes: int = 0) -> Gan:
   """Returns a Gan whose networks learn with the same optimizer, from normal latents."""
   return Gan(*networks, optimizer, optimizer, Latents(z_size, classes=classes))
+
+
+@pytest.fixture
+def few_samples(monkeypatch):
+  """Few samples from which statistics are taken, in several batches."""
+  monkeypatch.setattr(norm_statistics, 'SAMPLES', 64)
+  monkeypatch.setattr(norm_statistics, 'BATCH_SIZE', 32)
+  monkeypatch.setattr(sampling, 'BATCH_SIZE', 16)
 
 
 def pytest_addoption(parser):

@@ -12,18 +12,12 @@ from configs import svhn
 from dcgan_jax import settings
 from dcgan_jax.core import latents, norm_statistics
 from dcgan_jax.errors import InputError
-from dcgan_jax.runs import experiment, sampling
+from dcgan_jax.runs import experiment
 from dcgan_jax.trained.interop import importing, newmu
 
+pytestmark = pytest.mark.usefixtures('few_samples')
+
 AUTHORS = ROOT.parent / 'shared' / 'data' / 'newmu_svhn'
-
-
-@pytest.fixture(autouse=True)
-def few_samples(monkeypatch):
-  """Few samples from which statistics are taken, in several batches."""
-  monkeypatch.setattr(norm_statistics, 'SAMPLES', 64)
-  monkeypatch.setattr(norm_statistics, 'BATCH_SIZE', 32)
-  monkeypatch.setattr(sampling, 'BATCH_SIZE', 16)
 
 
 def _z(num, size, seed=0):

@@ -14,25 +14,19 @@ from PIL import Image
 from benchmarks import exports
 from configs import cifar10
 from dcgan_jax import settings
-from dcgan_jax.core import latents, norm_statistics
+from dcgan_jax.core import latents
 from dcgan_jax.core.models import Generator
 from dcgan_jax.errors import InputError
 from dcgan_jax.files import torch_files
 from dcgan_jax.runs import experiment, sampling
 from dcgan_jax.trained.interop import importing, pytorch
 
+pytestmark = pytest.mark.usefixtures('few_samples')
+
 
 @pytest.fixture(scope='module')
 def torch():
   return pytest.importorskip('torch')
-
-
-@pytest.fixture(autouse=True)
-def few_samples(monkeypatch):
-  """Few samples from which statistics are taken, in several batches."""
-  monkeypatch.setattr(norm_statistics, 'SAMPLES', 64)
-  monkeypatch.setattr(norm_statistics, 'BATCH_SIZE', 32)
-  monkeypatch.setattr(sampling, 'BATCH_SIZE', 16)
 
 
 def _generator(torch, z, widths, channels, base=4, **options):
