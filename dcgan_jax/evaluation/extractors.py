@@ -201,7 +201,7 @@ def rotations_extractor(source: data.Source, real: np.ndarray, folder: Path | No
     'classifier',
     f'features=rotations/{classifier.ROTATIONS_VERSION} weights={found.fingerprint}',
     _make_look(classifier.of_rotations(real, pixels).apply, found.variables, 'classifier'),
-    'the last convolution of a network that tells how images of the data are rotated, '
+    'the last convolution, whitened, of a network that tells how images of the data are rotated, '
     f'{found.accuracy:.1%} right on held-out images; not comparable to FID',
     of_rotations=True,
   )

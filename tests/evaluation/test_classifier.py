@@ -45,6 +45,32 @@ def test_it_learns_how_images_are_turned(standard_promotion, monkeypatch):
   assert classifier.train(noise, None, classifier.of_rotations(noise)).accuracy < 0.6
 
 
+def test_whitened_features_are_uncorrelated_and_of_like_variance():
+  random = np.random.default_rng(0)
+  features = random.normal(size=(5000, 4)) * [100, 10, 1, 0] @ np.linalg.qr(random.normal(size=(4, 4)))[0]
+  matrix = classifier.whitening(features)
+  np.testing.assert_allclose(matrix, matrix.T, rtol=1e-3, atol=1e-6)
+  added = classifier.SHRINKAGE * np.trace(np.cov(features.T)) / 4
+  expected = np.sort([v / (v + added) for v in np.linalg.eigvalsh(np.cov(features.T))])
+  np.testing.assert_allclose(
+    np.linalg.eigvalsh(np.cov((features @ matrix).T)), expected, rtol=1e-3, atol=1e-6
+  )
+  assert np.isfinite(classifier.whitening(np.zeros((3, 2)))).all()  # Features that never fire.
+
+
+@pytest.mark.slow
+def test_features_of_rotations_are_whitened_by_the_images_learned(standard_promotion, monkeypatch):
+  monkeypatch.setattr(classifier, 'ROTATIONS_STEPS', 3)
+  images = np.random.default_rng(0).integers(0, 256, (300, 8, 8, 1)).astype(np.uint8)
+  module = classifier.of_rotations(images)
+  trained = classifier.train(images, None, module)
+  features = np.asarray(module.apply(trained.variables, images[np.arange(300) % 10 != 0])[0])
+  matrix = trained.variables['params'][classifier.WHITEN]['kernel']
+  raw = features @ np.linalg.inv(matrix.astype(np.float64))
+  np.testing.assert_allclose(classifier.whitening(raw), matrix, rtol=0.05, atol=0.05 * np.abs(matrix).max())
+  assert np.linalg.eigvalsh(np.cov(features.T))[-1] < 1.001
+
+
 @pytest.mark.slow
 def test_ten_images_are_enough(standard_promotion):
   images = np.random.default_rng(0).integers(0, 256, (10, 6, 8, 3)).astype(np.uint8)
