@@ -25,7 +25,7 @@ from dcgan_jax.core.models import Generator, to_pixels
 from dcgan_jax.core.pixels import BYTES
 from dcgan_jax.data import cache
 from dcgan_jax.errors import InputError
-from dcgan_jax.records import workdir
+from dcgan_jax.records import hub, workdir
 from dcgan_jax.runs import experiment
 from dcgan_jax.settings import Settings
 from dcgan_jax.trained.explorer import precision
@@ -124,6 +124,7 @@ def _described(network: Exported, generator: Generator, folder: Path) -> dict[st
     'title': about['run'],
     'workdir': str(folder) if not folder.is_absolute() else folder.name,  # It may be published.
     'step': network.step,
+    'checkpoint': None if hub.is_ours(folder) else network.step,
     'image': {'height': height, 'width': width, 'channels': channels},
     'latent': {'size': latents.size, 'prior': latents.prior, 'classes': list(about['classes'])},
     'directions': [[round(float(x), 7) for x in vector] for vector in vectors],

@@ -211,7 +211,8 @@ def _taken(run: Run, common: int | None) -> Iterator[tuple[str, str, int, Mappin
   for it in run.evaluations:
     if it.step is not None:
       features = ' by Inception' if DISTANCE['inception'] in it.scores else ''
-      yield f'{_chosen(run, it)}, evaluated{features}', with_data(it.protocol), it.step, it.scores
+      missing = {'missing_classes': len(it.missing)} if it.classes else {}
+      yield f'{_chosen(run, it)}, evaluated{features}', with_data(it.protocol), it.step, it.scores | missing
 
 
 def _chosen(run: Run, evaluation: Evaluation) -> str:

@@ -39,6 +39,7 @@ def export(call_main, untrained):
 def test_the_folder_says_what_the_generator_is(export, untrained, tmp_path):
   about, printed = export(tmp_path / 'new' / 'page')
   assert (about['title'], about['workdir'], about['step']) == (untrained.name,) * 2 + (0,)
+  assert about['checkpoint'] == 0
   assert about['image'] == {'height': 8, 'width': 8, 'channels': 1}
   assert about['latent'] == {'size': 10, 'prior': 'normal', 'classes': []} and about['webgpu'] is True
   assert about['made']['Data'] == 'digits' and about['made']['Batch norm'] == 'stored statistics'

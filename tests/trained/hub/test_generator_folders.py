@@ -159,6 +159,13 @@ def test_modes_that_take_it(alone, arguments, printed_by, tmp_path, by_brightnes
   assert ('has no discriminator' in printed) == (arguments[0] == '--mode=project')
 
 
+@pytest.mark.slow
+def test_its_page_names_no_checkpoint(alone, printed_by, tmp_path, standard_promotion):
+  """Commands of the page are refused with `--checkpoint`, because there is a single step."""
+  printed_by('--mode=export', '--format=web', f'--workdir={alone}', f'--out={tmp_path}/page')
+  assert json.loads((tmp_path / 'page' / 'explorer.json').read_text())['checkpoint'] is None
+
+
 @pytest.mark.slow(2)
 def test_its_layers(alone, printed_by, standard_promotion):
   assert 'Generator' in printed_by('--mode=summary', f'--workdir={alone}')

@@ -59,7 +59,8 @@ export class Stage {
   }
 
   command({ seed, index, name, flags }) {
-    const run = ['python main.py', `--workdir=${quote(this.spec.workdir)}`, `--checkpoint=${this.spec.step}`];
+    const run = ['python main.py', `--workdir=${quote(this.spec.workdir)}`];
+    if (this.spec.checkpoint !== null) run.push(`--checkpoint=${this.spec.checkpoint}`);
     if (flags) return [...run, '--mode=walk', ...flags].join(' \\\n  ');
     if (seed === undefined) return [...run, '--mode=sample --latents=z.npy --out=picture.png'].join(' \\\n  ');
     const told = name === undefined ? [] : [`--class=${quote(name)}`];
