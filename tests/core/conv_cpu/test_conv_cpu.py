@@ -99,7 +99,8 @@ def test_which_formulation_a_layer_gets():
   assert conv_cpu.operators(_geometry((28, 28), 5, 2, 'same'), 64) is conv_cpu.PHASES
   assert conv_cpu.operators(_geometry((64, 64), 3, 1, 'same'), 64) is conv_cpu.CANONICAL
   assert conv_cpu.operators(_geometry((64, 64), 4, 2, 'same'), 3) is conv_cpu.PATCHES
-  assert conv_cpu.operators(_geometry((64, 64), 4, 2, 'same'), 16) is conv_cpu.CANONICAL
+  assert conv_cpu.operators(_geometry((64, 64), 4, 2, 'same'), 16) is conv_cpu.PHASES
+  assert conv_cpu.operators(_geometry((64, 64), 3, 1, 'same'), 16) is conv_cpu.CANONICAL
 
 
 def test_gradients_inside_of_a_branch_are_convolutions_as_fast_as_outside():
