@@ -13,6 +13,16 @@ from dcgan_jax.data.sources import open_folder
 from dcgan_jax.data.stream import AHEAD, batches_mapped, batches_streamed
 
 
+@pytest.fixture(autouse=True)
+def threads_end():
+  """Waits for reads in flight when a stream is closed, which would print into the tests that follow."""
+  others = {*threading.enumerate()}
+  yield
+  for thread in {*threading.enumerate()} - others:
+    thread.join(30)
+    assert not thread.is_alive()
+
+
 @pytest.fixture
 def whole(pictures_folder):
   """A source with readable images only."""
