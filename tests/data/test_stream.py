@@ -13,7 +13,7 @@ from dcgan_jax.data.sources import open_folder
 from dcgan_jax.data.stream import AHEAD, batches_mapped, batches_streamed
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def threads_end():
   """Waits for reads in flight when a stream is closed, which would print into the tests that follow."""
   others = {*threading.enumerate()}
@@ -58,7 +58,7 @@ def test_batches_are_those_of_memory(whole, open_batches, rows):
       assert found.dtype == np.uint8 and of_class.dtype == np.int32
 
 
-def test_classes_follow_their_images(pictures_folder):
+def test_classes_follow_their_images(pictures_folder, threads_end):
   """Also if an unreadable image is replaced by the next one."""
   source = open_folder(pictures_folder, data.Fit((8, 8), 3))
   classes = np.arange(len(source), dtype=np.int32)
@@ -70,7 +70,7 @@ def test_classes_follow_their_images(pictures_folder):
     np.testing.assert_array_equal(image, source.read([number])[0])
 
 
-def test_streaming_replaces_what_cannot_be_decoded(pictures_folder):
+def test_streaming_replaces_what_cannot_be_decoded(pictures_folder, threads_end):
   source = open_folder(pictures_folder, data.Fit((8, 8), 3))
   assert source.read([source.paths.index(pictures_folder / 'truncated.png')]) == [None]
   streamed = batches_streamed(source, seed=0, step=0, batch_size=len(source), workers=0)
@@ -149,7 +149,7 @@ class _Odd:
     return str(index)
 
 
-def test_no_held_out_image_takes_the_place_of_one_that_cannot_be_decoded():
+def test_no_held_out_image_takes_the_place_of_one_that_cannot_be_decoded(threads_end):
   """Holds out images 10, 30, 50, 70 and 90, each after one that cannot be decoded."""
   with contextlib.closing(batches_streamed(_Odd(), 0, 0, 95, 0, held_out=0.05)) as batches:
     found = next(batches)[0].ravel()
