@@ -179,7 +179,8 @@ def train(images: np.ndarray, labels: np.ndarray | None, module: Classifier) -> 
 
   if module.pooled:
     look = compiling.jit(lambda variables, images: module.apply(variables, images)[0])
-    measured = images[learned[:MOST_WHITENED]]
+    every = -(-len(learned) // MOST_WHITENED)  # Spread over all: folders are in the order of their classes.
+    measured = images[learned[::every]]
     parts = [np.asarray(look(variables, measured[i : i + 250])) for i in range(0, len(measured), 250)]
     variables['params'][WHITEN]['kernel'] = whitening(np.concatenate(parts))
 
