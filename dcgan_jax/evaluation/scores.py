@@ -365,9 +365,9 @@ _SHARES = Axis('Precision, recall and coverage', 'share', 'higher')
 SCORES = (
   Score(
     'classifier_frechet_distance',
-    'classifier Fréchet distance',
+    'Fréchet distance',
     _frechet_distance,
-    Axis('Classifier Fréchet distance', 'log', 'lower'),
+    Axis('Fréchet distance', 'log', 'lower'),
     kind='classifier',
   ),
   Score('fid', 'FID', _frechet_distance, Axis('FID', 'log', 'lower'), kind='inception'),

@@ -197,7 +197,7 @@ def test_the_table_is_sound():
 
 
 def test_labels():
-  assert scores.label('classifier_frechet_distance') == 'classifier Fréchet distance'
+  assert scores.label('classifier_frechet_distance') == 'Fréchet distance'
   assert scores.label('of_another_version') == 'of another version'
 
 

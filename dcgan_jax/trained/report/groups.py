@@ -164,7 +164,10 @@ def _equal(lists: Sequence[Sequence[str]]) -> int:
 
 def rows(groups: Sequence[Group]) -> list[Row]:
   """Returns the scores of groups: in training at the last step and at the best, and by `--mode=evaluate`."""
-  return [row for group in groups for row in _rows(group)]
+  found = [_rows(group) for group in groups]
+  # One line for both is enough only where it is enough for all: else recipes have no line in common.
+  merge = all(_last_is_best(of_group) for of_group in found if of_group[0].scores)
+  return [row for of_group in found for row in (_merged(of_group) if merge else of_group)]
 
 
 def _rows(group: Group) -> list[Row]:
@@ -183,16 +186,18 @@ def _rows(group: Group) -> list[Row]:
     seeds = [run.settings.seed for run, _, _ in taken_of if run.settings]
     made.append(Row(group, how, protocol, seeds, [step for _, step, _ in taken_of], values))
   order = list(dict.fromkeys(row.how for row in made))
-  return _merged(sorted(made, key=lambda row: order.index(row.how))) or [
-    Row(group, 'not scored', '', [], [], {})
-  ]
+  ordered = sorted(made, key=lambda row: order.index(row.how))
+  return ordered or [Row(group, 'not scored', '', [], [], {})]
+
+
+def _last_is_best(found: Sequence[Row]) -> bool:
+  """Returns whether the first two rows of a group, last and best in training, are of the same steps."""
+  return len(found) > 1 and found[0].steps == found[1].steps and found[1].how.startswith(BEST)
 
 
 def _merged(found: Sequence[Row]) -> list[Row]:
-  """Returns rows with one for the last and the best scores of training if these are of the same steps."""
-  if len(found) > 1 and found[0].steps == found[1].steps and found[1].how.startswith(BEST):
-    return [found[0]._replace(how=f'{LAST}, and the best'), *found[2:]]
-  return list(found)
+  """Returns rows with one for the last and the best scores of training."""
+  return [found[0]._replace(how=f'{LAST}, and the best'), *found[2:]] if _last_is_best(found) else list(found)
 
 
 def _taken(run: Run, common: int | None) -> Iterator[tuple[str, str, int, Mapping[str, Any]]]:

@@ -12,7 +12,6 @@ from typing import Any
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError, printable
-from dcgan_jax.evaluation import scores
 from dcgan_jax.trained.report import charts, configs, groups, runs, scales, tables, views
 from dcgan_jax.trained.report.groups import Group
 from dcgan_jax.trained.report.runs import Run
@@ -82,7 +81,7 @@ def render(found: Sequence[Run], with_images: bool = True) -> tuple[str, list[st
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.filters |= {'number': scales.number, 'label': scores.label}
+  environment.filters |= {'number': scales.number, 'title_of': tables.title}
   style, script = ((TEMPLATES / name).read_text(encoding='utf-8') for name in ('style.css', 'script.js'))
   shared = {
     'style': style,
@@ -144,7 +143,7 @@ def _write_tables(target: Path, grouped: Sequence[Group]) -> None:
   """Writes the scores beside a page, and prints the paths."""
   rows = groups.rows(grouped)
   differences = configs.differences([group.recipe for group in grouped])
-  written = tables.to_markdown(rows, differences), tables.to_csv(rows), tables.to_latex(rows)
+  written = tables.to_markdown(rows, differences), tables.to_csv(rows), tables.to_latex(rows, differences)
   for suffix, text in zip(('.md', '.csv', '.tex'), written):
     path = target.with_name(f'{target.stem}_table{suffix}')
     with files.whole(path) as part:

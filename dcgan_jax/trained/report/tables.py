@@ -26,6 +26,11 @@ LATEX = {
 }
 
 
+def title(name: str) -> str:
+  """Returns the label of a score, with an arrow to where it is better."""
+  return f'{scores.label(name)} {ARROWS.get(SHOWN.get(name, ""), "")}'.strip()
+
+
 def columns(rows: Sequence[Row]) -> list[str]:
   """Returns the names of the scores that are shown, as far as any row has them."""
   return [name for name in SHOWN if any(name in row.scores for row in rows)]
@@ -53,18 +58,24 @@ def remarks(rows: Sequence[Row]) -> list[str]:
   protocols: dict[str, list[str]] = {}
   for row in rows:
     protocols.setdefault(row.protocol, []).append(row.how)
+  if len(protocols.keys() - {''}) > 1:
+    found.append('Only scores of the same protocol can be compared.')
   return found + [
-    f'{"; ".join(dict.fromkeys(hows)).capitalize()}. Protocol: {protocol}'
+    f'{capital("; ".join(dict.fromkeys(hows)))}. Protocol: {protocol}'
     for protocol, hows in protocols.items()
     if protocol
   ]
 
 
+def capital(text: str) -> str:
+  """Returns a text with its first letter in upper case."""
+  return text[:1].upper() + text[1:]
+
+
 def to_markdown(rows: Sequence[Row], differences: Sequence[Difference]) -> str:
   """Returns the scores with each seed's, remarks, and the settings in which the recipes differ."""
   shown = columns(rows)
-  titles = [f'{scores.label(name)} {ARROWS.get(SHOWN[name], "")}'.strip() for name in shown]
-  lines = [_markdown('recipe', 'seeds', 'checkpoints', *titles), '|' + '---|' * (3 + len(shown))]
+  lines = [_markdown('recipe', 'seeds', 'checkpoints', *map(title, shown)), '|' + '---|' * (3 + len(shown))]
   for row in rows:
     cells = [f'{row.cell(name)} ({row.each(name)})' if row.each(name) else row.cell(name) for name in shown]
     lines.append(f'{_markdown(*_start(row))} {" | ".join(cells)} |')
@@ -103,22 +114,48 @@ def _by_seed(seeds: Sequence[int], row: Row, values: Sequence[float]) -> list[fl
   return [known.get(seed, '') for seed in seeds]
 
 
-def to_latex(rows: Sequence[Row]) -> str:
-  """Returns the scores as a `tabular` with the rules of the package booktabs, and remarks as comments."""
-  shown = columns(rows)
-  titles = [
-    _latex(scores.label(name)) + {'lower': r' $\downarrow$', 'higher': r' $\uparrow$'}.get(SHOWN[name], '')
-    for name in shown
-  ]
+def to_latex(rows: Sequence[Row], differences: Sequence[Difference]) -> str:
+  """Returns a table for each way to choose checkpoints, and one of the settings in which the recipes differ.
+
+  Recipes are columns, so that a few of them fit into one column of a paper. The rules are those of the
+  package booktabs. Remarks are comments.
+  """
   lines = [r'% Needs \usepackage{booktabs}.', *(f'% {printable(line)}' for line in remarks(rows))]
-  lines += [rf'\begin{{tabular}}{{lll{"r" * len(shown)}}}', r'\toprule']
-  lines += [' & '.join(['recipe', 'seeds', 'checkpoints', *titles]) + r' \\', r'\midrule']
-  for row in rows:
-    cells = [f'${row.cell(name)}$'.replace('±', r'\pm').replace(',', '{,}') for name in shown]
-    lines.append(
-      ' & '.join([*map(_latex, _start(row)), *('' if cell == '$$' else cell for cell in cells)]) + r' \\'
-    )
-  return '\n'.join([*lines, r'\bottomrule', r'\end{tabular}']) + '\n'
+  scored = [row for row in rows if row.scores]
+  for how in dict.fromkeys(row.how for row in scored):
+    lines += ['', *_latex_scores([row for row in scored if row.how == how])]
+  if differences:
+    names = [group.name for group in dict.fromkeys(row.group for row in rows)]
+    cells = [(rf'\texttt{{{_latex(key)}}}', *map(_latex, values)) for key, values in differences]
+    titles = ['', *map(_latex, names)]
+    lines += ['', *_latex_table('Settings in which the recipes differ.', titles, cells, 'l')]
+  return '\n'.join(lines) + '\n'
+
+
+def _latex_scores(rows: Sequence[Row]) -> list[str]:
+  """Returns the lines of a table of scores whose checkpoints were chosen in the same way."""
+  over_seeds = any(len(row.seeds) > 1 for row in rows)
+  caption = r'Mean $\pm$ standard deviation over the seeds. ' if over_seeds else ''
+  caption += f'Checkpoints: {_latex(rows[0].how)}.'
+  cells = [
+    ('seeds' if over_seeds else 'seed', *(', '.join(map(str, row.seeds)) for row in rows)),
+    ('step', *(row.at.partition(' ')[2] for row in rows)),
+  ]
+  for name in columns(rows):
+    arrow = {'lower': r' $\downarrow$', 'higher': r' $\uparrow$'}.get(SHOWN[name], '')
+    values = [row.cell(name).replace('±', r'\pm').replace(',', '{,}') for row in rows]
+    cells.append((_latex(scores.label(name)) + arrow, *(f'${value}$' if value else '' for value in values)))
+  return _latex_table(caption, ['', *(_latex(row.group.name) for row in rows)], cells, 'r')
+
+
+def _latex_table(
+  caption: str, titles: Sequence[str], cells: Sequence[Sequence[str]], aligned: str
+) -> list[str]:
+  """Returns the lines of a table, given LaTeX; `aligned` is the alignment of all columns but the first."""
+  lines = [r'\begin{table}', r'\centering', rf'\caption{{{caption}}}']
+  lines += [rf'\begin{{tabular}}{{l{aligned * (len(titles) - 1)}}}', r'\toprule']
+  lines += [' & '.join(titles) + r' \\', r'\midrule', *(' & '.join(row) + r' \\' for row in cells)]
+  return [*lines, r'\bottomrule', r'\end{tabular}', r'\end{table}']
 
 
 def _latex(text: str) -> str:

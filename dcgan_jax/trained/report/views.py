@@ -16,7 +16,7 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation.scores import DISTANCE
 from dcgan_jax.media import pictures
 from dcgan_jax.records import versions
-from dcgan_jax.trained.report import charts, configs, images, scales
+from dcgan_jax.trained.report import charts, configs, images, scales, tables
 from dcgan_jax.trained.report.charts import Chart
 from dcgan_jax.trained.report.configs import Difference
 from dcgan_jax.trained.report.groups import Group
@@ -193,9 +193,9 @@ def tiles(run: Run) -> list[Tile]:
     about, scores = 'by --mode=evaluate', run.evaluations[0].scores
   else:
     about, scores = '', {}
-  for name, label in [item for quantity in charts.SCORES for item in quantity.labels.items()]:
+  for name in [name for quantity in charts.SCORES for name in quantity.labels]:
     if isinstance(scores.get(name), float | int) and math.isfinite(scores[name]):
-      label = label[0].upper() + label[1:]
+      label = tables.capital(tables.title(name))
       found.append(Tile(label, scales.number(scores[name]), about if name in DISTANCE.values() else ''))
   if speeds := [row['images_per_second'] for row in run.rows if 'images_per_second' in row]:
     found.append(

@@ -139,7 +139,7 @@ def test_the_card(written):
   }
   assert body.startswith('\n# a\\_run\n\n![80 images of this generator](grid.png)\n')
   for line in (
-    '| classifier Fréchet distance | 12.5 |',
+    '| Fréchet distance | 12.5 |',
     'Protocol: features=classifier/2 samples=50',
     '| FID | 3.25 |',
     'Protocol: samples=7',

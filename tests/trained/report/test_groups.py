@@ -128,7 +128,7 @@ def test_scores_by_how_checkpoints_were_chosen(tmp_path):
   rows = groups.rows(groups.find(found))
   assert [(row.how, row.seeds, row.steps) for row in rows] == [
     ('last scored in training', [0, 1, 2], [20, 20, 20]),
-    ('best in training by classifier Fréchet distance', [0, 1, 2], [20, 10, 20]),
+    ('best in training by Fréchet distance', [0, 1, 2], [20, 10, 20]),
     ('last checkpoint, evaluated', [0, 1], [30, 20]),
     ('best checkpoint in training, evaluated', [2], [20]),
     ('earlier checkpoint, evaluated', [3], [20]),
@@ -145,6 +145,10 @@ def test_the_last_scores_may_be_the_best(tmp_path):
   found = [_run(tmp_path / f'a-{seed}', seed, {10: 5.0, 20: 3.0 + seed}) for seed in range(2)]
   (row,) = groups.rows(groups.find(found))
   assert row.how == 'last scored in training, and the best' and row.steps == [20, 20]
+  # Beside a recipe whose best scores are of other steps each has a line, so that equal ways can be compared.
+  found += [_run(tmp_path / f'b-{seed}', seed, {10: 2.0, 20: 3.0}, 'minimax') for seed in range(2)]
+  rows = groups.rows(groups.find(found))
+  assert [row.how for row in rows] == ['last scored in training', 'best in training by Fréchet distance'] * 2
 
 
 def test_runs_that_were_never_scored_have_a_row(tmp_path):

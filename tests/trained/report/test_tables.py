@@ -11,7 +11,7 @@ from dcgan_jax.trained.report.configs import Difference
 from dcgan_jax.trained.report.groups import Group, Row
 
 DISTANCE = 'classifier_frechet_distance'
-BEST = 'best in training by classifier Fréchet distance'
+BEST = 'best in training by Fréchet distance'
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def rows():
 def test_markdown_is_a_table_with_each_seed(rows):
   text = tables.to_markdown(rows, [Difference('train.augment', ('', 'translation'))])
   lines = text.splitlines()
-  assert lines[0] == '| recipe | seeds | checkpoints | classifier Fréchet distance ↓ | precision ↑ |'
+  assert lines[0] == '| recipe | seeds | checkpoints | Fréchet distance ↓ | precision ↑ |'
   assert lines[1] == '|---|---|---|---|---|'
   assert lines[2] == (
     f'| a\\_1\\|x | 0, 1, 2 | {BEST}, steps 10 · 20 · 30 | 1,667 ± 2,886 (0.3333 · 2 · 5,000) |  |'
@@ -58,11 +58,34 @@ def test_csv_has_all_scores_unrounded(rows):
   assert read[4]['deviation'] == read[4]['seed 0'] == '' and read[4]['seed 1'] == '0.25'
 
 
-def test_latex_is_escaped(rows):
-  text = tables.to_latex(rows)
-  assert rf'a\_1|x & 0, 1, 2 & {BEST}, steps 10 · 20 · 30 & $1{{,}}667 \pm 2{{,}}886$ &  \\' in text
-  assert r'b \& 50\% \textbackslash{}\textasciicircum{}\textasciitilde{}\$\#\{\} & 1 &' in text
-  assert text.count(r'\\' + '\n') == 3 and '%' not in text.partition(r'\begin')[2].replace(r'\%', '')
+def test_latex_has_a_table_for_each_way_to_choose_checkpoints(rows):
+  text = tables.to_latex(rows, [Difference('train.augment', ('', 'a_b'))])
+  first, second, settings = text.split('\n\n')[1:]
+  assert first.splitlines() == [
+    r'\begin{table}',
+    r'\centering',
+    rf'\caption{{Mean $\pm$ standard deviation over the seeds. Checkpoints: {BEST}.}}',
+    r'\begin{tabular}{lr}',
+    r'\toprule',
+    r' & a\_1|x \\',
+    r'\midrule',
+    r'seeds & 0, 1, 2 \\',
+    r'step & 10 · 20 · 30 \\',
+    r'Fréchet distance $\downarrow$ & $1{,}667 \pm 2{,}886$ \\',
+    r'\bottomrule',
+    r'\end{tabular}',
+    r'\end{table}',
+  ]
+  name = r'b \& 50\% \textbackslash{}\textasciicircum{}\textasciitilde{}\$\#\{\}'
+  assert rf' & {name} \\' in second and r'precision $\uparrow$ & $0.25$ \\' in second
+  assert r'\texttt{train.augment} &  & a\_b \\' in settings
+  assert '%' not in text.partition(r'\begin')[2].replace(r'\%', '')
+
+
+def test_remarks_say_which_scores_can_be_compared(rows):
+  assert 'Only scores of the same protocol can be compared.' in tables.remarks(rows)
+  assert 'Only scores of the same protocol can be compared.' not in tables.remarks(rows[:1])
+  assert f'{BEST.capitalize()[0]}{BEST[1:]}. Protocol: digits: p' in tables.remarks(rows)
 
 
 def test_scores_taken_in_different_ways_are_not_comparable(rows):
