@@ -15,6 +15,11 @@ class InputError(ValueError):
     super().__init__(text if len(text) <= MOST else f'{text[:half]} ... {text[-half:]}')
 
 
+def counted(number: int, noun: str) -> str:
+  """Returns a number with its noun, which is regular: '1 image', '1,000 images'."""
+  return f'{number:,} {noun}{"" if number == 1 else "s"}'
+
+
 def printable(text: str) -> str:
   """Escapes line breaks and all other non-printable characters, which file names may contain."""
   return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)

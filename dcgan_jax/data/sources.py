@@ -20,7 +20,7 @@ from dcgan_jax import files, threads
 from dcgan_jax.data import array_file, decode
 from dcgan_jax.data.decode import Fit
 from dcgan_jax.data.labels import Labels
-from dcgan_jax.errors import InputError, printable
+from dcgan_jax.errors import InputError, counted, printable
 
 CHUNK = 2**22  # bytes of decoded images per task of a thread, which has at most 256 images
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif')
@@ -193,13 +193,14 @@ def open_folder(folder: Path, fit: Fit) -> Folder:
   paths = tuple(p for p, ok in zip(candidates, readable) if ok)
   if not paths:
     raise InputError(
-      f'data.source=folder:{folder}: no readable image among its {len(found)} files '
+      f'data.source=folder:{folder}: no readable image in {counted(len(found), "file")} '
       f'(looked for {", ".join(s[1:].upper() for s in SUFFIXES)}, also in its subfolders)'
     )
   others = [p for p in found if p.suffix.lower() not in SUFFIXES]
   if others:
     print(
-      f'{folder}: {len(others)} files are no images by their suffix, e.g. {printable(others[0].name)}',
+      f'{folder}: passed over {counted(len(others), "file")} without the suffix of an image, e.g. '
+      f'{printable(others[0].name)}',
       flush=True,
     )
   report_unreadable([*closed, *(str(p) for p, ok in zip(candidates, readable) if not ok)])

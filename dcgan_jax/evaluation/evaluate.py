@@ -14,7 +14,7 @@ import numpy as np
 from dcgan_jax.data import cache
 from dcgan_jax.data.labels import Labels
 from dcgan_jax.devices import processes
-from dcgan_jax.errors import InputError
+from dcgan_jax.errors import InputError, counted
 from dcgan_jax.evaluation import extractors, given, nearest, scores, scoring
 from dcgan_jax.evaluation.scoring import LEAST, Comparison
 from dcgan_jax.media import pictures, plots
@@ -112,7 +112,7 @@ def score_images(
   fit = built.source.fit
   given.check_shape('array', images.dtype, images.shape, fit)
   if len(images) < LEAST:
-    raise InputError(f'images=array: has {len(images)} images; scores take {LEAST} or more')
+    raise InputError(f'images=array: has {counted(len(images), "image")}; scores take {LEAST} or more')
   given.check_range('array', images, fit)
   fake = _Images(fit.pixels.keep(images), 'an array')
   real = scoring.load_real(built)

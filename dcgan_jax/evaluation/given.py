@@ -6,7 +6,7 @@ import numpy as np
 
 from dcgan_jax import data, files
 from dcgan_jax.data import array_file, arrays, sources
-from dcgan_jax.errors import InputError
+from dcgan_jax.errors import InputError, counted
 
 
 class Given(NamedTuple):
@@ -43,7 +43,9 @@ def read(origin: str, fit: data.Fit, num: int, least: int = 1) -> Given:
     # Errors of reading training images begin with the key of the config.
     raise InputError(f'images={origin}: {str(error).partition(": ")[2]}') from error
   if len(given.images) < least:
-    raise InputError(f'images={origin}: has {len(given.images)} images; {least} or more are needed')
+    raise InputError(
+      f'images={origin}: has {counted(len(given.images), "image")}; {least} or more are needed'
+    )
   return given
 
 

@@ -113,7 +113,7 @@ def _cached_or_trained(
 
   def train() -> Arrays:
     what = 'network that tells rotations' if labels is None else f'classifier of {module.classes} classes'
-    print(f'training a {what}, once for this data', flush=True)
+    print(f'training a {what}, once for this data (a minute or two on a CPU)', flush=True)
     trained = classifier.train(images, None if labels is None else labels.classes, module)
     kept = {str(i): leaf for i, leaf in enumerate(jax.tree.leaves(trained.variables))}
     return kept | {'accuracy': np.array(trained.accuracy)}

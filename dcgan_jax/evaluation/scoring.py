@@ -18,7 +18,7 @@ from dcgan_jax.data import cache, order, sources
 from dcgan_jax.data.labels import Labels
 from dcgan_jax.data.sources import Stacked
 from dcgan_jax.devices import programs
-from dcgan_jax.errors import InputError
+from dcgan_jax.errors import InputError, counted
 from dcgan_jax.evaluation import extractors, membership, scores
 from dcgan_jax.runs import sampling
 from dcgan_jax.runs.experiment import Experiment
@@ -131,7 +131,7 @@ def load_real(experiment: Experiment) -> np.ndarray:
       loaded = sources.load(source, name, MOST_WITHOUT_ROOM)
     real = loaded[0]
   if len(real) < LEAST:
-    raise InputError(f'data.source={name}: has {len(real)} images; scores take {LEAST} or more')
+    raise InputError(f'data.source={name}: has {counted(len(real), "image")}; scores take {LEAST} or more')
   return real
 
 

@@ -95,7 +95,8 @@ SPLIT = Rule(bool, 'must name a split, e.g. train')
 PATH = Rule(lambda v: isinstance(v, str), 'must be a path, or empty for the file in the cache')
 SOURCE = Rule(
   lambda v: re.fullmatch('(stacked:)?(digits|(tfds|folder):.+)|npy:.+', v) is not None,
-  'choose digits, tfds:NAME or folder:PATH, or stacked: before one of them, or npy:PATH',
+  'choose digits, tfds:NAME or folder:PATH (like folder:~/pictures), or stacked: before one of them, '
+  'or npy:PATH',
 )
 IMAGE_SIZE = Rule(
   lambda v: len(v) in (1, 2) and all(_is_int(x, 1, MOST_PIXELS) for x in v),

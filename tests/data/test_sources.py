@@ -35,10 +35,10 @@ def test_folder_without_images(tmp_path, bands):
   fit = data.Fit((8, 8), 3)
   with pytest.raises(InputError, match='no such folder'):
     data.open_source(f'folder:{tmp_path}/missing', 'train', fit)
-  with pytest.raises(InputError, match='no readable image among its 0 files'):
+  with pytest.raises(InputError, match='no readable image in 0 file'):
     data.open_source(f'folder:{tmp_path}', 'train', fit)
   (tmp_path / 'x.png').write_text('no image')
-  with pytest.raises(InputError, match='no readable image among its 1 files'):
+  with pytest.raises(InputError, match='no readable image in 1 file'):
     data.open_source(f'folder:{tmp_path}', 'train', fit)
   bands.save(tmp_path / 'x.png')
   whole = (tmp_path / 'x.png').read_bytes()

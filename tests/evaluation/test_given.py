@@ -63,7 +63,7 @@ def test_a_data_set(tfds_data):
       'notes.txt',
       '^images=.*notes.txt: is not a folder, a picture, or an .npy or .npz of images: is no whole .npz',
     ),
-    ('more/none', '^images=.*none: no readable image among its 0 files'),
+    ('more/none', '^images=.*none: no readable image in 0 files'),
     (
       'gray.npz',
       r'gray.npz: uint8 \(2, 4, 6\); this run has uint8 \(N, \*\(4, 6, 3\)\)',

@@ -66,7 +66,10 @@ def test_a_run_takes_its_own_then_the_caches_then_learns(find, folder, tmp_path,
   new = find(None)
   assert find.trained == [3, 3] and new.fingerprint != first.fingerprint
   _assert_same(find(folder), first)  # its own still, although the cache has another one
-  assert capsys.readouterr().out == 2 * 'training a classifier of 3 classes, once for this data\n'
+  assert (
+    capsys.readouterr().out
+    == 2 * 'training a classifier of 3 classes, once for this data (a minute or two on a CPU)\n'
+  )
   assert [path.name for path in folder.iterdir()] == [learned.FILE]
 
 
@@ -120,7 +123,7 @@ def test_a_broken_file_is_named_and_replaced(find, folder, capsys, damage):
   second = find(folder)
   said, *more = capsys.readouterr().out.splitlines()
   assert said.startswith(f'{path}: ') and said.endswith('; it is replaced')
-  assert more == ['training a classifier of 3 classes, once for this data']
+  assert more == ['training a classifier of 3 classes, once for this data (a minute or two on a CPU)']
   assert second.fingerprint != first.fingerprint
   if damage != 'a folder':
     _assert_same(find(folder), second)
@@ -171,12 +174,12 @@ def test_rotations_are_kept_and_are_no_classes(find, folder, capsys):
   (folder / learned.FILE).unlink()
   assert find(folder, names).fingerprint != find(folder, None).fingerprint
   assert capsys.readouterr().out.splitlines() == [
-    'training a network that tells rotations, once for this data',
-    'training a classifier of 4 classes, once for this data',
-    'training a classifier of 4 classes, once for this data',
+    'training a network that tells rotations, once for this data (a minute or two on a CPU)',
+    'training a classifier of 4 classes, once for this data (a minute or two on a CPU)',
+    'training a classifier of 4 classes, once for this data (a minute or two on a CPU)',
     f'{folder}/{learned.FILE}: is a classifier of another version, or of other classes or images '
     "({'version': 2, 'classes': ['cat', 'dog', 'ox', 'owl'], 'labels': '991a4b62d88e5d); it is replaced",
-    'training a network that tells rotations, once for this data',
+    'training a network that tells rotations, once for this data (a minute or two on a CPU)',
   ]
 
 
@@ -199,7 +202,10 @@ def test_a_folder_that_cannot_be_written_is_left_alone(find, folder, capsys, mon
 
   monkeypatch.setattr(pathlib.Path, 'open', refuse)
   _assert_same(find(folder), find(None))
-  assert capsys.readouterr().out == 'training a classifier of 3 classes, once for this data\n'
+  assert (
+    capsys.readouterr().out
+    == 'training a classifier of 3 classes, once for this data (a minute or two on a CPU)\n'
+  )
   assert not list(folder.iterdir())
 
 

@@ -119,7 +119,9 @@ def test_a_folder_of_pictures_is_scored_without_classes(tmp_path, monkeypatch, c
     flags += ['--config.eval.every_steps=4', '--config.eval.num=100', '--config.train.num_steps=8']
     status, printed, error = call_main(*TINY, *flags)
     assert status == 0, error
-    assert 'training a network that tells rotations, once for this data\n' in printed
+    assert (
+      'training a network that tells rotations, once for this data (a minute or two on a CPU)\n' in printed
+    )
     assert '(4.3 epochs of 30)' in printed and 'similar sets: 100 emoji gave' in printed
     assert ('scores are by rotations and not by a classifier: its accuracy' in printed) == (name == 'deep')
     rows = [row for row in metrics.read(run / 'metrics.jsonl') if 'coverage' in row]

@@ -137,7 +137,8 @@ def _facts(
   """Yields names and values of the facts about a generator."""
   about = network.about
   kind, _, place = settings.data.source.partition(':')
-  yield 'Data', f'{kind}:{place}' if kind == 'tfds' else f'{kind} {Path(place).name}'.strip()
+  shown = {'folder': f'the images in {Path(place).name}/', 'npy': Path(place).name}
+  yield 'Data', shown.get(kind, settings.data.source)  # No whole path: the page may be published.
   planned = settings.train.num_steps  # 0 where train.num_epochs says how long
   yield 'Step', f'{network.step:,}' + (f' of {planned:,}' if planned >= network.step > 0 else '')
   yield 'Images', 'x'.join(map(str, network.image_shape))

@@ -45,7 +45,7 @@ function describe(spec) {
   const numbers = `${size} ${prior} numbers${classes.length ? ' and a class' : ''}`;
   const step = spec.step ? ` at step ${spec.step.toLocaleString('en')}` : ''; // 0 is that of imported weights
   find('subtitle').textContent =
-    `A generator of ${spec.made.Data}${step}. It turns ${numbers} into ${width} × ${height} pixels, in your browser.`;
+    `A generator trained on ${spec.made.Data}${step}. It turns ${numbers} into ${width} × ${height} pixels, in your browser.`;
   for (const [name, value] of Object.entries(spec.made)) {
     find('made').append(make('dt', {}, name), make('dd', {}, value));
   }
