@@ -47,7 +47,7 @@ author = 'The dcgan_jax authors'
 copyright = author
 root_doc = 'README'
 include_patterns = ['*.md', 'docs/**.md', 'docs/api.rst', 'examples/*.ipynb']
-exclude_patterns = ['.*', 'build', 'runs']
+exclude_patterns = ['.*', 'build', 'runs', 'docs/package.md']
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 
 myst_heading_anchors = 4
