@@ -2,11 +2,15 @@
 
 python benchmarks/ablation.py --data=cifar10,fashion_mnist --steps=3000 --seeds=0,1,2
 python benchmarks/ablation.py --recipes="classic;average" --steps=20000 --only_show
+python benchmarks/ablation.py --data=folder:data/emoji/all --image_size=64 --steps=500
 
-All networks are those of `configs/cifar10_32.py` at half its widths, with batches of 64. Each run has its own
-folder, so the command resumes where it was stopped, also with more steps. Scores are those of
-`--mode=evaluate` with 10,000 images, every 1,000 steps. A moving average does not affect training, so recipes
-that differ from `average` only in sampling are scored from its checkpoints.
+Networks of 32x32 are those of `configs/cifar10_32.py` at half its widths, with batches of 64; recipes are its
+additions. Each run has its own folder, so the command resumes where it was stopped, also with more steps.
+Scores are those of `--mode=evaluate` with 10,000 images, every 1,000 steps. A moving average does not affect
+training, so recipes that differ from `average` only in sampling are scored from its checkpoints.
+
+Networks of 64x64 are those of `configs/image_folder.py` at half its widths, and recipes are the steps that
+lead to it. They are scored without labels, by 2,000 images every 250 steps.
 """
 
 import argparse
@@ -47,6 +51,15 @@ DATA: dict[str, dict[str, Any]] = {
   'cifar10_1000': {'data.split': 'train[:1000]', 'eval.every_steps': 0},
 }
 
+COMMON_64 = COMMON | {
+  'generator.widths': (256, 128, 64, 32),
+  'discriminator.widths': (32, 64, 128, 256),
+  'sample.every_steps': 250,
+  'eval.every_steps': 250,
+  'eval.num': 2000,
+  'checkpoint.every_steps': 250,
+}
+
 CLASSES = {'data.classes': 10}
 BY_NORM = CLASSES | {'generator.condition': 'norm'}
 PLAIN_D = {'discriminator.norm': (False, False, False)}
@@ -57,6 +70,11 @@ TRANSLATION = {'train.augment': 'translation'}
 D_3 = {'discriminator_optimizer.learning_rate': 3e-4}
 D_4 = {'discriminator_optimizer.learning_rate': 4e-4}
 RATES = {'generator_optimizer.learning_rate': 4e-4, 'discriminator_optimizer.learning_rate': 4e-4}
+FALLING = RATES | {
+  f'{n}_optimizer.{key}': value
+  for n in ('generator', 'discriminator')
+  for key, value in (('decay', 'cosine'), ('decay_steps', 20_000), ('final_rate', 5e-5))
+}
 SPECTRAL = PLAIN_D | {'discriminator.spectral_norm': True}
 NO_MOMENTUM = {
   f'{n}_optimizer.{b}': v for n in ('generator', 'discriminator') for b, v in (('b1', 0.0), ('b2', 0.99))
@@ -81,6 +99,7 @@ RECIPES: dict[str, dict[str, Any]] = {
   'average, classes, translation, D 4e-4': AVERAGE | CLASSES | TRANSLATION | D_4,
   'average, classes, relativistic, R1, R2': AVERAGE | CLASSES | RELATIVISTIC,  # configs/modern.py
   'average, classes, relativistic, R1, R2, rates': AVERAGE | CLASSES | RELATIVISTIC | RATES,
+  'average, classes, relativistic, R1, R2, falling rates': AVERAGE | CLASSES | RELATIVISTIC | FALLING,
   'average, hinge': AVERAGE | {'train.loss': 'hinge'},
   'packing': {'discriminator.packing': 2},
   'augment': AUGMENT,
@@ -101,17 +120,64 @@ RECIPES: dict[str, dict[str, Any]] = {
   'average, relativistic, R1, R2': AVERAGE | RELATIVISTIC,
 }
 
+# Changes of `configs/image_folder.py`.
+SLOWER = {'generator_optimizer.learning_rate': 2e-4, 'discriminator_optimizer.learning_rate': 2e-4}
+TRANSPOSED = {'generator.upsample': 'transposed'}
+NORMAL = {'discriminator.initializer': 'normal'}
+CLASSIC = {
+  'train.loss': 'non_saturating',
+  'train.r1': 0.0,
+  'train.r2': 0.0,
+  'train.ema_half_life': 0,
+  'train.ema_decay': 0.999,
+  'sample.statistics': 'stored',
+  'discriminator.norm': (False, True, True, True),
+  'generator_optimizer.b1': 0.5,
+  'generator_optimizer.b2': 0.999,
+  'discriminator_optimizer.b1': 0.5,
+  'discriminator_optimizer.b2': 0.999,
+}
+RECIPES_64: dict[str, dict[str, Any]] = {
+  'classic loss, transposed, D normal, 2e-4': CLASSIC | TRANSPOSED | NORMAL | SLOWER,
+  'transposed, D normal, 2e-4': TRANSPOSED | NORMAL | SLOWER,
+  'transposed, D normal': TRANSPOSED | NORMAL,
+  'transposed': TRANSPOSED,
+  'transposed, G he': TRANSPOSED | {'generator.initializer': 'he'},
+  'bilinear': {'generator.upsample': 'bilinear'},
+  'filtered': {},  # configs/image_folder.py
+  'filtered, gamma 10, 2e-4': SLOWER | {'train.r1': 10.0, 'train.r2': 10.0},
+  'filtered, falling rates': FALLING,
+}
+
+
+def data_keys(data: str) -> dict[str, Any]:
+  """Returns the keys of a data set of `DATA`, or of a source like folder:PATH, without labels."""
+  if ':' not in data:
+    return DATA[data]
+  kind, _, place = data.partition(':')
+  # Trainings run in the root of the repository.
+  return {'data.source': data if kind == 'tfds' else f'{kind}:{os.path.abspath(place)}'}
+
 
 def name_of(data: str, recipe: str, seed: int) -> str:
   """Returns the folder name of a run."""
   recipe = 'average' if recipe in UNAVERAGED else recipe
+  if ':' in data:
+    data = Path(data.partition(':')[2]).name
   return f'{data}/{recipe.replace(", ", "_").replace(" ", "-")}/{seed}'
 
 
-def train(workdir: Path, keys: dict[str, Any], seed: int, steps: int, flags: Sequence[str] = ()) -> None:
+def train(
+  workdir: Path,
+  keys: dict[str, Any],
+  seed: int,
+  steps: int,
+  flags: Sequence[str] = (),
+  preset: str = 'cifar10_32',
+) -> None:
   """Trains a run up to `steps`, with additional flags; a finished run takes a few seconds."""
   keys = COMMON | keys | {'train.num_steps': steps, 'seed': seed}
-  command = [sys.executable, 'main.py', '--config=configs/cifar10_32.py', f'--workdir={workdir}']
+  command = [sys.executable, 'main.py', f'--config=configs/{preset}.py', f'--workdir={workdir}']
   command += [*flags, *(f'--config.{key}={value}' for key, value in keys.items())]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   print(
@@ -238,15 +304,21 @@ def plot(
 def main() -> None:
   """Trains missing runs, prints the tables and draws the figure."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-  parser.add_argument('--data', default='cifar10', help=f'with commas: {", ".join(DATA)}')
-  parser.add_argument('--recipes', default=';'.join(RECIPES), help='with semicolons; by default all')
+  parser.add_argument('--data', default='cifar10', help=f'with commas: {", ".join(DATA)}, folder:PATH')
+  parser.add_argument('--image_size', type=int, default=32, choices=(32, 64))
+  parser.add_argument('--recipes', help='with semicolons; by default all')
   parser.add_argument('--seeds', default='0', help='with commas')
   parser.add_argument('--steps', type=int, default=3000)
   parser.add_argument('--folder', type=Path, default=Path('runs/ablation'))
   parser.add_argument('--only_show', action='store_true', help='do not train')
   parser.add_argument('--out', type=Path, help='a .png for the figure')
   arguments = parser.parse_args()
-  data, recipes = arguments.data.split(','), arguments.recipes.split(';')
+  preset, common, known = (
+    ('image_folder', COMMON_64, RECIPES_64) if arguments.image_size == 64 else ('cifar10_32', {}, RECIPES)
+  )
+  data, recipes = arguments.data.split(','), (arguments.recipes or ';'.join(known)).split(';')
+  if unknown := [recipe for recipe in recipes if recipe not in known]:
+    parser.error(f'--recipes: no {unknown[0]!r} at this size; choose of {"; ".join(known)}')
   seeds = [int(seed) for seed in arguments.seeds.split(',')]
   folder = Path(os.path.abspath(arguments.folder))
   if not arguments.only_show:
@@ -254,7 +326,8 @@ def main() -> None:
       for kind in data:
         for recipe in recipes:
           workdir = folder / name_of(kind, recipe, seed)
-          train(workdir, DATA[kind] | RECIPES[recipe], seed, arguments.steps)
+          keys = common | data_keys(kind) | known[recipe]
+          train(workdir, keys, seed, arguments.steps, preset=preset)
           if recipe in UNAVERAGED:
             score_unaveraged(workdir, UNAVERAGED[recipe])
           if kind == 'cifar10_1000':
