@@ -35,7 +35,7 @@ ADDITIONS: dict[str, dict[str, Any]] = {
   'translation, cutout': {'train.augment': 'translation,cutout'},
   'color, translation, cutout': {'train.augment': 'color,translation,cutout'},
   'classes': {'data.classes': 10},
-  'moving average, translation, classes': {  # configs/modern_64.py
+  'moving average, translation, classes': {
     'train.ema_half_life': 20_000,
     'train.augment': 'translation',
     'data.classes': 10,

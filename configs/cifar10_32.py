@@ -5,7 +5,7 @@
 The networks are those of a 32x32 CIFAR-10 DCGAN with latent arithmetic and IS/FID. Its description has no
 training recipe, so the rest is the paper's.
 Run time: 100 epochs of 391 steps are about four hours on two CPU cores; much less on a GPU.
-Expect: possibly checkerboard artefacts, which --config.generator.upsample=filtered reduces.
+Expect: possibly checkerboards, which --config.generator.upsample=filtered avoids.
 """
 
 from ml_collections import ConfigDict

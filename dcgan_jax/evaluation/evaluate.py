@@ -18,7 +18,7 @@ from dcgan_jax.errors import InputError, counted
 from dcgan_jax.evaluation import extractors, given, nearest, scores, scoring
 from dcgan_jax.evaluation.scoring import LEAST, Comparison
 from dcgan_jax.media import pictures, plots
-from dcgan_jax.records import workdir
+from dcgan_jax.records import metrics, workdir
 from dcgan_jax.runs import experiment, sampling
 from dcgan_jax.settings import Settings, from_dict
 
@@ -238,7 +238,7 @@ def _table(report: dict[str, Any]) -> str:
     report['protocol'],
     '',
   ]
-  lines += [f'{name.replace("_", " "):32}{value:12.4f}' for name, value in report['scores'].items()]
+  lines += [f'{metrics.words(name):32}{value:12.4f}' for name, value in report['scores'].items()]
   if 'classes' in report:
     classes = report['classes']
     divergence = math.inf if classes['divergence'] is None else classes['divergence']

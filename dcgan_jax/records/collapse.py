@@ -13,6 +13,7 @@ from typing import Any
 
 from dcgan_jax import files
 from dcgan_jax.errors import InputError
+from dcgan_jax.records import metrics
 from dcgan_jax.settings import Settings
 
 Row = Mapping[str, Any]
@@ -20,6 +21,8 @@ Signs = dict[str, str]  # a sentence for each sign, by a short name
 
 WINDOW = 10  # rows of metrics that a sign is averaged over, because one batch says little
 SATURATED = 0.9  # D(x) - D(G(z)) above which D is hardly ever wrong; 0.8 is usual in a good run
+PREFERRED = 0.98  # The same under a relativistic loss, see `_of_outputs`; 0.92 is the most of our good runs.
+PROBABILITIES = ('non_saturating', 'minimax')  # losses under which D's outputs are probabilities
 LEAST = 0.05  # coverage below which nothing has been learned that could collapse
 PATIENCE = 5  # scores after which the coverage should be above `LEAST`
 FALL = 0.5  # share of the best coverage so far; less than it is a collapse
@@ -56,7 +59,6 @@ class Watch:
   def __init__(
     self,
     distance: str | None,
-    probabilities: bool,
     rows: Iterable[Row] = (),
     settings: Settings | None = None,
   ):
@@ -66,13 +68,13 @@ class Watch:
       distance: Name of the score that ranks checkpoints, the lower the better; None if there are no scores.
         Rows with it may have `coverage` in [0, 1] and, if the data has classes, `missing_classes`. Only rows
         with the `protocol` of the last one are compared.
-      probabilities: Whether `d_real` and `d_fake`, the mean outputs of D, are probabilities.
       rows: The first rows of metrics.
-      settings: The run's settings, by which advice is chosen; None if they are unknown.
+      settings: The run's settings; None if they are unknown, when D's outputs are taken for probabilities.
     """
-    self._distance, self._probabilities = distance, probabilities
+    self._distance = distance
+    self._loss = settings.train.loss if settings else PROBABILITIES[0]
     self._steadier, self._against_memory = _steadier(settings), _against_memory(settings)
-    self._gaps: deque[tuple[int, float]] = deque(maxlen=WINDOW)  # steps, and D(x) - D(G(z))
+    self._outputs: deque[tuple[int, float]] = deque(maxlen=WINDOW)  # steps, and what tells whether D has won
     self._scored: dict[Any, _Scored] = {}  # by protocol
     self._of_scores: Signs = {}
     self._of_memory: Signs = {}
@@ -82,8 +84,10 @@ class Watch:
 
   def add(self, row: Row) -> Signs:
     """Adds the next row and returns `signs`."""
-    if self._probabilities and 'd_real' in row and 'd_fake' in row:
-      self._gaps.append((row['step'], row['d_real'] - row['d_fake']))
+    if self._loss in PROBABILITIES and 'd_real' in row and 'd_fake' in row:
+      self._outputs.append((row['step'], row['d_real'] - row['d_fake']))
+    elif self._loss == 'relativistic' and 'loss_d' in row:
+      self._outputs.append((row['step'], row['loss_d']))
     if self._distance is not None and self._distance in row:
       self._compare(row, self._distance)
       self._of_memory = self._memorised(row)
@@ -104,13 +108,18 @@ class Watch:
 
   def _of_outputs(self) -> Signs:
     """Returns the sign that D has won, if it has."""
-    gap = sum(gap for _, gap in self._gaps) / WINDOW
-    if len(self._gaps) < WINDOW or not gap > SATURATED:
+    if len(self._outputs) < WINDOW:
       return {}
-    return {
-      'saturated': f'D has won: D(x) - D(G(z)) is {gap:.3f} on average since step {self._gaps[0][0]}, and G '
-      f'learns little from it{self._steadier}'
-    }
+    mean = sum(value for _, value in self._outputs) / WINDOW
+    if self._loss == 'relativistic':
+      sure = math.exp(-mean)  # The loss is the mean of -log of this probability.
+      won, what = sure > PREFERRED, f'it is sure by {sure:.1%} which of a real image and a sample is real'
+    else:
+      won, what = mean > SATURATED, f'D(x) - D(G(z)) is {mean:.3f}'
+    if not won:
+      return {}
+    since = f'on average since step {self._outputs[0][0]}'
+    return {'saturated': f'D has won: {what} {since}, and G learns little from it{self._steadier}'}
 
   def _memorised(self, row: Row) -> Signs:
     """Returns the signs that the training images are learnt by heart."""
@@ -150,7 +159,7 @@ class Watch:
       )
     if last[distance] > RISE * best[distance]:
       found['far' if last[distance] > FAR * best[distance] else 'distance'] = (
-        f'{distance.replace("_", " ")} has grown to {last[distance]:.1f} from {best[distance]:.1f} at step '
+        f'{metrics.words(distance)} has grown to {last[distance]:.1f} from {best[distance]:.1f} at step '
         f'{best["step"]}, whose checkpoint is kept (--checkpoint=best)'
       )
     return found

@@ -185,6 +185,11 @@ class _EventFiles:
     return self.last
 
 
+def words(name: str) -> str:
+  """Returns the name of a metric in words, as logs have it; what scored is in the protocol."""
+  return name.removeprefix('classifier_').replace('_', ' ')
+
+
 def comparable(rows: Sequence[Mapping[str, Any]], score: str) -> list[Mapping[str, Any]]:
   """Returns the rows that have a score and the protocol of the last such row, which alone can be compared."""
   scored = [row for row in rows if score in row]

@@ -5,11 +5,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
-from dcgan_jax.core.losses import LOSSES
 from dcgan_jax.media import pictures
 from dcgan_jax.media.plots import Charts
 from dcgan_jax.records import collapse, metrics, workdir
@@ -51,8 +49,7 @@ class Writer:
     self._metrics = metrics.MetricsWriter(self._folder, schedule.start, log.tensorboard, log.tracker)
     self.background = Background('writer', MOST_WAITING)
     self.signs: collapse.Signs = {}
-    probabilities = LOSSES[settings.train.loss].output is jax.nn.sigmoid
-    self._watch = collapse.Watch(distance, probabilities, self._metrics.rows, settings)
+    self._watch = collapse.Watch(distance, self._metrics.rows, settings)
     self._unwritten: dict[str, str] = {}  # files that could not be written the last time, and why
     # shown on a terminal only
     self._bar = tqdm(total=schedule.num_steps, initial=schedule.start, unit='step', disable=None)
@@ -94,7 +91,7 @@ class Writer:
 
     def write() -> None:
       self._write(step, row)
-      shown = [f'{name.replace("_", " ")} {row[name]:.4g}' for name in self._shown if name in row]
+      shown = [f'{metrics.words(name)} {row[name]:.4g}' for name in self._shown if name in row]
       self._say(f'step {step}  ' + '  '.join(shown))
       self._warn(step)
 

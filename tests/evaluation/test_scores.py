@@ -192,7 +192,7 @@ def test_the_table_is_sound():
   assert {axis.scale for axis in drawn} <= {'linear', 'log', 'share', 'count'}
   for kind, name in scores.DISTANCE.items():
     assert table[name].kind == kind and table[name].axis.better == 'lower'
-    watch = collapse.Watch(name, False, [{'step': 1, **scores.take(_seen(kind))}])
+    watch = collapse.Watch(name, [{'step': 1, **scores.take(_seen(kind))}])
     assert watch.signs == {}
 
 

@@ -4,12 +4,14 @@ import ast
 import os
 import shlex
 
+import jax
 import numpy as np
 import pytest
 from conftest import narrow
 
 from configs import base, digits
 from dcgan_jax import settings
+from dcgan_jax.core.losses import LOSSES
 from dcgan_jax.errors import InputError
 from dcgan_jax.records import collapse
 
@@ -30,20 +32,20 @@ def _scores(distances, coverages, missing):
 
 
 def _signs_of_outputs(rows):
-  return collapse.Watch(None, True, rows).signs
+  return collapse.Watch(None, rows).signs
 
 
 def _signs_of_scores(rows):
-  return collapse.Watch(DISTANCE, False, rows).signs
+  return collapse.Watch(DISTANCE, rows).signs
 
 
 def test_a_watch_says_the_same_whether_rows_are_there_or_come():
   rows = [*_scores([60, 50, 90, 400], [0.4, 0.5, 0.1, 0.0], [0, 0, 2, 9]), *_outputs([0.99] * 12)]
-  watch = collapse.Watch(DISTANCE, True)
+  watch = collapse.Watch(DISTANCE)
   for i, row in enumerate(rows, 1):
-    assert watch.add(row) == watch.signs == collapse.Watch(DISTANCE, True, rows[:i]).signs
+    assert watch.add(row) == watch.signs == collapse.Watch(DISTANCE, rows[:i]).signs
   assert set(watch.signs) == {'saturated', 'coverage', 'classes', 'far'}
-  assert collapse.Watch(None, False, rows).signs == {}
+  assert collapse.Watch(None, rows, narrow('base', {'train.loss': 'hinge'})).signs == {}
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,24 @@ def test_d_has_won(gaps, saturated):
   assert ('saturated' in signs) == saturated
   if saturated:
     assert f'D(x) - D(G(z)) is 0.990 on average since step {50 * (len(gaps) - 9)}' in signs['saturated']
+
+
+def test_names_of_losses_are_those_of_the_library():
+  named = {name for name, loss in LOSSES.items() if loss.output is jax.nn.sigmoid}
+  assert set(collapse.PROBABILITIES) == named
+
+
+@pytest.mark.parametrize(('loss', 'saturated'), [(0.01, True), (0.05, False), (0.69, False)])
+def test_d_has_won_under_a_relativistic_loss(loss, saturated):
+  rows = [{'step': 50 * i, 'loss_d': loss, 'd_real': 9.0, 'd_fake': -9.0} for i in range(1, 11)]
+  signs = collapse.Watch(None, rows, narrow('modern')).signs
+  assert ('saturated' in signs) == saturated
+  if saturated:
+    assert (
+      'sure by 99.0% which of a real image and a sample is real on average since step 50'
+      in (signs['saturated'])
+    )
+    assert collapse.grave(signs)
 
 
 def test_rows_of_scores_between_those_of_losses_do_not_count():
@@ -143,7 +163,7 @@ def _of_memory(preferred, copied, copied_real, name='base', **changes):
     'copied': copied,
     'copied_real': copied_real,
   }
-  return collapse.Watch(DISTANCE, False, [row], narrow(name, changes)).signs
+  return collapse.Watch(DISTANCE, [row], narrow(name, changes)).signs
 
 
 @pytest.mark.parametrize(
@@ -172,7 +192,7 @@ def test_by_heart_is_rare_by_chance():
 
 def test_signs_of_memory_go_with_their_row():
   rows = [{'step': 5, DISTANCE: 9.0, 'd_prefers_training': 0.95}, {'step': 6, 'loss_d': 1.0}]
-  watch = collapse.Watch(DISTANCE, False, rows)
+  watch = collapse.Watch(DISTANCE, rows)
   assert set(watch.signs) == {'memorised'}
   assert watch.add({'step': 7, DISTANCE: 9.0, 'd_prefers_training': 0.85}) == {}
 
@@ -185,7 +205,7 @@ def _flags(sentence):
 def test_advice_can_be_copied():
   """Sets the keys of each flag, and asks for what the run does not do already."""
   classic = narrow('base')
-  (won,) = collapse.Watch(None, True, _outputs([0.99] * 10), classic).signs.values()
+  (won,) = collapse.Watch(None, _outputs([0.99] * 10), classic).signs.values()
   signs = _of_memory(1.0, 1.0, 0.4)
   for sentence in (won, *signs.values()):
     config = base.get_config()
@@ -209,9 +229,9 @@ def test_advice_can_be_copied():
 def test_what_has_helped_is_not_named_to_a_run_that_does_it():
   rows = _scores([60, 400], [0.4, 0.0], [0, 9])
   for name, said in (('cifar10_32', True), ('modern', False)):
-    signs = collapse.Watch(DISTANCE, False, rows, narrow(name)).signs
+    signs = collapse.Watch(DISTANCE, rows, narrow(name)).signs
     assert ('--config.train.loss=relativistic' in signs['coverage']) == said
     assert '--config.generator.upsample=filtered' in signs['coverage']
-  signs = collapse.Watch(DISTANCE, False, rows, narrow('image_folder', {'data.source': 'folder:x'})).signs
+  signs = collapse.Watch(DISTANCE, rows, narrow('image_folder', {'data.source': 'folder:x'})).signs
   assert '--config' not in signs['coverage']
-  assert 'the recipe of configs/modern.py' in collapse.Watch(DISTANCE, False, rows).signs['coverage']
+  assert 'the recipe of configs/modern.py' in collapse.Watch(DISTANCE, rows).signs['coverage']

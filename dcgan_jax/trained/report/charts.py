@@ -9,10 +9,11 @@ import numpy as np
 
 from dcgan_jax.evaluation import scores
 from dcgan_jax.media.plots import Axis
+from dcgan_jax.records.collapse import PROBABILITIES
 from dcgan_jax.trained.report import curves, scales
 from dcgan_jax.trained.report.curves import Curve
 from dcgan_jax.trained.report.groups import Group
-from dcgan_jax.trained.report.runs import PROBABILITIES, Event, Run
+from dcgan_jax.trained.report.runs import Event, Run
 from dcgan_jax.trained.report.scales import Scale
 
 

@@ -21,7 +21,6 @@ from dcgan_jax.settings import Settings
 Row = Mapping[str, Any]
 Found = TypeVar('Found')
 
-PROBABILITIES = ('non_saturating', 'minimax')  # losses under which D's outputs are probabilities
 EVALUATIONS = ('evaluation.json', 'evaluation_inception.json')
 
 
@@ -145,8 +144,7 @@ class Run:
   @functools.cached_property
   def events(self) -> list[Event]:
     """Signs of collapse, at the steps at which training reported them."""
-    probabilities = self.settings is None or self.settings.train.loss in PROBABILITIES
-    return sorted(warnings_of(self.rows, self.distance, probabilities, self.settings))
+    return sorted(warnings_of(self.rows, self.distance, self.settings))
 
 
 def read(folder: Path) -> Run:
@@ -192,19 +190,16 @@ def names(folders: Sequence[Path]) -> list[str]:
   return [str(folder) for folder in folders]
 
 
-def warnings_of(
-  rows: Sequence[Row], distance: str | None, probabilities: bool, settings: Settings | None = None
-) -> list[Event]:
+def warnings_of(rows: Sequence[Row], distance: str | None, settings: Settings | None = None) -> list[Event]:
   """Returns each sign of collapse at the step at which training reports it.
 
   Args:
     rows: Rows of metrics.
     distance: Name of the score that ranks checkpoints; None if there are no scores.
-    probabilities: Whether D's outputs are probabilities.
     settings: The run's settings; None if they are damaged.
   """
   events: list[Event] = []
-  watch, before = collapse.Watch(distance, probabilities, settings=settings), collapse.Signs()
+  watch, before = collapse.Watch(distance, settings=settings), collapse.Signs()
   for row in rows:
     signs = watch.add(row)
     events += [Event(row['step'], signs[name]) for name in sorted(signs.keys() - before.keys())]

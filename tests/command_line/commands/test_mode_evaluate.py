@@ -60,7 +60,7 @@ def test_a_run_is_scored(scored, of_run):
     'coverage',
   }
   assert abs(sum(report['classes']['generated']) - 1) < 1e-9 and len(report['classes']['names']) == 10
-  assert 'classifier frechet distance' in printed and 'missing: ' in printed
+  assert 'frechet distance' in printed and 'missing: ' in printed
   with Image.open(scored / 'evaluation.png') as picture:
     assert picture.size[0] > 800
   with Image.open(scored / 'neighbours.png') as picture:
@@ -70,7 +70,7 @@ def test_a_run_is_scored(scored, of_run):
 @pytest.mark.slow
 def test_scores_during_training_are_those_of_the_command(scored, of_run):
   rows = [row for row in metrics.read(scored / 'metrics.jsonl') if 'coverage' in row]
-  assert [row['step'] for row in rows] == [4, 8] and 'step 4  classifier frechet distance' in (
+  assert [row['step'] for row in rows] == [4, 8] and 'step 4  frechet distance' in (
     scored / 'said.txt'
   ).read_text()
   report, _ = of_run
