@@ -86,6 +86,7 @@ def plot_scores(
     distance: Name of the score that ranks checkpoints; lower is better.
     best: Row of the best checkpoint.
   """
+  from matplotlib import ticker
   from matplotlib.figure import Figure
 
   rows = [row for row in rows if distance in row]
@@ -106,10 +107,14 @@ def plot_scores(
         axes.plot(best['step'], best[name], 'o', color='tab:red', fillstyle='none', label=legend)
       if axis.scale == 'log' and (values > 0).any():
         axes.set_yscale('log')
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter('{x:g}')
+        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     if axis.scale == 'share':
       axes.set_ylim(0, 1)
     elif axis.scale == 'count':
-      axes.set_ylim(bottom=0)
+      axes.set_ylim(0, max(1, axes.get_ylim()[1]))
+      axes.yaxis.set_major_locator(ticker.MaxNLocator(integer=True))
     axes.set_title(axis.title, loc='left', fontsize=10)
     axes.set_ylabel(f'{axis.better} is better')
   figure.axes[-1].set_xlabel('step')
