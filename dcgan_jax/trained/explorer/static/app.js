@@ -43,7 +43,7 @@ function describe(spec) {
   find('title').textContent = spec.title;
   document.documentElement.classList.toggle('transparent', spec.image.channels === 4);
   const numbers = `${size} ${prior} numbers${classes.length ? ' and a class' : ''}`;
-  const step = spec.step ? ` at step ${spec.step.toLocaleString('en')}` : ''; // 0 is that of imported weights
+  const step = spec.step ? `, at step ${spec.step.toLocaleString('en')}` : ''; // 0 is that of imported weights
   find('subtitle').textContent =
     `A generator trained on ${spec.made.Data}${step}. It turns ${numbers} into ${width} × ${height} pixels, in your browser.`;
   for (const [name, value] of Object.entries(spec.made)) {
