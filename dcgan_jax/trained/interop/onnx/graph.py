@@ -141,20 +141,22 @@ class Graph:
 
   def dense(self, x: str, name: str, norm: str = '', inputs: Pair = (1, 1), outputs: Pair = (1, 1)) -> str:
     """Adds a dense layer whose inputs or outputs may be the pixels of features."""
-    kernel, bias = self._folded(name, norm, -1)
+    kernel, scale, bias = self._folded(name, norm, -1)
     units = _channels_first(kernel.shape[1], outputs)
-    kernel, bias = kernel[:, units], bias if bias is None else bias[units]
+    kernel, scale, bias = kernel[:, units], scale[units], bias if bias is None else bias[units]
     if inputs != (1, 1):
       order = _channels_first(self.module.widths[-1] * math.prod(inputs), inputs)
       kernel = np.concatenate([kernel[order], kernel[len(order) :]])  # The class may follow the pixels.
-    return self._of_class(self.node('Gemm', name, x, *self._weights(name, kernel, bias, 1)), norm, units)
+    return self._of_class(
+      self.node('Gemm', name, x, *self._weights(name, kernel, scale, bias, 1)), norm, units
+    )
 
   def conv(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
     """Adds a convolution; returns also the height and width of its output."""
     name, k = f'conv{i}', self.module.kernel_size
-    kernel, bias = self._folded(name, norm, -1)
+    kernel, scale, bias = self._folded(name, norm, -1)
     (top, bottom), (left, right) = conv.padding_pairs(self.module.padding, size, (k, k), (stride, stride))
-    weights = self._weights(name, kernel.transpose(3, 2, 0, 1), bias, 0)
+    weights = self._weights(name, kernel.transpose(3, 2, 0, 1), scale, bias, 0)
     x = self.node('Conv', name, x, *weights, strides=[stride] * 2, pads=[top, left, bottom, right])
     return self._of_class(x, norm), (-(-size[0] // stride), -(-size[1] // stride))
 
@@ -169,13 +171,13 @@ class Graph:
   def conv_transpose(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
     """Adds a transposed convolution; returns also the height and width of its output."""
     name, k = f'conv{i}', self.module.kernel_size
-    kernel, bias = self._folded(name, norm, 2)
+    kernel, scale, bias = self._folded(name, norm, 2)
     image = size[0] * stride, size[1] * stride
     pairs = conv.padding_pairs(self.module.padding, image, (k, k), (stride, stride))
     (top, bottom), (left, right) = pairs
     # A kernel that is smaller than the stride does not reach the last pixels.
     missing = [n - ((m - 1) * stride + k - sum(pair)) for n, m, pair in zip(image, size, pairs)]
-    weights = self._weights(name, kernel.transpose(3, 2, 0, 1), bias, 1)
+    weights = self._weights(name, kernel.transpose(3, 2, 0, 1), scale, bias, 1)
     x = self.node(
       'ConvTranspose',
       name,
@@ -190,13 +192,13 @@ class Graph:
   def filtered_conv_transpose(self, x: str, i: int, norm: str, size: Pair, stride: int) -> tuple[str, Pair]:
     """Adds a transposed convolution and a filter; returns also the height and width of its output."""
     name, k, taps = f'conv{i}', self.module.kernel_size, bilinear_filter(stride)
-    kernel, bias = self._folded(name, norm, 2)
+    kernel, scale, bias = self._folded(name, norm, 2)
     image, reach = (size[0] * stride, size[1] * stride), k + len(taps) - 1
     pairs = conv.padding_pairs(self.module.padding, image, (reach, reach), (stride, stride))
     before = [len(taps) - 1 - first for first, _ in pairs]
     after = [n + first - ((m - 1) * stride + k) for n, m, (first, _) in zip(image, size, pairs)]
     pads = np.array([*before, *after])
-    weights, *biases = self._weights(name, kernel.transpose(3, 2, 0, 1), bias, 1)
+    weights, *biases = self._weights(name, kernel.transpose(3, 2, 0, 1), scale, bias, 1)
     # Padding of the filter that is negative crops its input.
     x = self.node(
       'ConvTranspose', f'{name}.unfiltered', x, weights, strides=[stride] * 2, pads=np.maximum(-pads, 0)
@@ -227,8 +229,8 @@ class Graph:
       x = self.node(operator, f'{name}.applied', x, by_class)
     return x
 
-  def _folded(self, layer: str, norm: str, axis: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Returns a layer's kernel and bias, float64, with the batch norm that follows folded in.
+  def _folded(self, layer: str, norm: str, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Returns a layer's kernel, a scale and a bias, float64, that have the batch norm that follows in them.
 
     Of a conditional batch norm only the normalisation is folded in, not the scale and bias.
 
@@ -238,11 +240,12 @@ class Graph:
       axis: Axis of the kernel's outputs.
 
     Returns:
-      The kernel, in our layout, and the bias [outputs], None for none.
+      The kernel, in our layout, what multiplies it, [outputs], and the bias [outputs], None for none.
     """
     params = self.params[layer]
     kernel = np.asarray(params['kernel'], np.float64)
     outputs = kernel.shape[axis]
+    scale = np.ones(outputs)
     if getattr(self.module, 'spectral_norm', False):
       kernel = kernel / self._spectral_norm(layer, kernel)
     bias = _repeated(params['bias'], outputs) if 'bias' in params else None
@@ -253,8 +256,7 @@ class Graph:
       mean, variance = (_repeated(self.stats[norm][part], outputs) for part in ('mean', 'var'))
       scale /= np.sqrt(variance + self.module.norm_epsilon)
       bias = ((0 if bias is None else bias) - mean) * scale + shift
-      kernel = kernel * np.expand_dims(scale, [i for i in range(kernel.ndim) if i != axis % kernel.ndim])
-    return kernel, bias
+    return kernel, scale, bias
 
   def _affine(self, norm: str) -> Mapping[str, Any]:
     """Returns the scale and bias of a batch norm, [C], or [classes, C] of a conditional one."""
@@ -267,12 +269,16 @@ class Graph:
     v = u @ matrix.T
     return float(np.linalg.norm(v @ matrix) / np.linalg.norm(v))
 
-  def _weights(self, name: str, kernel: np.ndarray, bias: np.ndarray | None, axis: int) -> list[str]:
+  def _weights(
+    self, name: str, kernel: np.ndarray, scale: np.ndarray, bias: np.ndarray | None, axis: int
+  ) -> list[str]:
     """Adds the constants of a layer, with its outputs along an axis of the kernel; returns their names."""
     biases = [] if bias is None else [self.constant(f'{name}.bias', bias, np.float32)]
+    scale = np.expand_dims(scale, [i for i in range(kernel.ndim) if i != axis])
     if not self.half:
-      return [self.constant(f'{name}.kernel', kernel, np.float32), *biases]
+      return [self.constant(f'{name}.kernel', kernel * scale, np.float32), *biases]
     rounded, unit = halved(kernel, axis)
+    unit = unit * scale
     stored = self.constant(f'{name}.half', rounded, np.float16)
     cast = self.node('Cast', f'{name}.float', stored, to=self._onnx.TensorProto.FLOAT)
     return [
@@ -282,9 +288,10 @@ class Graph:
 
 
 def halved(kernel: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-  """Rounds a kernel to float16, relative to the largest weight of each output.
+  """Rounds a kernel to float16, relative to a power of two that is near the largest weight of each output.
 
-  So a weight neither overflows nor loses digits for being small.
+  So a weight neither overflows nor loses digits for being small, and one that was rounded before stays as it
+  is.
 
   Args:
     kernel: Kernel of any shape.
@@ -294,8 +301,8 @@ def halved(kernel: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     The rounded kernel, float16, and the unit of each output, float32: their product is the kernel.
   """
   others = tuple(i for i in range(kernel.ndim) if i != axis)
-  unit = np.abs(kernel).max(others, keepdims=True).astype(np.float32)
-  unit[unit == 0] = 1
+  _, exponent = np.frexp(np.abs(kernel).max(others, keepdims=True))
+  unit = np.ldexp(np.float32(1), exponent)
   return (kernel / unit).astype(np.float16), unit
 
 
