@@ -10,7 +10,7 @@ Scores are those of `--mode=evaluate` with 10,000 images, every 1,000 steps. A m
 training, so recipes that differ from `average` only in sampling are scored from its checkpoints.
 
 Networks of 64x64 are those of `configs/image_folder.py` at half its widths, and recipes are the steps that
-lead to it. They are scored without labels, by 2,000 images every 250 steps.
+lead to it. They are scored by 2,000 images every 250 steps, by rotations where the images have no classes.
 """
 
 import argparse
@@ -45,7 +45,7 @@ COMMON: dict[str, Any] = {
   'log.tensorboard': False,
 }
 DATA: dict[str, dict[str, Any]] = {
-  'cifar10': {},
+  'cifar10': {'data.source': 'tfds:cifar10'},
   'fashion_mnist': {'data.source': 'tfds:fashion_mnist', 'data.channels': 1},
   # A classifier trained on 1,000 images generalises poorly, so scores are against all of CIFAR-10.
   'cifar10_1000': {'data.split': 'train[:1000]', 'eval.every_steps': 0},
@@ -151,19 +151,19 @@ RECIPES_64: dict[str, dict[str, Any]] = {
 
 
 def data_keys(data: str) -> dict[str, Any]:
-  """Returns the keys of a data set of `DATA`, or of a source like folder:PATH, without labels."""
-  if ':' not in data:
-    return DATA[data]
-  kind, _, place = data.partition(':')
-  # Trainings run in the root of the repository.
-  return {'data.source': data if kind == 'tfds' else f'{kind}:{os.path.abspath(place)}'}
+  """Returns the keys of a data set of `DATA`, or of folder:PATH."""
+  return DATA[data] if data in DATA else {'data.source': f'folder:{_folder(data)}'}
+
+
+def _folder(data: str) -> Path:
+  """Returns the path of folder:PATH, absolute since trainings run in the root of the repository."""
+  return Path(data.removeprefix('folder:')).expanduser().resolve()
 
 
 def name_of(data: str, recipe: str, seed: int) -> str:
   """Returns the folder name of a run."""
   recipe = 'average' if recipe in UNAVERAGED else recipe
-  if ':' in data:
-    data = Path(data.partition(':')[2]).name
+  data = data if data in DATA else _folder(data).name
   return f'{data}/{recipe.replace(", ", "_").replace(" ", "-")}/{seed}'
 
 
@@ -319,6 +319,13 @@ def main() -> None:
   data, recipes = arguments.data.split(','), (arguments.recipes or ';'.join(known)).split(';')
   if unknown := [recipe for recipe in recipes if recipe not in known]:
     parser.error(f'--recipes: no {unknown[0]!r} at this size; choose of {"; ".join(known)}')
+  for name in data:
+    if name not in DATA and not (name.startswith('folder:') and _folder(name).is_dir()):
+      parser.error(
+        f'--data: no {name!r}; choose of {", ".join(DATA)}, or folder:PATH of a folder that exists'
+      )
+  if arguments.image_size == 64 and 'cifar10_1000' in data:
+    parser.error('--data: cifar10_1000 is scored against all images at 32x32 only')
   seeds = [int(seed) for seed in arguments.seeds.split(',')]
   folder = Path(os.path.abspath(arguments.folder))
   if not arguments.only_show:

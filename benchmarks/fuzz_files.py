@@ -100,7 +100,7 @@ def metrics_files(random: Random, folder: Path) -> Act:
 
   def act() -> None:
     found = metrics.read(path)
-    collapse.Watch('fid', True, found)
+    collapse.Watch('fid', found)
     if random.random() < 0.02:
       journal.draw_run(folder, 'fid', scores.charts())
 

@@ -25,6 +25,7 @@ from dcgan_jax.errors import InputError
 from dcgan_jax.evaluation import extractors, scores
 from dcgan_jax.records import workdir
 from dcgan_jax.runs import experiment, sampling
+from dcgan_jax.trained.report.runs import names
 
 JUDGE = 'vgg16'
 
@@ -63,6 +64,7 @@ def main() -> None:
     references[name] = scores.Moments(reference['mean'], reference['covariance'])
   rows: list[dict[str, Any]] = []
   print(f'{"run":28}{"step":>8}' + ''.join(f'{name:>14}' for name in looks), flush=True)
+  named = dict(zip(arguments.runs, names(arguments.runs)))
   for run in arguments.runs:
     for step in workdir.steps(run / 'checkpoints'):
       if step % arguments.every:
@@ -73,15 +75,15 @@ def main() -> None:
         name: scores.frechet_distance(scores.moments(judge.look(made)['features']), references[name])
         for name, judge in looks.items()
       }
-      rows.append({'run': run.name, 'step': step} | row)
-      print(f'{run.name:28}{step:8}' + ''.join(f'{value:14.2f}' for value in row.values()), flush=True)
+      rows.append({'run': named[run], 'step': step} | row)
+      print(f'{named[run]:28}{step:8}' + ''.join(f'{value:14.2f}' for value in row.values()), flush=True)
   found: dict[str, dict[str, float]] = {}
   for name in looks:
     if name != JUDGE:
       found[name] = {'all': correlation([r[name] for r in rows], [r[JUDGE] for r in rows])}
-      for run in arguments.runs:
-        own = [r for r in rows if r['run'] == run.name]
-        found[name][run.name] = correlation([r[name] for r in own], [r[JUDGE] for r in own])
+      for run in named.values():
+        own = [r for r in rows if r['run'] == run]
+        found[name][run] = correlation([r[name] for r in own], [r[JUDGE] for r in own])
       print(f'{name}: ' + '  '.join(f'{key} {value:.3f}' for key, value in found[name].items()))
   print(json.dumps({'rows': rows, 'correlations': found}))
 

@@ -107,7 +107,9 @@ def plot_scores(
         axes.plot(best['step'], best[name], 'o', color='tab:red', fillstyle='none', label=legend)
       if axis.scale == 'log' and (values > 0).any():
         axes.set_yscale('log')
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        low, high = axes.get_ylim()
+        subs = (1, 2, 5) if high < 1000 * low else (1,)
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=subs))
         axes.yaxis.set_major_formatter('{x:g}')
         axes.yaxis.set_minor_formatter(ticker.NullFormatter())
     if axis.scale == 'share':

@@ -86,7 +86,9 @@ class Watch:
     """Adds the next row and returns `signs`."""
     if self._loss in PROBABILITIES and 'd_real' in row and 'd_fake' in row:
       self._outputs.append((row['step'], row['d_real'] - row['d_fake']))
-    elif self._loss == 'relativistic' and 'loss_d' in row:
+    elif (
+      self._loss == 'relativistic' and row.get('loss_d', -1) >= 0
+    ):  # Losses of a run before may be negative.
       self._outputs.append((row['step'], row['loss_d']))
     if self._distance is not None and self._distance in row:
       self._compare(row, self._distance)
@@ -113,7 +115,7 @@ class Watch:
     mean = sum(value for _, value in self._outputs) / WINDOW
     if self._loss == 'relativistic':
       sure = math.exp(-mean)  # The loss is the mean of -log of this probability.
-      won, what = sure > PREFERRED, f'it is sure by {sure:.1%} which of a real image and a sample is real'
+      won, what = sure > PREFERRED, f'it tells a real image from a sample with a probability of {sure:.3f}'
     else:
       won, what = mean > SATURATED, f'D(x) - D(G(z)) is {mean:.3f}'
     if not won:

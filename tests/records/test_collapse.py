@@ -76,11 +76,10 @@ def test_d_has_won_under_a_relativistic_loss(loss, saturated):
   signs = collapse.Watch(None, rows, narrow('modern')).signs
   assert ('saturated' in signs) == saturated
   if saturated:
-    assert (
-      'sure by 99.0% which of a real image and a sample is real on average since step 50'
-      in (signs['saturated'])
-    )
-    assert collapse.grave(signs)
+    said = 'it tells a real image from a sample with a probability of 0.990 on average since step 50'
+    assert said in signs['saturated'] and collapse.grave(signs)
+  before = [{'step': i, 'loss_d': -1000.0} for i in range(10)]  # of a Wasserstein loss that was changed
+  assert 'saturated' not in collapse.Watch(None, before, narrow('modern')).signs
 
 
 def test_rows_of_scores_between_those_of_losses_do_not_count():

@@ -131,14 +131,21 @@ def _described(network: Exported, generator: Generator, folder: Path) -> dict[st
   }
 
 
+def _data(source: str) -> str:
+  """Returns a data source in words, without the rest of a path: the page may be published."""
+  kind, _, place = source.partition(':')
+  if kind == 'stacked':
+    return f'triples of {_data(place)}'
+  name = Path(place).resolve().name
+  return {'folder': f'the images in {name}/', 'npy': name}.get(kind, source)
+
+
 def _facts(
   network: Exported, generator: Generator, settings: Settings, half: bool
 ) -> Iterator[tuple[str, str]]:
   """Yields names and values of the facts about a generator."""
   about = network.about
-  kind, _, place = settings.data.source.partition(':')
-  shown = {'folder': f'the images in {Path(place).name}/', 'npy': Path(place).name}
-  yield 'Data', shown.get(kind, settings.data.source)  # No whole path: the page may be published.
+  yield 'Data', _data(settings.data.source)
   planned = settings.train.num_steps  # 0 where train.num_epochs says how long
   yield 'Step', f'{network.step:,}' + (f' of {planned:,}' if planned >= network.step > 0 else '')
   yield 'Images', 'x'.join(map(str, network.image_shape))

@@ -35,7 +35,7 @@ def largest_difference(generator: Generator, variables: Any, z: np.ndarray) -> f
 def _halved(generator: Generator, params: Any) -> Any:
   """Returns parameters with rounded kernels, see `graph.halved`.
 
-  Folding in a batch norm scales all weights of an output alike, which changes nothing here.
+  A batch norm goes into the units, which are not rounded.
   """
 
   def halve(path: Any, kernel: np.ndarray) -> np.ndarray:

@@ -123,8 +123,8 @@ def _front_matter(license: str | None) -> str:
     'pipeline_tag': 'unconditional-image-generation',
     'tags': ['dcgan', 'gan', 'jax', 'flax', 'image-generation'],
   }
-  if license is not None and re.fullmatch(r'[A-Za-z0-9.-]+', license):
-    content['license'] = license.lower()  # as the Hub writes Apache-2.0
+  if license is not None and re.fullmatch(r'[a-z0-9.-]+', license):
+    content['license'] = license
   elif license is not None:  # The Hub knows licences by short names; this is its form for others.
     content |= {'license': 'other', 'license_name': license}
   return f'---\n{yaml.safe_dump(content, sort_keys=False, allow_unicode=True)}---\n'

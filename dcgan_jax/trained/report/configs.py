@@ -26,13 +26,15 @@ def nearest(presets: Mapping[str, Values], values: Values) -> str:
 
 
 def differences(configs: Sequence[Values]) -> list[Difference]:
-  """Returns the keys in which configs differ, in the order of the last; a value that is missing is ''."""
+  """Returns the keys in which configs differ, in the order of the last.
+
+  A value that is missing is ''. A config without any is that of a damaged run: its values are 'unknown'.
+  """
   keys = dict.fromkeys(key for values in reversed(configs) for key in values)
-  found = ((key, [values.get(key, '') for values in configs]) for key in keys)
   return [
-    Difference(key, tuple(map(text, values)))
-    for key, values in found
-    if any(value != values[0] for value in values)
+    Difference(key, tuple(text(values.get(key, '')) if values else 'unknown' for values in configs))
+    for key in keys
+    if len({text(values.get(key, '')) for values in configs if values}) > 1
   ]
 
 

@@ -166,7 +166,10 @@ def rows(groups: Sequence[Group]) -> list[Row]:
   """Returns the scores of groups: in training at the last step and at the best, and by `--mode=evaluate`."""
   found = [_rows(group) for group in groups]
   # One line for both is enough only where it is enough for all: else recipes have no line in common.
-  merge = all(_last_is_best(of_group) for of_group in found if of_group[0].scores)
+  in_training = [
+    of_group for of_group in found if of_group[0].how == LAST or of_group[0].how.startswith(BEST)
+  ]
+  merge = all(map(_last_is_best, in_training))
   return [row for of_group in found for row in (_merged(of_group) if merge else of_group)]
 
 
@@ -202,13 +205,8 @@ def _merged(found: Sequence[Row]) -> list[Row]:
 
 def _taken(run: Run, common: int | None) -> Iterator[tuple[str, str, int, Mapping[str, Any]]]:
   """Yields the scores of a run: how its checkpoint was chosen, the protocol, its step, and the scores."""
-  source = run.values.get('data.source')
-
-  def with_data(protocol: str) -> str:
-    return f'{source}: {protocol}' if protocol else ''
-
   if run.best and run.distance:
-    protocol = with_data(str(run.best.get('protocol', '')))
+    protocol = run.with_data(str(run.best.get('protocol', '')))
     last = next((row for row in run.scored if row['step'] == common), None)
     if last and common is not None:
       yield LAST, protocol, common, last
@@ -217,7 +215,12 @@ def _taken(run: Run, common: int | None) -> Iterator[tuple[str, str, int, Mappin
     if it.step is not None:
       features = ' by Inception' if DISTANCE['inception'] in it.scores else ''
       missing = {'missing_classes': len(it.missing)} if it.classes else {}
-      yield f'{_chosen(run, it)}, evaluated{features}', with_data(it.protocol), it.step, it.scores | missing
+      yield (
+        f'{_chosen(run, it)}, evaluated{features}',
+        run.with_data(it.protocol),
+        it.step,
+        it.scores | missing,
+      )
 
 
 def _chosen(run: Run, evaluation: Evaluation) -> str:

@@ -128,8 +128,13 @@ class Run:
   def protocol(self) -> str:
     """Data and protocol of the scores shown; '' if there are none, or the protocol is unknown."""
     evaluated = [evaluation.protocol for evaluation in self.evaluations]
-    how = str(self.best.get('protocol', 'in training')) if self.best else ''.join(evaluated[:1])
-    return f'{self.values.get("data.source")}: {how}' if how else ''
+    how = str(self.best.get('protocol', '')) if self.best else ''.join(evaluated[:1])
+    return self.with_data(how)
+
+  def with_data(self, protocol: str) -> str:
+    """Returns a protocol with the data before it; '' for none."""
+    source = self.values.get('data.source')
+    return f'{source}: {protocol}' if source and protocol else protocol
 
   @property
   def values(self) -> dict[str, Any]:

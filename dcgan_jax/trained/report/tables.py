@@ -22,6 +22,10 @@ LATEX = {
   '\\': r'\textbackslash{}',
   '~': r'\textasciitilde{}',
   '^': r'\textasciicircum{}',
+  '<': r'\textless{}',
+  '>': r'\textgreater{}',
+  '|': r'\textbar{}',
+  '"': r'\textquotedbl{}',
   **{character: f'\\{character}' for character in '&%$#_{}'},
 }
 
@@ -115,15 +119,15 @@ def _by_seed(seeds: Sequence[int], row: Row, values: Sequence[float]) -> list[fl
 
 
 def to_latex(rows: Sequence[Row], differences: Sequence[Difference]) -> str:
-  """Returns a table for each way to choose checkpoints, and one of the settings in which the recipes differ.
+  """Returns a table for each way to choose checkpoints and to score, and one of the differing settings.
 
   Recipes are columns, so that a few of them fit into one column of a paper. The rules are those of the
   package booktabs. Remarks are comments.
   """
   lines = [r'% Needs \usepackage{booktabs}.', *(f'% {printable(line)}' for line in remarks(rows))]
   scored = [row for row in rows if row.scores]
-  for how in dict.fromkeys(row.how for row in scored):
-    lines += ['', *_latex_scores([row for row in scored if row.how == how])]
+  for way in dict.fromkeys((row.how, row.protocol) for row in scored):
+    lines += ['', *_latex_scores([row for row in scored if (row.how, row.protocol) == way])]
   if differences:
     names = [group.name for group in dict.fromkeys(row.group for row in rows)]
     cells = [(rf'\texttt{{{_latex(key)}}}', *map(_latex, values)) for key, values in differences]
@@ -137,15 +141,22 @@ def _latex_scores(rows: Sequence[Row]) -> list[str]:
   over_seeds = any(len(row.seeds) > 1 for row in rows)
   caption = r'Mean $\pm$ standard deviation over the seeds. ' if over_seeds else ''
   caption += f'Checkpoints: {_latex(rows[0].how)}.'
+  if rows[0].protocol:
+    caption += f' Protocol: {_latex(rows[0].protocol)}.'
   cells = [
     ('seeds' if over_seeds else 'seed', *(', '.join(map(str, row.seeds)) for row in rows)),
     ('step', *(row.at.partition(' ')[2] for row in rows)),
   ]
   for name in columns(rows):
     arrow = {'lower': r' $\downarrow$', 'higher': r' $\uparrow$'}.get(SHOWN[name], '')
-    values = [row.cell(name).replace('±', r'\pm').replace(',', '{,}') for row in rows]
-    cells.append((_latex(scores.label(name)) + arrow, *(f'${value}$' if value else '' for value in values)))
+    cells.append((_latex(scores.label(name)) + arrow, *(_latex_number(row.cell(name)) for row in rows)))
   return _latex_table(caption, ['', *(_latex(row.group.name) for row in rows)], cells, 'r')
+
+
+def _latex_number(cell: str) -> str:
+  """Returns 'mean ± deviation' in LaTeX."""
+  cell = re.sub(r'e([+-]?)0*(\d+)', r' \\times 10^{\1\2}', cell).replace('{+', '{')
+  return f'${cell}$'.replace('±', r'\pm').replace(',', '{,}') if cell else ''
 
 
 def _latex_table(
@@ -160,7 +171,8 @@ def _latex_table(
 
 def _latex(text: str) -> str:
   """Escapes any text for a cell of LaTeX."""
-  return re.sub(r'[\\~^&%$#_{}]', lambda found: LATEX[found[0]], printable(text)).replace('--', '-{}-')
+  escaped = re.sub(r'[\\~^&%$#_{}<>|"]', lambda found: LATEX[found[0]], printable(text))
+  return re.sub('-(?=-)', '-{}', escaped)
 
 
 def _start(row: Row) -> tuple[str, str, str]:

@@ -60,6 +60,20 @@ def test_a_run_whose_length_is_in_epochs_has_no_total_of_steps(untrained, planne
   assert dict(folder._facts(network, network.module, chosen, half=False))['Step'] == said
 
 
+@pytest.mark.parametrize(
+  ('source', 'said'),
+  [
+    ('tfds:mnist', 'tfds:mnist'),
+    ('folder:/home/me/cats/', 'the images in cats/'),
+    ('npy:/home/me/cats.npy', 'cats.npy'),
+    ('stacked:folder:/home/me/cats', 'triples of the images in cats/'),
+    ('stacked:digits', 'triples of digits'),
+  ],
+)
+def test_no_path_is_published(source, said):
+  assert folder._data(source) == said
+
+
 def test_it_has_all_files_that_they_name_and_nothing_names_another_server(export, tmp_path):
   about, printed = export(tmp_path)
   files = {path.relative_to(tmp_path).as_posix(): path for path in tmp_path.rglob('*') if path.is_file()}

@@ -300,7 +300,7 @@ def test_from_the_command_line(call_main, refused, untrained, tmp_path):
   assert sorted(path.name for path in out.iterdir()) == ['.gitattributes', *FILES]
   card_text = (out / 'README.md').read_text()
   assert 'None were taken of this step.' in card_text and 'has not stated it' in card_text
-  assert call_main(*flags, f'--out={out}', '--license=MIT')[0] == 0  # It is written anew.
+  assert call_main(*flags, f'--out={out}', '--license=mit')[0] == 0  # It is written anew.
   assert 'license: mit\n' in (out / 'README.md').read_text()
 
   (out / 'README.md').write_text(card_text.replace('None were', 'All were'))

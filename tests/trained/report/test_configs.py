@@ -24,6 +24,9 @@ def test_differences_are_in_the_order_of_the_last():
   ]
   assert configs.differences([a, dict(a), a | {'x': 2}]) == [('x', ('1', '1', '2'))]
   assert configs.differences([a, a]) == []
+  # A damaged run has no settings, and differs from no other.
+  assert configs.differences([a, {}, a]) == []
+  assert configs.differences([a, {}, a | {'x': 2}]) == [('x', ('1', 'unknown', '2'))]
 
 
 @pytest.mark.parametrize(('module', 'name'), [(digits, 'digits'), (svhn, 'svhn'), (cifar10_32, 'cifar10_32')])

@@ -151,6 +151,14 @@ def test_the_last_scores_may_be_the_best(tmp_path):
   assert [row.how for row in rows] == ['last scored in training', 'best in training by Fréchet distance'] * 2
 
 
+def test_an_evaluated_recipe_does_not_part_the_last_from_the_best(tmp_path):
+  found = [_run(tmp_path / f'a-{seed}', seed, {10: 5.0, 20: 3.0}) for seed in range(2)]
+  scored = {'step': 20, 'scores': {DISTANCE: 8.0}, 'checkpoint': 'last'}
+  found += [_run(tmp_path / f'b-{seed}', seed, {}, 'minimax', 20, **scored) for seed in range(2)]
+  rows = groups.rows(groups.find(found))
+  assert [row.how for row in rows] == ['last scored in training, and the best', 'last checkpoint, evaluated']
+
+
 def test_runs_that_were_never_scored_have_a_row(tmp_path):
   found = [_run(tmp_path / f'a-{seed}', seed, {}, last=5) for seed in range(2)]
   (row,) = groups.rows(groups.find(found))

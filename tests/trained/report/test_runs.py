@@ -81,7 +81,7 @@ def test_the_best_step_is_by_the_last_protocol(tmp_path):
   _write_metrics(tmp_path, [{'step': s, DISTANCE: d, 'coverage': 0.5, 'protocol': p} for s, d, p in scores])
   run = runs.read(tmp_path)
   assert run.best['step'] == 30 and [row['step'] for row in run.scored] == [20, 30, 50]
-  assert run.protocol.endswith('new')
+  assert run.protocol.endswith('new') and 'None' not in run.protocol
 
 
 def test_warnings_are_at_the_steps_at_which_they_are_new():

@@ -64,10 +64,10 @@ def test_latex_has_a_table_for_each_way_to_choose_checkpoints(rows):
   assert first.splitlines() == [
     r'\begin{table}',
     r'\centering',
-    rf'\caption{{Mean $\pm$ standard deviation over the seeds. Checkpoints: {BEST}.}}',
+    rf'\caption{{Mean $\pm$ standard deviation over the seeds. Checkpoints: {BEST}. Protocol: digits: p.}}',
     r'\begin{tabular}{lr}',
     r'\toprule',
-    r' & a\_1|x \\',
+    r' & a\_1\textbar{}x \\',
     r'\midrule',
     r'seeds & 0, 1, 2 \\',
     r'step & 10 · 20 · 30 \\',
@@ -80,6 +80,23 @@ def test_latex_has_a_table_for_each_way_to_choose_checkpoints(rows):
   assert rf' & {name} \\' in second and r'precision $\uparrow$ & $0.25$ \\' in second
   assert r'\texttt{train.augment} &  & a\_b \\' in settings
   assert '%' not in text.partition(r'\begin')[2].replace(r'\%', '')
+
+
+def test_latex_keeps_scores_of_different_protocols_apart(rows):
+  text = tables.to_latex([rows[0], rows[0]._replace(protocol='digits: q')], [])
+  assert text.count(r'\begin{table}') == 2 and text.count('Protocol: digits: q.}') == 1
+
+
+@pytest.mark.parametrize(
+  ('cell', 'expected'),
+  [
+    ('1.5e-06 ± 7.07e-07', r'$1.5 \times 10^{-6} \pm 7.07 \times 10^{-7}$'),
+    ('1e+10', r'$1 \times 10^{10}$'),
+    ('', ''),
+  ],
+)
+def test_numbers_of_latex(cell, expected):
+  assert tables._latex_number(cell) == expected
 
 
 def test_remarks_say_which_scores_can_be_compared(rows):

@@ -290,8 +290,8 @@ class Graph:
 def halved(kernel: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
   """Rounds a kernel to float16, relative to a power of two that is near the largest weight of each output.
 
-  So a weight neither overflows nor loses digits for being small, and one that was rounded before stays as it
-  is.
+  So a weight neither overflows nor loses digits for being small, and one that is float16 already stays as it
+  is, unless it is tiny beside others that are above 1.
 
   Args:
     kernel: Kernel of any shape.
@@ -302,7 +302,7 @@ def halved(kernel: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
   """
   others = tuple(i for i in range(kernel.ndim) if i != axis)
   _, exponent = np.frexp(np.abs(kernel).max(others, keepdims=True))
-  unit = np.ldexp(np.float32(1), exponent)
+  unit = np.ldexp(np.float32(1), np.clip(exponent, -126, 127))
   return (kernel / unit).astype(np.float16), unit
 
 
