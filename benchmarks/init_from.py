@@ -25,6 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.ablation import DISTANCE, Curves, read, score_against_all, train
+from dcgan_jax.errors import counted
 
 SMALL: dict[str, Any] = {
   'data.source': 'tfds:fashion_mnist',
@@ -58,8 +59,8 @@ RUNS: dict[str, tuple[dict[str, Any], str]] = {
   'fashion_64_from_32': (LARGE, 'fashion_bilinear'),
 }
 COMPARISONS = {
-  'Fashion-MNIST, 32x32': {'from chance': 'fashion', 'from MNIST': 'fashion_from_mnist'},
-  'Fashion-MNIST, 64x64': {'from chance': 'fashion_64', 'grown from 32x32': 'fashion_64_from_32'},
+  'Fashion-MNIST, 32x32': {'random initialisation': 'fashion', 'from MNIST': 'fashion_from_mnist'},
+  'Fashion-MNIST, 64x64': {'random initialisation': 'fashion_64', 'grown from 32x32': 'fashion_64_from_32'},
 }
 
 
@@ -70,9 +71,9 @@ def use_few(counts: list[int], freeze: list[int]) -> None:
     del RUNS[name]
   for count in counts:
     keys = SMALL | {'data.split': f'train[:{count}]', 'eval.every_steps': 0}
-    labels = {'from chance': (f'fashion_{count}', keys, '')}
+    labels = {'random initialisation': (f'fashion_{count}', keys, '')}
     for layers in freeze:
-      label = f'from MNIST, {layers} layers of D frozen'
+      label = 'from MNIST' + (f', {counted(layers, "layer")} of D frozen' if layers else '')
       labels[label] = (f'fashion_{count}_freeze_{layers}', keys | {'train.freeze': layers}, 'mnist')
     RUNS.update({name: (keys, before) for name, keys, before in labels.values()})
     title = f'{count:,} images of Fashion-MNIST, 32x32'
