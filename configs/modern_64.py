@@ -4,10 +4,9 @@
   python main.py --mode=sample --workdir=runs/modern_64 --class=all --num=10 --out=classes.png
 
 The networks are those of `cifar10`, PyTorch's example, and class-conditional. Other data that have classes
-need --config.data.source, and --config.data.classes if they are not ten; `image_folder` is for those that have
-none.
-Run time: 20,000 steps. On a GPU, add --config.train.dtype=bfloat16. On two CPU cores, half the widths take about
-0.4 s per step:
+need --config.data.source, and --config.data.classes if they are not ten; `image_folder` is for data without.
+Run time: 20,000 steps. On a GPU, add --config.train.dtype=bfloat16. On two CPU cores, half the widths take
+about 0.4 s per step:
 --config.generator.widths='(256,128,64,32)' --config.discriminator.widths='(32,64,128,256)'
 Expect: shapes and colours of each class after 2,000 steps; docs/results.md compares it to `cifar10`.
 """
