@@ -25,7 +25,9 @@ LATEX = {
   '<': r'\textless{}',
   '>': r'\textgreater{}',
   '|': r'\textbar{}',
-  '"': r'\textquotedbl{}',
+  '"': r'\textquotedblright{}',  # The straight one needs an encoding that is not the default.
+  '↓': r'$\downarrow$',
+  '↑': r'$\uparrow$',
   **{character: f'\\{character}' for character in '&%$#_{}'},
 }
 
@@ -146,10 +148,8 @@ def _latex_scores(rows: Sequence[Row]) -> list[str]:
   cells = [
     ('seeds' if over_seeds else 'seed', *(', '.join(map(str, row.seeds)) for row in rows)),
     ('step', *(row.at.partition(' ')[2] for row in rows)),
+    *((_latex(title(name)), *(_latex_number(row.cell(name)) for row in rows)) for name in columns(rows)),
   ]
-  for name in columns(rows):
-    arrow = {'lower': r' $\downarrow$', 'higher': r' $\uparrow$'}.get(SHOWN[name], '')
-    cells.append((_latex(scores.label(name)) + arrow, *(_latex_number(row.cell(name)) for row in rows)))
   return _latex_table(caption, ['', *(_latex(row.group.name) for row in rows)], cells, 'r')
 
 
@@ -171,7 +171,7 @@ def _latex_table(
 
 def _latex(text: str) -> str:
   """Escapes any text for a cell of LaTeX."""
-  escaped = re.sub(r'[\\~^&%$#_{}<>|"]', lambda found: LATEX[found[0]], printable(text))
+  escaped = ''.join(LATEX.get(character, character) for character in printable(text))
   return re.sub('-(?=-)', '-{}', escaped)
 
 
